@@ -1,0 +1,1 @@
+"""Generated from protos/maand_contracts; never edited."""

@@ -1,0 +1,72 @@
+"""Opening channels: the same call for a unix socket and for TLS, for asyncio and for the blocking command line."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from maand_wire.endpoints import Endpoint, EndpointError
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Largest message either way: a workspace of 100,000 files lists in about 16 MiB."""
+
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+]
+
+HOOK_CALLER = ("maand-caller", "hook")
+"""Metadata of every call made for a hook: the server then accepts nothing but a live hook token."""
+
+
+def bearer(token: str) -> tuple[str, str]:
+    """Return the metadata entry that presents a token."""
+    return ("authorization", f"Bearer {token}")
+
+
+def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    """Open an asyncio channel; it connects at the first call."""
+    if endpoint.is_local:
+        return grpc.aio.insecure_channel(endpoint.target(), options=OPTIONS)
+    return grpc.aio.secure_channel(endpoint.target(), channel_credentials(endpoint), options=OPTIONS)
+
+
+def open_blocking_channel(endpoint: Endpoint) -> grpc.Channel:
+    """Open a blocking channel; it connects at the first call."""
+    if endpoint.is_local:
+        return grpc.insecure_channel(endpoint.target(), options=OPTIONS)
+    return grpc.secure_channel(endpoint.target(), channel_credentials(endpoint), options=OPTIONS)
+
+
+def channel_credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
+    """Build TLS credentials, with the API token on every call when the endpoint has one."""
+    if endpoint.tls is None or endpoint.tls.ca is None:
+        raise EndpointError(f"{endpoint.address} is reached over TLS: set MAAND_TLS_CA to the file with its CA")
+    tls = endpoint.tls
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=tls.ca.read_bytes() if tls.ca else None,
+        private_key=tls.key.read_bytes() if tls.key else None,
+        certificate_chain=tls.certificate.read_bytes() if tls.certificate else None,
+    )
+    if endpoint.token_file is None:
+        return credentials
+    return grpc.composite_channel_credentials(credentials, grpc.metadata_call_credentials(TokenFromFile(endpoint.token)))
+
+
+class TokenFromFile(grpc.AuthMetadataPlugin):
+    """Presents the API token, read anew for every call."""
+
+    def __init__(self, read: Callable[[], str | None]) -> None:
+        self._read = read
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        """Hand the metadata to gRPC; a call that carries its own authorization (a hook's) goes without."""
+        token = self._read()
+        callback((bearer(token),) if token else (), None)

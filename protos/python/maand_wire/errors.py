@@ -1,0 +1,192 @@
+"""Errors on the wire: domain exceptions become gRPC status + `ErrorDetail`, and back again.
+
+    domain exception  --ErrorBoundary (server)-->  status + ErrorDetail  --remote_errors() (client)-->  RemoteError
+
+A service hands `ErrorBoundary` one table of exception class -> status code; handlers never set codes. An exception may carry
+`code`, `help`, `facts` and `problems`; what it lacks stays empty. Anything the table does not know is INTERNAL, logged with
+its traceback, and told to the caller without details.
+"""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from maand_contracts.common.v1 import error_pb2
+
+log = structlog.get_logger("maand.wire")
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+StatusByError = Mapping[type[Exception], grpc.StatusCode]
+
+
+class RemoteError(Exception):
+    """A call to another part failed. The message is the other part's, ready to be shown; `help` says what to do next."""
+
+    def __init__(
+        self,
+        status: grpc.StatusCode,
+        message: str,
+        *,
+        code: str = "",
+        help: str = "",  # noqa: A002 - the contract's word
+        facts: Mapping[str, str] | None = None,
+        problems: Sequence[error_pb2.Problem] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code or status.name.lower()
+        self.help = help
+        self.facts = dict(facts or {})
+        self.problems = tuple(problems)
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same call may succeed later without anybody mending anything."""
+        return self.status in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        )
+
+
+@contextmanager
+def remote_errors() -> Iterator[None]:
+    """Turn a gRPC error raised inside into a `RemoteError` with the server's own words."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise remote_error(error) from error
+
+
+def remote_error(error: grpc.RpcError) -> RemoteError:
+    """Read status, message and `ErrorDetail` of a failed call, blocking or asyncio."""
+    call = cast("Any", error)
+    status: grpc.StatusCode = call.code()
+    detail = error_detail(call.trailing_metadata() or ())
+    message = call.details() or status.name.lower().replace("_", " ")
+    if detail is None:
+        return RemoteError(status, message)
+    return RemoteError(status, message, code=detail.code, help=detail.help, facts=detail.facts, problems=list(detail.problems))
+
+
+def error_detail(trailing_metadata: Sequence[tuple[str, str | bytes]]) -> error_pb2.ErrorDetail | None:
+    """Find the `ErrorDetail` in a call's trailing metadata."""
+    for key, value in trailing_metadata:
+        if key == DETAILS_KEY:
+            rich = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode())
+            for packed in rich.details:
+                detail = error_pb2.ErrorDetail()
+                if packed.Unpack(detail):
+                    return detail
+    return None
+
+
+class ErrorBoundary(grpc.aio.ServerInterceptor):
+    """The one place of a service where exceptions become statuses."""
+
+    def __init__(self, status_by_error: StatusByError) -> None:
+        self._status_by_error = status_by_error
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler that the server would call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        return wrap_handler(handler, self._unary, self._stream)
+
+    def _unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                return await behaviour(request, context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary is where every error ends
+                await self._abort(context, error)
+
+        return call
+
+    def _stream(self, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                async for response in behaviour(request, context):
+                    yield response
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary is where every error ends
+                await self._abort(context, error)
+
+        return call
+
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+        await context.abort_with_status(rpc_status.to_status(self.status_of(error)))
+
+    def status_of(self, error: Exception) -> status_pb2.Status:
+        """Describe an exception: a domain error by the table, a failed onward call as it came, anything else as INTERNAL."""
+        if isinstance(error, RemoteError):
+            return rich_status(error.status, error.message, error)
+        for kind in type(error).__mro__:
+            if kind in self._status_by_error:
+                return rich_status(self._status_by_error[kind], str(error), error)
+        log.error("unexpected error", exc_info=error)
+        return rich_status(grpc.StatusCode.INTERNAL, "maand failed unexpectedly; its service log knows more", None)
+
+
+def rich_status(code: grpc.StatusCode, message: str, error: Exception | None) -> status_pb2.Status:
+    """Build the status with its `ErrorDetail` from what the exception carries."""
+    detail = error_pb2.ErrorDetail(
+        code=getattr(error, "code", None) or snake_case(type(error).__name__ if error else "internal"),
+        help=getattr(error, "help", None) or "",
+        facts={key: str(value) for key, value in (getattr(error, "facts", None) or {}).items()},
+        problems=[to_problem(problem) for problem in getattr(error, "problems", None) or ()],
+    )
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return status_pb2.Status(code=code.value[0], message=message, details=[packed])
+
+
+def to_problem(problem: Any) -> error_pb2.Problem:
+    """Copy a domain problem (any value with the contract's attributes) into the contract."""
+    if isinstance(problem, error_pb2.Problem):
+        return problem
+    return error_pb2.Problem(
+        code=problem.code,
+        message=problem.message,
+        file=problem.file,
+        line=problem.line,
+        column=problem.column,
+        help=problem.help,
+    )
+
+
+def snake_case(name: str) -> str:
+    """Turn a class name into its stable word: `KvPreconditionLost` -> `kv_precondition_lost`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def wrap_handler(
+    handler: grpc.RpcMethodHandler[Any, Any],
+    unary: Callable[[Callable[..., Any]], Callable[..., Any]],
+    stream: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return the same handler with its behaviour wrapped, by what it answers with."""
+    kind = ("stream" if handler.request_streaming else "unary") + "_" + ("stream" if handler.response_streaming else "unary")
+    wrap = stream if handler.response_streaming else unary
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    wrapped: grpc.RpcMethodHandler[Any, Any] = make(
+        wrap(getattr(handler, kind)), handler.request_deserializer, handler.response_serializer
+    )
+    return wrapped
