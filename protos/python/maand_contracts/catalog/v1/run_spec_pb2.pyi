@@ -379,8 +379,14 @@ class WorkerProbeSpec(_message.Message):
 
     PROBE_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    REPLACE_CHANGED_FIELD_NUMBER: _builtins.int
     probe: Global___WorkerProbe.ValueType
     """What."""
+    pin: _builtins.bool
+    """HOST_KEYS: pin the keys found for workers that have none pinned."""
+    replace_changed: _builtins.bool
+    """HOST_KEYS with `pin`: replace changed keys too."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these workers. Empty = all."""
@@ -390,10 +396,12 @@ class WorkerProbeSpec(_message.Message):
         *,
         probe: Global___WorkerProbe.ValueType = ...,
         workers: _abc.Iterable[_builtins.str] | None = ...,
+        pin: _builtins.bool = ...,
+        replace_changed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["probe", b"probe", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin", "probe", b"probe", "replace_changed", b"replace_changed", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
