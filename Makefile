@@ -1,0 +1,53 @@
+# `make demo` shows maand at work; `make test` proves it. Both set everything up by themselves and may be repeated.
+
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+VENV   := .venv
+BIN    := $(VENV)/bin
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help setup demo test test-fleet lint format contracts bench clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+setup: $(VENV)/.installed  ## virtual environment with everything, from requirements.lock
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@scripts/need-python "$(PYTHON)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: setup      ## the whole story on three workers inside one process, nothing else needed
+	@scripts/need-system rsync make
+	$(BIN)/maand demo
+
+test: setup      ## all tests that need neither namespaces nor containers
+	@scripts/need-system rsync make sshd postgresql sudo flock
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests -m "not fleet and not cluster"
+
+test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
+	@scripts/need-system rsync make sshd sudo flock ip iptables
+	$(BIN)/python -m pytest tests -m fleet
+
+lint: setup      ## format, lint, types, layers, contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	cd protos && ../$(BIN)/buf lint
+	$(BIN)/python protos/generate.py --check
+	cd protos && ../scripts/contracts-compatible ../$(BIN)/buf
+
+format: setup    ## let ruff do what it can
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+contracts: setup ## regenerate the Python contracts
+	$(BIN)/python protos/generate.py
+
+bench: setup     ## figures against peers, as ratios of one run; see tests/bench/README.md
+	$(BIN)/python -m tests.bench
+
+clean:           ## remove what set-up made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
