@@ -59,7 +59,9 @@ def check(fresh: Path) -> None:
     names = {path.relative_to(root) for root in (fresh, committed) for path in root.rglob("*.py*") if path.suffix != ".pyc"}
     differing = sorted(str(name) for name in names if not same(fresh / name, committed / name))
     if differing:
-        sys.exit("error: generated contracts differ: " + ", ".join(differing) + "\n  help: run 'make contracts' and commit the result")
+        sys.exit(
+            "error: generated contracts differ: " + ", ".join(differing) + "\n  help: run 'make contracts' and commit the result"
+        )
 
 
 def same(one: Path, other: Path) -> bool:

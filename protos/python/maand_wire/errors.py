@@ -7,6 +7,8 @@ A service hands `ErrorBoundary` one table of exception class -> status code; han
 its traceback, and told to the caller without details.
 """
 
+from __future__ import annotations  # grpc's stubs know type parameters that its classes do not have at run time
+
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -174,7 +176,7 @@ def to_problem(problem: Any) -> error_pb2.Problem:
 
 def snake_case(name: str) -> str:
     """Turn a class name into its stable word: `KvPreconditionLost` -> `kv_precondition_lost`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def wrap_handler(
