@@ -1,0 +1,139 @@
+"""Calls about allocations: their state, files, certificates, and what templates and masking may read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import grpc.aio
+
+from maand_contracts.catalog.v1 import allocation_pb2, kv_pb2, secret_pb2
+from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceStub
+from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
+from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
+from maand_executor.catalog_client.calls import LONG_DEADLINE, call, collect
+from maand_executor.catalog_client.conversions import from_move, to_allocation, to_planned_file
+from maand_executor.facts import (
+    Allocation,
+    AllocationCertificate,
+    AllocationMove,
+    AllocationViews,
+    Certificates,
+    MaskValues,
+    Namespace,
+    PlannedFile,
+    RunIdentity,
+)
+
+IDS_A_CALL = 1_000
+
+
+class AllocationCalls:
+    """AllocationService, and the two reads of KV and secrets that only executors make."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._allocations = AllocationServiceStub(channel)
+        self._kv = KvServiceStub(channel)
+        self._secrets = SecretServiceStub(channel)
+
+    async def list_allocations(
+        self, bucket_id: str, *, jobs: Sequence[str] = (), workers: Sequence[str] = (), include_removed: bool = False
+    ) -> tuple[Allocation, ...]:
+        """Return allocations by job and index."""
+        request = allocation_pb2.ListAllocationsRequest(
+            bucket_id=bucket_id, jobs=jobs, workers=workers, include_removed=include_removed
+        )
+        allocations: list[Allocation] = []
+        while True:
+            response = await call(self._allocations.ListAllocations, request, repeatable=True)
+            allocations += map(to_allocation, response.allocations)
+            if not response.next_page_token:
+                return tuple(allocations)
+            request.page_token = response.next_page_token
+
+    async def list_deployed_files(self, bucket_id: str, allocation_ids: Sequence[str]) -> Mapping[str, tuple[PlannedFile, ...]]:
+        """Return what was last promoted, by allocation id; allocations never promoted are absent."""
+        files: dict[str, tuple[PlannedFile, ...]] = {}
+        for ids in chunks(allocation_ids):
+            request = allocation_pb2.ListDeployedFilesRequest(bucket_id=bucket_id, allocation_ids=ids)
+            response = await call(self._allocations.ListDeployedFiles, request, repeatable=True, deadline=LONG_DEADLINE)
+            files |= {entry.allocation_id: tuple(map(to_planned_file, entry.files)) for entry in response.allocations}
+        return files
+
+    async def move_allocations(
+        self,
+        run: RunIdentity,
+        moves: Sequence[AllocationMove],
+        *,
+        step_names: Sequence[str] = (),
+        post_deploy_owed_jobs: Sequence[str] = (),
+        post_deploy_done_jobs: Sequence[str] = (),
+    ) -> None:
+        """Move allocations and record steps in one transaction. Raises `RemoteError` when a move or the fence is refused."""
+        request = allocation_pb2.MoveAllocationsRequest(
+            bucket_id=run.bucket_id,
+            run_id=run.run_id,
+            fence=run.fence,
+            moves=[from_move(move) for move in moves],
+            step_names=step_names,
+            post_deploy_owed_jobs=post_deploy_owed_jobs,
+            post_deploy_done_jobs=post_deploy_done_jobs,
+        )
+        await call(self._allocations.MoveAllocations, request, repeatable=True, deadline=LONG_DEADLINE)
+
+    async def purge_allocations(self, run: RunIdentity, allocation_ids: Sequence[str]) -> tuple[int, int]:
+        """Forget removed, stopped allocations; return how many, and how many KV entries. Not repeated: the second finds none."""
+        request = allocation_pb2.PurgeAllocationsRequest(
+            bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, allocation_ids=allocation_ids
+        )
+        response = await call(self._allocations.PurgeAllocations, request, repeatable=False, deadline=LONG_DEADLINE)
+        return response.allocations, response.kv_entries
+
+    async def read_certificates(self, bucket_id: str, allocation_ids: Sequence[str]) -> Certificates:
+        """Return certificates with private keys, and the bucket's CA certificate."""
+        ca, leaves = "", list[AllocationCertificate]()
+        for ids in chunks(allocation_ids):
+            request = allocation_pb2.GetAllocationCertificatesRequest(bucket_id=bucket_id, allocation_ids=ids)
+            response = await call(self._allocations.GetAllocationCertificates, request, repeatable=True)
+            ca = response.ca_certificate_pem
+            leaves += map(to_certificate, response.certificates)
+        return Certificates(ca_certificate_pem=ca, leaves=tuple(leaves))
+
+    async def read_allocation_views(self, bucket_id: str, allocation_ids: Sequence[str]) -> AllocationViews:
+        """Return everything that hooks of these allocations (all of one job) may read, decrypted."""
+        request = kv_pb2.ReadAllocationViewsRequest(bucket_id=bucket_id, allocation_ids=allocation_ids)
+        return to_views(await collect(self._kv.ReadAllocationViews, request))
+
+    async def read_mask_values(self, bucket_id: str, *, known_revision: int = 0) -> MaskValues:
+        """Return the secret values to be masked, when any changed since the revision known."""
+        request = secret_pb2.ReadMaskValuesRequest(bucket_id=bucket_id, known_revision=known_revision)
+        response = await call(self._secrets.ReadMaskValues, request, repeatable=True)
+        return MaskValues(revision=response.revision, changed=response.changed, values=tuple(response.values))
+
+
+def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split ids into calls; no ids are one call, whose answer still carries what does not depend on them."""
+    for start in range(0, max(len(ids), 1), IDS_A_CALL):
+        yield ids[start : start + IDS_A_CALL]
+
+
+def to_certificate(certificate: allocation_pb2.AllocationCertificate) -> AllocationCertificate:
+    """Read one leaf."""
+    return AllocationCertificate(
+        allocation_id=certificate.allocation_id,
+        name=certificate.name,
+        certificate_pem=certificate.certificate_pem,
+        private_key_pem=certificate.private_key_pem,
+    )
+
+
+def to_views(parts: Sequence[kv_pb2.ReadAllocationViewsResponse]) -> AllocationViews:
+    """Put the parts of a view stream together."""
+    values: dict[str, dict[str, str]] = {}
+    secret: dict[str, bool] = {}
+    readable: dict[str, frozenset[str]] = {}
+    for part in parts:
+        if part.HasField("view"):
+            readable[part.view.allocation_id] = frozenset(part.view.namespaces)
+        else:
+            values.setdefault(part.content.namespace, {}).update(part.content.values)
+            secret[part.content.namespace] = part.content.secret
+    namespaces = {name: Namespace(values=content, secret=secret[name]) for name, content in values.items()}
+    return AllocationViews(namespaces=namespaces, readable=readable)

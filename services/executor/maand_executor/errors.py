@@ -1,0 +1,81 @@
+"""Errors of the executor's own work; what happens on a worker or in a hook is a `Failure` of the run, not an exception.
+
+ExecutorError
+  RunFailed            the run cannot go on: ends it as failed, with the failures it carries
+    InvalidRequest       what was asked makes no sense
+    NotBuilt             nothing was ever built
+    TemplateError        a template cannot be rendered
+  LeaseLost            another executor may own the run now: stop everything, record nothing
+  RunCancelled         asked to stop, and stopped
+"""
+
+from collections.abc import Mapping, Sequence
+
+from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
+from maand_contracts.common.v1 import error_pb2
+
+
+class ExecutorError(Exception):
+    """Something the executor was doing went wrong. The message says what."""
+
+    code = "executor_error"
+    help = ""
+    facts: Mapping[str, str] = {}
+
+
+class RunFailed(ExecutorError):
+    """The run ends as failed. What had succeeded stays; the failures say what to mend."""
+
+    code = "run_failed"
+    kind = events_pb.FAILURE_KIND_COMMAND
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Sequence[events_pb.Failure] = (),
+        problems: Sequence[error_pb2.Problem] = (),
+        help: str = "",  # noqa: A002 - the contract's word
+    ) -> None:
+        super().__init__(message)
+        self.help = help or self.help
+        self.failures = tuple(failures) or (events_pb.Failure(kind=self.kind, message=message, help=self.help),)
+        self.problems = tuple(problems)
+
+
+class InvalidRequest(RunFailed):
+    """What was asked makes no sense for this bucket. Correct the name or the flag; nothing was done."""
+
+    code = "invalid_request"
+    kind = events_pb.FAILURE_KIND_INVALID
+
+
+class NotBuilt(RunFailed):
+    """Nothing was ever built in this bucket. Run `maand build` first."""
+
+    code = "not_built"
+    kind = events_pb.FAILURE_KIND_INVALID
+    help = "run `maand build` first"
+
+
+class TemplateError(ExecutorError):
+    """A template cannot be rendered. The message names file and line; nothing of the job was copied."""
+
+    code = "template_error"
+
+    def __init__(self, message: str, *, job: str, path: str, line: int, worker: str) -> None:
+        place = f"workspace/jobs/{job}/{path}:{line}"
+        super().__init__(f"{place}: {message} (rendering for {worker})")
+        self.facts = {"job": job, "path": path, "line": str(line), "worker": worker}
+
+
+class LeaseLost(ExecutorError):
+    """The lease of a run could not be kept. Another executor continues it; this one records nothing more."""
+
+    code = "lease_lost"
+
+
+class RunCancelled(ExecutorError):
+    """The run was asked to stop, and stopped. What had succeeded stays."""
+
+    code = "run_cancelled"
