@@ -1,0 +1,112 @@
+"""Engines: where SQLite and PostgreSQL differ in how a connection is opened and a transaction begun.
+
+|                  | SQLite                                            | PostgreSQL                                      |
+|------------------|---------------------------------------------------|-------------------------------------------------|
+| durability       | WAL, `synchronous=FULL`                           | the server's                                    |
+| a write begins   | `BEGIN IMMEDIATE`, one connection                 | `BEGIN`, READ COMMITTED                         |
+| a read begins    | `BEGIN` on a `query_only` connection (a snapshot) | `BEGIN READ ONLY, REPEATABLE READ` (a snapshot) |
+| a stuck client   | cannot be: one process, file lock                 | idle and statement timeouts, TCP keepalives     |
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+
+from maand_catalog.errors import InvalidArgument
+
+READ_CONNECTIONS = 8
+"""Reads at once. More than a few only contend: SQLite for the interpreter, PostgreSQL for its cores."""
+
+WRITE_CONNECTIONS = 4
+"""PostgreSQL only: the group writer's connection and those of transactions that go alone."""
+
+SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON", "cache_size=-32768")
+
+POSTGRESQL_SETTINGS = {
+    "idle_in_transaction_session_timeout": "5s",  # a replica that froze inside a transaction holds no lock for longer
+    "statement_timeout": "60s",  # the longest statement, of a build of 10,000 allocations, takes a few seconds
+    "timezone": "UTC",
+}
+
+POSTGRESQL_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engines:
+    """The two ways to a database: connections that write and connections that only read."""
+
+    write: Engine
+    read: Engine
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.write.dialect.name
+
+    def dispose(self) -> None:
+        """Close all pooled connections."""
+        self.read.dispose()
+        self.write.dispose()
+
+
+def parse_url(database_url: str) -> URL:
+    """Read `sqlite:////path` or `postgresql://…`; anything else is refused."""
+    url = make_url(database_url)
+    match url.get_backend_name():
+        case "sqlite" if url.database:
+            return url.set(drivername="sqlite+pysqlite")
+        case "postgresql":
+            return url.set(drivername="postgresql+psycopg")
+        case _:
+            raise InvalidArgument(
+                f"{url.render_as_string()} is no database the catalog knows",
+                help="use sqlite:////absolute/path or postgresql://user@host/name",
+            )
+
+
+def make_engines(url: URL) -> Engines:
+    """Make the engines for a database; connections open at first use."""
+    if url.get_backend_name() == "sqlite":
+        return Engines(write=sqlite_engine(url, writes=True), read=sqlite_engine(url, writes=False))
+    return postgresql_engines(url)
+
+
+def sqlite_path(url: URL) -> Path:
+    """Return the file of a SQLite database."""
+    return Path(url.database or "")
+
+
+def sqlite_engine(url: URL, *, writes: bool) -> Engine:
+    """Make a SQLite engine whose transactions we begin ourselves; the driver's own habits are off."""
+    engine = create_engine(url, pool_size=1 if writes else READ_CONNECTIONS, max_overflow=0, pool_timeout=60)
+    pragmas = SQLITE_PRAGMAS if writes else (*SQLITE_PRAGMAS, "query_only=ON")
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def postgresql_engines(url: URL) -> Engines:
+    """Make the PostgreSQL engines. A connection that died is noticed by the statement that fails; `Database` then tries anew."""
+    options = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL_SETTINGS.items())
+    arguments = {**POSTGRESQL_KEEPALIVES, "options": options, "application_name": "maand-catalog"}
+    write = create_engine(url, pool_size=WRITE_CONNECTIONS, max_overflow=0, connect_args=arguments)
+    read = create_engine(
+        url,
+        pool_size=READ_CONNECTIONS,
+        max_overflow=0,
+        connect_args=arguments,
+        isolation_level="REPEATABLE READ",
+    )
+    return Engines(write=write, read=read.execution_options(postgresql_readonly=True))

@@ -1,0 +1,72 @@
+"""Hearing what other replicas notify: one asynchronous PostgreSQL connection that LISTENs and feeds this process's bus.
+
+A replica delivers its own notifications itself, right after the commit; here it skips them. When the connection breaks, the
+listener connects again and wakes everyone, since what was said meanwhile is lost.
+"""
+
+import asyncio
+
+import psycopg
+import structlog
+
+from maand_catalog.store.bus import Bus
+
+log = structlog.get_logger("maand.catalog.listener")
+
+CHANNEL = "maand"
+RETRY_AFTER_SECONDS = 0.5
+
+
+def payload(replica: str, topic: str) -> str:
+    """Return the text of a notification: who says it, and the topic."""
+    return f"{replica} {topic}"
+
+
+class Listener:
+    """Feeds a bus from PostgreSQL until it is closed."""
+
+    def __init__(self, conninfo: str, *, replica: str, bus: Bus) -> None:
+        self._conninfo = conninfo
+        self._replica = replica
+        self._bus = bus
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect, so that nothing said from now on is missed, and listen in the background."""
+        connection = await self._connect()
+        self._task = asyncio.create_task(self._listen(connection), name="catalog-listener")
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _connect(self) -> psycopg.AsyncConnection:
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        await connection.execute(f"LISTEN {CHANNEL}")
+        return connection
+
+    async def _listen(self, connection: psycopg.AsyncConnection) -> None:
+        while True:
+            try:
+                async with connection:
+                    await self._deliver_from(connection)
+            except psycopg.OperationalError as error:
+                log.warning("lost the notification connection", reason=str(error))
+            connection = await self._reconnect()
+            self._bus.deliver_all()
+
+    async def _deliver_from(self, connection: psycopg.AsyncConnection) -> None:
+        async for notification in connection.notifies():
+            replica, _, topic = notification.payload.partition(" ")
+            if replica != self._replica:
+                self._bus.deliver((topic,))
+
+    async def _reconnect(self) -> psycopg.AsyncConnection:
+        while True:
+            await asyncio.sleep(RETRY_AFTER_SECONDS)
+            try:
+                return await self._connect()
+            except psycopg.OperationalError as error:
+                log.warning("cannot listen for notifications yet", reason=str(error))

@@ -1,0 +1,201 @@
+"""Group commit: what queued up while the last commit ran goes into the next transaction, together.
+
+    submit ──► queue ──► [ BEGIN │ SAVEPOINT intention RELEASE │ SAVEPOINT intention RELEASE │ … │ COMMIT ] ──► results, wake-ups
+
+There is no fill timer: a lone writer commits at once, many share a commit. An intention that raises undoes only itself. Everybody
+learns the outcome after the commit that holds their own write. One thread does this, on one connection.
+
+On PostgreSQL other replicas write too. A grouped intention waits only briefly for a row that another transaction holds; then it
+leaves the group and is done alone, so that it delays nobody and two groups can never deadlock for long.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from maand_catalog.store.bus import Bus
+from maand_catalog.store.clock import DatabaseClock
+from maand_catalog.store.engine import WRITE_CONNECTIONS, Engines
+from maand_catalog.store.failures import lost_a_race, lost_connection, unavailable
+from maand_catalog.store.listener import CHANNEL, payload
+from maand_catalog.store.transaction import Transaction
+
+LARGEST_GROUP = 256
+"""Intentions per transaction at most: bounds how long the first of them waits for its commit."""
+
+GROUP_LOCK_TIMEOUT_MS = 50
+"""PostgreSQL: how long a grouped intention waits for a row before it is done alone."""
+
+ALONE_IDLE_TIMEOUT_MS = 60_000
+"""PostgreSQL: a transaction that goes alone may compute this long between statements."""
+
+ATTEMPTS = 6
+"""Tries of an intention that keeps losing races before its caller is told."""
+
+NOTIFY = text("SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload")
+
+
+@dataclass(kw_only=True)
+class Write:
+    """One queued intention and where its outcome goes."""
+
+    intention: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+    topics: set[str] = field(default_factory=set)
+    retry_alone: bool = False
+
+
+class GroupWriter:
+    """The one place that writes to the database."""
+
+    def __init__(self, engines: Engines, *, clock: DatabaseClock, bus: Bus, replica: str) -> None:
+        self._engines = engines
+        self._clock = clock
+        self._bus = bus
+        self._replica = replica
+        self._is_postgresql = engines.dialect == "postgresql"
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._alone = ThreadPoolExecutor(WRITE_CONNECTIONS - 1, thread_name_prefix="catalog-write-alone")
+        self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
+        self._connection: Connection | None = None
+        self._thread.start()
+
+    async def write(self, intention: Callable[[Transaction], Any], *, alone: bool) -> Any:
+        """Carry out the intention and return what it returns, once it is durable."""
+        write = Write(intention=intention, future=self._loop.create_future())
+        if alone and self._is_postgresql:
+            self._alone.submit(self._write_alone, write)
+        else:
+            self._queue.put(write)
+        return await write.future
+
+    async def close(self) -> None:
+        """Finish what is queued and stop."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._alone.shutdown)
+
+    # -- the writer's thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            group = [self._queue.get(), *self._drain()]
+            is_open = None not in group
+            writes = [write for write in group if write is not None and not write.future.cancelled()]
+            if writes:
+                self._write_group(writes)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _drain(self) -> list[Write | None]:
+        drained: list[Write | None] = []
+        while len(drained) < LARGEST_GROUP - 1:
+            try:
+                drained.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return drained
+
+    def _write_group(self, writes: list[Write]) -> None:
+        try:
+            self._commit_group(writes)
+        except Exception as error:  # noqa: BLE001 - everyone in the group must hear of it
+            self._drop_connection()
+            for write in writes:
+                write.error, write.retry_alone = (unavailable(error) if lost_connection(error) else error), lost_a_race(error)
+        for write in writes:
+            if write.retry_alone:
+                self._alone.submit(self._write_alone, write)
+        self._report([write for write in writes if not write.retry_alone])
+
+    def _commit_group(self, writes: list[Write]) -> None:
+        connection = self._open_connection()
+        with connection.begin():
+            transaction = Transaction(connection, self._clock)
+            for write in writes:
+                self._carry_out(transaction, write, guarded=len(writes) > 1)
+            self._notify_others(connection, set().union(*(write.topics for write in writes)))
+
+    def _carry_out(self, transaction: Transaction, write: Write, *, guarded: bool) -> None:
+        """Run one intention under its SAVEPOINT; only what breaks the whole transaction is raised."""
+        transaction.topics = write.topics
+        execute = transaction.connection.exec_driver_sql
+        execute("SAVEPOINT intention")
+        try:
+            write.result = write.intention(transaction)
+            execute("RELEASE SAVEPOINT intention")
+        except Exception as error:
+            if lost_connection(error):
+                raise
+            execute("ROLLBACK TO SAVEPOINT intention")
+            write.error, write.retry_alone = error, lost_a_race(error)
+            write.topics.clear()
+
+    def _notify_others(self, connection: Connection, topics: set[str]) -> None:
+        if topics and self._is_postgresql:
+            payloads = [payload(self._replica, topic) for topic in sorted(topics)]
+            connection.execute(NOTIFY, {"channel": CHANNEL, "payloads": payloads})
+
+    def _open_connection(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engines.write.connect()
+            if self._is_postgresql:
+                self._connection.exec_driver_sql(f"SET lock_timeout = {GROUP_LOCK_TIMEOUT_MS}")
+                self._connection.commit()
+        return self._connection
+
+    def _drop_connection(self) -> None:
+        """Begin the next group on a fresh connection: what state this one is in is not known."""
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    # -- alone: on a connection of its own (PostgreSQL) ---------------------------------------------------------------------
+
+    def _write_alone(self, write: Write) -> None:
+        for _attempt in range(ATTEMPTS):
+            write.result, write.error = None, None
+            write.topics.clear()
+            try:
+                self._commit_alone(write)
+                break
+            except Exception as error:  # noqa: BLE001 - the caller hears of it
+                write.error = unavailable(error) if lost_connection(error) else error
+                if not lost_a_race(error):
+                    break
+        self._report([write])
+
+    def _commit_alone(self, write: Write) -> None:
+        with self._engines.write.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {ALONE_IDLE_TIMEOUT_MS}")
+            transaction = Transaction(connection, self._clock)
+            transaction.topics = write.topics
+            write.result = write.intention(transaction)
+            self._notify_others(connection, write.topics)
+
+    # -- back to the event loop ---------------------------------------------------------------------------------------------
+
+    def _report(self, writes: list[Write]) -> None:
+        self._loop.call_soon_threadsafe(self._settle, writes)
+
+    def _settle(self, writes: list[Write]) -> None:
+        """Hand out outcomes and wake local waiters, after the commit."""
+        for write in writes:
+            if write.future.cancelled():
+                continue
+            if write.error is None:
+                write.future.set_result(write.result)
+            else:
+                write.future.set_exception(write.error)
+        self._bus.deliver({topic for write in writes if write.error is None for topic in write.topics})

@@ -1,0 +1,109 @@
+"""One suite, two databases: everything that takes `database` runs against SQLite and against a private PostgreSQL.
+
+database            an open Database on a fresh schema
+database_url        its URL, before anything opened it (the schema is there)
+open_replica        opens one more Database on the same PostgreSQL, as another catalog replica would
+clock               the clock of all of them; `clock.advance(timedelta)` lets leases lapse and TTLs end without waiting
+postgres            the cluster, for tests that need PostgreSQL only (`postgres_url` is a fresh database there)
+"""
+
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from maand_catalog.store.clock import DatabaseClock
+from maand_catalog.store.database import Database
+from maand_catalog.store.engine import parse_url
+from maand_catalog.store.tables import metadata
+from tests.testbed.postgres import PostgresCluster, running_postgres
+
+TEMPLATE = "maand_template"
+names = itertools.count(1)
+
+OpenReplica = Callable[[], Awaitable[Database]]
+
+
+class ShiftedClock(DatabaseClock):
+    """The database's clock, moved by hand."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+
+    def advance(self, by: timedelta) -> None:
+        """Let that much time go by."""
+        self.offset += by
+
+    def read(self, connection: sqlalchemy.Connection) -> datetime:
+        return super().read(connection) + self.offset
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresCluster]:
+    with running_postgres() as cluster:
+        create_schema(cluster.create_database(TEMPLATE))
+        yield cluster
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresCluster) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(names)}"
+    yield postgres.create_database(name, template=TEMPLATE)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    create_schema(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    path = tmp_path / "maand.db"
+    shutil.copyfile(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+@pytest.fixture
+async def database(database_url: str, clock: ShiftedClock) -> AsyncIterator[Database]:
+    database = await Database.open(database_url, clock=clock)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def open_replica(postgres_url: str, clock: ShiftedClock) -> AsyncIterator[OpenReplica]:
+    """Open replicas of one PostgreSQL database. Not to be mixed with `database`, which may be SQLite."""
+    opened: list[Database] = []
+
+    async def open_one() -> Database:
+        opened.append(await Database.open(postgres_url, clock=clock))
+        return opened[-1]
+
+    yield open_one
+    for database in opened:
+        await database.close()
+
+
+def create_schema(url: str) -> None:
+    engine = sqlalchemy.create_engine(parse_url(url))
+    metadata.create_all(engine)
+    engine.dispose()
