@@ -25,7 +25,7 @@ demo: setup      ## the whole story on three workers inside one process, nothing
 
 test: setup      ## all tests that need neither namespaces nor containers
 	@scripts/need-system rsync make sshd postgresql sudo flock
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests -m "not fleet and not cluster"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster"
 
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
 	@scripts/need-system rsync make sshd sudo flock ip iptables

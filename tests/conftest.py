@@ -1,3 +1,3 @@
-"""Fixtures that every test may ask for."""
+"""What every test may use: the test bed's fixtures."""
 
 pytest_plugins = ["tests.testbed.fixtures"]
