@@ -1,0 +1,163 @@
+"""The rules of semaphores: who holds, who waits, who is next. Pure; `store/semaphores.py` keeps them in tables.
+
+A claim is one hook invocation in one semaphore:
+
+    waiting ──room, and nobody ahead──▶ granted ──its waiting call picks it up──▶ held ──release, end of invocation──▶ gone
+       └──its call goes away──▶ left ──the same request again, nobody behind it served──▶ waiting (its old place)
+
+- waiting: in line, by ticket. Its catalog keeps it alive; a catalog that died lets its waiters go after `ROOM_LEASE`.
+- granted: has a slot, and the call that waits for it does not know yet. It passes on when the call goes away first.
+- held: has a slot, and its hook was told so.
+- left: out of line; remembered for `LEFT_KEPT`, so that a repeated request finds its place again.
+
+The ticket is the fencing token. Tickets are granted in order, so every grant's token is larger than all earlier ones.
+"""
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from maand_catalog.errors import FailedPrecondition, InvalidArgument, TimedOut
+from maand_catalog.namespaces import check_name
+
+NAME_LIMIT = 128
+LARGEST_CAPACITY = 64
+DEFAULT_TIMEOUT = timedelta(seconds=600)
+LONGEST_TIMEOUT = timedelta(seconds=3600)
+
+ROOM_LEASE = timedelta(seconds=10)
+"""How long waiters outlive their catalog. Renewed every third of it; a slower database does not cost anybody the place."""
+
+LEFT_KEPT = timedelta(seconds=30)
+"""How long a place is remembered for a repeat of the same request: longer than a client takes to find another replica."""
+
+
+class SemaphoreTimeout(TimedOut):
+    """The slot was not granted in the time given. Whoever holds it is named by `semaphore status`; try again or wait longer."""
+
+    code = "semaphore_timeout"
+    help = "see who holds it (semaphore status), then try again or wait longer"
+
+
+class SemaphoreCapacity(FailedPrecondition):
+    """Others use the semaphore with another capacity. Ask for that one, or try again when nobody holds or waits."""
+
+    code = "semaphore_capacity"
+
+    def __init__(self, name: str, capacity: int) -> None:
+        super().__init__(
+            f"semaphore {name} is in use with capacity {capacity}",
+            help=f"ask for capacity {capacity}, or wait until nobody holds or waits",
+            facts={"capacity": capacity},
+        )
+
+
+class SemaphoreNotHeld(FailedPrecondition):
+    """The caller holds no slot of that semaphore. Acquire it first; it may have ended with an earlier invocation."""
+
+    code = "semaphore_not_held"
+
+
+class State(enum.StrEnum):
+    """Where a claim is in its life; the module's diagram shows the moves."""
+
+    WAITING = "waiting"
+    GRANTED = "granted"
+    HELD = "held"
+    LEFT = "left"
+
+
+SLOTTED = frozenset({State.GRANTED, State.HELD})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What a semaphore belongs to."""
+
+    bucket_id: str
+    job: str
+    event: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One invocation in a semaphore. `awaited`: the catalog that waits on its behalf is alive."""
+
+    ticket: int
+    invocation_id: str
+    allocation_id: str
+    worker: str
+    run_id: str
+    state: State
+    since: datetime
+    request_id: str
+    call_id: str
+    awaited: bool
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether it occupies a slot."""
+        return self.state in SLOTTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Semaphore:
+    """One semaphore with everyone in it, by ticket; those who left are not in it."""
+
+    scope: Scope
+    capacity: int = 1
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def holders(self) -> tuple[Claim, ...]:
+        """Whoever has a slot."""
+        return tuple(claim for claim in self.claims if claim.has_slot)
+
+    @property
+    def waiters(self) -> tuple[Claim, ...]:
+        """Whoever waits, next first."""
+        return tuple(claim for claim in self.claims if claim.state is State.WAITING)
+
+    @property
+    def available(self) -> int:
+        """Free slots."""
+        return max(self.capacity - len(self.holders), 0)
+
+
+def next_in_line(capacity: int, claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """Say whom to grant now: as many waiters as there are free slots, strictly by ticket."""
+    ordered = sorted(claims, key=lambda claim: claim.ticket)
+    room = capacity - sum(claim.has_slot for claim in ordered)
+    waiting = [claim for claim in ordered if claim.state is State.WAITING]
+    return tuple(waiting[: max(room, 0)])
+
+
+def may_resume(claim: Claim, request_id: str, last_granted: int) -> bool:
+    """Whether a repeated request gets its old place back: it is known, and nobody behind it was served meanwhile."""
+    return bool(request_id) and claim.request_id == request_id and claim.ticket > last_granted
+
+
+def check_semaphore_name(name: str) -> None:
+    """Refuse a name that is empty, too long or holds control characters."""
+    check_name("semaphore's name", name, NAME_LIMIT)
+
+
+def check_capacity(capacity: int) -> int:
+    """Return the capacity asked for; 0 = 1."""
+    if capacity > LARGEST_CAPACITY:
+        raise InvalidArgument(f"a semaphore has 1 to {LARGEST_CAPACITY} slots, not {capacity}")
+    return capacity or 1
+
+
+def check_timeout(timeout_seconds: int) -> timedelta:
+    """Return how long to wait; 0 = the default."""
+    if timeout_seconds > LONGEST_TIMEOUT.total_seconds():
+        raise InvalidArgument(f"one waits at most {LONGEST_TIMEOUT.total_seconds():.0f} seconds, not {timeout_seconds}")
+    return timedelta(seconds=timeout_seconds) if timeout_seconds else DEFAULT_TIMEOUT
+
+
+def describe_wait(claims: Sequence[Claim]) -> str:
+    """Name the holders for a person who waited in vain."""
+    return ", ".join(f"{claim.worker} (run {claim.run_id})" for claim in claims if claim.has_slot) or "nobody"
