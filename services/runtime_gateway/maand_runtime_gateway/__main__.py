@@ -1,0 +1,35 @@
+"""`maand-runtime-gateway`: settings from the environment, start, serve until asked to stop."""
+
+import asyncio
+import sys
+
+from maand_runtime_gateway.errors import GatewayError
+from maand_runtime_gateway.service import start_gateway
+from maand_runtime_gateway.settings import GatewaySettings
+from maand_wire.endpoints import EndpointError
+from maand_wire.lifecycle import until_asked_to_stop
+from maand_wire.logs import configure_logs
+
+INVALID_CONFIGURATION = 3
+"""Exit code for settings that cannot work."""
+
+
+async def serve() -> None:
+    """Run the gateway until SIGTERM or SIGINT."""
+    running = await start_gateway(GatewaySettings.from_environment())
+    await until_asked_to_stop()
+    await running.stop()
+
+
+def main() -> None:
+    """Run the service."""
+    configure_logs()
+    try:
+        asyncio.run(serve())
+    except (GatewayError, EndpointError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(INVALID_CONFIGURATION)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The outermost layer: no token, no entry; and every request is counted. Plain ASGI, because every request passes it."""
+
+from collections.abc import Mapping
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from maand_runtime_gateway.answers import refusal
+from maand_runtime_gateway.callers import caller_of
+from maand_runtime_gateway.errors import MissingToken
+from maand_runtime_gateway.metrics import Metrics
+from maand_runtime_gateway.routes import PUBLIC_PATHS, ROUTES
+
+CALLER = "maand.caller"
+"""Where in the ASGI scope the caller is found behind the edge."""
+
+KNOWN_ROUTES: Mapping[tuple[str, str], tuple[str, str]] = {
+    **{(route.method, route.path): (route.method, route.path) for route in ROUTES},
+    **{("GET", path): ("GET", path) for path in PUBLIC_PATHS},
+}
+"""What may become a metric's label; everything else is counted as `other`."""
+
+OTHER = ("other", "other")
+
+
+class Edge:
+    """Lets requests with a token in, and those for public paths."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            return
+        started = perf_counter()
+        status = 0
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._admitted(scope)(scope, receive, observed_send)
+        finally:
+            method, route = KNOWN_ROUTES.get((scope["method"], scope["path"]), OTHER)
+            self._metrics.record(method=method, route=route, status=status, seconds=perf_counter() - started)
+
+    def _admitted(self, scope: Scope) -> ASGIApp:
+        """Return who answers: the application, or a refusal."""
+        if scope["path"] not in PUBLIC_PATHS:
+            caller = caller_of(scope["headers"])
+            if caller is None:
+                return refusal(MissingToken())
+            scope[CALLER] = caller
+        return self._app

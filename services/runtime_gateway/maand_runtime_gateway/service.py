@@ -1,0 +1,136 @@
+"""Starting and stopping the gateway: a loopback socket, the application, uvicorn around it."""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+
+from maand_runtime_gateway.app import make_app
+from maand_runtime_gateway.connections import BoundedConnection, Watch
+from maand_runtime_gateway.errors import NotLoopback, PortTaken
+from maand_runtime_gateway.settings import GatewaySettings
+from maand_runtime_gateway.upstream import Upstream
+
+log = structlog.get_logger("maand.gateway")
+
+BACKLOG = 1024
+"""Hooks of a large batch connect at the same moment."""
+
+
+class EmbeddedServer(uvicorn.Server):
+    """A uvicorn that leaves signals to the process it lives in, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serves = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start serving."""
+        await super().startup(sockets)
+        self.serves.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class RunningGateway:
+    """A gateway that serves. `address` is `host:port`."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        server: EmbeddedServer,
+        upstream: Upstream,
+        stopping: asyncio.Event,
+        tasks: list[asyncio.Task[None]],
+    ) -> None:
+        self.address = address
+        self._server = server
+        self._upstream = upstream
+        self._stopping = stopping
+        self._tasks = tasks
+
+    async def stop(self) -> None:
+        """Stop: no new connections, waits end with 503, running requests finish, channels close. May be repeated."""
+        self._stopping.set()
+        self._server.should_exit = True
+        serving, watching = self._tasks
+        await asyncio.gather(serving, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await self._upstream.close()
+        log.info("runtime gateway stopped", address=self.address)
+
+
+async def start_gateway(settings: GatewaySettings) -> RunningGateway:
+    """Serve the hook API; returns when it answers. Raises `NotLoopback` or `PortTaken`."""
+    listener = bind(settings.listen)
+    upstream = Upstream(settings)
+    stopping = asyncio.Event()
+    server = EmbeddedServer(server_config(settings, upstream, stopping))
+    watch = Watch(server.server_state, settings.limits)
+    tasks = [asyncio.create_task(server.serve(sockets=[listener])), asyncio.create_task(watch.run())]
+    await server.serves.wait()
+    address = "{}:{}".format(*bound(listener))
+    log.info("runtime gateway serves", address=address)
+    return RunningGateway(address=address, server=server, upstream=upstream, stopping=stopping, tasks=tasks)
+
+
+def server_config(settings: GatewaySettings, upstream: Upstream, stopping: asyncio.Event) -> uvicorn.Config:
+    """Configure uvicorn: no websockets, no logs of its own, no signals, bounded connections."""
+    return uvicorn.Config(
+        make_app(upstream, limits=settings.limits, stopping=stopping),
+        http=BoundedConnection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=int(settings.limits.idle_time.total_seconds()),
+        timeout_graceful_shutdown=int(settings.stop_time.total_seconds()),
+    )
+
+
+def bind(listen: str) -> socket.socket:
+    """Bind a loopback address, and nothing else."""
+    host, port = loopback_address(listen)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(listen) from error
+        raise
+    return listener
+
+
+def loopback_address(listen: str) -> tuple[str, int]:
+    """Split `host:port` and make sure that it is loopback; names other than localhost are not looked up."""
+    host, _, port = listen.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    try:
+        if not ipaddress.ip_address(host).is_loopback or not 0 <= int(port) <= 65535:
+            raise NotLoopback(listen)
+    except ValueError:
+        raise NotLoopback(listen) from None
+    return host, int(port)
+
+
+def bound(listener: socket.socket) -> tuple[str, int]:
+    """Return host and port as they are written in an address."""
+    host, port = listener.getsockname()[:2]
+    return (f"[{host}]" if ":" in host else host), port

@@ -1,0 +1,88 @@
+"""The two services behind the gateway: one shared channel each. The only module that speaks gRPC."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from maand_contracts.catalog.v1 import job_pb2_grpc, kv_pb2_grpc, secret_pb2_grpc, semaphore_pb2_grpc
+from maand_contracts.executor.v1 import remote_pb2_grpc
+from maand_runtime_gateway.settings import Deadlines, GatewaySettings
+from maand_wire.channels import open_channel
+from maand_wire.endpoints import Endpoint
+from maand_wire.errors import RemoteError, remote_errors
+
+ResponseT = TypeVar("ResponseT")
+
+Metadata = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """The hook on whose behalf calls are made: its identity as metadata, and an id when the request may be repeated."""
+
+    metadata: Metadata
+    request_id: str = ""
+
+
+class Upstream:
+    """Catalog and executor as the gateway calls them. A failed call is a `RemoteError`."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.deadlines: Deadlines = settings.deadlines
+        self._catalog = open_hook_channel(settings.catalog)
+        self._executor = open_hook_channel(settings.executor)
+        self.kv = kv_pb2_grpc.KvServiceStub(self._catalog)
+        self.secrets = secret_pb2_grpc.SecretServiceStub(self._catalog)
+        self.semaphores = semaphore_pb2_grpc.SemaphoreServiceStub(self._catalog)
+        self.jobs = job_pb2_grpc.JobServiceStub(self._catalog)
+        self.remote = remote_pb2_grpc.RemoteServiceStub(self._executor)
+        self._health: Any = health_pb2_grpc.HealthStub(self._catalog)  # its stubs type only the blocking form
+
+    async def call(
+        self,
+        rpc: Callable[..., Awaitable[ResponseT]],
+        request: Any,
+        caller: Caller,
+        *,
+        own_timeout: float | None = None,
+    ) -> ResponseT:
+        """Make one call for a hook; `own_timeout` is what the hook asked for, seconds, and extends the deadline."""
+        margin = self.deadlines.catalog if own_timeout is None else self.deadlines.margin
+        with remote_errors():
+            return await rpc(request, timeout=(own_timeout or 0) + margin.total_seconds(), metadata=caller.metadata)
+
+    async def catalog_serves(self) -> bool:
+        """Ask the catalog's health service."""
+        try:
+            with remote_errors():
+                answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=self.deadlines.health.total_seconds())
+        except RemoteError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:
+        """Close both channels; calls still running are cancelled."""
+        await self._catalog.close()
+        await self._executor.close()
+
+
+def open_hook_channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    """Open a channel without credentials of the gateway's own: every call carries the hook's token and no other."""
+    return open_channel(dataclasses.replace(endpoint, token_file=None))
+
+
+@contextmanager
+def with_help(help: str, *, when: bool) -> Iterator[None]:  # noqa: A002 - the contract's word
+    """Add the remedy that only this API knows to a refusal that brought none of its own words for HTTP."""
+    try:
+        yield
+    except RemoteError as error:
+        if when and error.status is grpc.StatusCode.PERMISSION_DENIED:
+            error.help = help
+        raise
