@@ -9,6 +9,9 @@ from maand_catalog.problems import Rejected
 FIRST = "0.0.0"
 """Version of a job whose manifest names none, and of an allocation before its first promotion."""
 
+LONGEST = 100
+"""Longest version, characters."""
+
 SHAPE = re.compile(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?")
 
 
@@ -38,7 +41,7 @@ class Version:
 def parse_version(text: str) -> Version:
     """Read a version; missing parts are 0, so that `1`, `v1.0` and `1.0.0` are equal."""
     match = SHAPE.fullmatch(text)
-    if match is None:
+    if match is None or len(text) > LONGEST:
         raise Rejected(
             "bad_version",
             f'"{text[:60]}" is not a version',

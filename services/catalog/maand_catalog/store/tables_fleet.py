@@ -114,6 +114,7 @@ allocations = Table(
     Column("message", Text(), nullable=False),
     Column("run_id", String(36), nullable=False),
     Column("post_deploy_owed", Boolean(), nullable=False),
+    Column("moves", Integer(), nullable=False),
     Index(None, "bucket_id", "job", "worker", unique=True),
     Index(None, "bucket_id", "worker"),
     CheckConstraint(

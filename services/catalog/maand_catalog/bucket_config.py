@@ -1,0 +1,48 @@
+"""The settings of a bucket as facts: `maand.conf`, and the port pool of `bucket.conf`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+CONFIG_FILE = "maand.conf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketConfig:
+    """`maand.conf` after validation, defaults filled in."""
+
+    bucket_id: str
+    ssh_user: str = "agent"
+    ssh_key: str = "worker.key"
+    ssh_port: int = 22
+    use_sudo: bool = True
+    ssh_config: str = ""
+    worker_root: str = "/opt/worker"
+    host_keys: Literal["strict", "accept-new"] = "strict"
+    certs_ttl: int = 60
+    certs_renewal_buffer: int = 10
+    job_config_selector: str = ""
+    max_parallel_jobs: int = 4
+    max_ssh_sessions: int = 64
+    ssh_starts_per_second: int = 50
+    hook_env: tuple[str, ...] = ()
+    hook_timeout_seconds: int = 600
+    log_format: Literal["kv", "json"] = "kv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortPool:
+    """The numbers that jobs get when they ask for any port, both ends included."""
+
+    smallest: int = 30000
+    largest: int = 39999
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """A job's table in `bucket.jobs*.conf`: what is reserved per allocation, and everything as KV values."""
+
+    memory_mb: int | None = None
+    cpu_mhz: int | None = None
+    memory_file: str = ""
+    cpu_file: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
