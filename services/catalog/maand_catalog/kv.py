@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 
 from maand_catalog.errors import InvalidArgument, NotFound, PreconditionLost
 
+UNREADABLE = "\0"
+"""Stands for the value of a head that cannot be decrypted: nobody can write it, so whatever is written differs."""
+
 LONGEST_TTL = timedelta(days=3650)
 
 

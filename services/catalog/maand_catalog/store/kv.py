@@ -1,0 +1,188 @@
+"""Reading the KV store. An entry is absent from the moment it expires, by the database's clock at the time of the read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, select, tuple_
+
+from maand_catalog.errors import OutOfRange
+from maand_catalog.keyring import Keyring, Sealed, associated
+from maand_catalog.kv import KeyNotFound, has_expired
+from maand_catalog.plaintext import Plaintext
+from maand_catalog.store.tables_kv import kv_buckets, kv_versions
+from maand_catalog.store.transaction import Transaction
+
+v = kv_versions.c
+
+PAGE_BYTES = 8 * 1024 * 1024
+"""Values on one page at most, far below the largest message; the last entry may exceed it."""
+
+FETCHED_AT_ONCE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One version of one key, as stored. Neither `value` nor `sealed`: a tombstone."""
+
+    bucket_id: str
+    namespace: str
+    key: str
+    version: int
+    revision: int
+    value: str | None = field(repr=False)
+    sealed: Sealed | None = field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None
+    writer: str
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether this version says that the key was deleted."""
+        return self.value is None and self.sealed is None
+
+    def text(self, keyring: Keyring) -> str:
+        """Return the value in clear; decrypts when it is sealed."""
+        if self.sealed is not None:
+            return open_entry(keyring, self).reveal()
+        return self.value or ""
+
+
+def binding(bucket_id: str, namespace: str, key: str, version: int) -> bytes:
+    """Return what a sealed value is bound to."""
+    return associated("kv", bucket_id, namespace, key, version)
+
+
+def open_entry(keyring: Keyring, entry: Entry) -> Plaintext:
+    """Decrypt a sealed entry."""
+    assert entry.sealed is not None
+    return keyring.open(entry.sealed, binding(entry.bucket_id, entry.namespace, entry.key, entry.version))
+
+
+def get_entry(tx: Transaction, bucket_id: str, namespace: str, key: str, version: int = 0) -> Entry:
+    """Return the newest version, or the one named. `KeyNotFound` when absent, deleted or expired."""
+    wanted = entries_of(bucket_id).where(v.namespace == namespace, v.key == key)
+    row = tx.connection.execute(wanted.where(v.version == version) if version else wanted.where(v.newest)).first()
+    if row is None or is_absent(tx, row):
+        raise KeyNotFound(namespace, key, version)
+    return to_entry(row)
+
+
+def list_keys(tx: Transaction, bucket_id: str, namespace: str) -> list[str]:
+    """Return the keys present in one namespace, sorted."""
+    wanted = select(v.key).where(v.bucket_id == bucket_id, v.namespace == namespace, is_present(tx)).order_by(v.key)
+    return list(tx.connection.scalars(wanted))
+
+
+def list_entries(
+    tx: Transaction, bucket_id: str, prefix: str, *, limit: int, after: tuple[str, str] | None, secrets: bool = False
+) -> tuple[list[Entry], bool]:
+    """Return one page of present entries below a prefix by namespace and key, and whether more follow. Secrets on request."""
+    wanted = entries_of(bucket_id).where(is_present(tx), below(prefix)).order_by(v.namespace, v.key).limit(limit + 1)
+    wanted = wanted.where(v.sealed.is_not(None) if secrets else v.sealed.is_(None))
+    if after is not None:
+        wanted = wanted.where(tuple_(v.namespace, v.key) > after)
+    return page_of(tx, wanted, limit)
+
+
+def list_versions(
+    tx: Transaction, bucket_id: str, namespace: str, key: str, *, limit: int, before: int | None
+) -> tuple[list[Entry], bool]:
+    """Return one page of a key's versions, newest first, tombstones too, and whether more follow."""
+    wanted = entries_of(bucket_id).where(v.namespace == namespace, v.key == key)
+    if before is not None:
+        wanted = wanted.where(v.version < before)
+    return page_of(tx, wanted.order_by(v.version.desc()).limit(limit + 1), limit)
+
+
+def read_revision(tx: Transaction, bucket_id: str) -> int:
+    """Return the bucket's newest revision; 0 before its first write."""
+    return tx.connection.scalar(select(kv_buckets.c.revision).where(kv_buckets.c.bucket_id == bucket_id)) or 0
+
+
+def check_resumable(tx: Transaction, bucket_id: str, after_revision: int) -> None:
+    """Refuse to resume a watch from a revision whose successors are gone, or that never was."""
+    marks = select(kv_buckets.c.revision, kv_buckets.c.trimmed_revision).where(kv_buckets.c.bucket_id == bucket_id)
+    revision, trimmed = tx.connection.execute(marks).one_or_none() or (0, 0)
+    if not trimmed <= after_revision <= revision:
+        raise OutOfRange(
+            f"changes after revision {after_revision} cannot be told: {trimmed} to {revision} are kept",
+            help="list anew, then watch from the largest revision listed",
+            facts={"oldest": trimmed, "newest": revision},
+        )
+
+
+def list_changes(tx: Transaction, bucket_id: str, prefix: str, after_revision: int) -> tuple[list[Entry], int]:
+    """Return the next changes below a prefix in revision order, and the revision up to which they are told completely."""
+    check_resumable(tx, bucket_id, after_revision)
+    told = read_revision(tx, bucket_id)
+    wanted = (
+        entries_of(bucket_id).where(v.revision > after_revision, below(prefix)).order_by(v.revision).limit(FETCHED_AT_ONCE + 1)
+    )
+    entries, more = page_of(tx, wanted, FETCHED_AT_ONCE)
+    return entries, entries[-1].revision if more else told
+
+
+# -- parts of the statements ------------------------------------------------------------------------------------------------
+
+
+def entries_of(bucket_id: str) -> Select[tuple[object, ...]]:
+    """Select what an `Entry` is made of."""
+    return select(
+        v.bucket_id,
+        v.namespace,
+        v.key,
+        v.version,
+        v.revision,
+        v.value,
+        v.sealed,
+        v.key_id,
+        v.created_at,
+        v.expires_at,
+        v.writer,
+    ).where(v.bucket_id == bucket_id)
+
+
+def to_entry(row: Row[tuple[object, ...]]) -> Entry:
+    """Make an entry of a row of `entries_of`."""
+    facts = dict(row._mapping)  # noqa: SLF001 - the public name of SQLAlchemy's row mapping
+    sealed, key_id = facts.pop("sealed"), facts.pop("key_id")
+    return Entry(sealed=Sealed(key_id=key_id, data=sealed) if key_id is not None else None, **facts)
+
+
+def is_absent(tx: Transaction, row: Row[tuple[object, ...]]) -> bool:
+    """Whether a row is a tombstone or expired. The clock is read only when there is an expiry to compare."""
+    facts = row._mapping  # noqa: SLF001 - the public name of SQLAlchemy's row mapping
+    if facts["value"] is None and facts["sealed"] is None:
+        return True
+    return facts["expires_at"] is not None and has_expired(facts["expires_at"], tx.now)
+
+
+def is_present(tx: Transaction) -> ColumnElement[bool]:
+    """Keep the newest versions that a read at this moment finds."""
+    return and_(v.newest, or_(v.value.is_not(None), v.sealed.is_not(None)), or_(v.expires_at.is_(None), v.expires_at > tx.now))
+
+
+def below(prefix: str) -> ColumnElement[bool]:
+    """Keep namespaces that equal the prefix or begin with it and `/`. A range, so that the index serves it: `0` follows `/`."""
+    if not prefix:
+        return v.namespace >= ""
+    return or_(v.namespace == prefix, and_(v.namespace >= prefix + "/", v.namespace < prefix + "0"))
+
+
+def page_of(tx: Transaction, wanted: Select[tuple[object, ...]], limit: int) -> tuple[list[Entry], bool]:
+    """Take rows until the page is full by number or by size, and say whether there was one more."""
+    page: list[Entry] = []
+    size = 0
+    for row in stream(tx, wanted):
+        if len(page) == limit or size >= PAGE_BYTES:
+            return page, True
+        page.append(to_entry(row))
+        size += len(page[-1].value or "")
+    return page, False
+
+
+def stream(tx: Transaction, wanted: Select[tuple[object, ...]]) -> Iterator[Row[tuple[object, ...]]]:
+    """Fetch rows a few hundred at a time: a page of large values is not read in whole to be cut."""
+    with tx.connection.execute(wanted.execution_options(yield_per=FETCHED_AT_ONCE)) as rows:
+        yield from rows

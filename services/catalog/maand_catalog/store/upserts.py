@@ -1,0 +1,14 @@
+"""INSERT … ON CONFLICT: both databases have it under the same words, SQLAlchemy under two imports."""
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from maand_catalog.store.transaction import Transaction
+
+
+def upsert(tx: Transaction, table: Table) -> postgresql.Insert:
+    """Return an INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for the transaction's database."""
+    if tx.dialect == "postgresql":
+        return postgresql.insert(table)
+    insert: postgresql.Insert = sqlite.insert(table)  # type: ignore[assignment]  # same methods, no common base
+    return insert
