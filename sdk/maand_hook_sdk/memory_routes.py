@@ -1,0 +1,246 @@
+"""The routes of the hook API over values in memory: which fields they take, and what they answer."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from maand_hook_sdk.memory_identity import ApiError, Identity
+from maand_hook_sdk.memory_policy import check_read, check_worker, check_write, check_write_secret
+
+if TYPE_CHECKING:
+    from maand_hook_sdk.memory_gateway import MemoryGateway
+
+REQUIRED: Any = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a route: its type, its default, its range."""
+
+    kind: type
+    default: Any = REQUIRED
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryCall:
+    """One call that passed the door: who, which fields, and whether the client is still there."""
+
+    identity: Identity
+    token: str
+    fields: Mapping[str, Any]
+    request_id: str
+    client_is_there: Callable[[], bool]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.fields[name]
+
+
+Answer = Callable[["MemoryGateway", MemoryCall], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryRoute:
+    """One route."""
+
+    takes: Mapping[str, Field]
+    answer: Answer
+
+
+def get_value(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """GET /kv."""
+    check_read(call.identity, call["namespace"], call["key"])
+    found = gateway.kv.get(call["namespace"], call["key"], call["version"] or 0)
+    return {"namespace": call["namespace"], "key": call["key"], "value": found.value, "version": found.number}
+
+
+def put_value(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """PUT /kv."""
+    check_write(call.identity, call["namespace"], call["key"], call["value"])
+    return write(gateway, call)
+
+
+def put_secret(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """PUT /kv/secret."""
+    check_write_secret(call.identity, call["namespace"])
+    return write(gateway, call)
+
+
+def write(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """Write what the policy let through."""
+    if call["if_absent"] and call["if_version"] is not None:
+        raise ApiError(400, "invalid_argument", "send `if_version` or `if_absent`, not both")
+    version = gateway.kv.put(
+        call["namespace"],
+        call["key"],
+        call["value"],
+        ttl=call["ttl"],
+        if_version=call["if_version"],
+        if_absent=call["if_absent"],
+        request_id=call.request_id,
+    )
+    return {"version": version}
+
+
+def delete_value(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """DELETE /kv."""
+    check_write(call.identity, call["namespace"], call["key"], None)
+    return {"version": gateway.kv.delete(call["namespace"], call["key"], request_id=call.request_id)}
+
+
+def delete_secret(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """DELETE /kv/secret."""
+    check_write_secret(call.identity, call["namespace"])
+    return {"version": gateway.kv.delete(call["namespace"], call["key"], request_id=call.request_id)}
+
+
+def list_keys(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """GET /kv/keys."""
+    job = call.identity.job
+    namespaces = [call["namespace"]] if call["namespace"] else [f"secrets/job/{job}", f"vars/job/{job}"]
+    for namespace in namespaces:
+        check_read(call.identity, namespace)
+    return {"namespaces": {namespace: gateway.kv.keys(namespace) for namespace in namespaces}}
+
+
+def list_demands(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """GET /demands."""
+    return gateway.demands_of(call.identity)
+
+
+def acquire(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """POST /semaphore/acquire."""
+    claim = gateway.semaphores.request(call.identity, call.token, call["name"], call["capacity"])
+    deadline = time.monotonic() + call["timeout_seconds"]
+    while not claim.granted.wait(0.05):
+        if time.monotonic() >= deadline or not call.client_is_there():
+            gateway.semaphores.withdraw(call["name"], claim)
+            raise ApiError(
+                408, "semaphore_timeout", f"semaphore {call['name']} was not granted in time; wait longer or try again"
+            )
+    return {
+        "name": call["name"],
+        "allocation_id": call.identity.allocation_id,
+        "capacity": call["capacity"],
+        "acquired": True,
+        "fencing_token": claim.ticket,
+    }
+
+
+def release(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """POST /semaphore/release."""
+    gateway.semaphores.release(call.identity, call.token, call["name"])
+    return {}
+
+
+def semaphore_status(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """GET /semaphore/status."""
+    return gateway.semaphores.status(call.identity, call["name"])
+
+
+def run_ssh(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """POST /ssh: a canned reply."""
+    check_worker(call.identity, call["worker"])
+    return canned(gateway.state.ssh, call, call["worker"])
+
+
+def send_http(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+    """POST /http: a canned reply."""
+    host = urlsplit(call["url"]).hostname or ""
+    check_worker(call.identity, host)
+    return canned(gateway.state.http, call, host)
+
+
+def canned(replies: Any, call: MemoryCall, worker: str) -> Any:
+    """Return the first reply that fits; without one the worker is as good as unreachable."""
+    for entry in replies:
+        if entry.fits(call.fields):
+            return dict(entry.answer)
+    raise ApiError(502, "worker_unreachable", f"worker {worker} cannot be reached: the state file has no reply for this request")
+
+
+TEXT = Field(kind=str)
+NAME = {"name": TEXT}
+ENTRY = {"namespace": TEXT, "key": TEXT}
+WRITE = {
+    **ENTRY,
+    "value": TEXT,
+    "ttl": Field(kind=int, default=0, low=0, high=315_360_000),
+    "if_version": Field(kind=int, default=None, low=1),
+    "if_absent": Field(kind=bool, default=False),
+}
+
+ROUTES: Mapping[tuple[str, str], MemoryRoute] = {
+    ("GET", "/kv"): MemoryRoute(takes={**ENTRY, "version": Field(kind=int, default=None, low=1)}, answer=get_value),
+    ("PUT", "/kv"): MemoryRoute(takes=WRITE, answer=put_value),
+    ("DELETE", "/kv"): MemoryRoute(takes=ENTRY, answer=delete_value),
+    ("GET", "/kv/keys"): MemoryRoute(takes={"namespace": Field(kind=str, default="")}, answer=list_keys),
+    ("PUT", "/kv/secret"): MemoryRoute(takes=WRITE, answer=put_secret),
+    ("DELETE", "/kv/secret"): MemoryRoute(takes=ENTRY, answer=delete_secret),
+    ("GET", "/demands"): MemoryRoute(takes={}, answer=list_demands),
+    ("POST", "/semaphore/acquire"): MemoryRoute(
+        takes={
+            **NAME,
+            "capacity": Field(kind=int, default=1, low=1, high=64),
+            "timeout_seconds": Field(kind=int, default=600, low=1, high=3600),
+        },
+        answer=acquire,
+    ),
+    ("POST", "/semaphore/release"): MemoryRoute(takes=NAME, answer=release),
+    ("GET", "/semaphore/status"): MemoryRoute(takes=NAME, answer=semaphore_status),
+    ("POST", "/ssh"): MemoryRoute(
+        takes={
+            "worker": TEXT,
+            "command": TEXT,
+            "timeout_seconds": Field(kind=int, default=300, low=1, high=3600),
+            "stdin": Field(kind=str, default=""),
+            "check_host": Field(kind=bool, default=False),
+        },
+        answer=run_ssh,
+    ),
+    ("POST", "/http"): MemoryRoute(
+        takes={
+            "method": TEXT,
+            "url": TEXT,
+            "headers": Field(kind=dict, default={}),
+            "body": Field(kind=str, default=""),
+            "timeout_seconds": Field(kind=int, default=30, low=1, high=120),
+            "tls": Field(kind=dict, default=None),
+        },
+        answer=send_http,
+    ),
+}
+
+
+def check_fields(given: Mapping[str, Any], takes: Mapping[str, Field], *, from_query: bool) -> dict[str, Any]:
+    """Check fields against a route and fill in defaults."""
+    for name in given:
+        if name not in takes:
+            raise ApiError(400, "invalid_argument", f"`{name}` is no field of this route")
+    return {name: checked(name, expected, given, from_query=from_query) for name, expected in takes.items()}
+
+
+def checked(name: str, expected: Field, given: Mapping[str, Any], *, from_query: bool) -> Any:
+    """Check one field."""
+    if name not in given:
+        if expected.default is REQUIRED:
+            raise ApiError(400, "invalid_argument", f"`{name}` is missing")
+        return expected.default
+    value = given[name]
+    if from_query and expected.kind is int and value.lstrip("-").isdigit():
+        value = int(value)
+    if value is None and expected.default is None:
+        return None
+    if not isinstance(value, expected.kind) or (expected.kind is int and isinstance(value, bool)):
+        raise ApiError(400, "invalid_argument", f"`{name}` must be of type {expected.kind.__name__}")
+    if isinstance(value, int) and not in_range(value, expected):
+        raise ApiError(400, "invalid_argument", f"`{name}` is out of range")
+    return value
+
+
+def in_range(value: int, expected: Field) -> bool:
+    """Whether a number is within a field's bounds."""
+    return (expected.low is None or value >= expected.low) and (expected.high is None or value <= expected.high)
