@@ -1,0 +1,9 @@
+"""Hook processes: which ones run, in what order and surroundings, how they live, what is kept of what they say.
+
+engine       an event of a job: hooks in name order, batches, failures                 -> EventOutcome
+invocation   one hook on one allocation: directory, process, result
+process      one process group: start, output, timeout, end          warden   ends groups whose executor died
+workspace    the private directory        interpreter, dependencies  what runs the script
+environment, batches, order, output, outcome     rules, standard library only
+live         who is alive, by token: for the calls that hooks make to this executor
+"""

@@ -1,0 +1,124 @@
+"""Dependencies of hooks: installed once per content of the file that names them, kept in the state directory, shared by all.
+
+    <state_dir>/dependencies/python-<key>/bin/python       requirements.txt
+    <state_dir>/dependencies/node-<key>/node_modules       package.json and its lock file
+
+A directory counts only with its `.complete` file, which is written last: what a killed executor left half-done is made anew.
+"""
+
+import asyncio
+import hashlib
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from maand_executor.content import ContentStore, TreeEntry
+from maand_executor.facts import InvocationOutcome, JobFile
+from maand_executor.hooks.errors import DependenciesNotInstalled
+from maand_executor.hooks.outcome import sentence_of
+from maand_executor.hooks.output import Tail, last_lines
+from maand_executor.hooks.process import Command, GroupProcess, supervise
+from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.workspace import HOOKS, remove_tree, tree_of
+
+INSTALL_TIMEOUT = timedelta(minutes=15)
+"""Limit of one installer: some packages are compiled."""
+REQUIREMENTS = f"{HOOKS}/requirements.txt"
+PACKAGE = f"{HOOKS}/package.json"
+BUN_LOCKS = (f"{HOOKS}/bun.lock", f"{HOOKS}/bun.lockb")
+LOCKS = (*BUN_LOCKS, f"{HOOKS}/package-lock.json", f"{HOOKS}/yarn.lock")
+OWN_VARIABLES = "MAAND_"
+"""Prefix of variables that an installer does not get: they say where the catalog and the API token are."""
+
+
+class Dependencies:
+    """Installs and remembers. One per executor; equal wishes wait for one installation."""
+
+    def __init__(self, state_dir: Path, content: ContentStore, warden: Warden) -> None:
+        self._directory = state_dir / "dependencies"
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._content = content
+        self._warden = warden
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def python_for(self, job: str, files: Sequence[JobFile]) -> Path:
+        """Return the interpreter of a virtual environment with what `requirements.txt` names."""
+        requirements = {file.path: file for file in files}[REQUIREMENTS]
+        key = digest_of(sys.version, *self._mentioned(requirements, files))
+        directory = self._directory / f"python-{key}"
+        async with self._locks[key]:
+            if not is_complete(directory):
+                await self._make_environment(job, directory, files)
+        return directory / "bin" / "python"
+
+    async def node_modules_for(self, job: str, files: Sequence[JobFile], bun: Path) -> Path:
+        """Return the `node_modules` with what `package.json` and its lock file name."""
+        named = {file.path: file for file in files}
+        locks = [path for path in LOCKS if path in named]
+        key = digest_of(*(named[path].sha256.hex() for path in (PACKAGE, *locks)))
+        directory = self._directory / f"node-{key}"
+        async with self._locks[key]:
+            if not is_complete(directory):
+                await self._make_node_modules(job, directory, files, bun, frozen=any(path in named for path in BUN_LOCKS))
+        return directory / HOOKS / "node_modules"
+
+    def _mentioned(self, requirements: JobFile, files: Sequence[JobFile]) -> Iterable[str]:
+        """Yield digests of `requirements.txt` and of the job's own files it mentions: wheels, constraints, further lists."""
+        yield requirements.sha256.hex()
+        text = self._content.read(requirements.sha256).decode(errors="replace")
+        for file in files:
+            name = file.path.removeprefix(f"{HOOKS}/")
+            if name != file.path and name in text:
+                yield file.path + file.sha256.hex()
+
+    async def _make_environment(self, job: str, directory: Path, files: Sequence[JobFile]) -> None:
+        remove_tree(directory)
+        with TemporaryDirectory(dir=self._directory, prefix="sources-") as sources:
+            await asyncio.to_thread(self._content.materialise, hook_files(files), Path(sources))
+            python = str(directory / "bin" / "python")
+            pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", "requirements.txt")
+            for arguments in ((sys.executable, "-m", "venv", str(directory)), pip):
+                await self._install(job, REQUIREMENTS, arguments, Path(sources, HOOKS))
+        (directory / ".complete").touch()
+
+    async def _make_node_modules(self, job: str, directory: Path, files: Sequence[JobFile], bun: Path, *, frozen: bool) -> None:
+        remove_tree(directory)
+        await asyncio.to_thread(self._content.materialise, hook_files(files), directory)
+        arguments = (str(bun), "install", *(("--frozen-lockfile",) if frozen else ("--no-save",)))
+        await self._install(job, PACKAGE, arguments, directory / HOOKS)
+        (directory / ".complete").touch()
+
+    async def _install(self, job: str, path: str, arguments: Sequence[str], directory: Path) -> None:
+        """Run one installer. Raises `DependenciesNotInstalled` with its last words."""
+        tail = Tail()
+        command = Command(arguments=arguments, directory=directory, environment=installer_environment(os.environ))
+        process = GroupProcess.start(command, warden=self._warden, on_output=lambda _, data: tail.feed(data))
+        never: asyncio.Future[InvocationOutcome] = asyncio.get_running_loop().create_future()
+        end = await supervise(process, limit=INSTALL_TIMEOUT, asked_to_end=never)
+        if end.return_code != 0 or end.ended_as:
+            reason = sentence_of(end.ended_as or InvocationOutcome.FAILED, end.return_code, INSTALL_TIMEOUT)
+            raise DependenciesNotInstalled(job=job, path=path, reason=reason, last_lines=last_lines(tail.text()))
+
+
+def hook_files(files: Sequence[JobFile]) -> list[TreeEntry]:
+    """Return the tree of `_hooks`, for installers that are told of files in it."""
+    return tree_of(file for file in files if file.path.startswith(f"{HOOKS}/"))
+
+
+def installer_environment(host: Mapping[str, str]) -> dict[str, str]:
+    """Return what an installer may know: proxies, indexes and caches of the host, but nothing of maand's own."""
+    return {name: value for name, value in host.items() if not name.startswith(OWN_VARIABLES)}
+
+
+def is_complete(directory: Path) -> bool:
+    """Whether an installation was finished."""
+    return (directory / ".complete").exists()
+
+
+def digest_of(*parts: str) -> str:
+    """Return a short name for a combination of inputs."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,170 @@
+"""The hook engine: the hooks of a job on one event, one after another, each over its batches.
+
+hooks in name order:  batches in rollout order:  allocations side by side
+     first failure         first failure ends           all may finish
+     ends the event        the event (or goes on)
+"""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from maand_executor.content import ContentStore
+from maand_executor.facts import Hook, InvocationStart, JobFile
+from maand_executor.hooks.batches import Batch
+from maand_executor.hooks.catalog import HookCatalog
+from maand_executor.hooks.dependencies import Dependencies
+from maand_executor.hooks.events import batch_started
+from maand_executor.hooks.identities import Identities
+from maand_executor.hooks.interpreter import Interpreter, Interpreters
+from maand_executor.hooks.invocation import HookRun, Invocation, InvocationRunner
+from maand_executor.hooks.live import LiveInvocations
+from maand_executor.hooks.outcome import EventOutcome, InvocationResult
+from maand_executor.hooks.request import EventRun
+from maand_executor.hooks.targets import (
+    NothingReachable,
+    is_done,
+    plan_hook,
+    stops_before_next_batch,
+    unreachable_result,
+    wanted_hooks,
+)
+from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.workspace import WorkspaceContent, Workspaces, digests_of
+
+PROCESSES_PER_CORE = 20
+"""Hooks mostly wait; each costs about 12 ms of processor time to start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the hooks of one event need, on this machine."""
+
+    files: tuple[JobFile, ...]
+    interpreters: Mapping[str, Interpreter]
+    """By hook name."""
+
+
+class HookEngine:
+    """One per executor. `close` it when no event runs any more."""
+
+    def __init__(
+        self,
+        *,
+        catalog: HookCatalog,
+        content: ContentStore,
+        state_dir: Path,
+        workspace_dir: Path | None = None,
+        hook_api: str = "127.0.0.1:8080",
+        process_limit: int = 0,
+        host: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.live = LiveInvocations()
+        """Who is alive, by token."""
+        self._catalog = catalog
+        self._content = content
+        self._warden = Warden()
+        self._interpreters = Interpreters(content, Dependencies(state_dir, content, self._warden), workspace_dir)
+        workspaces = Workspaces(state_dir, content)
+        workspaces.remove_leftovers()
+        self._runner = InvocationRunner(
+            workspaces=workspaces,
+            live=self.live,
+            warden=self._warden,
+            limit=process_limit or len(os.sched_getaffinity(0)) * PROCESSES_PER_CORE,
+            hook_api=hook_api,
+            host=host,
+        )
+
+    async def run_event(self, request: EventRun) -> EventOutcome:
+        """Run an event to its end. No hooks or no targets: done, well.
+
+        Raises `HookPrerequisiteMissing` before anything was started, `LeaseLost` or `RemoteError` when the catalog refuses.
+        Cancelling the task ends every process of the event: TERM, grace, KILL.
+        """
+        hooks = wanted_hooks(request)
+        if not hooks or not request.allocations:
+            return EventOutcome()
+        prepared = await self.prepare(request.run.bucket_id, hooks)
+        ids = [allocation.allocation_id for allocation in request.allocations]
+        certificates = await self._catalog.read_certificates(request.run.bucket_id, ids)
+        outcome = EventOutcome()
+        for hook in hooks:
+            interpreter = prepared.interpreters[hook.name]
+            content = WorkspaceContent(files=prepared.files, certificates=certificates, node_modules=interpreter.node_modules)
+            hook_run = HookRun(request=request, hook=hook, interpreter=interpreter, content=content)
+            outcome = outcome.followed_by(await self._run_hook(hook_run))
+            if not outcome.ok:
+                break
+        return outcome
+
+    async def prepare(self, bucket_id: str, hooks: Sequence[Hook]) -> Prepared:
+        """Have everything that these hooks (of one job) need on this machine. Raises `HookPrerequisiteMissing`.
+
+        `run_event` does it by itself; a preflight may do it earlier, before anything was changed anywhere.
+        """
+        files = await self._catalog.list_job_files(bucket_id, hooks[0].job)
+        await self._content.ensure(bucket_id, digests_of(files))
+        interpreters = {hook.name: await self._interpreters.interpreter_for(hook, files) for hook in hooks}
+        return Prepared(files=files, interpreters=interpreters)
+
+    def kill_run(self, run_id: str) -> None:
+        """Kill every hook process of a run now: its lease is lost, somebody else may start them again."""
+        self._runner.kill_run(run_id)
+
+    def close(self) -> None:
+        """Release what the engine holds beyond its events."""
+        self._warden.close()
+
+    async def _run_hook(self, hook_run: HookRun) -> EventOutcome:
+        """Run one hook over its batches."""
+        request = hook_run.request
+        try:
+            batches = await plan_hook(request, hook_run.hook)
+        except NothingReachable as error:
+            return EventOutcome(results=(unreachable_result(request, hook_run.hook, str(error)),))
+        outcome = EventOutcome()
+        for number, batch in enumerate(batches):
+            cancelled = stops_before_next_batch(request)
+            if cancelled or (outcome.failed and not request.goes_on):
+                untouched = tuple(worker for later in batches[number:] for worker in later.workers)
+                return replace(outcome, untouched=untouched, cancelled=cancelled)
+            outcome = outcome.followed_by(EventOutcome(results=await self._run_batch(hook_run, batch)))
+        return outcome
+
+    async def _run_batch(self, hook_run: HookRun, batch: Batch) -> tuple[InvocationResult, ...]:
+        """Run what is not done of a batch; all are allowed to finish, whoever fails."""
+        request, hook = hook_run.request, hook_run.hook
+        todo = [allocation for allocation in batch.allocations if not is_done(request, hook, allocation)]
+        if not todo:
+            return ()
+        request.journal.report(batch_started(request.job.name, request.event, hook.name, batch))
+        identities = Identities(self._catalog, request.run)
+        starts = [InvocationStart(allocation_id=one.allocation_id, hook=hook.name, event=request.event) for one in todo]
+        begun = await identities.begin(starts)
+        try:
+            return await side_by_side(
+                self._run_one(Invocation(hook_run=hook_run, batch=batch, allocation=allocation, begun=identity), identities)
+                for allocation, identity in zip(todo, begun, strict=True)
+            )
+        finally:
+            await asyncio.shield(asyncio.ensure_future(identities.end_all()))
+
+    async def _run_one(self, invocation: Invocation, identities: Identities) -> InvocationResult:
+        result = await self._runner.run(invocation, identities)
+        request = invocation.request
+        if result.ok and request.is_recorded:
+            await request.record(request.step_name(invocation.hook, invocation.allocation))
+        return result
+
+
+async def side_by_side(works: Iterable[Coroutine[object, object, InvocationResult]]) -> tuple[InvocationResult, ...]:
+    """Do all at once and return their results in order. When one raises, the others are cancelled and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return tuple(task.result() for task in tasks)

@@ -1,0 +1,54 @@
+"""Tokens of hook processes: begun a batch at a time, ended as soon as their process ended.
+
+Ends that come while a call is under way go together in the next: a batch of 50 hooks that finish at once costs two calls.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from maand_executor.facts import BegunInvocation, InvocationEnd, InvocationOutcome, InvocationStart, RunIdentity
+from maand_executor.hooks.catalog import HookCatalog
+from maand_wire.errors import RemoteError
+
+log = structlog.get_logger("maand.hooks")
+
+
+class Identities:
+    """Begins and ends the invocations of one run's event."""
+
+    def __init__(self, catalog: HookCatalog, run: RunIdentity) -> None:
+        self._catalog = catalog
+        self._run = run
+        self._lock = asyncio.Lock()
+        self._alive: set[str] = set()
+        self._ended: list[InvocationEnd] = []
+
+    async def begin(self, starts: Sequence[InvocationStart]) -> tuple[BegunInvocation, ...]:
+        """Get a token for each. Raises `RemoteError` with `stale_fence` when another executor owns the run."""
+        begun = await self._catalog.begin_invocations(self._run, starts)
+        self._alive |= {one.invocation_id for one in begun}
+        return begun
+
+    async def end(self, end: InvocationEnd) -> None:
+        """Return when the token is revoked and its semaphores are free.
+
+        A catalog that stays away is no reason to fail a hook that ended well: the end of the run, or of its lease,
+        revokes it too.
+        """
+        self._alive.discard(end.invocation_id)
+        self._ended.append(end)
+        async with self._lock:
+            if end not in self._ended:
+                return
+            ends, self._ended = self._ended, []
+            try:
+                await self._catalog.end_invocations(self._run.bucket_id, ends)
+            except RemoteError as error:
+                log.warning("tokens not revoked yet", run=self._run.run_id, invocations=len(ends), reason=error.message)
+
+    async def end_all(self) -> None:
+        """End what was begun and never ran: its batch was broken off before."""
+        ends = [InvocationEnd(invocation_id=one, outcome=InvocationOutcome.INTERRUPTED) for one in self._alive]
+        await asyncio.gather(*map(self.end, ends))

@@ -1,0 +1,253 @@
+"""One hook on one allocation, from its private directory to its result.
+
+    slot -> StepStarted -> directory -> process ... -> output closed -> result -> StepFinished -> directory removed -> token ended
+
+Whatever way it ends, cancelled included: nothing of it is left running, on disk, or able to call the API.
+"""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from signal import SIGKILL
+
+from maand_executor.cancel import CancelLevel, CancelSignal
+from maand_executor.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationEnd, InvocationOutcome
+from maand_executor.hooks.batches import Batch
+from maand_executor.hooks.environment import InvocationFacts, invocation_environment
+from maand_executor.hooks.events import notice, step_finished, step_started
+from maand_executor.hooks.identities import Identities
+from maand_executor.hooks.interpreter import Interpreter
+from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.hooks.outcome import InvocationResult, outcome_of, sentence_of, shell_exit_code
+from maand_executor.hooks.output import last_lines
+from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
+from maand_executor.hooks.request import EventRun
+from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.workspace import HOOKS, WorkspaceContent, Workspaces
+
+CANNOT_EXECUTE = 126
+"""Exit code of a process that could not be started, as shells say it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookRun:
+    """One hook of an event, ready to be started on any of its allocations."""
+
+    request: EventRun
+    hook: Hook
+    interpreter: Interpreter
+    content: WorkspaceContent
+
+    @property
+    def time_limit(self) -> timedelta:
+        """Its limit: the manifest's, else the bucket's."""
+        return self.hook.timeout or self.request.config.hook_timeout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One hook on one allocation."""
+
+    hook_run: HookRun
+    batch: Batch
+    allocation: Allocation
+    begun: BegunInvocation
+
+    @property
+    def request(self) -> EventRun:
+        """The event it belongs to."""
+        return self.hook_run.request
+
+    @property
+    def hook(self) -> Hook:
+        """The hook."""
+        return self.hook_run.hook
+
+
+class InvocationRunner:
+    """Runs invocations, so many at once. One per executor."""
+
+    def __init__(
+        self, *, workspaces: Workspaces, live: LiveInvocations, warden: Warden, limit: int, hook_api: str, host: Mapping[str, str]
+    ) -> None:
+        self._workspaces = workspaces
+        self._live = live
+        self._warden = warden
+        self._slots = asyncio.Semaphore(limit)
+        self._hook_api = hook_api
+        self._host = host
+        self._processes: dict[str, set[GroupProcess]] = defaultdict(set)
+
+    async def run(self, invocation: Invocation, identities: Identities) -> InvocationResult:
+        """Run one invocation when a slot is free; its token is dead when this returns."""
+        outcome = InvocationOutcome.INTERRUPTED
+        try:
+            async with self._slots:
+                result = await self._run_in_slot(invocation)
+            outcome = result.outcome
+        finally:
+            end = InvocationEnd(invocation_id=invocation.begun.invocation_id, outcome=outcome)
+            await asyncio.shield(asyncio.ensure_future(identities.end(end)))
+        return result
+
+    def kill_run(self, run_id: str) -> None:
+        """Kill every process of a run now, without grace: its lease is lost."""
+        for process in self._processes.get(run_id, ()):
+            process.signal_group(SIGKILL)
+
+    async def _run_in_slot(self, invocation: Invocation) -> InvocationResult:
+        request = invocation.request
+        if request.cancel.level >= CancelLevel.NOW:
+            return result_of(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")
+        request.journal.report(step_started(request.job.name, invocation.allocation.worker, invocation.hook.name))
+        try:
+            result = await self._run_in_directory(invocation)
+        except asyncio.CancelledError:
+            interrupted = result_of(invocation, InvocationOutcome.INTERRUPTED, message="ended because its executor stopped")
+            request.journal.report(step_finished(request.job.name, interrupted))
+            raise
+        request.journal.report(step_finished(request.job.name, result))
+        return result
+
+    async def _run_in_directory(self, invocation: Invocation) -> InvocationResult:
+        """Make the directory, run in it, remove or keep it. What this host refuses (disk full, too many files) is a failure."""
+        begun, allocation = invocation.begun, invocation.allocation
+        try:
+            directory = await self._workspaces.make(begun.invocation_id, allocation.allocation_id, invocation.hook_run.content)
+            try:
+                return await self._run_process(invocation, directory)
+            finally:
+                await self._put_away(invocation, directory)
+        except OSError as error:
+            message = f"could not be started: {error}"
+            return result_of(invocation, InvocationOutcome.FAILED, exit_code=CANNOT_EXECUTE, message=message)
+
+    async def _run_process(self, invocation: Invocation, directory: Path) -> InvocationResult:
+        request = invocation.request
+        source = request.journal.source(job=request.job.name, worker=invocation.allocation.worker, step=invocation.hook.name)
+        self._live.add(live_invocation(invocation))
+        try:
+            process = GroupProcess.start(self._command(invocation, directory), warden=self._warden, on_output=source.write)
+            end = await self._follow(process, invocation)
+        finally:
+            self._live.remove(invocation.begun.token)
+            source.close()
+        return await judged(invocation, end, source.tail())
+
+    async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
+        processes = self._processes[invocation.request.run.run_id]
+        processes.add(process)
+        try:
+            asked = until_cancelled(invocation.request.cancel)
+            return await supervise(process, limit=invocation.hook_run.time_limit, asked_to_end=asked)
+        finally:
+            processes.discard(process)
+            if not processes:
+                self._processes.pop(invocation.request.run.run_id, None)
+
+    def _command(self, invocation: Invocation, directory: Path) -> Command:
+        script = os.path.relpath(invocation.hook.path, HOOKS)
+        arguments = (str(invocation.hook_run.interpreter.program), script, *invocation.request.arguments)
+        facts = invocation_facts(invocation, self._hook_api)
+        return Command(arguments=arguments, directory=directory / HOOKS, environment=invocation_environment(facts, self._host))
+
+    async def _put_away(self, invocation: Invocation, directory: Path) -> None:
+        request, worker = invocation.request, invocation.allocation.worker
+        if not request.keep_workdir:
+            await self._workspaces.remove(directory)
+            return
+        with suppress(OSError):
+            kept = self._workspaces.keep(directory, hook=invocation.hook, worker=worker)
+            request.journal.report(notice(request.job.name, worker, f"kept the directory of {invocation.hook.name}: {kept}"))
+
+
+async def until_cancelled(cancel: CancelSignal) -> InvocationOutcome:
+    """Wait until the run is to stop now."""
+    await cancel.wait(CancelLevel.NOW)
+    return InvocationOutcome.CANCELLED
+
+
+async def judged(invocation: Invocation, end: ProcessEnd, tail: str) -> InvocationResult:
+    """Turn the end of a process into a result; what did not succeed carries its last lines, masked."""
+    outcome = outcome_of(end.return_code, end.ended_as)
+    lines = () if outcome is InvocationOutcome.SUCCEEDED else last_lines(await invocation.request.journal.masked(tail))
+    return result_of(
+        invocation,
+        outcome,
+        exit_code=shell_exit_code(end.return_code),
+        message=sentence_of(outcome, end.return_code, invocation.hook_run.time_limit),
+        duration=end.duration,
+        lines=lines,
+    )
+
+
+def result_of(
+    invocation: Invocation,
+    outcome: InvocationOutcome,
+    *,
+    message: str,
+    exit_code: int = 0,
+    duration: timedelta = timedelta(),
+    lines: tuple[str, ...] = (),
+) -> InvocationResult:
+    """Make the result of an invocation."""
+    return InvocationResult(
+        hook=invocation.hook.name,
+        allocation_id=invocation.allocation.allocation_id,
+        worker=invocation.allocation.worker,
+        outcome=outcome,
+        exit_code=exit_code,
+        duration=duration,
+        message=message,
+        last_lines=lines,
+    )
+
+
+def invocation_facts(invocation: Invocation, hook_api: str) -> InvocationFacts:
+    """Gather what the environment is made of."""
+    request = invocation.request
+    allowed = {name: request.hook_env[name] for name in request.config.hook_env if name in request.hook_env}
+    return InvocationFacts(
+        allocation=invocation.allocation,
+        batch=invocation.batch,
+        order=request.order,
+        event=request.event,
+        hook=invocation.hook.name,
+        phase=request.phase,
+        run_id=request.run.run_id,
+        bucket_id=request.run.bucket_id,
+        invocation_id=invocation.begun.invocation_id,
+        token=invocation.begun.token,
+        hook_api=hook_api,
+        traceparent=request.traceparent,
+        lifecycle=request.lifecycle,
+        hook_env=allowed,
+    )
+
+
+def live_invocation(invocation: Invocation) -> LiveInvocation:
+    """Describe an invocation to the calls it will make."""
+    request, allocation = invocation.request, invocation.allocation
+    certificates = invocation.hook_run.content.certificates
+    return LiveInvocation(
+        invocation_id=invocation.begun.invocation_id,
+        token=invocation.begun.token,
+        bucket_id=request.run.bucket_id,
+        run_id=request.run.run_id,
+        job=request.job.name,
+        allocation_id=allocation.allocation_id,
+        worker=allocation.worker,
+        hook=invocation.hook.name,
+        event=request.event,
+        workers=request.workers,
+        remote=request.remote,
+        config=request.config,
+        certificates=Certificates(
+            ca_certificate_pem=certificates.ca_certificate_pem, leaves=certificates.of(allocation.allocation_id)
+        ),
+    )

@@ -1,0 +1,87 @@
+"""What is asked of the hook engine: one event of one job, with everything its hooks are told."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from maand_executor.cancel import CancelSignal
+from maand_executor.facts import Allocation, BucketConfig, Hook, HookScope, Job, RolloutOrder, RunIdentity, Worker
+from maand_executor.hooks.batches import BatchPosition
+from maand_executor.journal import Journal
+
+HEALTH_CHECK = "health_check"
+
+
+def nothing_done(_: str) -> bool:
+    """No step was recorded."""
+    return False
+
+
+async def record_nothing(_: str) -> None:
+    """Remember no step."""
+
+
+async def always_reachable(_: str) -> bool:
+    """Every worker can be reached."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRun:
+    """One event of one job."""
+
+    run: RunIdentity
+    config: BucketConfig
+    journal: Journal
+    cancel: CancelSignal
+    remote: Any = field(repr=False)
+    """The executor's connections to this bucket's workers, for `run_ssh`."""
+    job: Job
+    event: str
+    allocations: tuple[Allocation, ...]
+    """The targets, in rollout order."""
+    order: RolloutOrder
+    workers: tuple[Worker, ...]
+    """The non-removed workers of the job: what `run_ssh` may reach."""
+    batch: BatchPosition | None = None
+    """Set for lifecycle batches: all allocations are this one batch. None = batches of `max_concurrent_upgrades`."""
+    phase: str = ""
+    """`new`, `update` or `stop` in lifecycle batches. Empty = the event."""
+    lifecycle: Mapping[str, str] = field(default_factory=dict)
+    """From `environment.lifecycle_variables`."""
+    hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values given with the run; only names listed in the bucket's `hook_env` reach a hook."""
+    arguments: tuple[str, ...] = ()
+    """For the script; event `cli`."""
+    only_hook: str = ""
+    """Run just this one of the hooks registered for the event. Empty = all."""
+    keep_going: bool = False
+    """Run later batches even when one failed. `health_check` always does."""
+    keep_workdir: bool = False
+    traceparent: str = ""
+    done: Callable[[str], bool] = nothing_done
+    """Whether a step (see `step_name`) was recorded: it is not repeated."""
+    record: Callable[[str], Awaitable[None]] = record_nothing
+    """Called with the step of every invocation that succeeded."""
+    reachable: Callable[[str], Awaitable[bool]] = always_reachable
+    """Whether a worker can be reached; asked only to find the allocation of a hook with scope `rollout`."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether later batches run after a failed one."""
+        return self.keep_going or self.event == HEALTH_CHECK
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether an invocation that succeeded is not repeated in the same run. A health check is asked again and again."""
+        return self.event != HEALTH_CHECK
+
+    def step_name(self, hook: Hook, allocation: Allocation) -> str:
+        """Return the name under which an invocation is recorded: `<job>/<worker>/<event>[.<phase>]:<hook>`.
+
+        For a hook with scope `rollout` it is `<job>/*/<event>:<hook>`: once in a run, whichever worker and phase.
+        """
+        if hook.scope is HookScope.ROLLOUT:
+            return f"{self.job.name}/*/{self.event}:{hook.name}"
+        phase = f".{self.phase}" if self.phase else ""
+        return f"{self.job.name}/{allocation.worker}/{self.event}{phase}:{hook.name}"
