@@ -9,8 +9,7 @@ EVERY_WORKER = "worker"
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerFacts:
-    """One SSH host. `position` counts from 0 in the order of the fleet; `listed` is its place in the
-    file; memory and CPU 0 = unknown."""
+    """One SSH host. `position` orders the fleet from 0, `listed` is its place in the file; memory and CPU 0 = unknown."""
 
     host: str
     position: int

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from maand_catalog.versions import FIRST
+
 EVENTS = (
     "post_build",
     "pre_deploy",
@@ -100,6 +102,10 @@ class Manifest:
     hooks: tuple[HookFacts, ...] = ()
     health_check: HealthCheck | None = None
     certificates: tuple[CertificateSpec, ...] = ()
+
+    def version_or_first(self) -> str:
+        """Return the version, `0.0.0` when the manifest names none."""
+        return self.version or FIRST
 
     def owns_lifecycle(self) -> bool:
         """Whether a `job_control` hook starts and stops the job, so that no Makefile is needed."""

@@ -1,6 +1,6 @@
 """Tables of the buckets: their settings, and what the last build was made of."""
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table, Text
 
 from maand_catalog.store.metadata import UtcMicros, digest_type, id_type, metadata
 
@@ -22,12 +22,12 @@ builds = Table(
     Column("run_id", id_type(), nullable=False),
     Column("built_at", UtcMicros(), nullable=False),
     Column("snapshot_id", String(64), nullable=False),
-    Column("config_sha256", digest_type(), nullable=False),
-    Column("ca_sha256", digest_type(), nullable=False),
-    Column("ca_certificate", LargeBinary(), nullable=False),
+    Column("inputs_sha256", digest_type(), nullable=False),
+    Column("ca_certificate", Text(), nullable=False),
     Column("renew_at", UtcMicros()),
     Column("jobs", Integer(), nullable=False),
     Column("workers", Integer(), nullable=False),
     Column("active_allocations", Integer(), nullable=False),
 )
-"""The newest successful build of each bucket: a rebuild from equal parts before `renew_at` has nothing to do."""
+"""The newest successful build of each bucket. A rebuild from equal inputs (workspace, settings, CA) before `renew_at` has nothing
+to do."""

@@ -1,0 +1,37 @@
+"""Statements over many rows at once."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Table
+
+from maand_catalog.store.transaction import Transaction
+from maand_catalog.store.upserts import upsert
+
+T = TypeVar("T")
+
+NAMES_AT_ONCE = 500
+"""Values in one IN list, far below what either database takes."""
+
+ROWS_AT_ONCE = 2_000
+"""Rows handed to the driver at once: bounds memory, and keeps the connection from idling while rows are made."""
+
+
+def put_rows(tx: Transaction, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows, or replace those with the same primary key."""
+    statement = upsert(tx, table)
+    keys = [column.name for column in table.primary_key]
+    others = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+    statement = (
+        statement.on_conflict_do_update(index_elements=keys, set_=others)
+        if others
+        else statement.on_conflict_do_nothing(index_elements=keys)
+    )
+    for chunk in in_chunks(list(rows), ROWS_AT_ONCE):
+        tx.connection.execute(statement, chunk)
+
+
+def in_chunks(items: Sequence[T], size: int = NAMES_AT_ONCE) -> Iterator[Sequence[T]]:
+    """Cut a list into lists of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
