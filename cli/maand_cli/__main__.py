@@ -1,0 +1,50 @@
+"""`maand`: parse, act, and end with the documented exit code; every error leaves through one door."""
+
+import sys
+from collections.abc import Sequence
+
+from maand_cli.exits import Exit
+from maand_cli.flags import Flags
+from maand_cli.root import root
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    flags = Flags(output=output_asked_for(args))
+    try:
+        code = root.main(args=list(args), prog_name="maand", standalone_mode=False, obj=flags)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_left()
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the one door for every error
+        from maand_cli.failures import report
+
+        return report(error, flags)
+    return int(code) if isinstance(code, int) else Exit.DONE
+
+
+def output_asked_for(args: Sequence[str]) -> str:
+    """Find `-o` before parsing, so that wrong usage is reported in the form asked for."""
+    for flag, value in zip(args, args[1:], strict=False):  # noqa: RUF007 - itertools is one import more on the way to --help
+        if flag in ("-o", "--output") and value in ("json", "jsonl"):
+            return value
+    return next((form for form in ("json", "jsonl") if f"--output={form}" in args or f"-o{form}" in args), "human")
+
+
+def _reader_left() -> int:
+    """End quietly when whoever reads the output has gone, as `maand … | head` does."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    main()

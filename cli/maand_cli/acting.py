@@ -1,0 +1,36 @@
+"""Commands as coroutines: what Click calls is a plain function that runs them to their end."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from maand_cli.flags import flags_of
+
+
+def acting(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | None]:
+    """Give the coroutine function its flags first, and run it."""
+
+    @click.pass_context
+    @functools.wraps(act)
+    def run(ctx: click.Context, /, **arguments: Any) -> int | None:
+        import asyncio
+
+        async def main() -> int | None:
+            return await act(flags_of(ctx), **arguments)
+
+        return asyncio.run(main())
+
+    return run
+
+
+def with_flags(act: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Give a plain function its flags first."""
+
+    @click.pass_context
+    @functools.wraps(act)
+    def run(ctx: click.Context, /, **arguments: Any) -> int | None:
+        return act(flags_of(ctx), **arguments)
+
+    return run

@@ -1,0 +1,138 @@
+"""What `maand init` puts where, keeping whatever is there: a bucket's id, CA and keys are made once."""
+
+import os
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maand_cli.bucket import CONF, Bucket
+from maand_cli.errors import MissingPrerequisite
+
+CONF_TEXT = """\
+# Settings of this bucket. Commented lines show the defaults.
+
+# Identity of the bucket; workers refuse another one's. Never change it.
+bucket_id = "{bucket_id}"
+
+# How workers are reached.
+# ssh_user = "agent"
+# ssh_key = "worker.key"            # file in secrets/
+# ssh_port = 22
+# ssh_config = ""                   # OpenSSH client configuration: ProxyJump and friends
+# use_sudo = true                   # remote commands run under sudo -n
+# worker_root = "/opt/worker"       # relative: below the SSH user's home, needs no root
+# host_keys = "strict"              # or "accept-new"
+
+# Certificates, days.
+# certs_ttl = 60
+# certs_renewal_buffer = 10
+
+# Which bucket.jobs.<selector>.conf is read besides bucket.jobs.conf.
+# job_config_selector = ""
+
+# How much at once.
+# max_parallel_jobs = 4
+# max_ssh_sessions = 64
+# ssh_starts_per_second = 50
+
+# Hooks.
+# hook_env = []                     # names of environment variables passed on to hooks
+# hook_timeout_seconds = 600
+
+# log_format = "kv"                 # or "json"
+"""
+
+WORKERS_TEXT = """\
+[
+  {"host": "192.0.2.10", "labels": ["example"], "memory": "4 gb", "cpu": "2 ghz"}
+]
+"""
+
+IGNORED_TEXT = "/secrets/\n/data/\n/run/\n/logs/\n/tmp/\n"
+
+PRIVATE_DIRECTORIES = ("secrets", "data", "run", "tmp")
+OTHER_DIRECTORIES = ("workspace", "workspace/jobs", "logs")
+
+
+@dataclass(kw_only=True)
+class Made:
+    """What an `init` did."""
+
+    bucket_id: str = ""
+    made: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def make_bucket(directory: Path) -> Made:
+    """Make a bucket, or what is missing of one. Raises MissingPrerequisite when half a key pair is missing."""
+    bucket = Bucket(path=directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    made = Made()
+    _make_directories(directory)
+    made.bucket_id = _make_conf(bucket, made)
+    _make_keys(bucket, made)
+    _make_file(directory / "workspace" / "workers.json", WORKERS_TEXT.encode(), 0o644, made)
+    _make_file(directory / ".gitignore", IGNORED_TEXT.encode(), 0o644, made)
+    return made
+
+
+def _make_directories(directory: Path) -> None:
+    for name in OTHER_DIRECTORIES:
+        (directory / name).mkdir(exist_ok=True)
+    for name in PRIVATE_DIRECTORIES:
+        (directory / name).mkdir(mode=0o700, exist_ok=True)
+        (directory / name).chmod(0o700)
+
+
+def _make_conf(bucket: Bucket, made: Made) -> str:
+    """Make `maand.conf`, or add the id to one that has none; return the id."""
+    fresh = str(uuid.uuid4())
+    if not bucket.conf.exists():
+        _make_file(bucket.conf, CONF_TEXT.format(bucket_id=fresh).encode(), 0o644, made)
+        return fresh
+    made.kept.append(CONF)
+    text = bucket.conf.read_text()
+    found = re.search(r"""^\s*bucket_id\s*=\s*["'](.*)["']""", text, re.MULTILINE)
+    if found:
+        return found[1]
+    bucket.conf.write_text(f'bucket_id = "{fresh}"\n{text}')
+    return fresh
+
+
+def _make_keys(bucket: Bucket, made: Made) -> None:
+    from maand_cli.key_making import make_ca, make_kv_key_line, make_ssh_key
+
+    comment = f"maand-{made.bucket_id[:8]}"
+    _make_pair(bucket.secrets / "worker.key", bucket.secrets / "worker.key.pub", lambda: make_ssh_key(comment), made)
+    _make_pair(bucket.secrets / "ca.key", bucket.secrets / "ca.crt", lambda: make_ca(f"maand {made.bucket_id}"), made)
+    _make_file(bucket.secrets / "kv.key", make_kv_key_line(), 0o600, made)
+    _make_file(bucket.secrets / "known_hosts", b"", 0o600, made)
+
+
+def _make_pair(private: Path, public: Path, make: Callable[[], tuple[bytes, bytes]], made: Made) -> None:
+    if private.exists():
+        made.kept.append(f"secrets/{private.name}")
+        return
+    if public.exists():
+        raise MissingPrerequisite(
+            f"secrets/{private.name} is missing but secrets/{public.name} is there",
+            help=f"put the key back; to begin anew, move secrets/{public.name} away",
+        )
+    secret, known = make()
+    _make_file(private, secret, 0o600, made)
+    _make_file(public, known, 0o644, made)
+
+
+def _make_file(path: Path, content: bytes, mode: int, made: Made) -> None:
+    """Make one file with its mode from the first moment on; keep one that exists."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        made.kept.append(path.name)
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    path.chmod(mode)
+    made.made.append(path.name)

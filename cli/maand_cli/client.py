@@ -1,0 +1,138 @@
+"""The catalog and the executor as this command line calls them: the only module that names their stubs.
+
+Every call has a limit, failures come back as `RemoteError` with the server's own words, and calls that may be repeated are
+repeated while a service is coming up or moving.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from maand_contracts.catalog.v1 import (
+    bucket_pb2,
+    bucket_pb2_grpc,
+    run_event_pb2,
+    run_pb2,
+    run_pb2_grpc,
+    workspace_pb2,
+    workspace_pb2_grpc,
+)
+from maand_wire.errors import RemoteError, remote_errors
+
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+
+CALL_SECONDS = 30.0
+UPLOAD_SECONDS = 600.0
+RETRY_PAUSES_SECONDS = (0.05, 0.2, 0.5, 1.0)
+
+
+class Catalog:
+    """One bucket's catalog. `stub` gives the stubs that have no intention of their own here."""
+
+    def __init__(self, channel: grpc.aio.Channel, bucket_id: str) -> None:
+        self.channel = channel
+        self.bucket_id = bucket_id
+        self.runs = run_pb2_grpc.RunServiceStub(channel)
+        self.workspaces = workspace_pb2_grpc.WorkspaceServiceStub(channel)
+        self.buckets = bucket_pb2_grpc.BucketServiceStub(channel)
+
+    async def apply_config(self, maand_conf: bytes) -> bucket_pb2.Bucket:
+        """Make `maand.conf` the bucket's settings; RemoteError with positions when it is wrong."""
+        request = bucket_pb2.ApplyBucketConfigRequest(bucket_id=self.bucket_id, maand_conf=maand_conf)
+        return (await call(self.buckets.ApplyBucketConfig, request)).bucket
+
+    async def get_bucket(self) -> bucket_pb2.Bucket:
+        """Return the bucket with its counts."""
+        return (await call(self.buckets.GetBucket, bucket_pb2.GetBucketRequest(bucket_id=self.bucket_id))).bucket
+
+    async def missing_blobs(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Tell which contents are to be uploaded."""
+        missing: list[bytes] = []
+        for begin in range(0, len(digests), 10_000):
+            request = workspace_pb2.FindMissingBlobsRequest(bucket_id=self.bucket_id, sha256=digests[begin : begin + 10_000])
+            missing += (await call(self.workspaces.FindMissingBlobs, request)).missing_sha256
+        return missing
+
+    async def upload_blobs(self, pieces: AsyncIterator[workspace_pb2.UploadBlobsRequest]) -> None:
+        """Store contents, piece by piece."""
+        with remote_errors():
+            await self.workspaces.UploadBlobs(pieces, timeout=UPLOAD_SECONDS)
+
+    async def create_snapshot(self, files: Iterable[workspace_pb2.WorkspaceFile]) -> str:
+        """Remember a workspace tree and return its id."""
+        request = workspace_pb2.CreateSnapshotRequest(bucket_id=self.bucket_id, files=files)
+        return (await call(self.workspaces.CreateSnapshot, request, seconds=UPLOAD_SECONDS)).snapshot_id
+
+    async def create_run(self, request: run_pb2.CreateRunRequest) -> run_pb2.Run:
+        """Ask for an operation; repeatable by the request's id."""
+        return (await call(self.runs.CreateRun, request)).run
+
+    async def get_run(self, run_id: str) -> run_pb2.Run:
+        """Return one run."""
+        return (await call(self.runs.GetRun, run_pb2.GetRunRequest(bucket_id=self.bucket_id, run_id=run_id))).run
+
+    async def list_runs(
+        self, *, kinds: Sequence[str] = (), states: Sequence[run_pb2.RunState.ValueType] = (), limit: int = 20
+    ) -> list[run_pb2.Run]:
+        """List runs, newest first."""
+        request = run_pb2.ListRunsRequest(bucket_id=self.bucket_id, kinds=kinds, states=states, page_size=min(limit, 100))
+        return [run async for run in pages(self.runs.ListRuns, request, "runs", limit=limit)]
+
+    async def cancel_run(self, run_id: str, requested_by: str) -> run_pb2.CancelLevel.ValueType:
+        """Ask a run to stop, a second time to stop now. Not repeated by itself: the second call means something else."""
+        request = run_pb2.CancelRunRequest(bucket_id=self.bucket_id, run_id=run_id, requested_by=requested_by)
+        return (await call(self.runs.CancelRun, request, repeat=False)).cancel
+
+    async def resume_run(self, run_id: str) -> run_pb2.Run:
+        """Make an interrupted run claimable again."""
+        return (await call(self.runs.ResumeRun, run_pb2.ResumeRunRequest(bucket_id=self.bucket_id, run_id=run_id))).run
+
+    async def watch_run(self, run_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[run_event_pb2.RunEvent]:
+        """Stream a run's events in order."""
+        request = run_pb2.WatchRunRequest(bucket_id=self.bucket_id, run_id=run_id, after_sequence=after, follow=follow)
+        with remote_errors():
+            async for response in self.runs.WatchRun(request):
+                for event in response.events:
+                    yield event
+
+
+async def call(method: Callable[..., Awaitable[A]], request: Message, *, seconds: float = CALL_SECONDS, repeat: bool = True) -> A:
+    """Call once; a service that is not there (yet) is asked again for about two seconds when `repeat`."""
+    for pause in RETRY_PAUSES_SECONDS if repeat else ():
+        try:
+            return await _call_once(method, request, seconds)
+        except RemoteError as error:
+            if error.status is not grpc.StatusCode.UNAVAILABLE or error.code != "unavailable":
+                raise
+            await asyncio.sleep(pause)
+    return await _call_once(method, request, seconds)
+
+
+async def _call_once(method: Callable[..., Awaitable[A]], request: Message, seconds: float) -> A:
+    with remote_errors():
+        return await method(request, timeout=seconds)
+
+
+async def pages(
+    method: Callable[..., Awaitable[Any]], request: Any, items: str, *, limit: int | None = None
+) -> AsyncIterator[Any]:
+    """Give the items of every page, at most `limit`."""
+    given = 0
+    while True:
+        response = await call(method, request)
+        for item in getattr(response, items):
+            if limit is not None and given >= limit:
+                return
+            given += 1
+            yield item
+        if not response.next_page_token:
+            return
+        request.page_token = response.next_page_token
+
+
+__all__ = ["Catalog", "RemoteError", "call", "pages"]

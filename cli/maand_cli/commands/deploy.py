@@ -1,0 +1,69 @@
+"""`maand deploy`."""
+
+import click
+
+from maand_cli.acting import acting
+from maand_cli.errors import Usage
+from maand_cli.flags import Flags
+from maand_cli.grammar import command
+from maand_cli.options import detach_option, jobs_option, keep_going_option, keep_workdir_option
+
+
+@command()
+@jobs_option
+@click.option("--build", is_flag=True, help="Build the workspace first.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, touch nothing; -v shows diffs.")
+@click.option("--exit-code", is_flag=True, help="With --dry-run: exit 8 when there are changes.")
+@click.option("--force", is_flag=True, help="Roll out unchanged allocations too.")
+@click.option("--sync-only", is_flag=True, help="Copy files, run no lifecycle.")
+@click.option("--skip-unreachable", is_flag=True, help="Leave unreachable workers out instead of stopping.")
+@keep_going_option
+@keep_workdir_option
+@detach_option
+@acting
+async def deploy(
+    flags: Flags,
+    *,
+    jobs: tuple[str, ...],
+    build: bool,
+    dry_run: bool,
+    exit_code: bool,
+    force: bool,
+    sync_only: bool,
+    skip_unreachable: bool,
+    keep_going: bool,
+    keep_workdir: bool,
+    detach: bool,
+) -> int:
+    """Bring the fleet to what was built: wave by wave, batch by batch, each batch promoted once it is healthy.
+
+    What is as it should be is left alone. After a failure, the next deploy does only what is left.
+    """
+    if exit_code and not dry_run:
+        raise Usage("--exit-code needs --dry-run", help="maand deploy --dry-run --exit-code")
+    if dry_run and build:
+        raise Usage("--dry-run touches nothing, --build would", help="maand build, then maand deploy --dry-run")
+    from maand_cli.concluding import left_behind
+    from maand_cli.deploying import follow_deploy
+    from maand_cli.following import start_run
+    from maand_cli.session import open_session
+    from maand_cli.uploading import upload_workspace
+    from maand_contracts.catalog.v1 import run_spec_pb2
+
+    async with open_session(flags) as session:
+        spec = run_spec_pb2.RunSpec(
+            deploy=run_spec_pb2.DeploySpec(
+                jobs=jobs,
+                dry_run=dry_run,
+                force=force,
+                sync_only=sync_only,
+                skip_unreachable=skip_unreachable,
+                build_snapshot_id=await upload_workspace(session) if build else "",
+            ),
+            keep_going=keep_going,
+            keep_workdir=keep_workdir,
+        )
+        run = await start_run(session, spec)
+        if detach:
+            return left_behind(session, run)
+        return await follow_deploy(session, run, dry_run=dry_run, changes_matter=exit_code)

@@ -1,0 +1,27 @@
+"""`maand gc`."""
+
+import click
+
+from maand_cli.acting import acting
+from maand_cli.flags import Flags
+from maand_cli.grammar import command
+from maand_cli.options import detach_option
+
+
+@command()
+@click.option("--retain-days", type=click.IntRange(min=0), default=30, show_default=True, help="History younger than this stays.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, touch nothing.")
+@detach_option
+@acting
+async def gc(flags: Flags, *, retain_days: int, dry_run: bool, detach: bool) -> int:
+    """Delete what was removed from the workspace and stopped by a deploy, data and logs on the workers too; and old history."""
+    from maand_cli.concluding import run_to_end
+    from maand_cli.questions import confirm_at_terminal
+    from maand_cli.session import open_session
+    from maand_contracts.catalog.v1 import run_spec_pb2
+
+    if not dry_run:
+        confirm_at_terminal(flags, "Delete removed jobs on the workers with their data and logs?")
+    async with open_session(flags) as session:
+        spec = run_spec_pb2.RunSpec(gc=run_spec_pb2.GcSpec(retain_days=retain_days, dry_run=dry_run))
+        return await run_to_end(session, spec, detach=detach)

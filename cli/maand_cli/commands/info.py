@@ -1,0 +1,31 @@
+"""`maand info`."""
+
+from maand_cli.acting import acting
+from maand_cli.flags import Flags
+from maand_cli.grammar import command
+
+
+@command()
+@acting
+async def info(flags: Flags) -> int:
+    """Tell about this bucket: where it is, what was built, what runs, how the services are reached."""
+    from maand_cli import __version__
+    from maand_cli.output.rows import show_values
+    from maand_cli.plain import plain
+    from maand_cli.session import open_session
+    from maand_contracts.catalog.v1 import run_pb2
+
+    async with open_session(flags) as session:
+        bucket = plain(await session.catalog.get_bucket())
+        active = await session.catalog.list_runs(states=[run_pb2.RUN_STATE_PENDING, run_pb2.RUN_STATE_RUNNING])
+    config = bucket.pop("config")
+    values = {
+        "bucket": str(session.bucket.path),
+        **{name: value for name, value in bucket.items() if name != "config_sha256"},
+        "active_runs": [f"{run.kind} {run.run_id}" for run in active],
+        "catalog": session.catalog_endpoint.address,
+        "executor": session.executor_endpoint.address if session.executor_endpoint else "",
+        "version": __version__,
+    }
+    show_values(flags, "info", values if flags.is_human and not flags.verbose else {**values, "config": config})
+    return 0

@@ -1,0 +1,42 @@
+"""`maand init`."""
+
+import os
+from pathlib import Path
+
+from maand_cli.acting import with_flags
+from maand_cli.flags import Flags
+from maand_cli.grammar import command
+
+
+@command()
+@with_flags
+def init(flags: Flags) -> int:
+    """Make a bucket in the current directory (or --bucket DIR): settings, keys, certificate authority, an example workers.json.
+
+    May be repeated: the bucket's id, CA, keys and everything you wrote stay.
+    """
+    from maand_cli.bucket_making import make_bucket
+    from maand_cli.output.rows import say, show_values
+
+    named = os.environ.get("MAAND_BUCKET")
+    directory = (flags.bucket or (Path(named) if named else Path.cwd())).absolute()
+    made = make_bucket(directory)
+    if not flags.is_human:
+        show_values(flags, "bucket", {"bucket_id": made.bucket_id, "path": str(directory), "made": made.made, "kept": made.kept})
+        return 0
+    print(directory)
+    say(flags, f"bucket {made.bucket_id} {'made' if 'maand.conf' in made.made else 'is complete'}")
+    for step in next_steps(directory):
+        say(flags, step)
+    return 0
+
+
+def next_steps(directory: Path) -> list[str]:
+    """Say what to do next."""
+    return [
+        "next:",
+        f"  1. put {directory / 'secrets' / 'worker.key.pub'} into authorized_keys of the SSH user on every worker",
+        "  2. list the workers in workspace/workers.json",
+        "  3. maand job create hello --selectors worker",
+        "  4. maand build && maand worker trust && maand deploy",
+    ]

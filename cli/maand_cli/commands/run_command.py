@@ -1,0 +1,67 @@
+"""`maand run_command`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from maand_cli.acting import acting
+from maand_cli.errors import Usage
+from maand_cli.flags import DurationType, Flags
+from maand_cli.grammar import command
+from maand_cli.options import detach_option, keep_going_option, list_option, workers_option
+
+
+@command("run_command")
+@click.argument("shell", metavar="CMD", required=False)
+@click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Script to run instead of CMD.")
+@workers_option
+@list_option("--labels", "-l", help="Only workers with any of these labels.")
+@click.option("-c", "--concurrency", type=click.IntRange(min=0), default=0, help="Workers at once; 0 = all.")
+@click.option("--command-timeout", type=DurationType(), default=0, metavar="TIME", help="Limit of one command.")
+@keep_going_option
+@detach_option
+@acting
+async def run_command(
+    flags: Flags,
+    *,
+    shell: str | None,
+    file: Path | None,
+    workers: tuple[str, ...],
+    labels: tuple[str, ...],
+    concurrency: int,
+    command_timeout: float,
+    keep_going: bool,
+    detach: bool,
+) -> int:
+    """Run a shell command on all or selected workers. CMD - reads a script from standard input.
+
+    It runs in the bucket's directory on the worker when that exists, with BUCKET_ID and WORKER_IP set.
+    """
+    script = script_of(shell, file)
+    from maand_cli.concluding import run_to_end
+    from maand_cli.session import open_session
+    from maand_contracts.catalog.v1 import run_spec_pb2
+
+    async with open_session(flags) as session:
+        spec = run_spec_pb2.RunSpec(
+            run_command=run_spec_pb2.RunCommandSpec(
+                command=script,
+                workers=workers,
+                labels=labels,
+                concurrency=concurrency,
+                command_timeout_seconds=round(command_timeout),
+            ),
+            keep_going=keep_going,
+        )
+        return await run_to_end(session, spec, detach=detach)
+
+
+def script_of(shell: str | None, file: Path | None) -> str:
+    """Return the script: the argument, the file, or standard input for `-`."""
+    if (shell is None) == (file is None):
+        raise Usage("give one command, or a script with -f", help='maand run_command "uptime"')
+    script = file.read_text() if file else sys.stdin.read() if shell == "-" else shell or ""
+    if not script.strip():
+        raise Usage("the command is empty", help='maand run_command "uptime"')
+    return script

@@ -1,0 +1,117 @@
+"""`maand runs list|show|watch|cancel|resume`. RUN is an id, the beginning of one, or a number; the newest when left out."""
+
+import click
+
+from maand_cli.acting import acting
+from maand_cli.flags import Flags
+from maand_cli.grammar import LazyGroup
+from maand_cli.options import list_option
+
+runs = LazyGroup(name="runs", help="Look at runs, attach to them, stop and resume them.")
+
+run_argument = click.argument("run", default="")
+
+
+@runs.command("list")
+@list_option("--kind", "-k", help="Only these kinds, for example deploy,build.")
+@list_option("--state", "-s", help="Only these states, for example running,failed.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many.")
+@acting
+async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ...], limit: int) -> int:
+    """List runs, newest first."""
+    from maand_cli.output.rows import show_rows
+    from maand_cli.plain import plain
+    from maand_cli.run_names import states_named
+    from maand_cli.session import open_session
+
+    states = states_named(state)
+    async with open_session(flags) as session:
+        found = await session.catalog.list_runs(kinds=kind, states=states, limit=limit)
+    show_rows(
+        flags,
+        "runs",
+        ("seq", "run_id", "kind", "state", "requested_by", "created_at", "finished_at", "message"),
+        [plain(run) for run in found],
+    )
+    return 0
+
+
+@runs.command()
+@run_argument
+@acting
+async def show(flags: Flags, *, run: str) -> int:
+    """Show one run: what was asked, what happened, how it ended."""
+    from maand_cli.output.rows import show_values
+    from maand_cli.plain import plain
+    from maand_cli.run_names import find_run
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        found = await find_run(session.catalog, run)
+        if not flags.is_human:
+            show_values(flags, "run", plain(found))
+            return 0
+        from maand_cli.concluding import ending_of
+        from maand_cli.output.summary import summary_lines
+        from maand_cli.output.view import RunView
+
+        view = RunView(kind=found.kind, run_id=found.run_id)
+        async for event in session.catalog.watch_run(found.run_id, follow=False):
+            view.apply(event)
+        values = {name: value for name, value in plain(found).items() if name not in ("spec", "result", "bucket_id")}
+        show_values(flags, "run", {**values, "asked": str(found.spec).strip().replace("\n", " ")})
+        for line in summary_lines(ending_of(found, view)):
+            print(line)
+    return 0
+
+
+@runs.command()
+@run_argument
+@acting
+async def watch(flags: Flags, *, run: str) -> int:
+    """Attach to a run, from its beginning to its end; the exit code is the run's. Ctrl-C asks it to stop."""
+    from maand_cli.concluding import conclude
+    from maand_cli.following import follow_run
+    from maand_cli.run_names import find_run
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        return conclude(session, await follow_run(session, await find_run(session.catalog, run)))
+
+
+@runs.command()
+@run_argument
+@click.option("--now", is_flag=True, help="End hooks and remote commands now, do not finish the batch.")
+@acting
+async def cancel(flags: Flags, *, run: str, now: bool) -> int:
+    """Ask a run to finish its current batch and stop."""
+    from maand_cli.output.rows import say
+    from maand_cli.run_names import find_run
+    from maand_cli.session import open_session, whoami
+    from maand_contracts.catalog.v1 import run_pb2
+
+    async with open_session(flags) as session:
+        found = await find_run(session.catalog, run)
+        level = await session.catalog.cancel_run(found.run_id, whoami(session.environment))
+        if now and level != run_pb2.CANCEL_LEVEL_NOW:
+            level = await session.catalog.cancel_run(found.run_id, whoami(session.environment))
+    how = "now" if level == run_pb2.CANCEL_LEVEL_NOW else "after its current batch"
+    say(flags, f"{found.kind} {found.run_id} stops {how}")
+    return 0
+
+
+@runs.command()
+@run_argument
+@click.option("--detach", is_flag=True, help="Do not follow it.")
+@acting
+async def resume(flags: Flags, *, run: str, detach: bool) -> int:
+    """Let an interrupted run go on from what is recorded, and follow it."""
+    from maand_cli.concluding import conclude, left_behind
+    from maand_cli.following import follow_run
+    from maand_cli.run_names import find_run
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        found = await find_run(session.catalog, run)
+        resumed = await session.catalog.resume_run(found.run_id)
+        return left_behind(session, resumed) if detach else conclude(session, await follow_run(session, resumed))

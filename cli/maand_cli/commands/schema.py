@@ -1,0 +1,26 @@
+"""`maand schema KIND`."""
+
+import click
+
+from maand_cli.acting import acting
+from maand_cli.flags import Flags
+from maand_cli.grammar import command
+
+KINDS = ("manifest", "workers", "disabled", "maand.conf")
+
+
+@command()
+@click.argument("kind", type=click.Choice(KINDS))
+@acting
+async def schema(flags: Flags, *, kind: str) -> int:
+    """Print the JSON Schema of a user file, from the model that validates it: for editors."""
+    import json
+
+    from maand_cli.client import call
+    from maand_cli.session import open_session
+    from maand_contracts.catalog.v1 import bucket_pb2
+
+    async with open_session(flags) as session:
+        response = await call(session.catalog.buckets.GetSchema, bucket_pb2.GetSchemaRequest(kind=kind))
+    print(json.dumps(json.loads(response.json_schema), indent=2 if flags.is_human else None))
+    return 0

@@ -1,0 +1,157 @@
+"""`maand secret set|delete|list|reveal|rotate`. Values come from standard input, a prompt or a file, never from arguments."""
+
+import sys
+import uuid
+from pathlib import Path
+
+import click
+
+from maand_cli.acting import acting
+from maand_cli.errors import MissingPrerequisite, Usage
+from maand_cli.flags import DurationType, Flags
+from maand_cli.grammar import LazyGroup
+from maand_cli.options import known_jobs
+
+secret = LazyGroup(name="secret", help="Keep secrets of jobs: stored encrypted, masked in every output.")
+
+job_argument = click.argument("job", shell_complete=known_jobs)
+
+
+def namespace_of(job: str) -> str:
+    """Return the namespace: a job's name stands for its secrets."""
+    return job if "/" in job else f"secrets/job/{job}"
+
+
+def value_of(file: Path | None) -> str:
+    """Read the value: file, prompt at a terminal, else standard input as it is but for one line end."""
+    if file is not None:
+        return file.read_text()
+    if sys.stdin.isatty():
+        import getpass
+
+        value = getpass.getpass("value: ")
+        if value != getpass.getpass("again: "):
+            raise Usage("the two values differ", help="type it again")
+        return value
+    return sys.stdin.read().removesuffix("\n")
+
+
+@secret.command("set")
+@job_argument
+@click.argument("key")
+@click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read the value from a file.")
+@click.option("--ttl", type=DurationType(), default=0, metavar="TIME", help="How long it lives; 0 = for ever.")
+@click.option("--if-absent", is_flag=True, help="Only when there is no value.")
+@acting
+async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl: float, if_absent: bool) -> int:
+    """Write one secret of JOB (or of a namespace, secrets/job/JOB). The value is prompted for, or read from standard input."""
+    value = value_of(file)
+    from maand_cli.key_values import put_secret
+    from maand_cli.output.rows import say, show_values
+    from maand_cli.session import open_session
+    from maand_contracts.catalog.v1 import secret_pb2
+
+    namespace = namespace_of(job)
+    request = secret_pb2.PutSecretRequest(
+        namespace=namespace, key=key, value=value, ttl_seconds=round(ttl), request_id=str(uuid.uuid4())
+    )
+    if if_absent:
+        request.precondition.if_absent = True
+    async with open_session(flags) as session:
+        version = await put_secret(session.catalog, request)
+    if flags.is_human:
+        say(flags, f"{namespace} {key} is at version {version}")
+    else:
+        show_values(flags, "secret", {"namespace": namespace, "key": key, "version": version})
+    return 0
+
+
+@secret.command()
+@job_argument
+@click.argument("key")
+@acting
+async def delete(flags: Flags, *, job: str, key: str) -> int:
+    """Delete one secret of JOB."""
+    from maand_cli.key_values import delete_secret
+    from maand_cli.output.rows import say
+    from maand_cli.questions import confirm_at_terminal
+    from maand_cli.session import open_session
+
+    confirm_at_terminal(flags, f"Delete {namespace_of(job)} {key}?")
+    async with open_session(flags) as session:
+        await delete_secret(session.catalog, namespace_of(job), key)
+    say(flags, f"{namespace_of(job)} {key} is deleted")
+    return 0
+
+
+@secret.command("list")
+@click.argument("job", default="", shell_complete=known_jobs)
+@acting
+async def list_secrets(flags: Flags, *, job: str) -> int:
+    """List secrets without values, of all jobs or one."""
+    from maand_cli.key_values import secret_rows
+    from maand_cli.output.rows import show_rows
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        rows = await secret_rows(session.catalog, job.removeprefix("secrets/job/"))
+    show_rows(flags, "secrets", ("namespace", "key", "version", "created_at", "expires_at", "writer", "key_id"), rows)
+    return 0
+
+
+@secret.command()
+@job_argument
+@click.argument("key")
+@click.option("--version", type=click.IntRange(min=0), default=0, help="An older version; 0 = the newest.")
+@acting
+async def reveal(flags: Flags, *, job: str, key: str, version: int) -> int:
+    """Print one secret's value. The catalog writes down who did."""
+    from maand_cli.key_values import reveal_secret
+    from maand_cli.output.rows import show_values
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        revealed = await reveal_secret(session.catalog, namespace_of(job), key, version=version)
+    if flags.is_human:
+        print(revealed.value)
+    else:
+        values = {"namespace": namespace_of(job), "key": key, "value": revealed.value, "version": revealed.version}
+        show_values(flags, "secret", values)
+    return 0
+
+
+@secret.command()
+@click.option("--continue", "go_on", is_flag=True, help="Go on with an interrupted rotation; make no new key.")
+@acting
+async def rotate(flags: Flags, *, go_on: bool) -> int:
+    """Encrypt every secret with a new key, while everything goes on.
+
+    In local mode a key is appended to secrets/kv.key first; in a cluster, append one to the catalogs' key file yourself.
+    """
+    from maand_cli.key_making import make_kv_key_line
+    from maand_cli.key_values import rotate_secrets
+    from maand_cli.output.rows import say, show_values
+    from maand_cli.session import open_session
+
+    done = 0
+    async with open_session(flags) as session:
+        if session.is_local and not go_on:
+            append_key(session.bucket.secrets / "kv.key", make_kv_key_line())
+        async for done, remaining in rotate_secrets(session.catalog):
+            say(flags, f"{done} versions re-encrypted, {remaining} to go")
+    if not flags.is_human:
+        show_values(flags, "rotation", {"rotated": done})
+    return 0
+
+
+def append_key(path: Path, line: bytes) -> None:
+    """Append a key; it is on disk before anything is encrypted with it."""
+    import os
+
+    if not path.is_file():
+        raise MissingPrerequisite(f"{path} is missing; without it no secret can be read", help="put it back from your backup")
+    with path.open("rb+") as file:
+        content = file.read()
+        file.write(line if content.endswith(b"\n") or not content else b"\n" + line)
+        file.flush()
+        os.fsync(file.fileno())

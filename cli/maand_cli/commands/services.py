@@ -1,0 +1,93 @@
+"""`maand services start|stop|status|logs`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from maand_cli.acting import acting, with_flags
+from maand_cli.flags import Flags
+from maand_cli.grammar import LazyGroup
+
+if TYPE_CHECKING:
+    from maand_cli.bucket import Bucket
+
+services = LazyGroup(name="services", help="Control the local services of this bucket; commands start them when they need them.")
+
+
+def here(flags: Flags) -> "Bucket":
+    """Find the bucket."""
+    from maand_cli.bucket import find_bucket
+
+    return find_bucket(flags.bucket, environment=os.environ, start=Path.cwd())
+
+
+@services.command()
+@with_flags
+def start(flags: Flags) -> int:
+    """Start catalog, executor and runtime gateway in one background process, unless they run."""
+    from dataclasses import asdict
+
+    from maand_cli.local_services import ensure_services
+    from maand_cli.output.rows import say, show_values
+
+    running = ensure_services(here(flags))
+    if flags.is_human:
+        say(flags, f"running: process {running.pid}, hook API on {running.hook_api}")
+    else:
+        show_values(flags, "services", {"running": True, **asdict(running)})
+    return 0
+
+
+@services.command()
+@click.option("--within", type=float, default=60, show_default=True, metavar="SECONDS", help="How long to wait for the end.")
+@with_flags
+def stop(flags: Flags, *, within: float) -> int:
+    """Stop the local services. Runs in progress are interrupted; they go on when the services start again."""
+    from maand_cli.local_services import stop_services
+    from maand_cli.output.rows import say, show_values
+
+    pid = stop_services(here(flags), limit_seconds=within)
+    if flags.is_human:
+        say(flags, f"stopped process {pid}" if pid else "not running")
+    else:
+        show_values(flags, "services", {"running": False, "stopped_pid": pid})
+    return 0
+
+
+@services.command()
+@acting
+async def status(flags: Flags) -> int:
+    """Tell whether the local services run, since when, and what they do. Starts nothing."""
+    from dataclasses import asdict
+
+    from maand_cli.local_services import find_services
+    from maand_cli.output.rows import show_values
+
+    running = find_services(here(flags))
+    if running is None:
+        show_values(flags, "services", {"running": False})
+        return 0
+    from maand_cli.executor_client import executor_status
+
+    values = {"running": True, **asdict(running), **await executor_status(running.executor)}
+    show_values(flags, "services", values)
+    return 0
+
+
+@services.command()
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="The last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as they are written.")
+@with_flags
+def logs(flags: Flags, *, lines: int, follow: bool) -> int:
+    """Print the services' own log."""
+    from maand_cli.tailing import follow_file, last_lines
+
+    log = here(flags).services_log
+    for line in last_lines(log, lines):
+        print(line)
+    if follow:
+        for line in follow_file(log):
+            print(line, flush=True)
+    return 0

@@ -1,0 +1,126 @@
+"""`maand worker list|ping|facts|trust`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from maand_cli.acting import acting
+from maand_cli.flags import Flags
+from maand_cli.grammar import LazyGroup
+from maand_cli.options import list_option, workers_option
+
+if TYPE_CHECKING:
+    from maand_cli.following import Followed
+    from maand_cli.session import Session
+
+worker = LazyGroup(name="worker", help="List workers, reach them, read their facts, pin their host keys.")
+
+
+@worker.command("list")
+@list_option("--labels", "-l", help="Only workers with any of these labels.")
+@acting
+async def list_workers(flags: Flags, *, labels: tuple[str, ...]) -> int:
+    """List the workers that were built."""
+    from maand_cli.listings import worker_rows
+    from maand_cli.output.rows import show_rows
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        rows = await worker_rows(session.catalog, labels=labels)
+    show_rows(flags, "workers", ("host", "hostname", "position", "labels", "memory_mb", "cpu_mhz", "disabled"), rows)
+    return 0
+
+
+@worker.command()
+@workers_option
+@acting
+async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
+    """Reach workers by SSH and look for what maand needs there."""
+    from maand_cli.concluding import conclude
+    from maand_cli.output.rows import show_rows
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        followed = await probe(session, "PING", workers)
+        if flags.is_human:
+            rows = [
+                {"host": host, "reachable": report.reachable, "round_trip_ms": report.round_trip_ms, "problem": report.problem}
+                for host, report in followed.view.reports.items()
+            ]
+            show_rows(flags, "workers", ("host", "reachable", "round_trip_ms", "problem"), rows)
+        return conclude(session, followed)
+
+
+@worker.command()
+@workers_option
+@acting
+async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
+    """Read memory and CPU of workers and write them into workspace/workers.json: all of them or, when one fails, none."""
+    from maand_cli.concluding import conclude
+    from maand_cli.exits import Exit
+    from maand_cli.output.rows import say, show_rows
+    from maand_cli.session import open_session
+    from maand_cli.workers_file import Facts, write_facts
+
+    async with open_session(flags) as session:
+        followed = await probe(session, "FACTS", workers)
+        reports = followed.view.reports
+        if flags.is_human:
+            rows = [{"host": host, "memory_mb": one.memory_mb, "cpu_mhz": one.cpu_mhz} for host, one in reports.items()]
+            show_rows(flags, "workers", ("host", "memory_mb", "cpu_mhz"), rows)
+        code = conclude(session, followed)
+        if code != Exit.DONE:
+            say(flags, "workspace/workers.json was left as it is")
+            return code
+        found = {host: Facts(memory_mb=one.memory_mb, cpu_mhz=one.cpu_mhz) for host, one in reports.items()}
+        changed = write_facts(session.bucket.workspace / "workers.json", found)
+        say(
+            flags,
+            "workspace/workers.json written; maand build takes it in" if changed else "workspace/workers.json is up to date",
+        )
+        return code
+
+
+@worker.command()
+@workers_option
+@click.option("--force", is_flag=True, help="Replace changed keys too. Make sure first that they changed for a good reason.")
+@acting
+async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
+    """Show the SSH host keys of workers and pin them.
+
+    A worker whose pinned key changed is refused unless --force: somebody may be in between.
+    """
+    from maand_cli.concluding import conclude
+    from maand_cli.exits import Exit
+    from maand_cli.output.rows import say, show_rows
+    from maand_cli.questions import confirm
+    from maand_cli.session import open_session
+
+    async with open_session(flags) as session:
+        seen = await probe(session, "HOST_KEYS", workers)
+        rows = [
+            {"host": host, "fingerprint": fingerprint, "pinned": report.pinned, "problem": report.problem}
+            for host, report in seen.view.reports.items()
+            for fingerprint in report.fingerprints or [""]
+        ]
+        if flags.is_human:
+            show_rows(flags, "host_keys", ("host", "fingerprint", "pinned", "problem"), rows)
+        if all(report.pinned for report in seen.view.reports.values()):
+            code = conclude(session, seen)
+            say(flags, "every key is pinned" if code == Exit.DONE else "nothing was pinned")
+            return code
+        confirm(flags, "Pin these keys?")
+        return conclude(session, await probe(session, "HOST_KEYS", workers, pin=True, replace_changed=force))
+
+
+async def probe(
+    session: "Session", what: str, workers: tuple[str, ...], *, pin: bool = False, replace_changed: bool = False
+) -> "Followed":
+    """Run one probe over workers and follow it."""
+    from maand_cli.following import follow_run, start_run
+    from maand_contracts.catalog.v1 import run_spec_pb2
+
+    spec = run_spec_pb2.WorkerProbeSpec(
+        probe=run_spec_pb2.WorkerProbe.Value(f"WORKER_PROBE_{what}"), workers=workers, pin=pin, replace_changed=replace_changed
+    )
+    return await follow_run(session, await start_run(session, run_spec_pb2.RunSpec(worker_probe=spec)))

@@ -1,0 +1,135 @@
+"""The end of a followed run: summary for people, document for programs, exit code for the shell."""
+
+import sys
+from datetime import UTC
+from typing import Any
+
+from maand_cli.errors import Problem
+from maand_cli.exits import Exit, RunEnd, exit_of_run
+from maand_cli.failures import from_contract, wants_color
+from maand_cli.following import Followed, follow_run, start_run
+from maand_cli.output.problems import problem_lines
+from maand_cli.output.summary import Ending, Failure, summary_lines
+from maand_cli.output.view import RunView
+from maand_cli.plain import enum_word, plain
+from maand_cli.session import Session
+from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
+
+
+async def run_to_end(session: Session, spec: run_spec_pb2.RunSpec, *, detach: bool = False, changes_matter: bool = False) -> int:
+    """Start a run, follow it, print its end; `detach` prints its id instead and leaves."""
+    run = await start_run(session, spec)
+    if detach:
+        return left_behind(session, run)
+    return conclude(session, await follow_run(session, run), changes_matter=changes_matter)
+
+
+def left_behind(session: Session, run: run_pb2.Run) -> int:
+    """Print a detached run's id and how to attach to it."""
+    if session.flags.is_human:
+        print(run.run_id)
+        print(f"follow it: maand runs watch {run.run_id}", file=sys.stderr)
+        return Exit.DONE
+    from maand_cli.output.rows import show_values
+
+    show_values(session.flags, "run", plain(run))
+    return Exit.DONE
+
+
+def conclude(session: Session, followed: Followed, *, changes_matter: bool = False) -> int:
+    """Print how a run ended and return the exit code."""
+    flags, run = session.flags, followed.run
+    code = exit_of_run(run_end(run), changes_matter=changes_matter)
+    followed.screen.result(result_document(run, followed.view, code))
+    if not flags.is_human:
+        return code
+    for line in problem_lines(problems_of(run), color=wants_color(flags)):
+        print(line, file=sys.stderr)
+    if not flags.quiet or code not in (Exit.DONE, Exit.CHANGES):
+        sys.stdout.flush()
+        for line in summary_lines(ending_of(run, followed.view)):
+            print(line, file=sys.stderr)
+    return code
+
+
+def run_end(run: run_pb2.Run) -> RunEnd:
+    """Reduce a run to what decides the exit code."""
+    return RunEnd(
+        state=enum_word(run, "state"),
+        failure_kinds=frozenset(enum_word(failure, "kind") for failure in run.result.failures),
+        counts=dict(run.result.counts),
+        left_out=bool(run.result.unreachable_workers),
+        changes=run.result.changes,
+    )
+
+
+def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
+    """Reduce a run and what was seen of it to what the summary tells."""
+    result = run.result
+    return Ending(
+        kind=run.kind,
+        run_id=run.run_id,
+        state=enum_word(run, "state"),
+        seconds=seconds_of(run),
+        message=result.message,
+        counts=dict(sorted(result.counts.items())),
+        failures=() if result.problems else tuple(_failure(failure) for failure in result.failures),
+        unreached=unreached(run, view),
+        notices=tuple(result.notices),
+        slowest=tuple(slow for slow in view.slow if slow.seconds >= SLOW_SECONDS),
+        next_command=result.next_command,
+    )
+
+
+SLOW_SECONDS = 1.0
+"""Quicker steps are not worth a line."""
+
+
+def seconds_of(run: run_pb2.Run) -> float | None:
+    """Return how long a run took, when it has begun and ended."""
+    if not run.HasField("started_at") or not run.HasField("finished_at"):
+        return None
+    return (run.finished_at.ToDatetime(tzinfo=UTC) - run.started_at.ToDatetime(tzinfo=UTC)).total_seconds()
+
+
+def unreached(run: run_pb2.Run, view: RunView) -> tuple[str, ...]:
+    """Name the workers left out, and the allocations that were planned but never got a step."""
+    touched = {(job, worker) for job, worker, _ in view.outcomes}
+    waiting = []
+    if enum_word(run, "state") in ("failed", "cancelled"):
+        for job, planned in view.plans.items():
+            waiting += [
+                f"{job}@{allocation.worker}"
+                for allocation in planned.allocations
+                if enum_word(allocation, "action") not in ("skip", "record") and (job, allocation.worker) not in touched
+            ]
+    return (*run.result.unreachable_workers, *waiting)
+
+
+def problems_of(run: run_pb2.Run) -> tuple[Problem, ...]:
+    """Return the positions in user files that ended the run."""
+    return tuple(from_contract(problem) for problem in run.result.problems)
+
+
+def result_document(run: run_pb2.Run, view: RunView, code: int) -> dict[str, Any]:
+    """Return everything a program wants to know of a run's end."""
+    return {
+        "run": plain(run),
+        "exit_code": int(code),
+        "plan": {job: plain(planned) for job, planned in view.plans.items()},
+        "workers": {worker: plain(report) for worker, report in view.reports.items()},
+        "errors": [plain(problem) for problem in run.result.problems],
+    }
+
+
+def _failure(failure: Any) -> Failure:
+    return Failure(
+        kind=enum_word(failure, "kind"),
+        job=failure.job,
+        worker=failure.worker,
+        step=failure.step,
+        exit_code=failure.exit_code,
+        message=failure.message,
+        help=failure.help,
+        last_lines=tuple(failure.last_lines),
+    )

@@ -1,0 +1,94 @@
+"""What was built, as rows: one function per noun, each row a plain dictionary with every field."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
+from maand_cli.client import Catalog, call, pages
+from maand_cli.plain import plain
+from maand_contracts.catalog.v1 import (
+    allocation_pb2,
+    allocation_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+
+Rows = list[dict[str, Any]]
+
+
+async def worker_rows(
+    catalog: Catalog, *, hosts: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
+) -> Rows:
+    """List workers by position."""
+    request = worker_pb2.ListWorkersRequest(
+        bucket_id=catalog.bucket_id, hosts=hosts, labels=labels, include_removed=include_removed
+    )
+    return await _rows(pages(worker_pb2_grpc.WorkerServiceStub(catalog.channel).ListWorkers, request, "workers"))
+
+
+async def job_rows(catalog: Catalog, *, jobs: Sequence[str] = (), include_removed: bool = False) -> Rows:
+    """List jobs by name."""
+    request = job_pb2.ListJobsRequest(bucket_id=catalog.bucket_id, names=jobs, include_removed=include_removed)
+    return await _rows(pages(job_pb2_grpc.JobServiceStub(catalog.channel).ListJobs, request, "jobs"))
+
+
+async def hook_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
+    """List the hooks of jobs."""
+    return [hook for job in await job_rows(catalog, jobs=jobs) for hook in job["hooks"]]
+
+
+async def allocation_rows(
+    catalog: Catalog, *, jobs: Sequence[str] = (), workers: Sequence[str] = (), include_removed: bool = False
+) -> Rows:
+    """List allocations by job and index."""
+    request = allocation_pb2.ListAllocationsRequest(
+        bucket_id=catalog.bucket_id, jobs=jobs, workers=workers, include_removed=include_removed
+    )
+    stub = allocation_pb2_grpc.AllocationServiceStub(catalog.channel)
+    return await _rows(pages(stub.ListAllocations, request, "allocations"))
+
+
+async def deployment_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
+    """Sum up allocations by job: versions, and how many are in which state."""
+    known = {job["name"]: job for job in await job_rows(catalog, jobs=jobs)}
+    by_job: dict[str, Rows] = {name: [] for name in known}
+    for allocation in await allocation_rows(catalog, jobs=jobs):
+        by_job.setdefault(allocation["job"], []).append(allocation)
+    return [_deployment(name, known.get(name, {}), allocations) for name, allocations in by_job.items()]
+
+
+async def port_rows(catalog: Catalog) -> Rows:
+    """List ports by name."""
+    request = job_pb2.ListPortsRequest(bucket_id=catalog.bucket_id)
+    response = await call(job_pb2_grpc.JobServiceStub(catalog.channel).ListPorts, request)
+    return [plain(port) for port in response.ports]
+
+
+async def certificate_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
+    """List certificates by job, name and worker, without keys."""
+    request = allocation_pb2.ListCertificatesRequest(bucket_id=catalog.bucket_id, jobs=jobs)
+    stub = allocation_pb2_grpc.AllocationServiceStub(catalog.channel)
+    return [plain(certificate) for certificate in (await call(stub.ListCertificates, request)).certificates]
+
+
+def _deployment(name: str, job: dict[str, Any], allocations: Rows) -> dict[str, Any]:
+    states: dict[str, int] = {}
+    for allocation in allocations:
+        state = "disabled" if allocation["disabled"] and allocation["state"] == "planned" else allocation["state"]
+        states[state] = states.get(state, 0) + 1
+    return {
+        "job": name,
+        "version": job.get("version", ""),
+        "running": sorted({allocation["current_version"] for allocation in allocations}),
+        "deployment_seq": job.get("deployment_seq", 0),
+        "allocations": len(allocations),
+        "states": states,
+        "since": max((allocation["state_since"] or "" for allocation in allocations), default=""),
+    }
+
+
+async def _rows(messages: Any) -> Rows:
+    return [plain(message) async for message in messages if isinstance(message, Message)]

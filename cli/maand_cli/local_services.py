@@ -1,0 +1,168 @@
+"""Finding the local services of a bucket, and starting them when nobody serves.
+
+`run/services.json` says where they listen; whether somebody really does is asked of the socket itself, so a file left behind
+by a killed host is never believed. Several commands may start a host at once: the hosts settle among themselves by a lock who
+serves, the others leave, and every command takes what `services.json` then says.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TextIO
+
+from maand_cli import __version__
+from maand_cli.bucket import Bucket
+from maand_cli.errors import OtherVersion, ServiceUnreachable
+
+START_SECONDS = 20.0
+"""How long a start may take. It takes under 2 s; a machine under load gets ten times that."""
+
+HELD_BY_ANOTHER = 75
+"""Exit code of a host that found another one holding the bucket (EX_TEMPFAIL)."""
+
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Running services of a bucket, as their host describes them."""
+
+    pid: int
+    version: str
+    catalog: str
+    executor: str
+    hook_api: str
+    started_at: str
+
+
+def find_services(bucket: Bucket) -> Services | None:
+    """Return the running services, or None when nobody listens."""
+    services = _read(bucket.services_file)
+    return services if services and listens(services.catalog) and listens(services.executor) else None
+
+
+def ensure_services(bucket: Bucket) -> Services:
+    """Return the running services of this version, started if need be. Raises OtherVersion, ServiceUnreachable."""
+    services = find_services(bucket) or start_services(bucket)
+    if services.version != __version__:
+        raise OtherVersion(
+            f"the services of this bucket run maand {services.version}, this is {__version__}", help="maand services stop"
+        )
+    return services
+
+
+def start_services(bucket: Bucket, *, limit_seconds: float = START_SECONDS) -> Services:
+    """Start a host and wait until somebody serves: that host, or another one that was quicker."""
+    deadline = time.monotonic() + limit_seconds
+    host = _spawn(bucket)
+    while time.monotonic() < deadline:
+        services = find_services(bucket)
+        if services:
+            return services
+        if host.poll() is not None:
+            if host.returncode != HELD_BY_ANOTHER:
+                raise ServiceUnreachable(_why(bucket, host.returncode), help="see the log: maand services logs")
+            time.sleep(5 * POLL_SECONDS)
+            host = _spawn(bucket)
+        time.sleep(POLL_SECONDS)
+    raise ServiceUnreachable(
+        f"the local services did not come up within {limit_seconds:.0f} s", help="see the log: maand services logs"
+    )
+
+
+def stop_services(bucket: Bucket, *, limit_seconds: float = 60.0) -> int:
+    """Ask the host that holds this bucket to stop, and wait until it has; return its process id, 0 when there was none.
+
+    The lock, not `services.json`, says who holds the bucket, so a host that is just starting or of another version is found too.
+    """
+    deadline = time.monotonic() + limit_seconds
+    pid = holder(bucket)
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+    while holder(bucket) == pid != 0:
+        if time.monotonic() > deadline:
+            raise ServiceUnreachable(
+                f"process {pid} did not stop within {limit_seconds:.0f} s", help=f"look at the log, then: kill -9 {pid}"
+            )
+        time.sleep(POLL_SECONDS)
+    return pid
+
+
+def holder(bucket: Bucket) -> int:
+    """Return the process that holds the bucket's lock, 0 when nobody does."""
+    try:
+        with (bucket.run / "services.lock").open("a+") as file:
+            while not _is_free(file):
+                file.seek(0)
+                pid = _pid_in(file.read())
+                if pid:
+                    return pid
+                time.sleep(POLL_SECONDS)  # its holder is about to write who it is, or to leave
+    except FileNotFoundError:
+        return 0
+    return 0
+
+
+def _is_free(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _pid_in(text: str) -> int:
+    try:
+        return int(json.loads(text)["pid"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def listens(address: str) -> bool:
+    """Whether somebody accepts connections at `unix:/path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(address.removeprefix("unix:"))
+        except OSError:
+            return False
+        return True
+
+
+def _read(path: Path) -> Services | None:
+    try:
+        values = json.loads(path.read_text())
+        return Services(**{field.name: values[field.name] for field in fields(Services)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _spawn(bucket: Bucket) -> subprocess.Popen[bytes]:
+    """Start a host in its own session: it outlives this command, and Ctrl-C here does not reach it."""
+    bucket.services_log.parent.mkdir(exist_ok=True)
+    with bucket.services_log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "maand_local", "--bucket", str(bucket.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=bucket.path,
+            start_new_session=True,
+        )
+
+
+def _why(bucket: Bucket, exit_code: int) -> str:
+    """Say why a host ended, in its own last words."""
+    try:
+        lines = bucket.services_log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    words = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
+    return f"the local services did not start: {words[-1] if words else f'exit code {exit_code}'}"

@@ -1,0 +1,70 @@
+"""Options that several commands share."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maand_cli.lists import split_list
+
+
+def list_option(*names: str, help: str, complete: Callable[..., Any] | None = None) -> Callable[[Any], Any]:  # noqa: A002 - Click's word
+    """Declare a list: commas, repetition, `@file`, `-`."""
+    return click.option(*names, multiple=True, callback=_split, metavar="LIST", help=help, shell_complete=complete)
+
+
+def _split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return split_list(values, read_stdin=sys.stdin.read)
+
+
+def known_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete job names from the workspace's directories: no service is asked."""
+    jobs = _workspace(ctx) / "jobs"
+    names = [path.name for path in jobs.iterdir() if path.is_dir()] if jobs.is_dir() else []
+    return _completed(names, incomplete)
+
+
+def known_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete worker hosts from workers.json."""
+    import json
+
+    try:
+        workers = json.loads((_workspace(ctx) / "workers.json").read_text())
+        hosts = [worker["host"] for worker in workers]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return _completed(hosts, incomplete)
+
+
+def known_hooks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete hook names from the scripts in the workspace."""
+    scripts = (_workspace(ctx) / "jobs").glob("*/_hooks/hook_*")
+    return _completed([script.stem for script in scripts if script.is_file()], incomplete)
+
+
+def _completed(names: list[str], incomplete: str) -> list[str]:
+    """Complete the last item of a comma-separated list."""
+    done, comma, last = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in sorted(set(names)) if name.startswith(last)]
+
+
+def _workspace(ctx: click.Context) -> Path:
+    import os
+
+    from maand_cli.bucket import find_bucket
+    from maand_cli.errors import NoBucket
+    from maand_cli.flags import flags_of
+
+    try:
+        return find_bucket(flags_of(ctx).bucket, environment=os.environ, start=Path.cwd()).workspace
+    except NoBucket:
+        return Path("/nonexistent")
+
+
+jobs_option = list_option("--jobs", "-j", help="Only these jobs.", complete=known_jobs)
+workers_option = list_option("--workers", "-w", help="Only these workers.", complete=known_workers)
+detach_option = click.option("--detach", is_flag=True, help="Print the run's id and leave; `maand runs watch` attaches.")
+keep_going_option = click.option("--keep-going", is_flag=True, help="Run later batches even when one failed.")
+keep_workdir_option = click.option("--keep-workdir", is_flag=True, help="Keep the private directories of hooks.")

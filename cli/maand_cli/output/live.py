@@ -1,0 +1,61 @@
+"""The live view on a terminal: the run's rows stay at the bottom, the rest scrolls by above. Only this module draws."""
+
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from maand_cli.output.view import Importance, Line, RunView
+from maand_contracts.catalog.v1 import run_event_pb2
+
+STYLES = {
+    Importance.DATA: "",
+    Importance.OUTPUT: "",
+    Importance.PROGRESS: "cyan",
+    Importance.DETAIL: "dim",
+    Importance.WARNING: "yellow",
+}
+
+
+class LiveScreen:
+    """Scrolling lines above the rows of `RunView.rows`."""
+
+    def __init__(self, view: RunView, *, shows: Callable[[Line], bool], color: bool) -> None:
+        self.view = view
+        self._shows = shows
+        self._console = Console(stderr=True, no_color=not color, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
+        self._live.start()
+        self._data_scrolls = sys.stdout.isatty()
+
+    def event(self, event: run_event_pb2.RunEvent) -> None:
+        """Let the lines of an event scroll by."""
+        for line in self.view.apply(event):
+            if not self._shows(line):
+                continue
+            if line.importance is Importance.DATA and not self._data_scrolls:
+                print(line.text, flush=True)
+            else:
+                self._console.print(Text(line.text, style=STYLES[line.importance]), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Let this command's own words scroll by."""
+        self._console.print(Text(text, style="bold"), soft_wrap=True)
+
+    def tick(self, now: datetime) -> None:
+        """Draw the rows anew."""
+        rows = self.view.rows(now)
+        text = Text("\n".join(rows), no_wrap=True, overflow="ellipsis")
+        text.stylize("bold", 0, len(rows[0]))
+        self._live.update(text, refresh=True)
+
+    def close(self) -> None:
+        """Take the rows away."""
+        self._live.stop()
+
+    def result(self, document: Mapping[str, Any]) -> None:
+        """People get a summary instead."""

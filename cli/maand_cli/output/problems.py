@@ -1,0 +1,42 @@
+"""Errors as people and programs read them.
+
+error: unknown key "max_concurent_upgrades"
+  workspace/jobs/api/manifest.json:4:3
+  help: did you mean "max_concurrent_upgrades"?
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+
+from maand_cli.errors import Problem
+
+RED = "\x1b[1;31m"
+PLAIN = "\x1b[0m"
+
+
+def problem_lines(problems: Iterable[Problem], *, color: bool = False) -> Iterator[str]:
+    """Give the lines for people."""
+    for problem in problems:
+        yield f"{RED}error:{PLAIN} {problem.message}" if color else f"error: {problem.message}"
+        if problem.file:
+            yield f"  {position(problem)}"
+        if problem.help:
+            yield f"  help: {problem.help}"
+
+
+def position(problem: Problem) -> str:
+    """Give `file:line:column`, as far as it is known."""
+    numbers = [problem.line, problem.column] if problem.column else [problem.line] if problem.line else []
+    return ":".join([problem.file, *map(str, numbers)])
+
+
+def problem_record(problem: Problem) -> dict[str, object]:
+    """Give the JSON form."""
+    return asdict(problem)
+
+
+def problems_document(problems: Sequence[Problem], *, jsonl: bool = False) -> str:
+    """Give the one document (or the last line) that says that a command failed."""
+    records = [problem_record(problem) for problem in problems]
+    return json.dumps({"type": "result", "errors": records} if jsonl else {"errors": records})

@@ -1,0 +1,67 @@
+"""Lists and single values on standard output, in the form asked for."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from maand_cli.flags import Flags
+from maand_cli.output.text import moment, table_lines
+
+SCHEMA_VERSION = 1
+"""Version of every JSON form, told in the header of `-o jsonl`; raised when a field changes its meaning or goes."""
+
+
+def show_rows(flags: Flags, kind: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a list: a table of `columns` for people; an array with all fields as JSON. Nothing says so on standard error."""
+    if flags.output == "json":
+        print(json.dumps(list(rows), default=_json))
+    elif flags.output == "jsonl":
+        _lines({"type": "header", "schema_version": SCHEMA_VERSION, "kind": kind})
+        for row in rows:
+            _lines({"type": "item", **row})
+        _lines({"type": "result", "count": len(rows)})
+    elif not rows:
+        say(flags, f"no {kind.replace('_', ' ')}")
+    else:
+        names = [column.replace("_", " ") for column in columns]
+        for line in table_lines(names, [[row.get(column) for column in columns] for row in rows]):
+            print(line)
+
+
+def show_values(flags: Flags, kind: str, values: Mapping[str, Any]) -> None:
+    """Print one thing: `name  value` lines for people, one object as JSON."""
+    if flags.output == "json":
+        print(json.dumps(values, default=_json))
+    elif flags.output == "jsonl":
+        _lines({"type": "header", "schema_version": SCHEMA_VERSION, "kind": kind})
+        _lines({"type": "result", **values})
+    else:
+        width = max((len(name) for name in values), default=0)
+        for name, value in values.items():
+            print(f"{name.replace('_', ' ').ljust(width)}  {_text(value)}")
+
+
+def say(flags: Flags, text: str) -> None:
+    """Tell a person something that is not data."""
+    if flags.is_human and not flags.quiet:
+        print(text, file=sys.stderr)
+
+
+def _lines(record: Mapping[str, Any]) -> None:
+    print(json.dumps(record, default=_json))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value in (None, "") else str(value)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} has no JSON form")

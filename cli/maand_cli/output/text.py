@@ -1,0 +1,67 @@
+"""Small pieces of text: durations, counts, lists, tables, without anything but the standard library."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """Write how long ago something was."""
+    return f"{duration(max(0.0, (now - then) / timedelta(seconds=1)))} ago"
+
+
+def clock(time: datetime) -> str:
+    """Write the time of day, local."""
+    return time.astimezone().strftime("%H:%M:%S")
+
+
+def moment(time: datetime | None) -> str:
+    """Write date and time, UTC, or a dash."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if time else "-"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: `1 worker`, `3 workers`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(items: Sequence[str], most: int = 6) -> str:
+    """Join items, the first few of many."""
+    shown = ", ".join(items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Write counts by word: `2 promoted, 1 skipped`; zeros are left out."""
+    return ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+
+
+def table_lines(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterable[str]:
+    """Lay out a table: columns as wide as their widest cell, nothing after the last one."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(headers), *cells]) for column in range(len(headers))]
+    for row in [[header.upper() for header in headers], *cells]:
+        yield "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value)) or "-"
+    return str(value).replace("\n", "\\n")

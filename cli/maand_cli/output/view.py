@@ -1,0 +1,232 @@
+"""A run as a person follows it: events come in, state and lines come out. Nothing is drawn here.
+
+RunEvent --apply()--> tuple[Line, …]      what scrolls by
+                 \\--> RunView state --rows(now)--> what the live view shows above it
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+
+from maand_cli.output.summary import SlowStep
+from maand_cli.output.text import clock, count, duration, listed, tally
+from maand_cli.plain import enum_word
+from maand_contracts.catalog.v1 import run_event_pb2 as events
+
+MOST_ROWS = 10
+"""Rows of the live view: those that run longest are the interesting ones."""
+
+SLOWEST = 3
+
+OUTPUT_IS_DATA = ("run_command", "hooks", "job_control")
+"""Kinds of run that are asked for their output: it goes to standard output."""
+
+QUIET_OUTCOMES = ("succeeded", "skipped")
+
+
+class Importance(Enum):
+    """Where a line belongs: data to standard output, the rest to standard error or only to the curious."""
+
+    DATA = "data"
+    OUTPUT = "output"
+    PROGRESS = "progress"
+    DETAIL = "detail"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line that scrolls by."""
+
+    text: str
+    time: datetime
+    importance: Importance = Importance.PROGRESS
+
+
+@dataclass(kw_only=True)
+class RunView:
+    """What is known of a run from its events so far."""
+
+    kind: str
+    run_id: str
+    wave: str = ""
+    batch: str = ""
+    waiting: str = ""
+    targets: int = 0
+    finished_steps: int = 0
+    last_sequence: int = 0
+    running: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
+    slow: list[SlowStep] = field(default_factory=list)
+    plans: dict[str, events.JobPlanned] = field(default_factory=dict)
+    reports: dict[str, events.WorkerReport] = field(default_factory=dict)
+    outcomes: dict[tuple[str, str, str], events.StepFinished] = field(default_factory=dict)
+
+    def apply(self, event: events.RunEvent) -> tuple[Line, ...]:
+        """Take in one event and give the lines it is worth. An event seen before gives none."""
+        if event.sequence and event.sequence <= self.last_sequence:
+            return ()
+        self.last_sequence = max(self.last_sequence, event.sequence)
+        what = event.WhichOneof("event")
+        time = event.time.ToDatetime(tzinfo=UTC)
+        if what != "waiting":
+            self.waiting = ""
+        handle = HANDLERS.get(what or "")
+        return tuple(handle(self, event, time)) if handle else ()
+
+    def header(self) -> str:
+        """Say which run this is and where it is."""
+        return " · ".join(part for part in (f"{self.kind} {self.run_id}", self.wave) if part)
+
+    def rows(self, now: datetime) -> list[str]:
+        """Give the rows of the live view: header, batch, what it waits for, and the steps that run longest."""
+        rows = [self.header()]
+        if self.batch:
+            rows.append(self.batch)
+        if self.waiting:
+            rows.append(self.waiting)
+        running = sorted(self.running.items(), key=lambda item: item[1])
+        for (job, worker, step), since in running[:MOST_ROWS]:
+            rows.append(f"  {subject(job, worker)}  {step}  {duration((now - since).total_seconds())}")
+        if len(running) > MOST_ROWS:
+            rows.append(f"  and {len(running) - MOST_ROWS} more")
+        return rows
+
+    def still_running(self) -> list[str]:
+        """Say what runs where, for a person about to leave."""
+        return [f"{subject(job, worker)} {step}" for job, worker, step in sorted(self.running)]
+
+    def remember_slow(self, step: SlowStep) -> None:
+        """Keep the slowest steps."""
+        self.slow = sorted([*self.slow, step], key=lambda slow: -slow.seconds)[:SLOWEST]
+
+
+def subject(job: str, worker: str) -> str:
+    """Write whom a line is about: `job@worker`, or the one that is there."""
+    return f"{job}@{worker}" if job and worker else job or worker
+
+
+def _run_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    started = event.run_started
+    view.targets = started.targets
+    view.running.clear()
+    if started.fence > 1:
+        return [Line(text="continued by another executor: what was recorded is not repeated", time=time)]
+    return [Line(text=f"started on {count(started.targets, 'target')}", time=time)] if started.targets else []
+
+
+def _wave_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    wave = event.wave_started
+    view.wave = f"wave {wave.wave + 1} of {wave.waves}"
+    return [Line(text=f"{view.wave}: {listed(list(wave.jobs))}", time=time)]
+
+
+def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    planned = event.job_planned
+    view.plans[event.job] = planned
+    actions: dict[str, int] = {}
+    for allocation in planned.allocations:
+        word = enum_word(allocation, "action")
+        actions[word] = actions.get(word, 0) + 1
+    nothing = not set(actions) - {"skip"}
+    lines = [Line(text=f"{event.job}: {'nothing to do' if nothing else tally(actions)}", time=time)]
+    for allocation in planned.allocations:
+        text = f"  {subject(event.job, allocation.worker)}: {enum_word(allocation, 'action')}, {allocation.reason}"
+        lines.append(Line(text=text, time=time, importance=Importance.DETAIL))
+    return lines
+
+
+def _batch_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    batch = event.batch_started
+    what = " ".join(part for part in (event.job, batch.hook, batch.phase) if part)
+    view.batch = f"{what}: batch {batch.index + 1}/{batch.count}: {listed(list(batch.workers))}"
+    return [Line(text=view.batch, time=time)]
+
+
+def _step_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    step = event.step_started.step
+    view.running[event.job, event.worker, step] = time
+    text = f"{subject(event.job, event.worker)}: {step}"
+    return [Line(text=text, time=time, importance=Importance.DETAIL)]
+
+
+def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    finished = event.step_finished
+    view.running.pop((event.job, event.worker, finished.step), None)
+    view.outcomes[event.job, event.worker, finished.step] = finished
+    view.finished_steps += 1
+    seconds = finished.duration_ms / 1000
+    whom = subject(event.job, event.worker)
+    view.remember_slow(SlowStep(subject=whom, step=finished.step, seconds=seconds))
+    outcome = enum_word(finished, "outcome")
+    text = f"{whom}: {finished.step} {outcome.replace('_', ' ')} after {duration(seconds)}"
+    if finished.exit_code:
+        text += f", exit code {finished.exit_code}"
+    if finished.message:
+        text += f": {finished.message}"
+    return [Line(text=text, time=time, importance=Importance.DETAIL if outcome in QUIET_OUTCOMES else Importance.WARNING)]
+
+
+def _output(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    whom = subject(event.job, event.worker) or event.output.step
+    importance = Importance.DATA if view.kind in OUTPUT_IS_DATA else Importance.OUTPUT
+    return [Line(text=f"{whom} | {line}", time=time, importance=importance) for line in event.output.lines]
+
+
+def _waiting(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    waiting = event.waiting
+    until = f" until {clock(waiting.until.ToDatetime(tzinfo=UTC))}" if waiting.HasField("until") else ""
+    text = f"waiting for {waiting.reason}{until}"
+    known, view.waiting = view.waiting, text
+    return [] if known == text else [Line(text=text, time=time)]
+
+
+def _promoted(_view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    promoted = event.promoted
+    version = f" {promoted.version}" if promoted.version else ""
+    return [Line(text=f"{event.job}{version} promoted on {listed(list(promoted.workers))}", time=time)]
+
+
+def _job_finished(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    finished = event.job_finished
+    outcome = enum_word(finished, "outcome")
+    view.batch = ""
+    text = f"{event.job} {outcome}" + (f": {finished.message}" if finished.message else "")
+    importance = Importance.PROGRESS if outcome in QUIET_OUTCOMES else Importance.WARNING
+    return [Line(text=text, time=time, importance=importance)]
+
+
+def _notice(_view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+    is_warning = enum_word(event.notice, "level") == "warning"
+    whom = subject(event.job, event.worker)
+    text = f"{'warning' if is_warning else 'note'}: {f'{whom}: ' if whom else ''}{event.notice.text}"
+    return [Line(text=text, time=time, importance=Importance.WARNING if is_warning else Importance.PROGRESS)]
+
+
+def _worker_report(view: RunView, event: events.RunEvent, _time: datetime) -> list[Line]:
+    view.reports[event.worker] = event.worker_report
+    return []
+
+
+def _run_finished(view: RunView, _event: events.RunEvent, _time: datetime) -> list[Line]:
+    view.running.clear()
+    view.batch = ""
+    return []
+
+
+HANDLERS: Mapping[str, Callable[[RunView, events.RunEvent, datetime], list[Line]]] = {
+    "run_started": _run_started,
+    "wave_started": _wave_started,
+    "job_planned": _job_planned,
+    "batch_started": _batch_started,
+    "step_started": _step_started,
+    "step_finished": _step_finished,
+    "output": _output,
+    "waiting": _waiting,
+    "promoted": _promoted,
+    "job_finished": _job_finished,
+    "notice": _notice,
+    "worker_report": _worker_report,
+    "run_finished": _run_finished,
+}
+"""One handler per event of the contract; a test proves that none is missing."""

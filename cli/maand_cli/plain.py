@@ -1,0 +1,59 @@
+"""Contract messages as plain values for JSON: names of the contract, enum values as lower-case words, times as ISO 8601."""
+
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """Return every field of a message; a sub-message or time that is not set is None, a `oneof` gives only what is set."""
+    return {
+        field.name: _field(message, field)
+        for field in message.DESCRIPTOR.fields
+        if field.containing_oneof is None or message.HasField(field.name)
+    }
+
+
+def enum_word(message: Message, name: str) -> str:
+    """Return an enum field's value as its word: `RUN_STATE_RUNNING` -> `running`; unset is empty."""
+    return _enum(message.DESCRIPTOR.fields_by_name[name], getattr(message, name))
+
+
+def iso(time: Timestamp) -> str:
+    """Return a time as ISO 8601 UTC, to the millisecond."""
+    from datetime import UTC
+
+    return time.ToDatetime(tzinfo=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _field(message: Message, field: FieldDescriptor) -> Any:
+    value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        values = field.message_type.fields_by_name["value"]
+        return {key: _value(values, value[key]) for key in sorted(value)}
+    if field.is_repeated:
+        return [_value(field, item) for item in value]
+    if field.message_type is not None and not message.HasField(field.name):
+        return None
+    return _value(field, value)
+
+
+def _value(field: FieldDescriptor, value: Any) -> Any:
+    if isinstance(value, Timestamp):
+        return iso(value)
+    if isinstance(value, Message):
+        return plain(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return _enum(field, value) if field.enum_type is not None else value
+
+
+def _enum(field: FieldDescriptor, number: int) -> str:
+    kind = field.enum_type
+    found = kind.values_by_number.get(number)
+    if found is None:
+        return str(number)
+    word = found.name.removeprefix(kind.values_by_number[0].name.removesuffix("UNSPECIFIED")).lower()
+    return "" if word == "unspecified" else word

@@ -1,0 +1,45 @@
+"""Runs as people name them: the whole id, its beginning, its number; nothing = the newest."""
+
+from collections.abc import Sequence
+
+from maand_cli.client import Catalog
+from maand_cli.errors import NotThere, Usage
+from maand_cli.nearest import did_you_mean
+from maand_contracts.catalog.v1 import run_pb2
+
+FULL_ID = 36
+LOOKED_THROUGH = 200
+"""How many runs back a short name is looked for."""
+
+
+async def find_run(catalog: Catalog, name: str) -> run_pb2.Run:
+    """Return the run of that name. Raises NotThere, or Usage when several begin so."""
+    if len(name) == FULL_ID:
+        return await catalog.get_run(name)
+    runs = await catalog.list_runs(limit=LOOKED_THROUGH if name else 1)
+    return await catalog.get_run(named(name, [(run.run_id, run.seq) for run in runs]))
+
+
+def named(name: str, runs: Sequence[tuple[str, int]]) -> str:
+    """Return the id that a short name means, among (id, number) pairs, newest first."""
+    if not name:
+        if not runs:
+            raise NotThere("there are no runs yet", help="maand build makes the first one")
+        return runs[0][0]
+    number = name.removeprefix("#")
+    by_number = [run_id for run_id, seq in runs if number.isdigit() and seq == int(number)]
+    found = by_number or [run_id for run_id, _ in runs if run_id.startswith(name) or run_id.endswith(name)]
+    if not found:
+        raise NotThere(f'no run "{name}" among the last {LOOKED_THROUGH}', help="maand runs list")
+    if len(found) > 1:
+        raise Usage(f'"{name}" is the beginning of {len(found)} runs', help="give more of the id, or the number")
+    return found[0]
+
+
+def states_named(words: Sequence[str]) -> list[run_pb2.RunState]:
+    """Return the states of these words. Raises Usage for an unknown one."""
+    known = {name.removeprefix("RUN_STATE_").lower(): number for name, number in run_pb2.RunState.items() if number}
+    for word in words:
+        if word not in known:
+            raise Usage(f'no such state "{word}"', help=did_you_mean(word, known))
+    return [known[word] for word in words]

@@ -1,0 +1,95 @@
+"""One command's surroundings: the bucket, the services, the settings applied, and who is asking.
+
+flags -> bucket directory -> maand.conf -> services (found, started, or named by the environment) -> settings applied
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+
+from maand_cli.bucket import Bucket, Conf, find_bucket, read_conf
+from maand_cli.client import Catalog
+from maand_cli.errors import MissingPrerequisite
+from maand_cli.flags import Flags
+from maand_cli.local_services import ensure_services
+from maand_wire.channels import open_channel
+from maand_wire.endpoints import Endpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a command works with."""
+
+    flags: Flags
+    bucket: Bucket
+    conf: Conf
+    catalog: Catalog
+    catalog_endpoint: Endpoint
+    executor_endpoint: Endpoint | None
+    is_local: bool
+    environment: Mapping[str, str]
+
+    @property
+    def parent_run_id(self) -> str:
+        """The run whose hook started this command, when it works on the same bucket: its runs join that one."""
+        return self.environment.get("RUN_ID", "") if self.environment.get("BUCKET_ID") == self.conf.bucket_id else ""
+
+    def hook_env(self) -> dict[str, str]:
+        """Return the values of this environment that `hook_env` in maand.conf lets through to hooks."""
+        return {name: self.environment[name] for name in self.conf.hook_env if name in self.environment}
+
+    @asynccontextmanager
+    async def executor_channel(self) -> AsyncIterator[grpc.aio.Channel]:
+        """Open a channel to the executor."""
+        if self.executor_endpoint is None:
+            raise MissingPrerequisite("MAAND_EXECUTOR_ADDRESS is not set", help="it says where an executor listens")
+        async with open_channel(self.executor_endpoint) as channel:
+            yield channel
+
+
+@asynccontextmanager
+async def open_session(flags: Flags) -> AsyncIterator[Session]:
+    """Find the bucket, reach its services (starting them in local mode) and apply its settings."""
+    environment = dict(os.environ)
+    bucket = find_bucket(flags.bucket, environment=environment, start=Path.cwd())
+    conf = read_conf(bucket)
+    is_local = not environment.get("MAAND_CATALOG_ADDRESS")
+    catalog, executor = local_endpoints(bucket) if is_local else remote_endpoints(environment)
+    async with open_channel(catalog) as channel:
+        session = Session(
+            flags=flags,
+            bucket=bucket,
+            conf=conf,
+            catalog=Catalog(channel, conf.bucket_id),
+            catalog_endpoint=catalog,
+            executor_endpoint=executor,
+            is_local=is_local,
+            environment=environment,
+        )
+        if is_local:
+            await session.catalog.apply_config(conf.content)
+        yield session
+
+
+def local_endpoints(bucket: Bucket) -> tuple[Endpoint, Endpoint]:
+    """Return where the bucket's local services listen; they are started when nobody serves."""
+    services = ensure_services(bucket)
+    return Endpoint(address=services.catalog), Endpoint(address=services.executor)
+
+
+def remote_endpoints(environment: Mapping[str, str]) -> tuple[Endpoint, Endpoint | None]:
+    """Return where the environment says that the services listen."""
+    executor = Endpoint.from_environment("EXECUTOR", environment) if environment.get("MAAND_EXECUTOR_ADDRESS") else None
+    return Endpoint.from_environment("CATALOG", environment), executor
+
+
+def whoami(environment: Mapping[str, str]) -> str:
+    """Return `user@host` for people."""
+    import socket
+
+    user = environment.get("SUDO_USER") or environment.get("USER") or environment.get("LOGNAME") or str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,53 @@
+"""Sending the workspace: only contents that the catalog lacks, then the list of files, which becomes a snapshot."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from maand_cli.errors import CliError
+from maand_cli.session import Session
+from maand_cli.workspace_scan import ScannedFile, scan_workspace
+from maand_contracts.catalog.v1 import workspace_pb2
+
+PIECE_BYTES = 1024 * 1024
+
+
+class ChangedMeanwhile(CliError):
+    """A file changed while it was being sent; nothing was built. Run the command again."""
+
+    code = "changed_meanwhile"
+
+
+async def upload_workspace(session: Session) -> str:
+    """Send the workspace and return the id of its snapshot."""
+    files = scan_workspace(session.bucket.workspace, session.bucket.run / "workspace-digests.json")
+    by_digest = {file.sha256: file for file in files if file.sha256}
+    missing = await session.catalog.missing_blobs(list(by_digest))
+    if missing:
+        await session.catalog.upload_blobs(pieces(session.conf.bucket_id, session.bucket.workspace, missing, by_digest))
+    return await session.catalog.create_snapshot(
+        workspace_pb2.WorkspaceFile(
+            path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target
+        )
+        for file in files
+    )
+
+
+async def pieces(
+    bucket_id: str, workspace: Path, missing: Sequence[bytes], by_digest: Mapping[bytes, ScannedFile]
+) -> AsyncIterator[workspace_pb2.UploadBlobsRequest]:
+    """Cut files into pieces of at most 1 MiB. Raises ChangedMeanwhile when a file is no longer what was hashed."""
+    for digest in missing:
+        file = by_digest[digest]
+        seen = hashlib.sha256()
+        with (workspace / file.path).open("rb") as source:
+            piece = source.read(PIECE_BYTES)
+            while True:
+                following = source.read(PIECE_BYTES)
+                seen.update(piece)
+                if not following and seen.digest() != digest:
+                    raise ChangedMeanwhile(f"workspace/{file.path} changed while it was read", help="run the command again")
+                yield workspace_pb2.UploadBlobsRequest(bucket_id=bucket_id, sha256=digest, data=piece, last=not following)
+                if not following:
+                    break
+                piece = following

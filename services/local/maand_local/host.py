@@ -1,0 +1,130 @@
+"""Starting the three services of a bucket in order, announcing them, and stopping them in the opposite order.
+
+    catalog -> leases of dead executors given up -> gateway (8080, or a free port) -> executor -> run/services.json
+
+The executor comes last because it claims runs at once and must tell their hooks where the gateway is.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from maand_catalog.service import RunningCatalog, start_catalog
+from maand_catalog.settings import CatalogSettings
+from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
+from maand_executor.service import RunningExecutor, start_executor
+from maand_executor.settings import ExecutorSettings
+from maand_local.idle import Activity
+from maand_local.layout import Layout, make_private, socket_directory
+from maand_runtime_gateway.errors import PortTaken
+from maand_runtime_gateway.service import RunningGateway, start_gateway
+from maand_runtime_gateway.settings import GatewaySettings
+from maand_wire.channels import open_channel
+from maand_wire.endpoints import Endpoint
+
+log = structlog.get_logger("maand.local")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """What `run/services.json` says."""
+
+    pid: int
+    version: str
+    catalog: str
+    executor: str
+    hook_api: str
+    started_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningHost:
+    """Three services that serve."""
+
+    catalog: RunningCatalog
+    executor: RunningExecutor
+    gateway: RunningGateway
+
+    def activity(self) -> Activity:
+        """Return what they are doing."""
+        return Activity(
+            active_runs=self.executor.active_runs,
+            open_streams=self.catalog.open_streams,
+            last_call_at=self.catalog.last_call_at,
+        )
+
+
+@asynccontextmanager
+async def serving(layout: Layout) -> AsyncIterator[RunningHost]:
+    """Serve a bucket while the block runs. Whoever calls this holds the bucket's lock, so no other executor of it lives."""
+    sockets = make_private(socket_directory(layout, temporary=Path(tempfile.gettempdir()), uid=os.getuid()))
+    catalog_at, executor_at = (Endpoint(address=f"unix:{sockets / name}") for name in ("catalog.sock", "executor.sock"))
+    async with AsyncExitStack() as stack:
+        catalog = await start_catalog(
+            CatalogSettings(
+                listen=catalog_at.address,
+                database_url=f"sqlite:///{layout.database}",
+                kv_key_file=layout.secrets / "kv.key",
+                ca_dir=layout.secrets,
+            )
+        )
+        stack.push_async_callback(catalog.stop)
+        await release_dead_leases(catalog_at)
+        gateway = await start_gateway_somewhere(catalog_at, executor_at)
+        stack.push_async_callback(gateway.stop)
+        executor = await start_executor(
+            ExecutorSettings(
+                listen=executor_at.address,
+                catalog=catalog_at,
+                secrets_dir=layout.secrets,
+                state_dir=layout.state,
+                workspace_dir=layout.workspace,
+                hook_api=gateway.address,
+            )
+        )
+        stack.push_async_callback(executor.stop)
+        announce(layout, catalog=catalog_at, executor=executor_at, hook_api=gateway.address)
+        stack.callback(layout.services_file.unlink, missing_ok=True)
+        yield RunningHost(catalog=catalog, executor=executor, gateway=gateway)
+
+
+async def start_gateway_somewhere(catalog: Endpoint, executor: Endpoint) -> RunningGateway:
+    """Start the gateway on its usual port, or on a free one when somebody has that."""
+    try:
+        return await start_gateway(GatewaySettings(catalog=catalog, executor=executor))
+    except PortTaken:
+        log.info("usual port of the hook API is taken, using a free one")
+        return await start_gateway(GatewaySettings(listen="127.0.0.1:0", catalog=catalog, executor=executor))
+
+
+async def release_dead_leases(catalog: Endpoint) -> None:
+    """Give up the leases of every earlier executor, so that its runs go on now and not when the leases lapse."""
+    async with open_channel(catalog) as channel:
+        stub = run_pb2_grpc.RunServiceStub(channel)
+        response = await stub.ReleaseLeases(run_pb2.ReleaseLeasesRequest(), timeout=10)
+    if response.run_ids:
+        log.info("took over from a host that died", runs=",".join(response.run_ids))
+
+
+def announce(layout: Layout, *, catalog: Endpoint, executor: Endpoint, hook_api: str) -> None:
+    """Write `run/services.json`, whole or not at all."""
+    announcement = Announcement(
+        pid=os.getpid(),
+        version=version("maand"),
+        catalog=catalog.address,
+        executor=executor.address,
+        hook_api=hook_api,
+        started_at=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+    )
+    fresh = layout.services_file.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps(asdict(announcement)))
+    fresh.replace(layout.services_file)

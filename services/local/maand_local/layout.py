@@ -1,0 +1,82 @@
+"""Where the local host keeps what: paths of one bucket, and socket addresses short enough for the kernel."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_SOCKET_PATH = 100
+"""Bytes. The kernel takes 107; the rest is for a temporary name some libraries append."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Paths of one bucket as its services use them. `state` is `tmp/`: caches and the private directories of hooks."""
+
+    bucket: Path
+
+    @property
+    def conf(self) -> Path:
+        """The settings file; without it the directory is no bucket."""
+        return self.bucket / "maand.conf"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.bucket / "data" / "maand.db"
+
+    @property
+    def secrets(self) -> Path:
+        """Keys, certificates, known hosts."""
+        return self.bucket / "secrets"
+
+    @property
+    def workspace(self) -> Path:
+        """What people edit; hooks find their own `.venv` there."""
+        return self.bucket / "workspace"
+
+    @property
+    def state(self) -> Path:
+        """What the executor may lose."""
+        return self.bucket / "tmp"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, lock, address file."""
+        return self.bucket / "run"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a host lives."""
+        return self.run / "services.lock"
+
+    @property
+    def services_file(self) -> Path:
+        """Where clients read how the services are reached."""
+        return self.run / "services.json"
+
+    @property
+    def log(self) -> Path:
+        """What the host logs."""
+        return self.bucket / "logs" / "services.log"
+
+    def own_directories(self) -> tuple[Path, ...]:
+        """Return the directories the host makes when they are missing."""
+        return (self.run, self.state, self.database.parent, self.log.parent)
+
+
+def socket_directory(layout: Layout, *, temporary: Path, uid: int) -> Path:
+    """Return where sockets go: `run/`, or a directory named after the bucket when their path would be too long."""
+    if len(os.fsencode(layout.run / "executor.sock")) <= LONGEST_SOCKET_PATH:
+        return layout.run
+    digest = hashlib.sha256(os.fsencode(layout.bucket)).hexdigest()[:16]
+    return temporary / f"maand-{uid}-{digest}"
+
+
+def make_private(directory: Path) -> Path:
+    """Make a directory that only this user may enter; refuse one that belongs to somebody else."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+        raise PermissionError(f"{directory} belongs to somebody else; remove it")
+    directory.chmod(0o700)
+    return directory

@@ -1,0 +1,57 @@
+"""The host's life once it holds the bucket: serve, watch for idleness and signals, stop in order."""
+
+import asyncio
+import os
+import time
+from datetime import timedelta
+
+import structlog
+
+from maand_local.host import RunningHost, serving
+from maand_local.idle import remaining
+from maand_local.layout import Layout
+from maand_local.settings import LocalSettings
+from maand_wire.lifecycle import until_asked_to_stop
+
+log = structlog.get_logger("maand.local")
+
+SHORTEST_LOOK = timedelta(seconds=0.2)
+
+
+async def serve_until_done(layout: Layout, settings: LocalSettings) -> None:
+    """Serve until nobody needs the services any more or somebody asks them to stop."""
+    began = time.monotonic()
+    async with serving(layout) as host:
+        log.info(
+            "serving", bucket=str(layout.bucket), hook_api=host.gateway.address, start_seconds=round(time.monotonic() - began, 2)
+        )
+        await until_not_needed(host, settings.idle_for)
+        layout.services_file.unlink(missing_ok=True)
+        asyncio.get_running_loop().call_later(settings.stop_time.total_seconds(), give_up)
+    log.info("stopped")
+
+
+async def until_not_needed(host: RunningHost, idle_for: timedelta | None) -> None:
+    """Return at a signal, or when the services have been idle for long enough."""
+    asked = asyncio.create_task(until_asked_to_stop())
+    waits = {asked} if idle_for is None else {asked, asyncio.create_task(until_idle(host, idle_for))}
+    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    log.info("stopping", reason="asked to" if asked in done else "idle")
+
+
+async def until_idle(host: RunningHost, idle_for: timedelta) -> None:
+    """Return when nothing ran, streamed or called for `idle_for`."""
+    while True:
+        left = remaining(host.activity(), now=time.monotonic(), idle_for=idle_for)
+        if left <= timedelta(0):
+            return
+        await asyncio.sleep(max(left, SHORTEST_LOOK).total_seconds())
+
+
+def give_up() -> None:
+    """End the process though a service did not stop in time; what matters was durable before it was announced."""
+    log.error("a service did not stop in time")
+    os._exit(1)
