@@ -17,6 +17,11 @@ from maand_catalog.identity import Caller, HookCaller, Role, RoleCaller
 _caller: ContextVar[Caller] = ContextVar("maand_caller")
 
 
+def let_in(caller: Caller) -> None:
+    """Let the rest of this call be done by this caller. Every call has a task, and so a context, of its own."""
+    _caller.set(caller)
+
+
 @contextmanager
 def acting_as(caller: Caller) -> Iterator[None]:
     """Let everything inside be done by this caller."""

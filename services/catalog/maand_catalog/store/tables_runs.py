@@ -24,7 +24,7 @@ from maand_catalog.store.metadata import UtcMicros, id_type, metadata
 
 
 def words(kind: type[StrEnum], name: str) -> Enum:
-    """Return the column type of a fixed set of words: kept as text, checked by the database."""
+    """Return the column type of a fixed set of words: kept as text, checked by the database under the constraint's name."""
     return Enum(kind, native_enum=False, create_constraint=True, length=16, name=name, values_callable=values)
 
 

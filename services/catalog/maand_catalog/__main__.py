@@ -1,0 +1,103 @@
+"""`maand-catalog`: serve; bring the database up to date; make the first API token.
+
+maand-catalog                                            serve until asked to stop
+maand-catalog migrate                                    apply what the schema lacks, then exit
+maand-catalog token create --role operator --name me     print a new API token once (before anybody has one)
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+from maand_catalog.errors import CatalogError
+from maand_catalog.identity import Role, token_digest
+from maand_catalog.ids import new_api_token, new_id
+from maand_catalog.service import start_catalog
+from maand_catalog.settings import CatalogSettings, needed
+from maand_catalog.store.database import Database
+from maand_catalog.store.migrate import migrate
+from maand_catalog.store.tokens import create_token
+from maand_wire.endpoints import EndpointError
+from maand_wire.lifecycle import until_asked_to_stop
+from maand_wire.logs import configure_logs
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 1 with one sentence when something is in the way."""
+    options = parse(arguments)
+    configure_logs(format=os.environ.get("MAAND_LOG_FORMAT", "kv"))
+    try:
+        asyncio.run(options.act(options))
+    except (CatalogError, EndpointError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        if getattr(error, "help", ""):
+            sys.stderr.write(f"  help: {error.help}\n")  # type: ignore[union-attr]  # EndpointError has none, seen above
+        sys.exit(1)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; each command names the coroutine that carries it out."""
+    parser = argparse.ArgumentParser(prog="maand-catalog", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.set_defaults(act=serve)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    commands.add_parser("serve", help="serve until asked to stop (the default)").set_defaults(act=serve)
+    commands.add_parser("migrate", help="bring the database up to date, then exit").set_defaults(act=migrate_only)
+    token = commands.add_parser("token", help="make API tokens").add_subparsers(metavar="COMMAND", required=True)
+    create = token.add_parser("create", help="print a new API token once")
+    create.add_argument("--role", required=True, choices=[role.value for role in Role])
+    create.add_argument("--name", required=True, help="for people: who or what will use it")
+    create.add_argument("--ttl-days", type=int, default=0, help="days of validity, 0 = without end (the default)")
+    create.set_defaults(act=print_new_token)
+    return parser.parse_args(arguments)
+
+
+async def serve(_options: argparse.Namespace) -> None:
+    """Serve until asked to stop."""
+    catalog = await start_catalog(CatalogSettings.from_environment())
+    try:
+        await until_asked_to_stop()
+    finally:
+        await catalog.stop()
+
+
+async def migrate_only(_options: argparse.Namespace) -> None:
+    """Bring the database up to date."""
+    database = await open_database()
+    try:
+        revision = await asyncio.to_thread(migrate, database.engines.write)
+    finally:
+        await database.close()
+    sys.stderr.write(f"the database has schema {revision}\n")
+
+
+async def print_new_token(options: argparse.Namespace) -> None:
+    """Create a token and print its secret, the only time it is shown."""
+    database, secret = await open_database(), new_api_token()
+    try:
+        await asyncio.to_thread(migrate, database.engines.write)
+        await database.write(
+            lambda tx: create_token(
+                tx,
+                token_id=new_id(),
+                token_sha256=token_digest(secret),
+                name=options.name,
+                role=Role(options.role),
+                ttl=timedelta(days=options.ttl_days) or None,
+                actor="maand-catalog token create",
+            )
+        )
+    finally:
+        await database.close()
+    sys.stdout.write(secret + "\n")
+
+
+async def open_database() -> Database:
+    """Open the database that the environment names; commands that only touch it need no other setting."""
+    return await Database.open(needed(os.environ, "MAAND_DATABASE_URL", "postgresql://maand@localhost/maand"))
+
+
+if __name__ == "__main__":
+    main()

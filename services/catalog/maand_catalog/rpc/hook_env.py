@@ -1,0 +1,34 @@
+"""Values for `hook_env`: sealed when a run is asked for, opened for the executor that claims it, forgotten when it ends."""
+
+import json
+from collections.abc import Mapping
+
+from maand_catalog.errors import LimitExceeded
+from maand_catalog.keyring import Keyring, Sealed, associated
+from maand_catalog.plaintext import Plaintext
+
+MOST_VALUES = 64
+LONGEST_BYTES = 256 * 1024
+
+
+class HookEnvSealer:
+    """Seals and opens the values of one run, bound to that run."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def seal(self, values: Mapping[str, str], *, bucket_id: str, run_id: str) -> Sealed:
+        """Encrypt the values; nothing at all when there are none. LimitExceeded."""
+        if not values:
+            return Sealed(key_id="", data=b"")
+        text = json.dumps(dict(values))
+        if len(values) > MOST_VALUES or len(text) > LONGEST_BYTES:
+            raise LimitExceeded(f"hook_env holds more than {MOST_VALUES} values or {LONGEST_BYTES // 1024} KiB")
+        return self._keyring.seal(Plaintext(text), associated("hook_env", bucket_id, run_id))
+
+    def open(self, sealed: Sealed, *, bucket_id: str, run_id: str) -> dict[str, str]:
+        """Decrypt them."""
+        if not sealed.data:
+            return {}
+        values: dict[str, str] = json.loads(self._keyring.open(sealed, associated("hook_env", bucket_id, run_id)).reveal())
+        return values

@@ -1,0 +1,67 @@
+"""The outermost interceptor: counts and times calls for Prometheus, and remembers when somebody last asked for something."""
+
+from __future__ import annotations  # grpc's stubs know type parameters that its classes do not have at run time
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from maand_catalog.activity import Activity
+from maand_catalog.metrics import Metrics
+from maand_wire.errors import wrap_handler
+
+NOT_ACTIVITY = ("/grpc.", "/maand.catalog.v1.RunService/ClaimRun")
+"""Health checks, reflection, and an executor that waits for work: nobody is at work because of these."""
+
+
+class Metering(grpc.aio.ServerInterceptor):
+    """Watches every call from outside."""
+
+    def __init__(self, activity: Activity, metrics: Metrics) -> None:
+        self._activity = activity
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler that the server would call."""
+        handler, method = await continuation(handler_call_details), handler_call_details.method
+        if handler is None or method.startswith(NOT_ACTIVITY):
+            return handler
+
+        def unary(behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+                self._activity.called()
+                began = time.perf_counter()
+                try:
+                    return await behaviour(request, context)
+                finally:
+                    self._activity.called()
+                    self._metrics.called(method, status_of(context), time.perf_counter() - began)
+
+            return call
+
+        def stream(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+            async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+                began = time.perf_counter()
+                with self._activity.streaming():
+                    try:
+                        async for response in behaviour(request, context):
+                            yield response
+                    finally:
+                        self._metrics.called(method, status_of(context), time.perf_counter() - began)
+
+            return call
+
+        return wrap_handler(handler, unary, stream)
+
+
+def status_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Return the name of the status a call ends with: it is set only when it is not OK."""
+    code: object = context.code()  # 0 or None while nobody set one, whatever its type says
+    return code.name if isinstance(code, grpc.StatusCode) else "OK"

@@ -1,0 +1,255 @@
+"""RunService: runs asked for, watched, claimed, recorded and ended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from maand_catalog import run_records
+from maand_catalog.errors import InvalidArgument, LimitExceeded
+from maand_catalog.identity import Role
+from maand_catalog.ids import new_id
+from maand_catalog.keyring import CannotDecrypt, Sealed
+from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.hook_env import HookEnvSealer
+from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit
+from maand_catalog.rpc.run_messages import CANCEL_LEVELS, state_from, to_message
+from maand_catalog.rpc.run_specs import kind_of, spec_holds_bucket
+from maand_catalog.run_kinds import RunKind
+from maand_catalog.runs import Run, RunRequest, RunState
+from maand_catalog.store import leases, run_ends, run_events, runs
+from maand_catalog.store.database import Database, Transaction
+from maand_catalog.store.run_rows import CLAIMABLE, get_run, topic
+from maand_contracts.catalog.v1 import run_pb2 as pb
+from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceServicer
+
+LONGEST_CLAIM_WAIT = timedelta(seconds=60)
+LONGEST_LOCK_WAIT_SECONDS = 24 * 3600
+CLAIM_LOOKS_EVERY = timedelta(seconds=1)
+"""A waiting claim looks this often without being woken: a lease that lapses tells nobody."""
+
+WATCH_LOOKS_EVERY = timedelta(seconds=30)
+MOST_EVENTS = 10_000
+MOST_EVENT_BYTES = 16 * 1024 * 1024
+MOST_STEPS = 10_000
+FINISHING = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED)
+
+
+class RunServicer(RunServiceServicer):
+    """Keeps runs. Reading needs a viewer, asking and stopping an operator, running an executor."""
+
+    def __init__(self, database: Database, sealer: HookEnvSealer, *, lease: timedelta = leases.LEASE) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._lease = lease
+
+    async def CreateRun(self, request: pb.CreateRunRequest, context: Any) -> pb.CreateRunResponse:
+        """Create a pending run."""
+        require(context, Role.OPERATOR)
+        asked = self._read_request(request)
+        return await self._database.write(lambda tx: pb.CreateRunResponse(run=to_message(runs.create_run(tx, asked), tx.now)))
+
+    def _read_request(self, request: pb.CreateRunRequest) -> RunRequest:
+        kind = kind_of(request.spec)
+        run_id, bucket_id = new_id(), checked_id(request.bucket_id, "bucket_id")
+        if request.lock_timeout_seconds > LONGEST_LOCK_WAIT_SECONDS:
+            raise LimitExceeded(f"lock_timeout_seconds is more than {LONGEST_LOCK_WAIT_SECONDS}")
+        sealed = self._sealer.seal(request.hook_env, bucket_id=bucket_id, run_id=run_id)
+        return RunRequest(
+            run_id=run_id,
+            bucket_id=bucket_id,
+            kind=kind,
+            spec=request.spec.SerializeToString(deterministic=True),
+            holds_bucket=spec_holds_bucket(request.spec),
+            requested_by=checked_text(request.requested_by, "requested_by", longest=256),
+            parent_run_id=checked_id(request.parent_run_id, "parent_run_id") if request.parent_run_id else "",
+            request_id=checked_text(request.request_id, "request_id", longest=128),
+            lock_timeout=timedelta(seconds=request.lock_timeout_seconds),
+            sealed_hook_env=sealed.data,
+            hook_env_key_id=sealed.key_id,
+        )
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Any) -> pb.GetRunResponse:
+        """Return one run."""
+        require(context, Role.VIEWER)
+        return await self._database.read(
+            lambda tx: pb.GetRunResponse(run=to_message(get_run(tx, request.bucket_id, request.run_id), tx.now))
+        )
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
+        """List runs, newest first."""
+        require(context, Role.VIEWER)
+        kinds, limit = [kind_from(kind) for kind in request.kinds], page_limit(request.page_size, usual=20)
+        states = [state_from(state, "states") for state in request.states]
+        before = number_token(request.page_token)
+
+        def intention(tx: Transaction) -> pb.ListRunsResponse:
+            found = runs.list_runs(tx, request.bucket_id, kinds=kinds, states=states, before_seq=before, limit=limit + 1)
+            more = str(found[limit - 1].seq) if len(found) > limit else ""
+            return pb.ListRunsResponse(runs=[to_message(run, tx.now) for run in found[:limit]], next_page_token=more)
+
+        return await self._database.read(intention)
+
+    async def WatchRun(self, request: pb.WatchRunRequest, context: Any) -> AsyncIterator[pb.WatchRunResponse]:
+        """Stream events: the stored ones, then those to come until the run is at rest."""
+        require(context, Role.VIEWER)
+        seen = request.after_sequence
+        with self._database.bus.subscribe(topic(request.run_id)) as subscription:
+            while True:
+                chunk = await self._database.read(partial(read_after, request, seen))
+                if chunk.events:
+                    seen = chunk.events[-1].sequence
+                    yield pb.WatchRunResponse(
+                        events=[run_records.from_record(event.payload, event.sequence) for event in chunk.events]
+                    )
+                if chunk.is_all and (not request.follow or is_at_rest(chunk.run)):
+                    return
+                if chunk.is_all:
+                    await subscription.wait(WATCH_LOOKS_EVERY)
+
+    async def CancelRun(self, request: pb.CancelRunRequest, context: Any) -> pb.CancelRunResponse:
+        """Ask a run to stop."""
+        caller = require(context, Role.OPERATOR)
+        whom = checked_text(request.requested_by, "requested_by", longest=256) or caller.name
+        level = await self._database.write(lambda tx: runs.cancel_run(tx, request.bucket_id, request.run_id, requested_by=whom))
+        return pb.CancelRunResponse(cancel=CANCEL_LEVELS[level])
+
+    async def ResumeRun(self, request: pb.ResumeRunRequest, context: Any) -> pb.ResumeRunResponse:
+        """Make an interrupted run claimable again."""
+        require(context, Role.OPERATOR)
+        return await self._database.write(
+            lambda tx: pb.ResumeRunResponse(run=to_message(runs.resume_run(tx, request.bucket_id, request.run_id), tx.now))
+        )
+
+    async def ClaimRun(self, request: pb.ClaimRunRequest, context: Any) -> pb.ClaimRunResponse:
+        """Claim the oldest run to be had, waiting for one if asked to."""
+        require(context, Role.EXECUTOR)
+        executor_id = checked_text(request.executor_id, "executor_id", longest=128, required=True)
+        bucket_ids = [checked_id(bucket_id, "bucket_ids") for bucket_id in request.bucket_ids]
+
+        def intention(tx: Transaction) -> pb.ClaimRunResponse | None:
+            while run := leases.claim_run(tx, executor_id=executor_id, bucket_ids=bucket_ids, lease=self._lease):
+                try:
+                    return self._claimed(run, tx)
+                except CannotDecrypt as error:
+                    run_ends.fail_claimed(tx, run, str(error), help_text=error.help)
+            return None
+
+        wait = min(timedelta(seconds=request.wait_seconds), LONGEST_CLAIM_WAIT)
+        return await self._until_claimed(intention, wait) or pb.ClaimRunResponse()
+
+    def _claimed(self, run: Run, tx: Transaction) -> pb.ClaimRunResponse:
+        """Describe a claim, with the values of `hook_env`."""
+        sealed = Sealed(key_id=run.hook_env_key_id, data=run.sealed_hook_env)
+        return pb.ClaimRunResponse(
+            run=to_message(run, tx.now),
+            lease_seconds=self._lease.total_seconds(),
+            hook_env=self._sealer.open(sealed, bucket_id=run.bucket_id, run_id=run.run_id),
+        )
+
+    async def _until_claimed(
+        self, claim: Callable[[Transaction], pb.ClaimRunResponse | None], wait: timedelta
+    ) -> pb.ClaimRunResponse | None:
+        """Try until there is a run or the time is over; registered on the bus before each look."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait.total_seconds()
+        with self._database.bus.subscribe(CLAIMABLE) as subscription:
+            while True:
+                claimed = await self._database.write(claim)
+                left = timedelta(seconds=deadline - loop.time())
+                if claimed is not None or left <= timedelta():
+                    return claimed
+                await subscription.wait(min(left, CLAIM_LOOKS_EVERY))
+
+    async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:
+        """Extend a lease and report a wish to cancel."""
+        require(context, Role.EXECUTOR)
+        renewal = await self._database.write(
+            lambda tx: leases.renew_lease(tx, request.bucket_id, request.run_id, request.fence, lease=self._lease)
+        )
+        return pb.RenewLeaseResponse(lease_seconds=renewal.lease.total_seconds(), cancel=CANCEL_LEVELS[renewal.cancel])
+
+    async def AppendEvents(self, request: pb.AppendEventsRequest, context: Any) -> pb.AppendEventsResponse:
+        """Append events under the fence."""
+        require(context, Role.EXECUTOR)
+        if len(request.events) > MOST_EVENTS or request.ByteSize() > MOST_EVENT_BYTES:
+            raise LimitExceeded(f"more than {MOST_EVENTS} events or {MOST_EVENT_BYTES // 2**20} MiB in one call")
+        request_id = checked_text(request.request_id, "request_id", longest=128)
+        records, doing = [run_records.to_record(event) for event in request.events], run_records.doing(request.events)
+        if not all(record.kind for record in records):
+            raise InvalidArgument("an event does not say what happened", facts={"field": "events"})
+        last = await self._database.write(
+            lambda tx: run_events.append_events(
+                tx,
+                request.bucket_id,
+                request.run_id,
+                request.fence,
+                events=records,
+                doing=doing,
+                request_id=request_id,
+            )
+        )
+        return pb.AppendEventsResponse(last_sequence=last)
+
+    async def RecordSteps(self, request: pb.RecordStepsRequest, context: Any) -> pb.RecordStepsResponse:
+        """Record steps as done under the fence."""
+        require(context, Role.EXECUTOR)
+        if len(request.names) > MOST_STEPS:
+            raise LimitExceeded(f"more than {MOST_STEPS} steps in one call")
+        names = [checked_text(name, "names", longest=512, required=True) for name in dict.fromkeys(request.names)]
+        await self._database.write(
+            lambda tx: run_events.record_steps(tx, request.bucket_id, request.run_id, request.fence, names=names)
+        )
+        return pb.RecordStepsResponse()
+
+    async def ListSteps(self, request: pb.ListStepsRequest, context: Any) -> pb.ListStepsResponse:
+        """List the steps that every owner recorded."""
+        require(context, Role.VIEWER)
+        names = await self._database.read(lambda tx: run_events.list_steps(tx, request.bucket_id, request.run_id))
+        return pb.ListStepsResponse(names=names)
+
+    async def FinishRun(self, request: pb.FinishRunRequest, context: Any) -> pb.FinishRunResponse:
+        """End a run under the fence."""
+        require(context, Role.EXECUTOR)
+        state = state_from(request.state, "state")
+        if state not in FINISHING:
+            raise InvalidArgument(f"a run cannot finish as {state}", facts={"field": "state"})
+        await self._database.write(
+            lambda tx: run_ends.finish_run(
+                tx,
+                request.bucket_id,
+                request.run_id,
+                request.fence,
+                state=state,
+                message=request.result.message,
+                result=request.result.SerializeToString(deterministic=True),
+            )
+        )
+        return pb.FinishRunResponse()
+
+    async def ReleaseLeases(self, request: pb.ReleaseLeasesRequest, context: Any) -> pb.ReleaseLeasesResponse:
+        """Interrupt the runs of an executor that is gone."""
+        require(context, Role.EXECUTOR)
+        run_ids = await self._database.write(
+            lambda tx: run_ends.release_leases(tx, executor_id=request.executor_id, except_executor_id=request.except_executor_id)
+        )
+        return pb.ReleaseLeasesResponse(run_ids=run_ids)
+
+
+def read_after(request: pb.WatchRunRequest, seen: int, tx: Transaction) -> run_events.EventChunk:
+    """Read what follows the events seen."""
+    return run_events.read_events(tx, request.bucket_id, request.run_id, after=seen)
+
+
+def kind_from(word: str) -> RunKind:
+    """Read a kind; InvalidArgument for an unknown one."""
+    try:
+        return RunKind(word)
+    except ValueError as error:
+        raise InvalidArgument(f"{word[:60]} is no kind of run; there are {', '.join(RunKind)}") from error
+
+
+def is_at_rest(run: Run) -> bool:
+    """Whether nothing more will happen unless a person does something: it ended, or nobody may take it over."""
+    return run.has_ended or (run.state is RunState.INTERRUPTED and not run.may_be_taken_over)

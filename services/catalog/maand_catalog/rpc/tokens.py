@@ -1,0 +1,94 @@
+"""TokenService: API tokens of people and services, and the audit trail. For operators."""
+
+from datetime import timedelta
+from typing import Any
+
+from maand_catalog.errors import InvalidArgument
+from maand_catalog.identity import Role, token_digest
+from maand_catalog.ids import new_api_token, new_id
+from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.requests import checked_id, checked_text, page_limit
+from maand_catalog.rpc.run_messages import timestamp
+from maand_catalog.store import tokens
+from maand_catalog.store.database import Database
+from maand_contracts.catalog.v1 import token_pb2 as pb
+from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceServicer
+
+LONGEST_TTL_SECONDS = 10 * 365 * 24 * 3600
+
+ROLES: dict[Role, pb.Role.ValueType] = {
+    Role.VIEWER: pb.ROLE_VIEWER,
+    Role.OPERATOR: pb.ROLE_OPERATOR,
+    Role.EXECUTOR: pb.ROLE_EXECUTOR,
+    Role.GATEWAY: pb.ROLE_GATEWAY,
+}
+ROLE_BY_NUMBER: dict[int, Role] = {number: role for role, number in ROLES.items()}
+
+
+class TokenServicer(TokenServiceServicer):
+    """Manages API tokens; what is done with them is audited."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
+        """Create a token and show it, this once."""
+        caller = require(context, Role.OPERATOR)
+        name, role = checked_text(request.name, "name", longest=256, required=True), ROLE_BY_NUMBER.get(request.role)
+        if role is None:
+            raise InvalidArgument("role names none", help=f"choose one of {', '.join(Role)}", facts={"field": "role"})
+        if request.ttl_seconds > LONGEST_TTL_SECONDS:
+            raise InvalidArgument("ttl_seconds is more than ten years; 0 means without end", facts={"field": "ttl_seconds"})
+        token_id, secret, ttl = new_id(), new_api_token(), timedelta(seconds=request.ttl_seconds) or None
+        token = await self._database.write(
+            lambda tx: tokens.create_token(
+                tx, token_id=token_id, token_sha256=token_digest(secret), name=name, role=role, ttl=ttl, actor=caller.name
+            )
+        )
+        return pb.CreateTokenResponse(token=to_message(token), secret=secret)
+
+    async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
+        """List tokens without their secret part."""
+        require(context, Role.OPERATOR)
+        found = await self._database.read(tokens.list_tokens)
+        return pb.ListTokensResponse(tokens=[to_message(token) for token in found])
+
+    async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
+        """Revoke a token at once."""
+        caller = require(context, Role.OPERATOR)
+        await self._database.write(lambda tx: tokens.revoke_token(tx, request.token_id, actor=caller.name))
+        return pb.RevokeTokenResponse()
+
+    async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, context: Any) -> pb.ListAuditRecordsResponse:
+        """List audit rows, newest first."""
+        require(context, Role.OPERATOR)
+        before = checked_id(request.page_token, "page_token") if request.page_token else ""
+        limit = page_limit(request.page_size, usual=100)
+        found = await self._database.read(
+            lambda tx: tokens.list_audit_records(tx, bucket_id=request.bucket_id, before_id=before, limit=limit + 1)
+        )
+        more = found[limit - 1].audit_id if len(found) > limit else ""
+        return pb.ListAuditRecordsResponse(records=[to_audit(record) for record in found[:limit]], next_page_token=more)
+
+
+def to_message(token: tokens.ApiToken) -> pb.Token:
+    """Describe a token."""
+    return pb.Token(
+        token_id=token.token_id,
+        name=token.name,
+        role=ROLES[token.role],
+        created_at=timestamp(token.created_at),
+        expires_at=timestamp(token.expires_at),
+        revoked_at=timestamp(token.revoked_at),
+    )
+
+
+def to_audit(record: tokens.AuditRecord) -> pb.AuditRecord:
+    """Describe an act."""
+    return pb.AuditRecord(
+        time=timestamp(record.time),
+        actor=record.actor,
+        action=record.action,
+        subject=record.subject,
+        bucket_id=record.bucket_id or "",
+    )

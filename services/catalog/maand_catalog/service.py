@@ -1,0 +1,96 @@
+"""Putting the catalog together: settings -> parts -> a server that answers. The only place where all parts meet."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import grpc.aio
+import structlog
+
+from maand_catalog.activity import Activity
+from maand_catalog.keyring import Keyring
+from maand_catalog.metrics import Metrics, MetricsServer, serve_metrics
+from maand_catalog.rpc.identification import Identification
+from maand_catalog.rpc.metering import Metering
+from maand_catalog.rpc.services import Parts, add_services
+from maand_catalog.rpc.statuses import STATUS_BY_ERROR
+from maand_catalog.settings import CatalogSettings
+from maand_catalog.store.database import Database
+from maand_catalog.store.migrate import migrate
+from maand_catalog.upkeep import Housekeeper
+from maand_wire.errors import ErrorBoundary
+from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
+
+log = structlog.get_logger("maand.catalog")
+
+
+@dataclass(kw_only=True)
+class RunningCatalog:
+    """A catalog that serves. `address` is what clients dial."""
+
+    address: str
+    metrics_address: str | None
+    settings: CatalogSettings
+    database: Database
+    server: grpc.aio.Server
+    housekeeper: Housekeeper
+    metrics_server: MetricsServer | None
+    activity: Activity = field(default_factory=Activity)
+
+    @property
+    def last_call_at(self) -> float:
+        """When somebody last asked for something (monotonic seconds): any call but ClaimRun and health checks."""
+        return self.activity.last_call_at
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that are open now: somebody is watching."""
+        return self.activity.open_streams
+
+    async def stop(self) -> None:
+        """Stop: no new calls, those in progress have a grace, then the database is closed."""
+        await self.server.stop(self.settings.stop_grace.total_seconds())
+        await self.housekeeper.stop()
+        if self.metrics_server is not None:
+            await asyncio.to_thread(self.metrics_server.stop)
+        await self.database.close()
+        log.info("catalog stopped", address=self.address)
+
+
+async def start_catalog(settings: CatalogSettings) -> RunningCatalog:
+    """Open the database, bring its schema up to date, and serve; returns when calls are answered.
+
+    Raises `DatabaseInUse`, `SchemaTooNew`, `Unavailable`, `BadKeyFile`, or the wire's `EndpointError`.
+    """
+    database = await Database.open(settings.database_url)
+    try:
+        return await start_serving(settings, database)
+    except BaseException:
+        await database.close()
+        raise
+
+
+async def start_serving(settings: CatalogSettings, database: Database) -> RunningCatalog:
+    """Migrate and serve on an open database."""
+    await asyncio.to_thread(migrate, database.engines.write)
+    activity, metrics = Activity(), Metrics()
+    metrics.watch_open_streams(lambda: activity.open_streams)
+    server = make_server([Metering(activity, metrics), ErrorBoundary(STATUS_BY_ERROR), Identification(database)])
+    names = add_services(server, Parts(database=database, keyring=Keyring(settings.kv_key_file), settings=settings))
+    health = add_standard_services(server, names)
+    address = listen(server, settings.listen, settings.tls)
+    metrics_server = serve_metrics(metrics, settings.metrics_listen) if settings.metrics_listen else None
+    housekeeper = Housekeeper(database, upkeep=settings.upkeep, retention=settings.retention)
+    await server.start()
+    await announce_serving(health, names)
+    housekeeper.start()
+    log.info("catalog serves", address=address, database=database.engines.dialect)
+    return RunningCatalog(
+        address=address,
+        metrics_address=metrics_server.address if metrics_server else None,
+        settings=settings,
+        database=database,
+        server=server,
+        housekeeper=housekeeper,
+        metrics_server=metrics_server,
+        activity=activity,
+    )

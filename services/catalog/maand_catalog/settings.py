@@ -1,0 +1,79 @@
+"""What the catalog can be told, with unit, default and reason of each setting.
+
+| Variable                | Meaning                                                                                     |
+|-------------------------|---------------------------------------------------------------------------------------------|
+| `MAAND_CATALOG_LISTEN`  | `unix:/path` or `host:port` to serve on, default `127.0.0.1:7600`                            |
+| `MAAND_DATABASE_URL`    | `sqlite:////path` or `postgresql://user@host/name`; needed                                   |
+| `MAAND_KV_KEY_FILE`     | file with the keys that encrypt secrets, one `<key_id>:<base64url of 32 bytes>` a line; needed |
+| `MAAND_CA_DIR`          | directory with `ca.crt` and `ca.key`, which sign the certificates of jobs; needed            |
+| `MAAND_METRICS_LISTEN`  | `host:port` for Prometheus; unset = no metrics are served                                    |
+| `MAAND_TLS_*`           | files of the server's TLS identity (see `maand_wire.endpoints`); needed beyond loopback      |
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from maand_catalog.errors import InvalidArgument
+from maand_catalog.store.leases import LEASE
+from maand_catalog.store.retention import Retention
+from maand_wire.endpoints import TlsFiles
+
+
+class MissingSetting(InvalidArgument):
+    """A variable that the catalog cannot do without is not set. Set it."""
+
+    code = "missing_setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """How often the catalog looks after what nobody asks for."""
+
+    look_every: timedelta = timedelta(seconds=1)
+    """Lapsed leases and lock timeouts: one cheap read; semaphores of a dead executor are free after at most this."""
+
+    trim_every: timedelta = timedelta(minutes=10)
+    """Events past their retention: nothing waits for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogSettings:
+    """Settings of one catalog process."""
+
+    database_url: str
+    kv_key_file: Path
+    ca_dir: Path
+    listen: str = "127.0.0.1:7600"
+    tls: TlsFiles | None = None
+    metrics_listen: str | None = None
+    lease: timedelta = LEASE
+    """Validity of a claim without renewal. Executors renew every 3 s, so that four may fail before a run is taken over."""
+
+    retention: Retention = field(default_factory=Retention)
+    upkeep: Upkeep = field(default_factory=Upkeep)
+    stop_grace: timedelta = timedelta(seconds=5)
+    """How long calls in progress may go on when the catalog stops; streams are ended and resume at another replica."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings of this process. MissingSetting."""
+        return cls(
+            database_url=needed(environment, "MAAND_DATABASE_URL", "sqlite:////var/lib/maand/maand.db"),
+            kv_key_file=Path(needed(environment, "MAAND_KV_KEY_FILE", "/run/secrets/kv.key")),
+            ca_dir=Path(needed(environment, "MAAND_CA_DIR", "/run/secrets/ca")),
+            listen=environment.get("MAAND_CATALOG_LISTEN") or cls.listen,
+            tls=TlsFiles.from_environment(environment),
+            metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
+        )
+
+
+def needed(environment: Mapping[str, str], name: str, example: str) -> str:
+    """Return a variable's value. MissingSetting."""
+    value = environment.get(name)
+    if not value:
+        raise MissingSetting(f"{name} is not set", help=f"set it, for example {name}={example}", facts={"variable": name})
+    return value

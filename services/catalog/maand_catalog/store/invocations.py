@@ -1,0 +1,106 @@
+"""Hook invocations: begun under a run's fence, ended once, and what a hook's token stands for in between."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select, update
+
+from maand_catalog.errors import NotFound
+from maand_catalog.identity import HookCaller
+from maand_catalog.invocations import InvocationBegin, InvocationEnd, InvocationOutcome
+from maand_catalog.runs import RunState
+from maand_catalog.store.run_rows import get_held_run
+from maand_catalog.store.semaphores import end_invocations as release_claims
+from maand_catalog.store.tables_fleet import allocations
+from maand_catalog.store.tables_identity import invocations
+from maand_catalog.store.tables_runs import runs
+from maand_catalog.store.transaction import Transaction
+
+
+def begin_invocations(tx: Transaction, bucket_id: str, run_id: str, fence: int, begins: Sequence[InvocationBegin]) -> None:
+    """Begin invocations, all or none. NotFound for a run or an allocation, StaleFence."""
+    get_held_run(tx, bucket_id, run_id, fence)
+    placed = find_allocations(tx, bucket_id, {begin.allocation_id for begin in begins})
+    rows = []
+    for begin in begins:
+        if begin.allocation_id not in placed:
+            raise NotFound(f"there is no allocation {begin.allocation_id[:60]} in this bucket")
+        job, worker = placed[begin.allocation_id]
+        rows.append(
+            {
+                "invocation_id": begin.invocation_id,
+                "bucket_id": bucket_id,
+                "run_id": run_id,
+                "fence": fence,
+                "job": job,
+                "allocation_id": begin.allocation_id,
+                "worker": worker,
+                "hook": begin.hook,
+                "event": begin.event,
+                "token_sha256": begin.token_sha256,
+                "begun_at": tx.now,
+            }
+        )
+    if rows:
+        tx.connection.execute(insert(invocations), rows)
+
+
+def find_allocations(tx: Transaction, bucket_id: str, allocation_ids: set[str]) -> dict[str, tuple[str, str]]:
+    """Find job and worker of allocations."""
+    query = select(allocations.c.allocation_id, allocations.c.job, allocations.c.worker).where(
+        allocations.c.bucket_id == bucket_id, allocations.c.allocation_id.in_(allocation_ids)
+    )
+    return {allocation_id: (job, worker) for allocation_id, job, worker in tx.connection.execute(query)}
+
+
+def end_given_invocations(tx: Transaction, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:
+    """End invocations: tokens dead, semaphores free. One that ended before stays as it was, an unknown one is passed over."""
+    for end in ends:
+        tx.connection.execute(
+            update(invocations)
+            .where(
+                invocations.c.invocation_id == end.invocation_id,
+                invocations.c.bucket_id == bucket_id,
+                invocations.c.ended_at.is_(None),
+            )
+            .values(ended_at=tx.now, outcome=end.outcome)
+        )
+    release_claims(tx, [end.invocation_id for end in ends])
+
+
+def end_live_invocations(tx: Transaction, run_id: str, outcome: InvocationOutcome) -> None:
+    """End every invocation of a run that has not ended."""
+    ended = (
+        update(invocations)
+        .where(invocations.c.run_id == run_id, invocations.c.ended_at.is_(None))
+        .values(ended_at=tx.now, outcome=outcome)
+        .returning(invocations.c.invocation_id)
+    )
+    ids = list(tx.connection.execute(ended).scalars())
+    if ids:
+        release_claims(tx, ids)
+
+
+def find_hook_caller(tx: Transaction, token_sha256: bytes) -> HookCaller | None:
+    """Find the live invocation that a token stands for: not ended, its run still owned by whoever began it."""
+    query = (
+        select(
+            invocations.c.bucket_id,
+            invocations.c.run_id,
+            invocations.c.invocation_id,
+            invocations.c.job,
+            invocations.c.allocation_id,
+            invocations.c.worker,
+            invocations.c.hook,
+            invocations.c.event,
+        )
+        .join(runs, runs.c.run_id == invocations.c.run_id)
+        .where(
+            invocations.c.token_sha256 == token_sha256,
+            invocations.c.ended_at.is_(None),
+            runs.c.fence == invocations.c.fence,
+            runs.c.state == RunState.RUNNING,
+            runs.c.lease_until > tx.now,
+        )
+    )
+    row = tx.connection.execute(query).mappings().one_or_none()
+    return HookCaller(**row) if row else None

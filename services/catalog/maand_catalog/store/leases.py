@@ -1,0 +1,87 @@
+"""Claiming runs and keeping them: one owner at a time, by a lease on the database's clock and a fence that only rises."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, update
+
+from maand_catalog.run_kinds import TAKEN_OVER
+from maand_catalog.runs import CancelLevel, Run, RunState
+from maand_catalog.store.run_ends import interrupt_lapsed
+from maand_catalog.store.run_rows import RUN_COLUMNS, get_run, held_by, move, stale_fence, to_run
+from maand_catalog.store.tables_runs import runs
+from maand_catalog.store.transaction import Transaction
+
+LEASE = timedelta(seconds=15)
+"""How long a claim lasts without renewal; executors renew every 3 s and stop by themselves after 0.8 of it."""
+
+earlier = runs.alias("earlier")
+
+CLAIMABLE_STATE: ColumnElement[bool] = or_(
+    runs.c.state == RunState.PENDING, and_(runs.c.state == RunState.INTERRUPTED, runs.c.kind.in_(TAKEN_OVER))
+)
+
+NOBODY_AHEAD: ColumnElement[bool] = or_(
+    runs.c.hold.is_(None),
+    ~exists().where(
+        earlier.c.bucket_id == runs.c.bucket_id,
+        earlier.c.finished_at.is_(None),
+        earlier.c.hold < runs.c.hold,
+    ),
+)
+"""Exclusive runs go in the order of their holds: every run of an earlier hold must have ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """What a renewal tells the owner."""
+
+    lease: timedelta
+    cancel: CancelLevel
+
+
+def claim_run(tx: Transaction, *, executor_id: str, bucket_ids: Collection[str], lease: timedelta) -> Run | None:
+    """Claim the oldest run that is to be had, under the next fence. None when there is none.
+
+    1. Interrupt runs whose lease is over.
+    2. Take the oldest that is pending or may be taken over, that no earlier hold keeps waiting, and that nobody else is taking.
+    """
+    interrupt_lapsed(tx, bucket_ids=bucket_ids)
+    row = tx.connection.execute(oldest_claimable(bucket_ids)).one_or_none()
+    if row is None:
+        return None
+    run = to_run(row)
+    move(
+        tx,
+        run,
+        RunState.RUNNING,
+        message="starts" if run.fence == 0 else "continues",
+        executor_id=executor_id,
+        lease_until=tx.now + lease,
+        fence=run.fence + 1,
+        started_at=run.started_at or tx.now,
+        lock_deadline=None,
+    )
+    return get_run(tx, run.bucket_id, run.run_id)
+
+
+def oldest_claimable(bucket_ids: Collection[str]) -> Select[tuple[object, ...]]:
+    """Select the oldest run to be had, locked, leaving out those that another catalog has locked."""
+    query = (
+        select(*RUN_COLUMNS)
+        .where(runs.c.finished_at.is_(None), CLAIMABLE_STATE, NOBODY_AHEAD)
+        .order_by(runs.c.created_at, runs.c.run_id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=runs)
+    )
+    return query.where(runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else query
+
+
+def renew_lease(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, lease: timedelta) -> Renewal:
+    """Let a claim last from now on, and tell what is wished of the run. NotFound, StaleFence."""
+    renew = update(runs).where(held_by(bucket_id, run_id, fence, tx)).values(lease_until=tx.now + lease)
+    level = tx.connection.execute(renew.returning(runs.c.cancel)).scalar_one_or_none()
+    if level is None:
+        raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
+    return Renewal(lease=lease, cancel=CancelLevel(level))

@@ -1,0 +1,90 @@
+"""How runs stop being run: finished by their owner, interrupted, cancelled while nobody runs them, or tired of waiting.
+
+Whatever ends a claim ends its hook invocations in the same transaction: their tokens are dead and their semaphores free.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from sqlalchemy import ColumnElement, and_, select
+
+from maand_catalog import run_records
+from maand_catalog.invocations import InvocationOutcome
+from maand_catalog.runs import FINISHED, CancelLevel, Run, RunState
+from maand_catalog.store.invocations import end_live_invocations
+from maand_catalog.store.run_events import append_own, last_kind
+from maand_catalog.store.run_rows import RUN_COLUMNS, get_run, move, stale_fence, to_run
+from maand_catalog.store.tables_runs import runs
+from maand_catalog.store.transaction import Transaction
+
+
+def finish_run(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, state: RunState, message: str, result: bytes) -> None:
+    """End a run as its owner says, or leave it interrupted. NotFound, StaleFence. A repeat changes nothing.
+
+    Writes the last event unless the executor appended it.
+    """
+    run = get_run(tx, bucket_id, run_id, locked=True)
+    if run.fence == fence and run.state is state:
+        return
+    if not run.is_held_by(fence, tx.now):
+        raise stale_fence(run, fence, tx)
+    if state is RunState.INTERRUPTED:
+        interrupt(tx, run)
+        return
+    end_live_invocations(tx, run.run_id, InvocationOutcome.INTERRUPTED)
+    end(tx, run, state, message=message, result=result)
+
+
+def interrupt(tx: Transaction, run: Run) -> Run:
+    """Take a running run from its executor; one that was asked to stop is cancelled instead. Returns it as it then is."""
+    end_live_invocations(tx, run.run_id, InvocationOutcome.INTERRUPTED)
+    append_own(tx, run, run_records.interruption(run, tx.now))
+    move(tx, run, RunState.INTERRUPTED, message=f"executor {run.executor_id} gave it up or died")
+    interrupted = replace(run, state=RunState.INTERRUPTED, lease_until=None)
+    if run.cancel is CancelLevel.NONE:
+        return interrupted
+    cancel_at_once(tx, interrupted, requested_by="")
+    return get_run(tx, run.bucket_id, run.run_id)
+
+
+def cancel_at_once(tx: Transaction, run: Run, *, requested_by: str) -> None:
+    """Cancel a run that nobody runs."""
+    result = run_records.cancelled_result(run, requested_by=requested_by)
+    end(tx, run, RunState.CANCELLED, message=result.message, result=result.SerializeToString())
+
+
+def fail_waiting(tx: Transaction, run: Run, holder: Run) -> None:
+    """Fail a pending run whose lock timeout is over."""
+    result = run_records.bucket_held_result(holder)
+    end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+
+
+def fail_claimed(tx: Transaction, run: Run, message: str, *, help_text: str) -> None:
+    """Fail a run that was just claimed and cannot be carried out."""
+    result = run_records.prerequisite_result(message, help_text=help_text)
+    end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+
+
+def end(tx: Transaction, run: Run, state: RunState, *, message: str, result: bytes) -> None:
+    """Move a run to its end, with its last event."""
+    if last_kind(tx, run.run_id) != FINISHED:
+        append_own(tx, run, run_records.finished(result, tx.now))
+    move(tx, run, state, message=message, result=result)
+
+
+def interrupt_lapsed(tx: Transaction, *, bucket_ids: Collection[str] = ()) -> list[str]:
+    """Interrupt every run whose lease is over, and return their ids. Several replicas may do this at once."""
+    lapsed = and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
+    return interrupt_where(tx, and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed)
+
+
+def release_leases(tx: Transaction, *, executor_id: str, except_executor_id: str) -> list[str]:
+    """Interrupt every run of one executor, or of every executor but one, and return their ids."""
+    whose = runs.c.executor_id == executor_id if executor_id else runs.c.executor_id != except_executor_id
+    return interrupt_where(tx, and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, whose))
+
+
+def interrupt_where(tx: Transaction, condition: ColumnElement[bool]) -> list[str]:
+    """Interrupt the runs that fulfil a condition, but those that somebody else is changing right now."""
+    query = select(*RUN_COLUMNS).where(condition).order_by(runs.c.run_id).with_for_update(skip_locked=True)
+    return [interrupt(tx, to_run(row)).run_id for row in tx.connection.execute(query).all()]

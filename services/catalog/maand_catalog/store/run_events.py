@@ -1,0 +1,131 @@
+"""What happened in a run: events numbered from 1, and steps that are done. Written under the fence, read by anyone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select, update
+
+from maand_catalog.runs import EventRecord, Run
+from maand_catalog.store.run_rows import get_run, held_by, stale_fence, topic
+from maand_catalog.store.tables_runs import run_appends, run_events, run_steps, runs
+from maand_catalog.store.transaction import Transaction
+from maand_catalog.store.upserts import upsert
+
+CHUNK_EVENTS = 500
+CHUNK_BYTES = 1024 * 1024
+"""Events, and about how many bytes of them, that are read at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvent:
+    """One event with its number."""
+
+    sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventChunk:
+    """A run and the events that follow some point of it; `is_all` when there are no more right now."""
+
+    run: Run
+    events: tuple[StoredEvent, ...]
+    is_all: bool
+
+
+def append_events(
+    tx: Transaction, bucket_id: str, run_id: str, fence: int, *, events: Sequence[EventRecord], doing: str, request_id: str
+) -> int:
+    """Append events and return the number of the last one. NotFound, StaleFence. A repeat appends nothing.
+
+    1. Advance the run's counter under the fence: this orders appends of one run, on any replica.
+    2. A known request id: give the numbers back, and answer as the first time.
+    3. Insert the events.
+    """
+    changes = {"last_sequence": runs.c.last_sequence + len(events)} | ({"message": doing} if doing else {})
+    advance = update(runs).where(held_by(bucket_id, run_id, fence, tx)).values(changes).returning(runs.c.last_sequence)
+    last = tx.connection.execute(advance).scalar_one_or_none()
+    if last is None:
+        raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
+    if request_id:
+        if (first := find_append(tx, run_id, request_id)) is not None:
+            tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(last_sequence=last - len(events)))
+            return first
+        note = {"run_id": run_id, "request_id": request_id, "bucket_id": bucket_id, "last_sequence": last}
+        tx.connection.execute(insert(run_appends), note)
+    insert_events(tx, bucket_id, run_id, first_sequence=last - len(events) + 1, events=events)
+    return int(last)
+
+
+def append_own(tx: Transaction, run: Run, event: EventRecord) -> None:
+    """Append an event of the catalog's own; the run's row must be locked."""
+    advance = update(runs).where(runs.c.run_id == run.run_id).values(last_sequence=runs.c.last_sequence + 1)
+    sequence = tx.connection.execute(advance.returning(runs.c.last_sequence)).scalar_one()
+    insert_events(tx, run.bucket_id, run.run_id, first_sequence=sequence, events=[event])
+
+
+def find_append(tx: Transaction, run_id: str, request_id: str) -> int | None:
+    """Return what an earlier append with this request id answered."""
+    query = select(run_appends.c.last_sequence).where(run_appends.c.run_id == run_id, run_appends.c.request_id == request_id)
+    return tx.connection.execute(query).scalar_one_or_none()
+
+
+def insert_events(tx: Transaction, bucket_id: str, run_id: str, *, first_sequence: int, events: Sequence[EventRecord]) -> None:
+    """Insert events under consecutive numbers and wake who watches."""
+    if not events:
+        return
+    rows = [
+        {"run_id": run_id, "sequence": sequence, "bucket_id": bucket_id, "kind": event.kind, "payload": event.payload}
+        for sequence, event in enumerate(events, start=first_sequence)
+    ]
+    tx.connection.execute(insert(run_events), rows)
+    tx.notify(topic(run_id))
+
+
+def last_kind(tx: Transaction, run_id: str) -> str | None:
+    """Return what happened last in a run; None when nothing did."""
+    query = select(run_events.c.kind).where(run_events.c.run_id == run_id).order_by(run_events.c.sequence.desc()).limit(1)
+    return tx.connection.execute(query).scalar_one_or_none()
+
+
+def read_events(tx: Transaction, bucket_id: str, run_id: str, *, after: int) -> EventChunk:
+    """Read a run and the next events after a point, of one moment. NotFound."""
+    run = get_run(tx, bucket_id, run_id)
+    query = (
+        select(run_events.c.sequence, run_events.c.payload)
+        .where(run_events.c.run_id == run_id, run_events.c.sequence > after)
+        .order_by(run_events.c.sequence)
+        .limit(CHUNK_EVENTS)
+    )
+    events: list[StoredEvent] = []
+    size = 0
+    with tx.connection.execute(query) as rows:
+        for sequence, payload in rows:
+            events.append(StoredEvent(sequence=sequence, payload=payload))
+            size += len(payload)
+            if size >= CHUNK_BYTES:
+                break
+    newest = events[-1].sequence if events else after
+    return EventChunk(run=run, events=tuple(events), is_all=newest >= run.last_sequence or not events)
+
+
+def record_steps(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, names: Sequence[str]) -> None:
+    """Record steps as done, those recorded before left as they were. NotFound, StaleFence."""
+    advance = update(runs).where(held_by(bucket_id, run_id, fence, tx)).values(steps=runs.c.steps + len(names))
+    last = tx.connection.execute(advance.returning(runs.c.steps)).scalar_one_or_none()
+    if last is None:
+        raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
+    if not names:
+        return
+    rows = [
+        {"run_id": run_id, "name": name, "bucket_id": bucket_id, "position": position, "fence": fence}
+        for position, name in enumerate(names, start=last - len(names) + 1)
+    ]
+    tx.connection.execute(upsert(tx, run_steps).on_conflict_do_nothing(), rows)
+
+
+def list_steps(tx: Transaction, bucket_id: str, run_id: str) -> list[str]:
+    """List the steps recorded by every owner of a run, in order. NotFound."""
+    get_run(tx, bucket_id, run_id)
+    query = select(run_steps.c.name).where(run_steps.c.run_id == run_id).order_by(run_steps.c.position)
+    return list(tx.connection.execute(query).scalars())

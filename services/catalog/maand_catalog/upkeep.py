@@ -1,0 +1,69 @@
+"""What the catalog does unasked: interrupt runs whose lease is over, end waits that went on too long, trim old events.
+
+Every replica does it; what one did, another finds done. A failure (the database is away) is logged and tried again next time.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import structlog
+
+from maand_catalog.errors import Unavailable
+from maand_catalog.settings import Upkeep
+from maand_catalog.store.database import Database
+from maand_catalog.store.retention import Retention, end_long_waits, needs_care, trim_runs
+from maand_catalog.store.run_ends import interrupt_lapsed
+
+log = structlog.get_logger("maand.catalog.upkeep")
+
+
+class Housekeeper:
+    """Runs the two loops until it is stopped."""
+
+    def __init__(self, database: Database, *, upkeep: Upkeep, retention: Retention) -> None:
+        self._database = database
+        self._upkeep = upkeep
+        self._retention = retention
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="catalog-upkeep")
+
+    async def stop(self) -> None:
+        """Stop after what is being done."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(again_and_again(self.look_after_leases, every=self._upkeep.look_every))
+            tasks.create_task(again_and_again(self.trim, every=self._upkeep.trim_every))
+
+    async def look_after_leases(self) -> None:
+        """Interrupt and fail what is due; a write happens only when something is."""
+        if not await self._database.read(needs_care):
+            return
+        interrupted = await self._database.write(interrupt_lapsed)
+        failed = await self._database.write(end_long_waits)
+        for run_id in interrupted:
+            log.warning("run interrupted: its lease is over", run=run_id)
+        for run_id in failed:
+            log.info("run failed: it waited for the bucket too long", run=run_id)
+
+    async def trim(self) -> None:
+        """Trim until nothing is left to trim."""
+        while trimmed := await self._database.write(lambda tx: trim_runs(tx, self._retention), alone=True):
+            log.info("trimmed events of old runs", runs=trimmed)
+
+
+async def again_and_again(work: Callable[[], Awaitable[None]], *, every: timedelta) -> None:
+    """Do the work, wait, and so on; a database that is away does not end it."""
+    while True:
+        try:
+            await work()
+        except Unavailable as error:
+            log.warning("upkeep is postponed", reason=str(error))
+        await asyncio.sleep(every.total_seconds())

@@ -1,0 +1,100 @@
+"""The migrations and the metadata describe one schema, and a start brings a database to it."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Engine, text
+
+from maand_catalog.store.engine import make_engines, parse_url
+from maand_catalog.store.migrate import SchemaTooNew, migrate, revisions
+from tests.contracts.catalog.conftest import names
+from tests.testbed.postgres import PostgresCluster
+
+SQLITE_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic%' ORDER BY name"
+
+POSTGRES_SCHEMA = """
+    SELECT c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' ' || a.attcollation
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'public' AND a.attnum > 0 AND c.relname NOT LIKE '%alembic%'
+    UNION ALL
+    SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    AND conname NOT LIKE '%alembic%'
+    UNION ALL
+    SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE '%alembic%'
+    ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An empty database, and one of the same kind with the schema of the metadata."""
+
+    empty: str
+    described: str
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
+    if request.param == "sqlite":
+        return Pair(empty=f"sqlite:///{tmp_path / 'empty.db'}", described=request.getfixturevalue("sqlite_url"))
+    return Pair(empty=empty_database(request), described=request.getfixturevalue("postgres_url"))
+
+
+def empty_database(request: pytest.FixtureRequest) -> str:
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    name = f"empty_{next(names)}"
+    request.addfinalizer(lambda: cluster.drop_database(name))
+    return cluster.create_database(name)
+
+
+@pytest.fixture
+def empty(pair: Pair) -> Iterator[Engine]:
+    engine = make_engines(parse_url(pair.empty)).write
+    yield engine
+    engine.dispose()
+
+
+def test_migrations_make_the_schema_that_the_metadata_describes(pair: Pair, empty: Engine) -> None:
+    migrate(empty)
+    assert schema_of(pair.empty) == schema_of(pair.described)
+
+
+def test_a_database_that_is_up_to_date_is_left_alone(empty: Engine) -> None:
+    assert migrate(empty) == migrate(empty) == revisions()[-1]
+
+
+def test_a_newer_schema_than_the_code_is_refused_and_untouched(pair: Pair, empty: Engine) -> None:
+    migrate(empty)
+    with empty.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    before = schema_of(pair.empty)
+    with pytest.raises(SchemaTooNew, match="schema 9999, this maand knows"):
+        migrate(empty)
+    assert schema_of(pair.empty) == before
+
+
+async def test_replicas_that_start_together_migrate_once(request: pytest.FixtureRequest) -> None:
+    url = empty_database(request)
+    engines = [make_engines(parse_url(url)).write for _ in range(4)]
+    reached = await asyncio.gather(*(asyncio.to_thread(migrate, engine) for engine in engines))
+    assert reached == [revisions()[-1]] * 4
+    for engine in engines:
+        engine.dispose()
+
+
+def schema_of(url: str) -> list[tuple[str, str]]:
+    engine = sqlalchemy.create_engine(parse_url(url))
+    query = SQLITE_SCHEMA if engine.dialect.name == "sqlite" else POSTGRES_SCHEMA
+    with engine.connect() as connection:
+        rows = [(str(name), in_any_order(str(definition))) for name, definition in connection.execute(text(query))]
+    engine.dispose()
+    return rows
+
+
+def in_any_order(definition: str) -> str:
+    """SQLite keeps the statement as it was written: lines of a table may come in another order."""
+    return "\n".join(sorted(line.strip(", \t") for line in definition.splitlines()))
