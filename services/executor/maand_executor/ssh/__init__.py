@@ -1,0 +1,13 @@
+"""SSH: everything that reaches a worker goes through here; the only place of maand that names asyncssh.
+
+remote.Remote        one per bucket: run, copy, connect, probes. What the rest of the executor uses
+  pool               connections kept and shared, the least recently used closed when there are too many
+    connect          one login: paced, retried while nothing was refused, host key and user checked
+      host_keys      what is pinned in secrets/known_hosts
+      credentials    the private key, or the agent
+    slots            channels per connection, learned from refusals
+  command            what a command is; its bash text (pure); bootstrap.sh is the part that never varies
+  execution          one command on one channel: output, limit, end of the process tree
+  copy, rsync        rsync over a pooled connection; relay.py is its remote shell
+  probes             questions to workers: tools, facts, round trip
+"""

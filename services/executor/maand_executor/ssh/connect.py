@@ -1,0 +1,245 @@
+"""One login: paced, tried again while the server drops us before it knows us, judged by pinned host keys, errors made plain.
+
+    wait for the pace -> TCP -> key exchange -> host key -> user          dropped before "user": pause with jitter, again
+                                   |              |        |
+                          WorkerUnreachable  HostKey…  AuthenticationRefused
+
+sshd's default MaxStartups (10:30:100) drops logins of a crowd at random before anything was said: only that is tried again.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncssh
+
+from maand_executor.facts import HostKeyPolicy
+from maand_executor.ssh.credentials import Credentials
+from maand_executor.ssh.errors import AuthenticationRefused, HostKeyChanged, HostKeyUnknown, SshError, WorkerUnreachable
+from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState, describe
+from maand_executor.ssh.jumps import Jumps
+from maand_executor.ssh.pacing import StartPace
+from maand_executor.ssh.settings import SshSettings
+
+FAST_ALGORITHMS: dict[str, Any] = {
+    "kex_algs": ["curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "diffie-hellman-group14-sha256"],
+    "encryption_algs": ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr"],
+    "compression_algs": ["none"],
+}
+"""The cheapest that every sshd since 2014 speaks; others follow for older or stricter servers."""
+
+HOST_KEY_ALGORITHMS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
+"""Kinds of host keys that are looked for and pinned."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where and as whom one logs in: what tells pooled connections apart."""
+
+    host: str
+    port: int
+    user: str
+
+
+class Login(asyncssh.SSHClient):
+    """Watches one login: which host key was shown and whether authentication began; and says when the connection ends."""
+
+    def __init__(self, host_keys: HostKeys, policy: HostKeyPolicy) -> None:
+        self.authenticating = False
+        self.refused: PinState | None = None
+        self.shown: HostKey | None = None
+        self._host_keys = host_keys
+        self._policy = policy
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Judge a key that is not pinned: pin it at first sight when the bucket says so, refuse it otherwise."""
+        self.shown = describe(key)
+        state = self._host_keys.state_of(host, port, self.shown)
+        if state is PinState.UNKNOWN and self._policy is HostKeyPolicy.ACCEPT_NEW:
+            self._host_keys.pin(host, port, [self.shown])
+            return True
+        self.refused = state
+        return False
+
+    def begin_auth(self, username: str) -> None:
+        """Note that the server knows us now: nothing is tried again after this."""
+        self.authenticating = True
+
+
+class Connector:
+    """Logs in to the workers of one bucket."""
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials,
+        host_keys: HostKeys,
+        policy: HostKeyPolicy,
+        pace: StartPace,
+        settings: SshSettings,
+        ssh_config: Path | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.host_keys = host_keys
+        self._credentials = credentials
+        self._policy = policy
+        self._pace = pace
+        self._settings = settings
+        self._jitter = jitter
+        self._ssh_config = ssh_config
+        self._jumps = Jumps(self._log_in_to_jump)
+
+    async def open(self, destination: Destination) -> asyncssh.SSHClientConnection:
+        """Log in. Raises `WorkerUnreachable`, `HostKeyUnknown`, `HostKeyChanged`, `AuthenticationRefused`, `KeyUnusable`."""
+        return await self._patiently(destination, lambda: self._log_in(destination))
+
+    async def scan_host_keys(self, destination: Destination) -> tuple[HostKey, ...]:
+        """Return the host keys a server shows, one of each kind, without logging in. Raises `WorkerUnreachable`."""
+        first = await self._patiently(destination, lambda: self._show_host_key(destination, HOST_KEY_ALGORITHMS))
+        others = [await self._show_other(destination, kind) for kind in HOST_KEY_ALGORITHMS]
+        found = {key.text: key for key in (first, *others) if key is not None}
+        return tuple(found.values())
+
+    async def _patiently(self, destination: Destination, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """Try again while the server drops us: after a pause that doubles, with jitter of a half to the whole."""
+        pause = self._settings.retry_pause.total_seconds()
+        for attempts_left in reversed(range(self._settings.connect_attempts)):
+            await self._pace.wait()
+            try:
+                return await attempt()
+            except Dropped as dropped:
+                if not attempts_left:
+                    words = f"its SSH server drops logins before they begin ({dropped}); are there too many at once?"
+                    raise WorkerUnreachable(destination.host, words) from dropped
+            await asyncio.sleep(pause * (1 + self._jitter()) / 2)
+            pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _show_host_key(self, destination: Destination, kinds: Sequence[str]) -> HostKey | None:
+        host, port = destination.host, destination.port
+        try:
+            async with self._within_limit(), self._through(host) as way:
+                key = await asyncssh.get_server_host_key(host, port, server_host_key_algs=list(kinds), **way)
+        except (OSError, asyncssh.Error) as error:
+            raise self._translated(destination, self._new_login(), error) from error
+        return describe(key) if key else None
+
+    async def _show_other(self, destination: Destination, kind: str) -> HostKey | None:
+        """Ask a server that is known to answer for one kind of key: hanging up means that it has none."""
+        await self._pace.wait()
+        try:
+            return await self._show_host_key(destination, [kind])
+        except (Dropped, SshError):
+            return None
+
+    async def close(self) -> None:
+        """Close connections to jump hosts."""
+        await self._jumps.close()
+
+    def _new_login(self) -> Login:
+        return Login(self.host_keys, self._policy)
+
+    async def _log_in(self, destination: Destination) -> asyncssh.SSHClientConnection:
+        login = self._new_login()
+        try:
+            async with self._within_limit(), self._through(destination.host) as way:
+                return await asyncssh.connect(
+                    destination.host,
+                    destination.port,
+                    username=destination.user,
+                    client_factory=lambda: login,
+                    **self._identity(destination.host),
+                    **way,
+                )
+        except (OSError, asyncssh.Error) as error:
+            raise self._translated(destination, login, error) from error
+
+    async def _log_in_to_jump(self, host: str, port: int | None, user: str | None, way: dict[str, Any]) -> Any:
+        login = self._new_login()
+        named = {"username": user} if user else {}
+        try:
+            return await asyncssh.connect(host, port or (), client_factory=lambda: login, **self._identity(host), **named, **way)
+        except (OSError, asyncssh.Error) as error:
+            raise self._translated(Destination(host=host, port=port or 22, user=user or ""), login, error) from error
+
+    def _within_limit(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._settings.connect_timeout.total_seconds())
+
+    @asynccontextmanager
+    async def _through(self, host: str) -> AsyncIterator[dict[str, Any]]:
+        """Give the options of the way to a host: direct, or as the bucket's OpenSSH configuration says."""
+        if self._ssh_config is None:
+            yield {"config": None}
+            return
+        way: dict[str, Any] = {"config": [str(self._ssh_config)]}
+        options = await asyncssh.SSHClientConnectionOptions.construct(host=host, **way)
+        jumps = options.tunnel
+        if isinstance(jumps, str) and jumps:
+            way["tunnel"] = await self._jumps.open(jumps, way)
+        yield way
+
+    def _identity(self, worker: str) -> dict[str, Any]:
+        """Return the options that are the same for every login: parsed objects, never paths."""
+        return {
+            **FAST_ALGORITHMS,
+            "client_keys": self._credentials.keys(worker) or None if not self._credentials.agent_path else (),
+            "agent_path": self._credentials.agent_path,
+            "known_hosts": self.host_keys.current(),
+            "preferred_auth": ["publickey"],
+            "x509_trusted_certs": None,
+            "x509_trusted_cert_paths": None,
+            "gss_host": None,
+            "keepalive_interval": self._settings.keepalive_interval.total_seconds(),
+            "keepalive_count_max": self._settings.keepalive_count,
+            "login_timeout": self._settings.connect_timeout.total_seconds(),
+        }
+
+    def _translated(self, destination: Destination, login: Login, error: Exception) -> Exception:
+        """Say what a failed login means."""
+        host = destination.host
+        address = f"{host}:{destination.port}"
+        if login.refused is not None or isinstance(error, asyncssh.HostKeyNotVerifiable):
+            return self._host_key_error(destination, login)
+        if isinstance(error, asyncssh.KeyExchangeFailed) and self.host_keys.pinned(host, destination.port):
+            return HostKeyChanged(host, f"no longer has a host key of the pinned kind ({error.reason})")
+        if isinstance(error, asyncssh.PermissionDenied) or (login.authenticating and is_refusal(error)):
+            return AuthenticationRefused(
+                host, f'does not accept our key for the user "{destination.user}"', user=destination.user
+            )
+        if not login.authenticating and isinstance(error, asyncssh.ConnectionLost | ConnectionResetError | BrokenPipeError):
+            return Dropped(str(error) or "connection reset")
+        if isinstance(error, TimeoutError):
+            seconds = self._settings.connect_timeout.total_seconds()
+            return WorkerUnreachable(host, f"no SSH connection to {address} within {seconds:g} s", address=address)
+        return WorkerUnreachable(host, f"no SSH connection to {address}: {reason(error)}", address=address)
+
+    def _host_key_error(self, destination: Destination, login: Login) -> SshError:
+        shown = f"{login.shown.algorithm} {login.shown.fingerprint}" if login.shown else "a key"
+        facts = {"fingerprint": login.shown.fingerprint} if login.shown else {}
+        if login.refused is PinState.UNKNOWN:
+            return HostKeyUnknown(destination.host, f"its SSH host key is not pinned ({shown})", **facts)
+        pinned = ", ".join(key.fingerprint for key in self.host_keys.pinned(destination.host, destination.port)) or "none"
+        return HostKeyChanged(destination.host, f"its SSH host key changed: it shows {shown}, pinned is {pinned}", **facts)
+
+
+class Dropped(Exception):
+    """The server hung up before it knew who we are. Tried again; seen by nobody."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server said no, rather than vanished."""
+    return isinstance(error, asyncssh.DisconnectError) and not isinstance(error, asyncssh.ConnectionLost)
+
+
+def reason(error: Exception) -> str:
+    """Return an error's own words, short: `Connection refused` rather than asyncio's account of it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return str(error) or type(error).__name__

@@ -1,0 +1,121 @@
+"""Errors of reaching workers. Each names the worker, and what to do.
+
+SshError
+  WorkerUnreachable        no connection, nothing was started
+    ConnectionLost         the connection broke while a command ran: how it ended is not known
+  HostKeyRefused
+    HostKeyUnknown         nothing pinned
+    HostKeyChanged         something else pinned
+  AuthenticationRefused    the worker does not accept the key
+  KeyUnusable              the private key cannot be read
+  KnownHostsUnreadable     secrets/known_hosts cannot be understood
+  CommandNotStarted        connected, but the command did not begin
+    SudoRefused            `sudo -n` asks for a password
+    StaleFence             a newer owner of the run was here
+    ForeignWorker          `worker.json` names another bucket or worker
+  CopyFailed               rsync said no
+"""
+
+from maand_executor.errors import ExecutorError
+
+
+class SshError(ExecutorError):
+    """Something about reaching a worker went wrong. The message names the worker and says what."""
+
+    code = "ssh_error"
+
+    def __init__(self, worker: str, message: str, **facts: str) -> None:
+        super().__init__(f"{worker}: {message}")
+        self.worker = worker
+        self.facts = {"worker": worker, **facts}
+        self.help = self.help.format(worker=worker)
+
+
+class WorkerUnreachable(SshError):
+    """No SSH connection to the worker; nothing was started on it. Check that it is up and its SSH port open."""
+
+    code = "worker_unreachable"
+    help = "check that it is up and that its SSH port is open; `maand worker ping -w {worker}` tries again"
+
+
+class ConnectionLost(WorkerUnreachable):
+    """The connection broke while a command ran; how the command ended is not known. Look at the worker before repeating it."""
+
+    code = "connection_lost"
+    help = "look at the worker before repeating the command; `maand worker ping -w {worker}` tries to reach it"
+
+
+class HostKeyRefused(SshError):
+    """The worker's SSH host key is not the pinned one."""
+
+    code = "host_key_refused"
+
+
+class HostKeyUnknown(HostKeyRefused):
+    """No host key of the worker is pinned. Compare its fingerprint, then pin it with `maand worker trust`."""
+
+    code = "host_key_unknown"
+    help = "compare the fingerprint, then run `maand worker trust {worker}`"
+
+
+class HostKeyChanged(HostKeyRefused):
+    """The worker shows another host key than the pinned one: it was reinstalled, or somebody is in between."""
+
+    code = "host_key_changed"
+    help = "if it was reinstalled, run `maand worker trust {worker} --force`; if not, find out who answers there"
+
+
+class AuthenticationRefused(SshError):
+    """The worker does not accept the bucket's key for the user. Add the public key to the user's `authorized_keys`."""
+
+    code = "authentication_refused"
+    help = "add the public key of `ssh_key` to ~/.ssh/authorized_keys of that user on {worker}, or correct `ssh_user`"
+
+
+class KeyUnusable(SshError):
+    """The bucket's private key cannot be read. Put it into `secrets/`, without a passphrase, or name the right `ssh_key`."""
+
+    code = "ssh_key_unusable"
+    help = (
+        'put the key into secrets/ without a passphrase, correct `ssh_key` in maand.conf, or set `ssh_key = ""` to use the agent'
+    )
+
+
+class KnownHostsUnreadable(SshError):
+    """`secrets/known_hosts` cannot be understood. Correct or delete the line the message names."""
+
+    code = "known_hosts_unreadable"
+    help = "correct or delete that line of secrets/known_hosts"
+
+
+class CommandNotStarted(SshError):
+    """The worker was reached, but the command did not begin. The message says what the worker answered."""
+
+    code = "command_not_started"
+
+
+class SudoRefused(CommandNotStarted):
+    """`sudo -n` is not allowed. Give the SSH user a NOPASSWD entry, or set `use_sudo = false`."""
+
+    code = "sudo_refused"
+    help = "give the SSH user a NOPASSWD entry in sudoers on {worker}, or set `use_sudo = false` in maand.conf"
+
+
+class StaleFence(CommandNotStarted):
+    """A newer owner of this run, or a newer run, was on the worker already. This executor must not act there any more."""
+
+    code = "stale_fence"
+    help = "nothing to do: another executor has taken over"
+
+
+class ForeignWorker(CommandNotStarted):
+    """`worker.json` on the worker names another bucket or worker. Check `workers.json`: the address may have moved."""
+
+    code = "foreign_worker"
+    help = "check that workers.json names the right address for {worker}"
+
+
+class CopyFailed(SshError):
+    """Files could not be copied. The message is rsync's; copying again repairs what is half done."""
+
+    code = "copy_failed"

@@ -1,0 +1,195 @@
+"""One command on one channel: its output as it comes, its end, and ending it.
+
+    opened --order written--> running --exit status, or connection lost--> ended
+                                 |
+                                 +--limit, or cancelled: one byte on the lifeline--> TERM, grace, KILL on the worker --> ended
+
+Opening a channel runs nothing: the worker's bash waits for the order. So a channel that cannot be opened may be tried again on
+a fresh connection; once the order is written nothing is repeated.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import asyncssh
+
+from maand_executor.ssh.command import Opening, RemoteCommand, RemoteResult
+from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, ForeignWorker, SshError, StaleFence, SudoRefused
+from maand_executor.ssh.settings import SshSettings
+
+OnOutput = Callable[[str, bytes], None]
+"""Told the stream (`stdout` or `stderr`) and what came; must not block."""
+
+TIMED_OUT_EXIT_CODE = 124
+END = b"x"
+"""Any byte on the lifeline ends the command."""
+
+
+class Capture:
+    """What is kept of one stream."""
+
+    def __init__(self, limit: int) -> None:
+        self.truncated = False
+        self._limit = limit
+        self._kept = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Keep data as far as the limit goes."""
+        room = self._limit - len(self._kept)
+        self._kept += data[:room]
+        self.truncated = self.truncated or len(data) > room
+
+    def value(self) -> bytes:
+        """Return what was kept."""
+        return bytes(self._kept)
+
+
+class Execution(asyncssh.SSHClientSession[bytes]):
+    """The session on the channel, as asyncssh calls it back, and what became of the command."""
+
+    def __init__(self, command: RemoteCommand, on_output: OnOutput | None, settings: SshSettings) -> None:
+        self.exit_code: int | None = None
+        self.lost: Exception | None = None
+        self.opening = Opening()
+        self.output = {"stdout": Capture(command.capture_limit), "stderr": Capture(command.capture_limit)}
+        self.ended = asyncio.Event()
+        self._on_output = on_output
+        self._settings = settings
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._draining: asyncio.TimerHandle | None = None
+
+    # Called by asyncssh -------------------------------------------------------------------------------------------------
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        """Keep the channel."""
+        self._channel = chan
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Take output in."""
+        stream = "stdout" if datatype is None else "stderr"
+        if stream == "stdout":
+            data = self.opening.feed(data)
+        if data:
+            self.output[stream].add(data)
+            if self._on_output is not None:
+                self._on_output(stream, data)
+
+    def eof_received(self) -> bool:
+        """Note the end of output; keep our side open, it is the lifeline."""
+        if self.exit_code is not None:
+            self.ended.set()
+        return True
+
+    def exit_status_received(self, status: int) -> None:
+        """Note how it ended; wait a little for the rest of the output."""
+        self._note_exit(status)
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        """Note by which signal it ended."""
+        self._note_exit(128 + signal_number(signal))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the channel, whatever the reason."""
+        self.lost = exc
+        self.ended.set()
+
+    def _note_exit(self, code: int) -> None:
+        self.exit_code = code
+        loop = asyncio.get_running_loop()
+        self._draining = loop.call_later(self._settings.drain.total_seconds(), self.ended.set)
+
+    # Called by Remote ---------------------------------------------------------------------------------------------------
+
+    def send(self, order: bytes) -> None:
+        """Hand the worker the order."""
+        assert self._channel is not None
+        self._channel.write(order)
+
+    async def end_tree(self) -> None:
+        """End the remote process tree: TERM, grace, KILL, all done by the worker; returns when it is over or cannot be told."""
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write(END)
+        patience = self._settings.grace + timedelta(seconds=2)
+        try:
+            async with asyncio.timeout(patience.total_seconds()):
+                await self.ended.wait()
+        except TimeoutError:
+            self.ended.set()
+
+    def close(self) -> None:
+        """Let go of the channel."""
+        if self._draining is not None:
+            self._draining.cancel()
+        if self._channel is not None:
+            self._channel.close()
+
+
+async def carry_out(execution: Execution, worker: str, command: RemoteCommand, order: bytes) -> RemoteResult:
+    """Run a command on its channel; cancelling ends its tree. Raises `ConnectionLost`, `CommandNotStarted` and its kinds."""
+    begun_at = time.monotonic()
+    timed_out = False
+    try:
+        execution.send(order)
+        async with asyncio.timeout(command.timeout.total_seconds() if command.timeout is not None else None):
+            await execution.ended.wait()
+    except TimeoutError:
+        timed_out = True
+        await execution.end_tree()
+    except asyncio.CancelledError:
+        await asyncio.shield(execution.end_tree())
+        raise
+    finally:
+        execution.close()
+    return result_of(execution, worker, timed_out=timed_out, duration=timedelta(seconds=time.monotonic() - begun_at))
+
+
+def result_of(execution: Execution, worker: str, *, timed_out: bool, duration: timedelta) -> RemoteResult:
+    """Say how it ended, or raise why that is not known or why it never began."""
+    if execution.exit_code is None and not timed_out:
+        raise ConnectionLost(worker, f"the connection was lost while a command ran: {execution.lost or 'channel closed'}")
+    if not execution.opening.begun and not timed_out:
+        raise not_started(worker, execution)
+    output = execution.output
+    return RemoteResult(
+        exit_code=TIMED_OUT_EXIT_CODE if timed_out else execution.exit_code or 0,
+        stdout=output["stdout"].value(),
+        stderr=output["stderr"].value(),
+        timed_out=timed_out,
+        truncated=any(capture.truncated for capture in output.values()),
+        duration=duration,
+    )
+
+
+REFUSALS = {
+    "directory": "the directory of the command does not exist there",
+    "input": "there is no room for the command's input in /dev/shm or /tmp",
+    "fence_file": "cannot write the file `fence` in the bucket's directory",
+    "fence_lock": "cannot lock the file `fence` in the bucket's directory; is `flock` installed?",
+}
+
+
+def not_started(worker: str, execution: Execution) -> SshError:
+    """Return why a command did not begin, from what the worker said."""
+    said = execution.output["stderr"].value().decode("utf-8", "replace").strip()
+    match execution.opening.words:
+        case ("refused", "stale_fence", seq, number):
+            return StaleFence(worker, f"refused: run {seq} with fence {number} was here already", seq=seq, fence=number)
+        case ("refused", "foreign_worker", field, found):
+            return ForeignWorker(worker, f"its worker.json names another {field.removesuffix('_id')}: {found}")
+        case ("refused", word):
+            return CommandNotStarted(worker, ": ".join(filter(None, [REFUSALS.get(word, word), said])))
+    if "sudo:" in said:
+        return SudoRefused(worker, said.splitlines()[-1])
+    heard = said or execution.opening.noise.decode("utf-8", "replace").strip()
+    return CommandNotStarted(worker, f"the command did not begin, exit code {execution.exit_code}: {heard[-500:] or 'no output'}")
+
+
+def signal_number(name: str) -> int:
+    """Return the number of a signal as SSH names it, without `SIG`; 0 when this system does not know it."""
+    try:
+        return int(signal.Signals[f"SIG{name}"])
+    except KeyError:
+        return 0

@@ -1,0 +1,75 @@
+"""Two brakes that keep a crowd of workers, or one worker, from being overrun: logins per second, channels per connection."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+
+class StartPace:
+    """Spaces starts: a burst of one second's worth at once, then so many per second, in the order asked.
+
+    It keeps one number, the time at which the bucket of tokens would be full again; nothing runs in the background.
+    """
+
+    def __init__(self, per_second: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval = 1.0 / max(1, per_second)
+        self._burst_seconds = 1.0
+        self._clock = clock
+        self._full_at = clock()
+
+    def reserve(self) -> float:
+        """Take the next start and return how many seconds to wait for it."""
+        now = self._clock()
+        self._full_at = max(self._full_at, now) + self._interval
+        return max(0.0, self._full_at - self._burst_seconds - now)
+
+    async def wait(self) -> None:
+        """Return when the next start is due."""
+        delay = self.reserve()
+        if delay > 0:
+            await asyncio.sleep(delay)
+
+
+class Slots:
+    """Places for channels on one connection: first come, first served; fewer once the server refused one."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Return when a place is free, and hold it."""
+        if self.used < self.limit and not self._waiting:
+            self.used += 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.give_back()
+            else:
+                self._waiting.remove(place)
+            raise
+
+    def give_back(self) -> None:
+        """Let go of a place."""
+        self.used -= 1
+        self._hand_out()
+
+    def learn_from_refusal(self) -> bool:
+        """Give back the place of a refused channel and never ask for more than are open now. False: none is, so none will be."""
+        self.used -= 1
+        others = self.used
+        self.limit = max(1, min(self.limit, others))
+        return others > 0
+
+    def _hand_out(self) -> None:
+        while self._waiting and self.used < self.limit:
+            place = self._waiting.popleft()
+            if not place.done():
+                self.used += 1
+                place.set_result(None)

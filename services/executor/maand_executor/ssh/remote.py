@@ -1,0 +1,205 @@
+"""The workers of one bucket: run commands, copy files, look at host keys; everything over shared connections."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import asyncssh
+
+from maand_executor.facts import BucketConfig, Worker
+from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, command_line, order
+from maand_executor.ssh.connect import Connector, Destination
+from maand_executor.ssh.copy import RemoteCopy, RsyncCall, copy_tree
+from maand_executor.ssh.credentials import Credentials
+from maand_executor.ssh.errors import WorkerUnreachable
+from maand_executor.ssh.execution import Execution, OnOutput, carry_out
+from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
+from maand_executor.ssh.pacing import StartPace
+from maand_executor.ssh.pool import Link, Pool
+from maand_executor.ssh.rsync import CopyResult
+from maand_executor.ssh.settings import SshSettings
+
+Session = TypeVar("Session")
+
+
+class Remote:
+    """One per executor and bucket. `known_hosts` and the key are read from the secrets directory, again when they change."""
+
+    def __init__(self, config: BucketConfig, secrets: Path, settings: SshSettings | None = None) -> None:
+        self._config = config
+        self._settings = settings or SshSettings()
+        self._copies = asyncio.Semaphore(self._settings.copies_at_once)
+        self.host_keys = HostKeys(secrets / "known_hosts")
+        self._connector = Connector(
+            credentials=Credentials(secrets, config.ssh_key),
+            host_keys=self.host_keys,
+            policy=config.host_keys,
+            pace=StartPace(config.ssh_starts_per_second),
+            settings=self._settings,
+            ssh_config=Path(config.ssh_config).expanduser() if config.ssh_config else None,
+        )
+        self._pool = Pool(self._connector.open, limit=config.max_ssh_sessions, channels=self._settings.channels_per_connection)
+
+    @property
+    def open_connections(self) -> int:
+        """How many SSH connections are open now."""
+        return self._pool.open_connections
+
+    async def connect(self, worker: Worker) -> None:
+        """Make sure that the worker is connected. Raises `WorkerUnreachable`, `HostKeyRefused`, `AuthenticationRefused`."""
+        async with self._pool.lease(self._destination(worker)):
+            return
+
+    async def run(self, worker: Worker, command: RemoteCommand, *, on_output: OnOutput | None = None) -> RemoteResult:
+        """Run a command on a worker, once.
+
+        1. An open connection is shared, or one is opened; nothing has been started when that fails (`WorkerUnreachable`).
+        2. The command waits for one of the connection's channels.
+        3. Its output is handed to `on_output` as it comes, and kept up to `capture_limit`.
+        4. It ends by itself, or its process tree is ended after `timeout` (`timed_out`) or when this call is cancelled.
+
+        Raises also `StaleFence`, `ForeignWorker`, `SudoRefused` and other `CommandNotStarted`, and `ConnectionLost` when the
+        connection broke on the way: then nobody knows how the command ended. A command that fails is a result.
+        """
+        text = self._order(worker, command)
+        line = command_line(sudo=command.sudo)
+
+        async def open_session(connection: asyncssh.SSHClientConnection) -> Execution:
+            execution = Execution(command, on_output, self._settings)
+            await connection.create_session(lambda: execution, line, encoding=None)
+            return execution
+
+        async with self._channel(worker, open_session) as execution:
+            return await carry_out(execution, worker.host, command, text)
+
+    async def copy(self, worker: Worker, copy: RemoteCopy) -> CopyResult:
+        """Make a directory on the worker equal to one here. May be repeated. Raises as `connect`, and `CopyFailed`."""
+
+        @asynccontextmanager
+        async def open_channel(line: str, call: RsyncCall) -> AsyncIterator["asyncssh.SSHClientProcess[bytes]"]:
+            async def open_session(connection: asyncssh.SSHClientConnection) -> "asyncssh.SSHClientProcess[bytes]":
+                return await connection.create_process(
+                    line, stdin=call.input, stdout=call.output, stderr=asyncssh.PIPE, encoding=None
+                )
+
+            async with self._channel(worker, open_session) as process:
+                try:
+                    yield process
+                finally:
+                    process.close()
+
+        async with self._copies:
+            return await copy_tree(worker.host, copy, open_channel)
+
+    async def scan_host_keys(self, worker: Worker) -> tuple[HostKey, ...]:
+        """Return the host keys that the worker shows, without logging in. Raises `WorkerUnreachable`."""
+        return await self._connector.scan_host_keys(self._destination(worker))
+
+    def host_key_state(self, worker: Worker, key: HostKey) -> PinState:
+        """Compare a key that a worker shows with those pinned for it."""
+        destination = self._destination(worker)
+        return self.host_keys.state_of(destination.host, destination.port, key)
+
+    def pin_host_keys(self, worker: Worker, keys: tuple[HostKey, ...], *, replace: bool = False) -> None:
+        """Pin keys of a worker, in place of those pinned when `replace`."""
+        destination = self._destination(worker)
+        self.host_keys.pin(destination.host, destination.port, keys, replace=replace)
+
+    async def close(self) -> None:
+        """Hang up everything; commands that run end with their connection."""
+        await self._pool.close()
+        await self._connector.close()
+
+    def _destination(self, worker: Worker) -> Destination:
+        return Destination(
+            host=worker.host, port=worker.ssh_port or self._config.ssh_port, user=worker.ssh_user or self._config.ssh_user
+        )
+
+    def _order(self, worker: Worker, command: RemoteCommand) -> bytes:
+        directory = PurePosixPath(self._config.worker_root) / self._config.bucket_id
+        check = HostCheck(path=str(directory / "worker.json"), bucket_id=self._config.bucket_id, worker_id=worker.worker_id)
+        return order(
+            command,
+            grace=self._settings.grace,
+            fence_directory=str(directory),
+            host_check=check if command.check_host else None,
+        )
+
+    @asynccontextmanager
+    async def _channel(
+        self, worker: Worker, open_session: Callable[[asyncssh.SSHClientConnection], Awaitable[Session]]
+    ) -> AsyncIterator[Session]:
+        """Open a channel on the shared connection; when that turns out dead, once more on a fresh one."""
+        for last_try in (False, True):
+            async with self._pool.lease(self._destination(worker)) as link:
+                try:
+                    session = await self._open_on(worker, link, open_session)
+                except WorkerUnreachable:
+                    if last_try:
+                        raise
+                    continue
+                try:
+                    yield session
+                finally:
+                    link.slots.give_back()
+                return
+
+    async def _open_on(
+        self, worker: Worker, link: Link, open_session: Callable[[asyncssh.SSHClientConnection], Awaitable[Session]]
+    ) -> Session:
+        """Open a channel as soon as there is a place for it; a refusal teaches how many places there are."""
+        while True:
+            await link.slots.take()
+            try:
+                async with asyncio.timeout(self._settings.channel_timeout.total_seconds()):
+                    return await open_session(link.connection)
+            except asyncssh.ChannelOpenError as error:
+                if not link.is_usable:
+                    link.slots.give_back()
+                    raise WorkerUnreachable(worker.host, "the connection was lost") from error
+                if not link.slots.learn_from_refusal():
+                    raise WorkerUnreachable(worker.host, f"its SSH server refuses to run anything: {error.reason}") from error
+            except (TimeoutError, OSError, asyncssh.Error) as error:
+                link.slots.give_back()
+                if not link.slots.used:
+                    self._pool.discard(link)
+                raise WorkerUnreachable(worker.host, f"its SSH server does not answer: {error}") from error
+            except BaseException:
+                link.slots.give_back()
+                raise
+
+
+class Remotes:
+    """The `Remote` of each bucket this executor works for; a bucket whose SSH settings changed gets a new one."""
+
+    def __init__(self, secrets: Path, settings: SshSettings | None = None) -> None:
+        self._secrets = secrets
+        self._settings = settings
+        self._by_bucket: dict[str, tuple[BucketConfig, Remote]] = {}
+        self._retired: list[Remote] = []
+
+    def of(self, config: BucketConfig) -> Remote:
+        """Return the bucket's. The one with older settings stays open for the runs that hold it, until `close`."""
+        known = self._by_bucket.get(config.bucket_id)
+        if known is not None and known[0] == config:
+            return known[1]
+        if known is not None:
+            self._retired.append(known[1])
+        remote = Remote(config, self._secrets, self._settings)
+        self._by_bucket[config.bucket_id] = (config, remote)
+        return remote
+
+    @property
+    def open_connections(self) -> int:
+        """How many SSH connections are open now, over all buckets."""
+        return sum(remote.open_connections for remote in self._all())
+
+    async def close(self) -> None:
+        """Hang up everything."""
+        for remote in self._all():
+            await remote.close()
+
+    def _all(self) -> list[Remote]:
+        return [*self._retired, *(remote for _, remote in self._by_bucket.values())]

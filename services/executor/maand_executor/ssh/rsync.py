@@ -1,0 +1,77 @@
+"""rsync's arguments and account, as values. Pure.
+
+Content decides (`--checksum`), not time: the source is made of hard links whose times say nothing. Updated files appear
+together at the end (`--delay-updates`), deletions come after that; an interrupted copy leaves what was there before, or a mix
+that the next copy repairs.
+
+Owner and times are the worker's; modes are kept. What is excluded at the top is neither written nor deleted.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KEPT_DIRECTORIES = ("data", "logs", "bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyResult:
+    """What a copy changed on the worker."""
+
+    files_transferred: int = 0
+    files_deleted: int = 0
+    bytes_sent: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written or deleted."""
+        return bool(self.files_transferred or self.files_deleted)
+
+
+def local_arguments(*, source: Path, target: str, relay: Sequence[str], excludes: Sequence[str]) -> list[str]:
+    """Return the command line of the local rsync: the content of `source` becomes the content of `target`."""
+    return [
+        "rsync",
+        *("--recursive", "--links", "--perms", "--omit-dir-times", "--checksum"),
+        *("--delete-after", "--delay-updates"),
+        *("--protect-args", "--stats", "--no-human-readable"),
+        *(f"--exclude=/{name}" for name in excludes),
+        f"--rsh={' '.join(rsh_word(word) for word in relay)}",
+        "--",
+        f"{source}/",
+        f"worker:{target}/",
+    ]
+
+
+def rsh_word(word: str) -> str:
+    """Quote a word of `--rsh`, which rsync splits at spaces and unquotes by rules of its own: a quote is doubled."""
+    return '"' + word.replace('"', '""') + '"'
+
+
+def remote_line(arguments: Sequence[str], *, target: str, sudo: bool) -> str:
+    """Return the line that starts the rsync server on the worker; the target's parents are made first."""
+    serve = 'mkdir -p -- "$1" && shift && exec "$@"'
+    words = [*(["sudo", "-n"] if sudo else []), "sh", "-c", serve, "sh", target, *arguments]
+    return f"exec {shlex.join(words)}"
+
+
+COUNTS = {
+    "files_transferred": re.compile(r"^Number of regular files transferred: ([\d,.]+)", re.MULTILINE),
+    "files_deleted": re.compile(r"^Number of deleted files: ([\d,.]+)", re.MULTILINE),
+    "bytes_sent": re.compile(r"^Total transferred file size: ([\d,.]+)", re.MULTILINE),
+}
+
+
+def parse_stats(text: str) -> CopyResult:
+    """Read rsync's `--stats`."""
+    found = {name: pattern.search(text) for name, pattern in COUNTS.items()}
+    return CopyResult(**{name: int(re.sub(r"\D", "", match[1])) for name, match in found.items() if match})
+
+
+def main_message(stderr: str) -> str:
+    """Return what went wrong in rsync's words: its first complaint, else its last line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    complaints = [line for line in lines if not line.startswith("rsync error:")]
+    return (complaints or lines or ["rsync said nothing"])[0]
