@@ -90,3 +90,8 @@ def variables_namespace(job: str) -> str:
 def job_namespace(job: str) -> str:
     """Return the namespace in which build describes a job."""
     return f"maand/job/{job}"
+
+
+def allocation_namespace(job: str, worker: str) -> str:
+    """Return the namespace in which build describes a job on one worker."""
+    return f"maand/job/{job}/worker/{worker}"

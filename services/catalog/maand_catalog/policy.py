@@ -6,11 +6,18 @@ People and services go by their role instead: ROLE_TABLE. Decided here once, for
 """
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from maand_catalog.identity import Caller, HookCaller, Role, RoleCaller
-from maand_catalog.namespaces import is_private_key, is_secret, job_namespace, secret_namespace, variables_namespace
+from maand_catalog.namespaces import (
+    allocation_namespace,
+    is_private_key,
+    is_secret,
+    job_namespace,
+    secret_namespace,
+    variables_namespace,
+)
 
 ROLLOUT_ORDER = "rollout_order"
 ROLLOUT_ORDER_EVENTS = frozenset({"pre_deploy", "cli"})
@@ -150,7 +157,7 @@ RULES: Mapping[Rule, Callable[[HookCaller, str, str], bool]] = {
 
 def where(caller: HookCaller, namespace: str, context: PolicyContext) -> Place:
     """Say where a namespace lies for this hook."""
-    own = own_places(caller).get(namespace)
+    own = own_places(caller.job, caller.worker).get(namespace)
     if own is not None:
         return own
     if namespace.startswith(f"{job_namespace(caller.job)}/worker/") and namespace.count("/") == 4:
@@ -158,20 +165,19 @@ def where(caller: HookCaller, namespace: str, context: PolicyContext) -> Place:
     return Place.DEMANDED if demanded_job(namespace) in context.demanded_jobs else Place.ELSEWHERE
 
 
-def own_places(caller: HookCaller) -> dict[str, Place]:
-    """Name the namespaces that are this hook's own or everybody's."""
-    worker = f"maand/worker/{caller.worker}"
+def own_places(job: str, worker: str) -> dict[str, Place]:
+    """Name the namespaces that are everybody's, or a hook's own on this worker."""
     return {
         "maand/bucket": Place.BUCKET,
         "vars/bucket": Place.BUCKET,
+        f"vars/bucket/job/{job}": Place.BUCKET,
         "maand/worker": Place.OWN_WORKER,
-        worker: Place.OWN_WORKER,
-        f"{worker}/tags": Place.OWN_WORKER,
-        job_namespace(caller.job): Place.OWN_JOB,
-        f"vars/bucket/job/{caller.job}": Place.BUCKET,
-        f"{job_namespace(caller.job)}/worker/{caller.worker}": Place.OWN_ALLOCATION,
-        variables_namespace(caller.job): Place.OWN_VARIABLES,
-        secret_namespace(caller.job): Place.OWN_SECRETS,
+        f"maand/worker/{worker}": Place.OWN_WORKER,
+        f"maand/worker/{worker}/tags": Place.OWN_WORKER,
+        job_namespace(job): Place.OWN_JOB,
+        allocation_namespace(job, worker): Place.OWN_ALLOCATION,
+        variables_namespace(job): Place.OWN_VARIABLES,
+        secret_namespace(job): Place.OWN_SECRETS,
     }
 
 
@@ -181,15 +187,13 @@ def demanded_job(namespace: str) -> str | None:
     return job if job and prefix in ("maand/job", "vars/job", "secrets/job") else None
 
 
-def readable_namespaces(caller: HookCaller, context: PolicyContext, workers: Iterator[str] | tuple[str, ...]) -> list[str]:
-    """List every namespace that a hook of this allocation may read; `workers` are those of its job's allocations."""
-    peers = [f"{job_namespace(caller.job)}/worker/{worker}" for worker in workers if worker != caller.worker]
+def readable_namespaces(job: str, worker: str, *, demanded_jobs: Iterable[str], peers: Iterable[str]) -> list[str]:
+    """List every namespace that hooks of one allocation may read; `peers` are the workers of its job's other allocations."""
+    others = [allocation_namespace(job, peer) for peer in peers if peer != worker]
     demanded = [
-        name
-        for job in sorted(context.demanded_jobs)
-        for name in (job_namespace(job), variables_namespace(job), secret_namespace(job))
+        named(other) for other in sorted(demanded_jobs) for named in (job_namespace, variables_namespace, secret_namespace)
     ]
-    return [*own_places(caller), *peers, *demanded]
+    return [*own_places(job, worker), *others, *demanded]
 
 
 def refusal(caller: HookCaller, act: Act, namespace: str, rule: Rule) -> Denied:

@@ -14,7 +14,7 @@ The ticket is the fencing token. Tickets are granted in order, so every grant's 
 """
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -83,7 +83,10 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One invocation in a semaphore. `awaited`: the catalog that waits on its behalf is alive."""
+    """One invocation in a semaphore. `since`: in its present state.
+
+    `alive`: its invocation has not ended and its run's lease lasts. `awaited`: the catalog that waits on its behalf is alive.
+    """
 
     ticket: int
     invocation_id: str
@@ -94,6 +97,8 @@ class Claim:
     since: datetime
     request_id: str
     call_id: str
+    room_id: str
+    alive: bool
     awaited: bool
 
     @property
@@ -126,12 +131,38 @@ class Semaphore:
         return max(self.capacity - len(self.holders), 0)
 
 
-def next_in_line(capacity: int, claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    """Say whom to grant now: as many waiters as there are free slots, strictly by ticket."""
+@dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """What time did to a queue, and what follows."""
+
+    gone: tuple[Claim, ...]
+    left: tuple[Claim, ...]
+    granted: tuple[Claim, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.left or self.granted)
+
+
+def look_after(capacity: int, claims: Iterable[Claim], now: datetime) -> Upkeep:
+    """Say who is gone, who left the line, and whom to grant: as many waiters as there are free slots, strictly by ticket."""
     ordered = sorted(claims, key=lambda claim: claim.ticket)
-    room = capacity - sum(claim.has_slot for claim in ordered)
-    waiting = [claim for claim in ordered if claim.state is State.WAITING]
-    return tuple(waiting[: max(room, 0)])
+    gone = [claim for claim in ordered if is_gone(claim, now)]
+    left = [claim for claim in ordered if claim.state is State.WAITING and claim.alive and not claim.awaited]
+    there = [claim for claim in ordered if claim not in gone and claim not in left]
+    waiting = [claim for claim in there if claim.state is State.WAITING]
+    room = capacity - sum(claim.has_slot for claim in there)
+    return Upkeep(gone=tuple(gone), left=tuple(left), granted=tuple(waiting[: max(room, 0)]))
+
+
+def is_gone(claim: Claim, now: datetime) -> bool:
+    """Whether a claim is over: its invocation ended, nobody took the slot it was granted, or it left long ago."""
+    match claim.state:
+        case State.GRANTED if not claim.awaited:
+            return True
+        case State.LEFT if now - claim.since > LEFT_KEPT:
+            return True
+        case _:
+            return not claim.alive
 
 
 def may_resume(claim: Claim, request_id: str, last_granted: int) -> bool:
@@ -156,8 +187,3 @@ def check_timeout(timeout_seconds: int) -> timedelta:
     if timeout_seconds > LONGEST_TIMEOUT.total_seconds():
         raise InvalidArgument(f"one waits at most {LONGEST_TIMEOUT.total_seconds():.0f} seconds, not {timeout_seconds}")
     return timedelta(seconds=timeout_seconds) if timeout_seconds else DEFAULT_TIMEOUT
-
-
-def describe_wait(claims: Sequence[Claim]) -> str:
-    """Name the holders for a person who waited in vain."""
-    return ", ".join(f"{claim.worker} (run {claim.run_id})" for claim in claims if claim.has_slot) or "nobody"

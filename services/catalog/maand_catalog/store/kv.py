@@ -1,6 +1,6 @@
 """Reading the KV store. An entry is absent from the moment it expires, by the database's clock at the time of the read."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from maand_catalog.errors import OutOfRange
 from maand_catalog.keyring import Keyring, Sealed, associated
 from maand_catalog.kv import KeyNotFound, has_expired
 from maand_catalog.plaintext import Plaintext
+from maand_catalog.store.sets import in_chunks, names_in
 from maand_catalog.store.tables_kv import kv_buckets, kv_versions
 from maand_catalog.store.transaction import Transaction
 
@@ -19,6 +20,12 @@ PAGE_BYTES = 8 * 1024 * 1024
 """Values on one page at most, far below the largest message; the last entry may exceed it."""
 
 FETCHED_AT_ONCE = 200
+
+NAMES_PER_QUERY = 500
+"""Names in one statement: two parameters each on SQLite, far below its limit of 32,766."""
+
+Name = tuple[str, str]
+"""Namespace and key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +70,21 @@ def get_entry(tx: Transaction, bucket_id: str, namespace: str, key: str, version
     """Return the newest version, or the one named. `KeyNotFound` when absent, deleted or expired."""
     wanted = entries_of(bucket_id).where(v.namespace == namespace, v.key == key)
     row = tx.connection.execute(wanted.where(v.version == version) if version else wanted.where(v.newest)).first()
-    if row is None or is_absent(tx, row):
+    entry = to_entry(row) if row else None
+    if entry is None or is_absent(tx, entry):
         raise KeyNotFound(namespace, key, version)
-    return to_entry(row)
+    return entry
+
+
+def find_newest(tx: Transaction, bucket_id: str, names: Collection[Name]) -> dict[Name, Entry]:
+    """Return the newest versions of these keys, tombstones and expired ones too; a key never written is missing."""
+    found = {}
+    for chunk in in_chunks(sorted(names), NAMES_PER_QUERY):
+        wanted = entries_of(bucket_id).where(v.newest, names_in(tx, v.namespace, v.key, chunk))
+        for row in tx.connection.execute(wanted):
+            entry = to_entry(row)
+            found[entry.namespace, entry.key] = entry
+    return found
 
 
 def list_keys(tx: Transaction, bucket_id: str, namespace: str) -> list[str]:
@@ -150,12 +169,9 @@ def to_entry(row: Row[tuple[object, ...]]) -> Entry:
     return Entry(sealed=Sealed(key_id=key_id, data=sealed) if key_id is not None else None, **facts)
 
 
-def is_absent(tx: Transaction, row: Row[tuple[object, ...]]) -> bool:
-    """Whether a row is a tombstone or expired. The clock is read only when there is an expiry to compare."""
-    facts = row._mapping  # noqa: SLF001 - the public name of SQLAlchemy's row mapping
-    if facts["value"] is None and facts["sealed"] is None:
-        return True
-    return facts["expires_at"] is not None and has_expired(facts["expires_at"], tx.now)
+def is_absent(tx: Transaction, entry: Entry) -> bool:
+    """Whether a read at this moment does not find it. The clock is read only when there is an expiry to compare."""
+    return entry.is_tombstone or (entry.expires_at is not None and has_expired(entry.expires_at, tx.now))
 
 
 def is_present(tx: Transaction) -> ColumnElement[bool]:

@@ -5,17 +5,18 @@
 Revisions are handed out under the lock and become visible with the commit that releases it: in order, for every replica.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import exists, insert, select, tuple_, update
+from sqlalchemy import exists, insert, select, update
 
 from maand_catalog.errors import NotFound
 from maand_catalog.keyring import CannotDecrypt, Keyring
 from maand_catalog.kv import UNREADABLE, Head
 from maand_catalog.plaintext import Plaintext
-from maand_catalog.store.kv import Entry, binding, entries_of, to_entry
+from maand_catalog.store.kv import Entry, Name, binding, find_newest
+from maand_catalog.store.sets import in_chunks, numbers_in
 from maand_catalog.store.tables_buckets import buckets
 from maand_catalog.store.tables_kv import kv_buckets, kv_versions
 from maand_catalog.store.transaction import Transaction
@@ -23,15 +24,10 @@ from maand_catalog.store.upserts import upsert
 
 v = kv_versions.c
 
-NAMES_PER_QUERY = 500
-"""Names in one IN: two parameters each, far below SQLite's limit of 32,766."""
-
 ROWS_AT_ONCE = 5_000
 """New versions held in memory before they are written: bounds what a build of 300,000 keys needs."""
 
-Name = tuple[str, str]
 Row = dict[str, Any]
-T = TypeVar("T")
 
 
 def kv_topic(bucket_id: str) -> str:
@@ -55,18 +51,15 @@ class Ledger:
 
     def look_up(self, names: Collection[Name]) -> dict[Name, Head]:
         """Return the newest versions of these keys, decrypted; a key never written is missing."""
-        heads: dict[Name, Head] = {}
-        for chunk in in_chunks(sorted(names), NAMES_PER_QUERY):
-            wanted = entries_of(self._bucket_id).where(v.newest, tuple_(v.namespace, v.key).in_(chunk))
-            for row in self._tx.connection.execute(wanted):
-                entry = to_entry(row)
-                heads[entry.namespace, entry.key] = Head(
-                    version=entry.version,
-                    revision=entry.revision,
-                    value=comparable_value(self._keyring, entry),
-                    expires_at=entry.expires_at,
-                )
-        return heads
+        return {
+            name: Head(
+                version=entry.version,
+                revision=entry.revision,
+                value=comparable_value(self._keyring, entry),
+                expires_at=entry.expires_at,
+            )
+            for name, entry in find_newest(self._tx, self._bucket_id, names).items()
+        }
 
     def enter(
         self,
@@ -118,7 +111,7 @@ class Ledger:
         if not rows:
             return
         for chunk in in_chunks(self._replaced, ROWS_AT_ONCE):
-            replaced = update(kv_versions).where(v.bucket_id == self._bucket_id, v.revision.in_(chunk))
+            replaced = update(kv_versions).where(v.bucket_id == self._bucket_id, numbers_in(self._tx, v.revision, chunk))
             self._tx.connection.execute(replaced.values(newest=False))
         self._tx.connection.execute(insert(kv_versions), rows)
         if self._secrets_changed_at:
@@ -174,9 +167,3 @@ def begin_bucket(tx: Transaction, bucket_id: str) -> None:
 def mark_secrets_changed(tx: Transaction, bucket_id: str, revision: int) -> None:
     """Note that masks are out of date since this revision."""
     tx.connection.execute(update(kv_buckets).where(kv_buckets.c.bucket_id == bucket_id).values(secret_revision=revision))
-
-
-def in_chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Cut a sequence into pieces of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from maand_catalog.keyring import Keyring
 from maand_catalog.namespaces import BUILD_OWNED, check_key, check_namespace, check_value
 from maand_catalog.plaintext import Plaintext
-from maand_catalog.store.kv import Entry, below, entries_of, stream, to_entry
-from maand_catalog.store.kv_ledger import NAMES_PER_QUERY, Ledger, comparable_value, in_chunks, reserve_revisions
+from maand_catalog.store.kv import NAMES_PER_QUERY, Entry, below, entries_of, stream, to_entry
+from maand_catalog.store.kv_ledger import Ledger, comparable_value, reserve_revisions
+from maand_catalog.store.sets import in_chunks
 from maand_catalog.store.tables_kv import kv_buckets, kv_versions
 from maand_catalog.store.transaction import Transaction
 

@@ -1,39 +1,41 @@
-"""Doing many small writes of one kind at once: what queued up while the last batch was committed becomes the next batch.
+"""Doing many small things of one kind at once: what queued up while the last batch was carried out becomes the next batch.
 
 The database's group commit already shares a transaction; a lane also shares the statements, so that 16 puts cost five
-statements instead of eighty. Nobody waits for a batch to fill.
+statements instead of eighty, and 16 gets one. Nobody waits for a batch to fill.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
-from maand_catalog.store.database import Database
 from maand_catalog.store.transaction import Transaction
 
 LARGEST_BATCH = 512
-"""Items in a transaction at most: bounds how long the first of them waits for its commit."""
+"""Items in a transaction at most: bounds how long the first of them waits for its outcome."""
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+Outcomes: TypeAlias = Sequence[Outcome | Exception]
 
 
 class Lane(Generic[Item, Outcome]):
-    """A queue of writes in front of one function that carries out a whole batch.
+    """A queue in front of one function that carries out a whole batch; `transact` is `database.read` or `database.write`.
 
     The function answers in the order asked: an outcome each, or the exception that this one caller shall see.
     """
 
     def __init__(
-        self, database: Database, carry_out: Callable[[Transaction, Sequence[Item]], Sequence[Outcome | Exception]]
+        self,
+        transact: Callable[[Callable[[Transaction], Outcomes[Outcome]]], Awaitable[Outcomes[Outcome]]],
+        carry_out: Callable[[Transaction, Sequence[Item]], Outcomes[Outcome]],
     ) -> None:
-        self._database = database
+        self._transact = transact
         self._carry_out = carry_out
         self._queued: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._draining: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item) -> Outcome:
-        """Carry out one item; durable when this returns. Cancelling the caller does not undo what was begun."""
+        """Carry out one item; a write is durable when this returns. Cancelling the caller does not undo what was begun."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._queued.append((item, future))
         if self._draining is None:
@@ -55,9 +57,9 @@ class Lane(Generic[Item, Outcome]):
 
     async def _commit(self, batch: Sequence[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         items = [item for item, _ in batch]
-        outcomes: Sequence[Outcome | Exception]
+        outcomes: Outcomes[Outcome]
         try:
-            outcomes = await self._database.write(lambda tx: self._carry_out(tx, items)) if items else ()
+            outcomes = await self._transact(lambda tx: self._carry_out(tx, items)) if items else ()
         except Exception as error:  # noqa: BLE001 - everyone in the batch must hear of it
             outcomes = [error] * len(batch)
         for (_, future), outcome in zip(batch, outcomes, strict=True):

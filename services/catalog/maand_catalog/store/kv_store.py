@@ -1,0 +1,39 @@
+"""The door to the KV store for everything asynchronous: gets and puts of many callers, batched each in a lane of its own."""
+
+from dataclasses import dataclass
+
+from maand_catalog.keyring import Keyring
+from maand_catalog.kv import Write
+from maand_catalog.store.database import Database
+from maand_catalog.store.kv import Entry
+from maand_catalog.store.kv_reads import Lookup, get_entries
+from maand_catalog.store.kv_writes import KvWriter, Written
+from maand_catalog.store.lanes import Lane
+
+
+@dataclass(frozen=True, kw_only=True)
+class KvStore:
+    """What servicers of KV and secrets share."""
+
+    database: Database
+    keyring: Keyring
+    reads: Lane[Lookup, Entry]
+    writes: Lane[Write, Written]
+
+    @classmethod
+    def on(cls, database: Database, keyring: Keyring) -> "KvStore":
+        """Make the store on an open database."""
+        return cls(
+            database=database,
+            keyring=keyring,
+            reads=Lane(database.read, get_entries),
+            writes=Lane(database.write, KvWriter(keyring).carry_out),
+        )
+
+    async def get(self, bucket_id: str, namespace: str, key: str, version: int = 0) -> Entry:
+        """Return the newest version, or the one named. `KeyNotFound`."""
+        return await self.reads.submit(Lookup(bucket_id=bucket_id, namespace=namespace, key=key, version=version))
+
+    async def write(self, write: Write) -> Written:
+        """Write; durable and visible to everyone when it returns. `KvPreconditionLost`, `KeyNotFound`."""
+        return await self.writes.submit(write)

@@ -1,0 +1,249 @@
+"""Acts on semaphores, one transaction each: take a place, pick up a grant, release, leave, take away, look.
+
+Every act locks the semaphore's row, lets go of who is gone, does its own, and grants what became free: check and grant are one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import delete, select
+
+from maand_catalog.errors import FailedPrecondition, NotFound
+from maand_catalog.semaphores import (
+    ROOM_LEASE,
+    Claim,
+    Scope,
+    Semaphore,
+    SemaphoreCapacity,
+    SemaphoreNotHeld,
+    State,
+    look_after,
+    may_resume,
+)
+from maand_catalog.store.semaphore_rows import (
+    LockedSemaphore,
+    as_seen,
+    in_scope,
+    lock_for_ticket,
+    lock_semaphore,
+    lock_semaphores,
+    read_claims,
+)
+from maand_catalog.store.sets import in_chunks
+from maand_catalog.store.tables_semaphores import semaphore_claims, semaphores, waiting_rooms
+from maand_catalog.store.transaction import Transaction
+from maand_catalog.store.upserts import upsert
+
+IDS_PER_QUERY = 1_000
+
+s = semaphores.c
+c = semaphore_claims.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One call that wants a slot."""
+
+    scope: Scope
+    capacity: int
+    invocation_id: str
+    allocation_id: str
+    worker: str
+    run_id: str
+    request_id: str
+    call_id: str
+    room_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    """The caller holds a slot."""
+
+    call_id: str
+    fencing_token: int
+    capacity: int
+
+
+def take_place(tx: Transaction, ask: Ask) -> Granted | None:
+    """Grant a slot, or (None) let the call wait in line.
+
+    A holder is answered at once. A repeat of a request, and another call of the same invocation, keep the place they have.
+    """
+    semaphore = lock_for_ticket(tx, ask.scope)
+    semaphore.look_after()
+    agree_on_capacity(semaphore, ask.capacity)
+    mine = semaphore.find(ask.invocation_id)
+    if mine is not None and mine.has_slot:
+        return hold(semaphore, mine, ask)
+    if mine is not None and (mine.state is State.WAITING or may_resume(mine, ask.request_id, semaphore.granted)):
+        semaphore.move(mine, State.WAITING, call_id=ask.call_id, room_id=ask.room_id, request_id=ask.request_id)
+    else:
+        semaphore.remove([mine] if mine else [])
+        semaphore.add(new_claim(semaphore, ask))
+    semaphore.look_after()
+    mine = semaphore.find(ask.invocation_id)
+    return hold(semaphore, mine, ask) if mine is not None and mine.has_slot else None
+
+
+def agree_on_capacity(semaphore: LockedSemaphore, capacity: int) -> None:
+    """Set the capacity of an idle semaphore; refuse another one while it is in use."""
+    if semaphore.capacity == capacity:
+        return
+    if not semaphore.is_idle:
+        raise SemaphoreCapacity(semaphore.scope.name, semaphore.capacity)
+    semaphore.capacity = capacity
+    semaphore.set(capacity=capacity)
+
+
+def new_claim(semaphore: LockedSemaphore, ask: Ask) -> Claim:
+    """Return the claim that goes to the end of the line."""
+    return Claim(
+        ticket=semaphore.seq,
+        invocation_id=ask.invocation_id,
+        allocation_id=ask.allocation_id,
+        worker=ask.worker,
+        run_id=ask.run_id,
+        state=State.WAITING,
+        since=semaphore.tx.now,
+        request_id=ask.request_id,
+        call_id=ask.call_id,
+        room_id=ask.room_id,
+        alive=True,
+        awaited=True,
+    )
+
+
+def hold(semaphore: LockedSemaphore, mine: Claim, ask: Ask) -> Granted:
+    """Let the caller know that it has its slot."""
+    if mine.state is State.GRANTED:
+        semaphore.move(mine, State.HELD, call_id=ask.call_id)
+    return Granted(call_id=ask.call_id, fencing_token=mine.ticket, capacity=semaphore.capacity)
+
+
+def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
+    """Take every slot that was granted to a call of this waiting room: from now on it is held."""
+    granted = select(c.semaphore_id).where(c.room_id == room_id, c.state == State.GRANTED)
+    held = []
+    for semaphore in lock_semaphores(tx, tx.connection.scalars(granted)):
+        for claim in [claim for claim in semaphore.holders() if claim.room_id == room_id and claim.state is State.GRANTED]:
+            semaphore.move(claim, State.HELD)
+            held.append(Granted(call_id=claim.call_id, fencing_token=claim.ticket, capacity=semaphore.capacity))
+    return held
+
+
+def leave(tx: Transaction, call_id: str) -> None:
+    """Take a call that goes away out of the line, or give back the slot that it never learned of."""
+    for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(c.call_id == call_id))):
+        for mine in [claim for claim in semaphore.claims if claim.call_id == call_id]:
+            if mine.has_slot:
+                semaphore.remove([mine])
+            else:
+                semaphore.move(mine, State.LEFT)
+        semaphore.look_after()
+
+
+def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
+    """Give a slot back. `SemaphoreNotHeld`."""
+    semaphore = lock_semaphore(tx, scope)
+    mine = semaphore.find(invocation_id) if semaphore else None
+    if semaphore is None or mine is None or not mine.has_slot:
+        raise SemaphoreNotHeld(f"this invocation holds no slot of semaphore {scope.name}", help="acquire it first")
+    semaphore.remove([mine])
+    semaphore.look_after()
+
+
+def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Claim]:
+    """Take the slot of an allocation away, or of the only holder when none is named. `NotFound`, `FailedPrecondition`."""
+    semaphore = lock_semaphore(tx, scope)
+    holders = semaphore.holders() if semaphore else []
+    taken = [claim for claim in holders if allocation_id in ("", claim.allocation_id)]
+    if semaphore is None or not taken:
+        raise NotFound(f"nobody holds semaphore {scope.name} that way", help="see who holds it: maand semaphore list")
+    if not allocation_id and len(taken) > 1:
+        raise FailedPrecondition(f"{len(taken)} hold semaphore {scope.name}", help="name the allocation to take it from")
+    semaphore.remove(taken)
+    semaphore.look_after()
+    return taken
+
+
+def end_invocations(tx: Transaction, invocation_ids: Sequence[str]) -> None:
+    """Remove everything these invocations hold or wait for, and grant what became free."""
+    for chunk in in_chunks(sorted(set(invocation_ids)), IDS_PER_QUERY):
+        theirs = select(c.semaphore_id).where(c.invocation_id.in_(chunk))
+        for semaphore in lock_semaphores(tx, tx.connection.scalars(theirs)):
+            ended = set(chunk)
+            semaphore.remove([claim for claim in semaphore.claims if claim.invocation_id in ended])
+            semaphore.look_after()
+
+
+def tend(tx: Transaction, semaphore_ids: Iterable[str]) -> None:
+    """Let go of who is gone from these semaphores, and grant what became free."""
+    for semaphore in lock_semaphores(tx, semaphore_ids):
+        semaphore.look_after()
+
+
+# -- waiting rooms ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What a waiting room finds: its calls that are in line, and semaphores that need tending."""
+
+    in_line: frozenset[str]
+    untended: tuple[str, ...]
+
+
+def open_room(tx: Transaction, room_id: str, *, lease: timedelta = ROOM_LEASE) -> None:
+    """Keep a room's waiters in line for another while.
+
+    SQLite serves one process at a time: any other room is that of a process that died, and its waiters are gone.
+    """
+    until = {"lease_until": tx.now + lease}
+    keep = upsert(tx, waiting_rooms).values(room_id=room_id, **until)
+    tx.connection.execute(keep.on_conflict_do_update(index_elements=[waiting_rooms.c.room_id], set_=until))
+    dead = waiting_rooms.c.room_id != room_id
+    if tx.dialect == "postgresql":
+        dead &= waiting_rooms.c.lease_until < tx.now
+    tx.connection.execute(delete(waiting_rooms).where(dead))
+
+
+def close_room(tx: Transaction, room_id: str) -> None:
+    """Let a room's waiters go: their calls end with this process."""
+    tx.connection.execute(delete(waiting_rooms).where(waiting_rooms.c.room_id == room_id))
+
+
+def survey(tx: Transaction, room_id: str) -> Survey:
+    """Look at every semaphore in which the room waits for somebody."""
+    ids = list(tx.connection.scalars(select(c.semaphore_id).where(c.room_id == room_id, c.state != State.HELD).distinct()))
+    capacities = dict(tx.connection.execute(select(s.semaphore_id, s.capacity).where(s.semaphore_id.in_(ids))).tuples().all())
+    claims = read_claims(tx, ids)
+    in_line = {
+        claim.call_id
+        for queue in claims.values()
+        for claim in queue
+        if claim.room_id == room_id and claim.state in (State.WAITING, State.GRANTED)
+    }
+    untended = [of for of, queue in claims.items() if look_after(capacities[of], queue, tx.now)]
+    return Survey(in_line=frozenset(in_line), untended=tuple(untended))
+
+
+# -- looking ------------------------------------------------------------------------------------------------------------------
+
+
+def get_semaphore(tx: Transaction, scope: Scope) -> Semaphore:
+    """Return a semaphore with everyone in it; one never used has capacity 1 and nobody in it."""
+    row = tx.connection.execute(select(semaphores).where(in_scope(scope))).one_or_none()
+    if row is None:
+        return Semaphore(scope=scope)
+    return as_seen(row, read_claims(tx, [row.semaphore_id]).get(row.semaphore_id, []), tx.now)
+
+
+def list_semaphores(tx: Transaction, bucket_id: str) -> list[Semaphore]:
+    """Return the semaphores that somebody is in, by job, event and name."""
+    used = select(c.semaphore_id).where(c.bucket_id == bucket_id)
+    wanted = select(semaphores).where(s.semaphore_id.in_(used)).order_by(s.job, s.event, s.name)
+    rows = tx.connection.execute(wanted).all()
+    claims = read_claims(tx, [row.semaphore_id for row in rows])
+    seen = [as_seen(row, claims.get(row.semaphore_id, []), tx.now) for row in rows]
+    return [semaphore for semaphore in seen if semaphore.claims]

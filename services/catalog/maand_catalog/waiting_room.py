@@ -1,0 +1,171 @@
+"""Where calls wait for a semaphore: one room per catalog process, with one keeper for everybody in it.
+
+    acquire ──take_place──▶ granted at once
+               └─▶ in line ──(woken, or every second) pick_up──▶ held ──▶ the call returns
+                      └─ call cancelled, timed out, broken ──leave──▶ out of line, at once
+
+The keeper renews the room's lease, picks up grants, and lets waiters of dead runs and dead catalogs go. It runs while somebody
+waits. What it finds missing (the room's lease lapsed while this process was frozen) asks for its place again.
+"""
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from maand_catalog.errors import CatalogError
+from maand_catalog.semaphores import ROOM_LEASE, Scope, SemaphoreTimeout
+from maand_catalog.store.database import Database
+from maand_catalog.store.semaphore_rows import room_topic
+from maand_catalog.store.semaphores import Ask, Granted, close_room, leave, open_room, pick_up, survey, take_place, tend
+
+log = structlog.get_logger("maand.catalog.waiting_room")
+
+LOOK_AFTER = timedelta(seconds=1)
+"""How often the keeper looks without being woken: a lost notification costs a second, a lapsed run too."""
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One call that waits."""
+
+    ask: Ask
+    granted: asyncio.Future[Granted]
+    is_in_line: bool = False
+
+
+class WaitingRoom:
+    """All calls of this process that wait for a semaphore."""
+
+    def __init__(self, database: Database) -> None:
+        self.room_id = str(uuid.uuid4())
+        self._database = database
+        self._calls: dict[str, Call] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._lease_renewed_at = float("-inf")
+
+    async def acquire(self, ask: Ask, timeout: timedelta) -> Granted:  # noqa: ASYNC109 - the contract's timeout, with an error of its own
+        """Return once the slot is granted. `SemaphoreTimeout`, `SemaphoreCapacity`; a cancelled call leaves the line.
+
+        `ask` carries who asks and for what; call and room are filled in here.
+        """
+        call_id = str(uuid.uuid4())
+        ask = replace(ask, call_id=call_id, room_id=self.room_id, request_id=ask.request_id or call_id)
+        call = Call(ask=ask, granted=asyncio.get_running_loop().create_future())
+        self._calls[call_id] = call
+        joining = asyncio.create_task(self._join(call))
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                granted = await asyncio.shield(joining) or await call.granted
+        except BaseException as error:
+            await asyncio.shield(self._let_go(call, joining))
+            if isinstance(error, TimeoutError):
+                raise timed_out(ask.scope, timeout) from error
+            raise
+        self._calls.pop(call_id, None)
+        return granted
+
+    async def close(self) -> None:
+        """Let everybody go: the process stops."""
+        for call in self._calls.values():
+            call.granted.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._lease_renewed_at > float("-inf"):
+            await self._database.write(lambda tx: close_room(tx, self.room_id))
+
+    async def _join(self, call: Call) -> Granted | None:
+        """Take a place in line; the keeper watches over it from then on."""
+        await self._renew_lease()
+        granted = await self._database.write(lambda tx: take_place(tx, call.ask))
+        call.is_in_line = granted is None
+        if self._keeper is None and self._calls:
+            self._keeper = asyncio.create_task(self._keep(), name="catalog-waiting-room")
+        return granted
+
+    def _let_go(self, call: Call, joining: asyncio.Task[Granted | None]) -> asyncio.Task[None]:
+        """Begin to take a call out of the line; it happens even when the caller is cancelled again meanwhile."""
+        self._calls.pop(call.ask.call_id, None)
+
+        leaving = asyncio.create_task(self._leave(call, joining))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        return leaving
+
+    async def _leave(self, call: Call, joining: asyncio.Task[Granted | None]) -> None:
+        """Leave the line; when the database is away the claim stays until the keeper, or the room's lease, removes it."""
+        await asyncio.gather(joining, return_exceptions=True)
+        try:
+            await self._database.write(lambda tx: leave(tx, call.ask.call_id))
+        except (CatalogError, SQLAlchemyError) as error:
+            log.warning("could not leave the line", semaphore=call.ask.scope.name, reason=str(error))
+
+    async def _renew_lease(self) -> None:
+        """Renew the room's lease when a third of it is over, before anybody relies on it."""
+        now = time.monotonic()
+        if now - self._lease_renewed_at > ROOM_LEASE.total_seconds() / 3:
+            await self._database.write(lambda tx: open_room(tx, self.room_id))
+            self._lease_renewed_at = now
+
+    # -- the keeper -----------------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        looked_at = time.monotonic()
+        try:
+            with self._database.bus.subscribe(room_topic(self.room_id)) as woken:
+                while self._calls:
+                    await woken.wait(LOOK_AFTER)
+                    is_due = time.monotonic() - looked_at >= LOOK_AFTER.total_seconds()
+                    looked_at = time.monotonic() if is_due else looked_at
+                    await self._look(thoroughly=is_due)
+        finally:
+            self._keeper = None
+
+    async def _look(self, *, thoroughly: bool) -> None:
+        """Do the keeper's work once; a database that is away is tried again at the next look."""
+        try:
+            await self._pick_up()
+            if thoroughly:
+                await self._renew_lease()
+                await self._tend()
+        except (CatalogError, SQLAlchemyError) as error:
+            log.warning("could not look after the semaphores", reason=str(error))
+
+    async def _pick_up(self) -> None:
+        """Tell calls that their slot was granted. A call that went away meanwhile gives it back by itself."""
+        for granted in await self._database.write(lambda tx: pick_up(tx, self.room_id)):
+            call = self._calls.get(granted.call_id)
+            if call is not None and not call.granted.done():
+                call.granted.set_result(granted)
+
+    async def _tend(self) -> None:
+        """Let go of who is gone and of calls that could not leave, and ask again for calls that are in no line any more."""
+        waiting = [call for call in self._calls.values() if call.is_in_line]
+        found = await self._database.read(lambda tx: survey(tx, self.room_id))
+        if found.untended:
+            await self._database.write(lambda tx: tend(tx, found.untended))
+        for call_id in found.in_line - self._calls.keys():
+            await self._database.write(lambda tx, call_id=call_id: leave(tx, call_id))  # type: ignore[misc]
+        for call in waiting:
+            if call.ask.call_id not in found.in_line and not call.granted.done():
+                await self._ask_again(call)
+
+    async def _ask_again(self, call: Call) -> None:
+        granted = await self._database.write(lambda tx: take_place(tx, call.ask))
+        if granted is not None and not call.granted.done():
+            call.granted.set_result(granted)
+
+
+def timed_out(scope: Scope, waited: timedelta) -> SemaphoreTimeout:
+    """Return the error for a call whose time is over."""
+    return SemaphoreTimeout(f"semaphore {scope.name} was not granted within {waited.total_seconds():.0f} seconds")
