@@ -118,7 +118,8 @@ def command(name: str | None = None, **attributes: Any) -> Callable[[Callable[..
 
 
 def _format_options(shown: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    own, shared = [], []
+    own: list[tuple[str, str]] = []
+    shared: list[tuple[str, str]] = []
     for param in shown.get_params(ctx):
         record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
         if record is not None:

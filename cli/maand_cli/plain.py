@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,7 +27,7 @@ def iso(time: Timestamp) -> str:
     return time.ToDatetime(tzinfo=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _field(message: Message, field: FieldDescriptor) -> Any:
+def _field(message: Message, field: Any) -> Any:
     value = getattr(message, field.name)
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         values = field.message_type.fields_by_name["value"]
@@ -40,7 +39,7 @@ def _field(message: Message, field: FieldDescriptor) -> Any:
     return _value(field, value)
 
 
-def _value(field: FieldDescriptor, value: Any) -> Any:
+def _value(field: Any, value: Any) -> Any:
     if isinstance(value, Timestamp):
         return iso(value)
     if isinstance(value, Message):
@@ -50,7 +49,7 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
     return _enum(field, value) if field.enum_type is not None else value
 
 
-def _enum(field: FieldDescriptor, number: int) -> str:
+def _enum(field: Any, number: int) -> str:
     kind = field.enum_type
     found = kind.values_by_number.get(number)
     if found is None:

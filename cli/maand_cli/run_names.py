@@ -36,7 +36,7 @@ def named(name: str, runs: Sequence[tuple[str, int]]) -> str:
     return found[0]
 
 
-def states_named(words: Sequence[str]) -> list[run_pb2.RunState]:
+def states_named(words: Sequence[str]) -> list[run_pb2.RunState.ValueType]:
     """Return the states of these words. Raises Usage for an unknown one."""
     known = {name.removeprefix("RUN_STATE_").lower(): number for name, number in run_pb2.RunState.items() if number}
     for word in words:

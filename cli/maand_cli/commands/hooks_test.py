@@ -43,7 +43,7 @@ def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, eve
             hook,
             allocation=allocation,
             event=event,
-            state=MemoryState.from_file(state) if state else None,
+            state=MemoryState.read(state) if state else None,
             args=rest_of(click.get_current_context()),
             timeout=flags.timeout or 600,
         )

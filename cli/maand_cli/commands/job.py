@@ -7,13 +7,13 @@ import click
 
 from maand_cli.acting import acting, with_flags
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup, MaandCommand
+from maand_cli.grammar import LazyGroup
 from maand_cli.options import detach_option, keep_going_option, known_jobs, known_workers, list_option
 
 job = LazyGroup(name="job", help="Act on one job's allocations, in rollout order and batches; make the folder of a new job.")
 
 
-def controls(action: str, line: str) -> MaandCommand:
+def controls(action: str, line: str) -> click.Command:
     """Declare one command that acts on a job's allocations."""
 
     @acting

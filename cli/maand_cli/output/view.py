@@ -1,7 +1,7 @@
 """A run as a person follows it: events come in, state and lines come out. Nothing is drawn here.
 
-RunEvent --apply()--> tuple[Line, …]      what scrolls by
-                 \\--> RunView state --rows(now)--> what the live view shows above it
+RunEvent --apply()--> tuple[Line, …]              what scrolls by
+                 +--> RunView --rows(now)-->      what the live view shows below it
 """
 
 from collections.abc import Callable, Mapping
