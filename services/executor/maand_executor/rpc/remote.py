@@ -1,0 +1,116 @@
+"""RemoteService: a hook runs commands on, and sends HTTP requests to, the workers of its own job."""
+
+from datetime import timedelta
+from typing import Any
+
+from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
+from maand_executor.facts import Worker
+from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.rpc.callers import calling_hook, metadata_of
+from maand_executor.rpc.errors import InvalidCall, LimitExceeded, WorkerNotAllowed
+from maand_executor.rpc.http_proxy import TlsManners, proxy
+from maand_executor.rpc.http_rules import HttpRequest, check_method, own_headers_removed, parse_target
+from maand_executor.ssh.command import RemoteCommand, RemoteResult
+from maand_executor.ssh.remote import Remote
+
+SSH_SECONDS, MOST_SSH_SECONDS = 300, 3_600
+HTTP_SECONDS, MOST_HTTP_SECONDS = 30, 120
+COMMAND_LIMIT = 1024 * 1024
+BODY_LIMIT = 2 * 1024 * 1024
+
+
+class RemoteServicer(remote_pb2_grpc.RemoteServiceServicer):
+    """Answers for live hooks only."""
+
+    def __init__(self, live: LiveInvocations) -> None:
+        self._live = live
+
+    async def RunSshCommand(self, request: remote_pb2.RunSshCommandRequest, context: Any) -> remote_pb2.RunSshCommandResponse:
+        """Run a command line on a worker of the hook's job."""
+        hook = calling_hook(self._live, metadata_of(context))
+        worker = own_worker(hook, request.worker)
+        command = remote_command(hook, request)
+        remote: Remote = hook.remote
+        return ssh_response(await remote.run(worker, command))
+
+    async def SendHttpRequest(
+        self, request: remote_pb2.SendHttpRequestRequest, context: Any
+    ) -> remote_pb2.SendHttpRequestResponse:
+        """Send an HTTP request to a worker of the hook's job."""
+        hook = calling_hook(self._live, metadata_of(context))
+        hosts = [worker.host for worker in hook.workers]
+        answer = await proxy(
+            http_request(request, hosts),
+            allowed_hosts=hosts,
+            certificates=hook.certificates,
+            allocation_id=hook.allocation_id,
+            tls=tls_manners(request.tls),
+            limit=seconds(request.timeout_seconds, default=HTTP_SECONDS, most=MOST_HTTP_SECONDS),
+        )
+        return remote_pb2.SendHttpRequestResponse(
+            status_code=answer.status,
+            headers=[remote_pb2.HttpHeader(name=name, value=value) for name, value in answer.headers],
+            body=answer.body,
+            truncated=answer.truncated,
+        )
+
+
+def own_worker(hook: LiveInvocation, host: str) -> Worker:
+    """Return a worker of the hook's job. Raises `WorkerNotAllowed`."""
+    for worker in hook.workers:
+        if worker.host == host:
+            return worker
+    raise WorkerNotAllowed(f'"{host}" is not a worker of the job {hook.job}')
+
+
+def remote_command(hook: LiveInvocation, request: remote_pb2.RunSshCommandRequest) -> RemoteCommand:
+    """Return the command as the bucket runs commands. Raises `InvalidCall`."""
+    if not request.command.strip():
+        raise InvalidCall("the command is empty")
+    if "\0" in request.command:
+        raise InvalidCall("the command holds a NUL character")
+    if len(request.command.encode()) > COMMAND_LIMIT:
+        raise LimitExceeded("the command is longer than 1 MiB; send long input as stdin")
+    return RemoteCommand(
+        script=request.command,
+        sudo=hook.config.use_sudo,
+        stdin=request.stdin,
+        timeout=seconds(request.timeout_seconds, default=SSH_SECONDS, most=MOST_SSH_SECONDS),
+        check_host=request.check_host,
+    )
+
+
+def ssh_response(result: RemoteResult) -> remote_pb2.RunSshCommandResponse:
+    """Translate a result."""
+    return remote_pb2.RunSshCommandResponse(
+        exit_code=result.exit_code,
+        stdout=result.stdout.decode("utf-8", "replace"),
+        stderr=result.stderr.decode("utf-8", "replace"),
+        timed_out=result.timed_out,
+        truncated=result.truncated,
+        duration_ms=round(result.duration.total_seconds() * 1000),
+    )
+
+
+def http_request(request: remote_pb2.SendHttpRequestRequest, hosts: list[str]) -> HttpRequest:
+    """Return the request to send. Raises `InvalidCall`, `WorkerNotAllowed`."""
+    if len(request.body) > BODY_LIMIT:
+        raise LimitExceeded("the body is larger than 2 MiB")
+    return HttpRequest(
+        method=check_method(request.method),
+        target=parse_target(request.url, hosts),
+        headers=own_headers_removed([(header.name, header.value) for header in request.headers]),
+        body=request.body,
+    )
+
+
+def tls_manners(tls: remote_pb2.TlsOptions) -> TlsManners:
+    """Translate TLS manners; unset ones are the defaults."""
+    return TlsManners(client_certificate=tls.client_certificate, server_name=tls.server_name, insecure=tls.insecure_skip_verify)
+
+
+def seconds(given: int, *, default: int, most: int) -> timedelta:
+    """Return a time limit. Raises `LimitExceeded`."""
+    if given > most:
+        raise LimitExceeded(f"timeout_seconds is {given}, at most {most} are allowed")
+    return timedelta(seconds=given or default)

@@ -1,0 +1,32 @@
+"""The one table from the executor's error classes to gRPC statuses, for `maand_wire.errors.ErrorBoundary`."""
+
+import grpc
+
+from maand_executor.errors import ExecutorError
+from maand_executor.rpc.errors import (
+    HttpRequestFailed,
+    HttpTimedOut,
+    HttpUnreachable,
+    IdentityMismatch,
+    InvalidCall,
+    RpcError,
+    Unauthenticated,
+    WorkerNotAllowed,
+)
+from maand_executor.ssh.errors import ConnectionLost, SshError, WorkerUnreachable
+
+STATUS_BY_ERROR: dict[type[Exception], grpc.StatusCode] = {
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    IdentityMismatch: grpc.StatusCode.PERMISSION_DENIED,
+    WorkerNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    InvalidCall: grpc.StatusCode.INVALID_ARGUMENT,
+    HttpUnreachable: grpc.StatusCode.UNAVAILABLE,
+    HttpTimedOut: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HttpRequestFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    RpcError: grpc.StatusCode.FAILED_PRECONDITION,
+    WorkerUnreachable: grpc.StatusCode.UNAVAILABLE,
+    # UNAVAILABLE promises that nothing was started, and is repeated by callers; here nobody knows.
+    ConnectionLost: grpc.StatusCode.UNKNOWN,
+    SshError: grpc.StatusCode.FAILED_PRECONDITION,
+    ExecutorError: grpc.StatusCode.FAILED_PRECONDITION,
+}
