@@ -11,9 +11,9 @@ from maand_catalog.bucket_config import BucketConfig, JobSettings, PortPool
 from maand_catalog.demands import demand_findings
 from maand_catalog.deployment_seq import deployment_sequence
 from maand_catalog.fleet import Disabled, WorkerFacts
-from maand_catalog.job_files import HookScript
+from maand_catalog.job_files import MAKEFILES, HookScript
 from maand_catalog.manifest import Manifest
-from maand_catalog.placement import Placement, disabled_findings, place, too_few_allocations
+from maand_catalog.placement import Placement, disabled_findings, place, selectors_of, too_few_allocations
 from maand_catalog.ports import port_findings
 from maand_catalog.problems import Finding
 from maand_catalog.resources import Reservation, capacity_findings, reservation_findings, reserve
@@ -29,6 +29,14 @@ class JobSource:
     files: tuple[TreeEntry, ...] = ()
     scripts: tuple[HookScript, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    def selectors(self) -> tuple[str, ...]:
+        """Return the labels a worker must all have."""
+        return selectors_of(self.name, self.manifest)
+
+    def has_makefile(self) -> bool:
+        """Whether `make` finds something to do, a template included."""
+        return any(entry.path in MAKEFILES for entry in self.files)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,229 @@
+"""AllocationService: where jobs are placed, what state each placement is in, and their certificates."""
+
+import json
+from typing import Any
+
+from maand_catalog.allocations import Allocation, AllocationState
+from maand_catalog.certificates import CertificateFacts
+from maand_catalog.errors import InvalidArgument, LimitExceeded
+from maand_catalog.identity import Role
+from maand_catalog.keyring import Keyring
+from maand_catalog.owned_kv import allocation_namespace
+from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.requests import checked_text, page_limit
+from maand_catalog.rpc.run_messages import timestamp
+from maand_catalog.store import allocations as store
+from maand_catalog.store.buckets import get_bucket
+from maand_catalog.store.build import read_certificates
+from maand_catalog.store.database import Database, Transaction
+from maand_catalog.store.kv_owned import purge_namespaces, read_sealed
+from maand_catalog.store.run_events import record_steps
+from maand_catalog.store.run_rows import get_held_run
+from maand_catalog.store.snapshots import forget_unused_content
+from maand_contracts.catalog.v1 import allocation_pb2 as pb
+from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceServicer
+
+STATES = {
+    AllocationState.PLANNED: pb.ALLOCATION_STATE_PLANNED,
+    AllocationState.DEPLOYING: pb.ALLOCATION_STATE_DEPLOYING,
+    AllocationState.PROMOTED: pb.ALLOCATION_STATE_PROMOTED,
+    AllocationState.PENDING: pb.ALLOCATION_STATE_PENDING,
+    AllocationState.FAILED: pb.ALLOCATION_STATE_FAILED,
+    AllocationState.STOPPED: pb.ALLOCATION_STATE_STOPPED,
+    AllocationState.REMOVED: pb.ALLOCATION_STATE_REMOVED,
+}
+STATE_OF = {number: state for state, number in STATES.items()}
+MOST_ALLOCATIONS = 1_000
+LONGEST_MESSAGE = 4_000
+
+
+class AllocationServicer(AllocationServiceServicer):
+    """Reads for viewers; moves, purges and private keys for executors."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    async def ListAllocations(self, request: pb.ListAllocationsRequest, context: Any) -> pb.ListAllocationsResponse:
+        """List allocations by job and index."""
+        require(context, Role.VIEWER)
+        limit = page_limit(request.page_size, usual=10_000, most=10_000)
+        wanted = store.Filter(jobs=request.jobs, workers=request.workers, include_removed=request.include_removed)
+        after = read_token(request.page_token)
+
+        def intention(tx: Transaction) -> list[Allocation]:
+            get_bucket(tx, request.bucket_id)
+            return store.list_allocations(tx, request.bucket_id, wanted, after=after, limit=limit + 1)
+
+        found = await self._database.read(intention)
+        more = page_token(found[limit - 1]) if len(found) > limit else ""
+        return pb.ListAllocationsResponse(allocations=[to_message(each) for each in found[:limit]], next_page_token=more)
+
+    async def ListDeployedFiles(self, request: pb.ListDeployedFilesRequest, context: Any) -> pb.ListDeployedFilesResponse:
+        """Return what was last promoted to allocations."""
+        require(context, Role.EXECUTOR)
+        ids = few(request.allocation_ids)
+        found = await self._database.read(lambda tx: store.list_deployed_files(tx, request.bucket_id, ids))
+        return pb.ListDeployedFilesResponse(
+            allocations=[
+                pb.DeployedFileList(
+                    allocation_id=allocation_id,
+                    files=[pb.DeployedFile(path=file.path, mode=file.mode, sha256=file.sha256) for file in files],
+                )
+                for allocation_id, files in found
+            ]
+        )
+
+    async def MoveAllocations(self, request: pb.MoveAllocationsRequest, context: Any) -> pb.MoveAllocationsResponse:
+        """Move allocations for a run, with the steps that led there."""
+        require(context, Role.EXECUTOR)
+        moves = [read_move(move) for move in request.moves]
+
+        def intention(tx: Transaction) -> None:
+            get_held_run(tx, request.bucket_id, request.run_id, request.fence)
+            store.move_allocations(tx, request.bucket_id, moves, run_id=request.run_id)
+            store.owe_post_deploy(tx, request.bucket_id, request.post_deploy_owed_jobs, owed=True)
+            store.owe_post_deploy(tx, request.bucket_id, request.post_deploy_done_jobs, owed=False)
+            if request.step_names:
+                names = list(dict.fromkeys(request.step_names))
+                record_steps(tx, request.bucket_id, request.run_id, request.fence, names=names)
+
+        await self._database.write(intention)
+        return pb.MoveAllocationsResponse()
+
+    async def PurgeAllocations(self, request: pb.PurgeAllocationsRequest, context: Any) -> pb.PurgeAllocationsResponse:
+        """Forget allocations that are removed and were stopped."""
+        require(context, Role.EXECUTOR)
+
+        def intention(tx: Transaction) -> tuple[int, int]:
+            get_held_run(tx, request.bucket_id, request.run_id, request.fence)
+            forgotten = store.forget_allocations(tx, request.bucket_id, request.allocation_ids)
+            gone_jobs, gone_workers = store.forget_emptied(tx, request.bucket_id)
+            prefixes = purged_prefixes(forgotten, gone_jobs, gone_workers)
+            entries = purge_namespaces(tx, request.bucket_id, prefixes) if prefixes else 0
+            forget_unused_content(tx, request.bucket_id)
+            return len(forgotten), entries
+
+        count, entries = await self._database.write(intention, alone=True)
+        return pb.PurgeAllocationsResponse(allocations=count, kv_entries=entries)
+
+    async def ListCertificates(self, request: pb.ListCertificatesRequest, context: Any) -> pb.ListCertificatesResponse:
+        """List the certificates of the last build."""
+        require(context, Role.VIEWER)
+
+        def intention(tx: Transaction) -> list[CertificateFacts]:
+            get_bucket(tx, request.bucket_id)
+            return read_certificates(tx, request.bucket_id, request.jobs)
+
+        found = await self._database.read(intention)
+        return pb.ListCertificatesResponse(certificates=[certificate_message(leaf) for leaf in found])
+
+    async def GetAllocationCertificates(
+        self, request: pb.GetAllocationCertificatesRequest, context: Any
+    ) -> pb.GetAllocationCertificatesResponse:
+        """Return certificates with their private keys."""
+        require(context, Role.EXECUTOR)
+        ids = few(request.allocation_ids)
+
+        def intention(tx: Transaction) -> pb.GetAllocationCertificatesResponse:
+            found = store.find_allocations(tx, request.bucket_id, ids)
+            id_by_place = {(each.job, each.worker): each.allocation_id for each in found.values()}
+            names = sorted({each.job for each in found.values()})
+            leaves = [leaf for leaf in read_certificates(tx, request.bucket_id, names) if (leaf.job, leaf.worker) in id_by_place]
+            namespaces = {allocation_namespace(leaf.job, leaf.worker) for leaf in leaves}
+            keys = read_sealed(tx, self._keyring, request.bucket_id, namespaces) if leaves else {}
+            build = get_bucket(tx, request.bucket_id).last_build
+            return pb.GetAllocationCertificatesResponse(
+                ca_certificate_pem=build.ca_certificate if build else "",
+                certificates=[
+                    pb.AllocationCertificate(
+                        allocation_id=id_by_place[leaf.job, leaf.worker],
+                        name=leaf.name,
+                        certificate_pem=leaf.pem,
+                        private_key_pem=keys[allocation_namespace(leaf.job, leaf.worker), f"certs/{leaf.name}.key"].reveal(),
+                    )
+                    for leaf in leaves
+                ],
+            )
+
+        return await self._database.read(intention)
+
+
+def few(allocation_ids: Any) -> list[str]:
+    """Return the ids asked for, unless they are too many."""
+    if len(allocation_ids) > MOST_ALLOCATIONS:
+        raise LimitExceeded(f"more than {MOST_ALLOCATIONS} allocations in one call")
+    return list(allocation_ids)
+
+
+def page_token(last: Allocation) -> str:
+    """Return the token that continues after an allocation."""
+    return json.dumps([last.job, last.position, last.allocation_id])
+
+
+def read_token(token: str) -> tuple[str, int, str] | None:
+    """Read a page token; None for the first page."""
+    if not token:
+        return None
+    try:
+        job, position, allocation_id = json.loads(token)
+        return str(job), int(position), str(allocation_id)
+    except (ValueError, TypeError) as error:
+        raise InvalidArgument(
+            "page_token is not one of ours", help="pass next_page_token of the page before, unchanged"
+        ) from error
+
+
+def read_move(move: pb.AllocationMove) -> store.Move:
+    """Read one move."""
+    if move.to_state not in STATE_OF:
+        raise InvalidArgument("a move names no state", facts={"field": "moves"})
+    return store.Move(
+        allocation_id=move.allocation_id,
+        to=STATE_OF[move.to_state],
+        message=checked_text(move.message[:LONGEST_MESSAGE], "message", longest=LONGEST_MESSAGE),
+        current_version=checked_text(move.current_version, "current_version", longest=255),
+        deployed_sha256=move.deployed_sha256,
+        files=tuple(store.DeployedFile(path=file.path, mode=file.mode, sha256=file.sha256) for file in move.deployed_files),
+    )
+
+
+def purged_prefixes(forgotten: list[Allocation], gone_jobs: list[str], gone_workers: list[str]) -> list[str]:
+    """Return the KV namespaces that go with allocations, and with jobs and workers that have none left."""
+    prefixes = {allocation_namespace(each.job, each.worker) for each in forgotten}
+    for job in gone_jobs:
+        prefixes |= {f"maand/job/{job}", f"vars/bucket/job/{job}", f"vars/job/{job}", f"secrets/job/{job}"}
+    return sorted(prefixes | {f"maand/worker/{host}" for host in gone_workers})
+
+
+def to_message(each: Allocation) -> pb.Allocation:
+    """Describe an allocation."""
+    return pb.Allocation(
+        allocation_id=each.allocation_id,
+        job=each.job,
+        worker=each.worker,
+        index=each.position,
+        removed=each.removed,
+        disabled=each.disabled,
+        current_version=each.current_version,
+        new_version=each.new_version,
+        deployed_sha256=each.deployed_sha256,
+        state=STATES[each.state],
+        state_since=timestamp(each.state_since),
+        message=each.message,
+        run_id=each.run_id,
+        post_deploy_owed=each.post_deploy_owed,
+    )
+
+
+def certificate_message(leaf: CertificateFacts) -> pb.Certificate:
+    """Describe a certificate."""
+    return pb.Certificate(
+        name=leaf.name,
+        job=leaf.job,
+        worker=leaf.worker,
+        common_name=leaf.common_name,
+        serial=leaf.serial,
+        not_before=timestamp(leaf.not_before),
+        not_after=timestamp(leaf.not_after),
+    )

@@ -1,0 +1,97 @@
+"""BucketService: buckets and their settings, and the schemas of user files."""
+
+from typing import Any
+
+from maand_catalog.bucket_config import BucketConfig
+from maand_catalog.documents.compiler import compile_config
+from maand_catalog.documents.schema import json_schema
+from maand_catalog.errors import InvalidConfig
+from maand_catalog.identity import Role
+from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.requests import checked_id, page_limit
+from maand_catalog.rpc.run_messages import timestamp
+from maand_catalog.store.buckets import StoredBucket, apply_config, get_bucket, list_buckets
+from maand_catalog.store.database import Database, Transaction
+from maand_contracts.catalog.v1 import bucket_pb2 as pb
+from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceServicer
+
+HOST_KEYS = {"strict": pb.HOST_KEY_POLICY_STRICT, "accept-new": pb.HOST_KEY_POLICY_ACCEPT_NEW}
+
+
+class BucketServicer(BucketServiceServicer):
+    """Knows the buckets. Reading needs a viewer, settings an operator."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ApplyBucketConfig(self, request: pb.ApplyBucketConfigRequest, context: Any) -> pb.ApplyBucketConfigResponse:
+        """Validate `maand.conf` and make it the bucket's settings."""
+        require(context, Role.OPERATOR)
+        bucket_id = checked_id(request.bucket_id, "bucket_id")
+        found = compile_config(request.maand_conf, bucket_id)
+        if isinstance(found, tuple):
+            raise InvalidConfig("maand.conf is wrong", problems=found)
+        bucket = await self._database.write(lambda tx: apply_config(tx, bucket_id, request.maand_conf))
+        return pb.ApplyBucketConfigResponse(bucket=to_message(bucket))
+
+    async def GetBucket(self, request: pb.GetBucketRequest, context: Any) -> pb.GetBucketResponse:
+        """Return one bucket."""
+        require(context, Role.VIEWER)
+        bucket = await self._database.read(lambda tx: get_bucket(tx, request.bucket_id))
+        return pb.GetBucketResponse(bucket=to_message(bucket))
+
+    async def ListBuckets(self, request: pb.ListBucketsRequest, context: Any) -> pb.ListBucketsResponse:
+        """List buckets, oldest first."""
+        require(context, Role.VIEWER)
+        limit = page_limit(request.page_size, usual=100)
+        after = checked_id(request.page_token, "page_token") if request.page_token else ""
+
+        def intention(tx: Transaction) -> list[StoredBucket]:
+            return list_buckets(tx, after=after, limit=limit + 1)
+
+        found = await self._database.read(intention)
+        more = found[limit - 1].bucket_id if len(found) > limit else ""
+        return pb.ListBucketsResponse(buckets=[to_message(bucket) for bucket in found[:limit]], next_page_token=more)
+
+    async def GetSchema(self, request: pb.GetSchemaRequest, context: Any) -> pb.GetSchemaResponse:
+        """Return the JSON Schema of one kind of user file."""
+        require(context, Role.VIEWER)
+        return pb.GetSchemaResponse(json_schema=json_schema(request.kind))
+
+
+def to_message(bucket: StoredBucket) -> pb.Bucket:
+    """Describe a bucket. Settings that an earlier catalog accepted and this one would not are left out."""
+    config, build = compile_config(bucket.maand_conf, bucket.bucket_id), bucket.last_build
+    return pb.Bucket(
+        bucket_id=bucket.bucket_id,
+        created_at=timestamp(bucket.created_at),
+        config=config_message(config) if isinstance(config, BucketConfig) else None,
+        config_sha256=bucket.config_sha256,
+        built_by_run_id=build.run_id if build else "",
+        built_at=timestamp(build.built_at) if build else None,
+        workers=build.workers if build else 0,
+        jobs=build.jobs if build else 0,
+        active_allocations=build.active_allocations if build else 0,
+    )
+
+
+def config_message(config: BucketConfig) -> pb.BucketConfig:
+    """Describe settings."""
+    return pb.BucketConfig(
+        ssh_user=config.ssh_user,
+        ssh_key=config.ssh_key,
+        ssh_port=config.ssh_port,
+        use_sudo=config.use_sudo,
+        ssh_config=config.ssh_config,
+        worker_root=config.worker_root,
+        host_keys=HOST_KEYS[config.host_keys],
+        certs_ttl_days=config.certs_ttl,
+        certs_renewal_buffer_days=config.certs_renewal_buffer,
+        job_config_selector=config.job_config_selector,
+        max_parallel_jobs=config.max_parallel_jobs,
+        max_ssh_sessions=config.max_ssh_sessions,
+        ssh_starts_per_second=config.ssh_starts_per_second,
+        hook_env=config.hook_env,
+        hook_timeout_seconds=config.hook_timeout_seconds,
+        log_format=config.log_format,
+    )

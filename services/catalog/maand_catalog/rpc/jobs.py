@@ -1,0 +1,175 @@
+"""JobService: what was built of jobs, and who demands whom."""
+
+from typing import Any
+
+from maand_catalog.errors import PermissionDenied
+from maand_catalog.identity import HookCaller, Role
+from maand_catalog.rpc.callers import caller_of, require
+from maand_catalog.rpc.requests import page_limit
+from maand_catalog.store.buckets import get_bucket
+from maand_catalog.store.build import read_ports
+from maand_catalog.store.database import Database, Transaction
+from maand_catalog.store.listings import (
+    ListedHook,
+    ListedJob,
+    list_hook_demands,
+    list_job_files,
+    list_jobs,
+    rollout_order,
+)
+from maand_contracts.catalog.v1 import job_pb2 as pb
+from maand_contracts.catalog.v1 import workspace_pb2
+from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceServicer
+
+POLICIES = {
+    "always": pb.RESTART_POLICY_ALWAYS,
+    "reload": pb.RESTART_POLICY_RELOAD,
+    "never": pb.RESTART_POLICY_NEVER,
+}
+SCOPES = {"allocation": pb.HOOK_SCOPE_ALLOCATION, "rollout": pb.HOOK_SCOPE_ROLLOUT}
+
+
+class JobServicer(JobServiceServicer):
+    """Answers what was built, for viewers; a hook may ask who demands it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
+        """List jobs by name."""
+        require(context, Role.VIEWER)
+        limit = page_limit(request.page_size, usual=1_000)
+
+        def intention(tx: Transaction) -> list[ListedJob]:
+            get_bucket(tx, request.bucket_id)
+            return list_jobs(
+                tx,
+                request.bucket_id,
+                names=request.names,
+                include_removed=request.include_removed,
+                after=request.page_token,
+                limit=limit + 1,
+            )
+
+        found = await self._database.read(intention)
+        more = found[limit - 1].name if len(found) > limit else ""
+        return pb.ListJobsResponse(jobs=[to_message(job) for job in found[:limit]], next_page_token=more)
+
+    async def ListJobFiles(self, request: pb.ListJobFilesRequest, context: Any) -> pb.ListJobFilesResponse:
+        """List the stored files of one job."""
+        require(context, Role.VIEWER)
+        files = await self._database.read(lambda tx: list_job_files(tx, request.bucket_id, request.job))
+        return pb.ListJobFilesResponse(
+            files=[
+                workspace_pb2.WorkspaceFile(
+                    path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target
+                )
+                for file in files
+            ]
+        )
+
+    async def GetRolloutOrder(self, request: pb.GetRolloutOrderRequest, context: Any) -> pb.GetRolloutOrderResponse:
+        """Return the rollout order in force."""
+        require(context, Role.VIEWER)
+        order = await self._database.read(lambda tx: rollout_order(tx, request.bucket_id, request.job))
+        return pb.GetRolloutOrderResponse(hosts=order.hosts, set_by_hook=order.set_by_hook, warning=order.warning)
+
+    async def ListHookDemands(self, request: pb.ListHookDemandsRequest, context: Any) -> pb.ListHookDemandsResponse:
+        """List the hooks that demand a hook; a hook asks about itself."""
+        bucket_id, job, hook = asked_hook(request, context)
+        found = await self._database.read(lambda tx: list_hook_demands(tx, bucket_id, job, hook))
+        return pb.ListHookDemandsResponse(
+            demands=[pb.HookDemand(job=each.job, hook=each.name, demand_config_json=each.demand_config or "{}") for each in found]
+        )
+
+    async def ListPorts(self, request: pb.ListPortsRequest, context: Any) -> pb.ListPortsResponse:
+        """List the assigned ports by name."""
+        require(context, Role.VIEWER)
+
+        def intention(tx: Transaction) -> list[pb.Port]:
+            get_bucket(tx, request.bucket_id)
+            found = read_ports(tx, request.bucket_id).values()
+            return [pb.Port(name=port.name, number=port.number, job=port.job, fixed=port.fixed) for port in found]
+
+        return pb.ListPortsResponse(ports=await self._database.read(intention))
+
+
+def asked_hook(request: pb.ListHookDemandsRequest, context: Any) -> tuple[str, str, str]:
+    """Return bucket, job and hook that are asked about; a hook may only ask about itself."""
+    caller = caller_of(context)
+    if not isinstance(caller, HookCaller):
+        require(context, Role.VIEWER)
+        return request.bucket_id, request.job, request.hook
+    own = (caller.bucket_id, caller.job, caller.hook)
+    asked = (request.bucket_id, request.job, request.hook)
+    if any(given not in ("", mine) for given, mine in zip(asked, own, strict=True)):
+        raise PermissionDenied("a hook may only ask who demands it")
+    return own
+
+
+def to_message(job: ListedJob) -> pb.Job:
+    """Describe a job."""
+    facts = job.facts
+    message = pb.Job(
+        job_id=job.job_id,
+        name=job.name,
+        version=job.version,
+        selectors=facts["selectors"],
+        max_concurrent_starts=facts["max_concurrent_starts"],
+        max_concurrent_upgrades=facts["max_concurrent_upgrades"],
+        max_concurrent_stops=facts["max_concurrent_stops"],
+        min_allocations_count=facts["min_allocations_count"],
+        restart_policy=POLICIES[facts["restart_policy"]],
+        restart_globs=facts["restart_globs"],
+        deployment_seq=job.deployment_seq,
+        memory_mb=job.memory_mb,
+        cpu_mhz=job.cpu_mhz,
+        hooks=[hook_message(hook) for hook in job.hooks],
+        demanded_jobs=job.demanded_jobs,
+        removed=job.removed,
+        has_makefile=job.has_makefile,
+    )
+    if facts["health_check"] is not None:
+        message.health_check.CopyFrom(health_message(facts["health_check"]))
+    return message
+
+
+def hook_message(hook: ListedHook) -> pb.Hook:
+    """Describe a hook."""
+    return pb.Hook(
+        name=hook.name,
+        job=hook.job,
+        path=hook.path,
+        runtime=hook.runtime,
+        executed_on=hook.executed_on,
+        timeout_seconds=hook.timeout_seconds,
+        scope=SCOPES[hook.scope],
+        demands_job=hook.demands_job,
+        demands_hook=hook.demands_hook,
+        demand_config_json=hook.demand_config,
+    )
+
+
+def health_message(facts: dict[str, Any]) -> pb.HealthCheck:
+    """Describe a health section."""
+    return pb.HealthCheck(
+        probes=[probe_message(probe) for probe in facts["probes"]],
+        timeout_seconds=facts["timeout_seconds"],
+        wait_attempts=facts["wait_attempts"],
+        wait_interval_seconds=facts["wait_interval_seconds"],
+    )
+
+
+def probe_message(probe: dict[str, Any]) -> pb.HealthProbe:
+    """Describe one check."""
+    match probe["kind"]:
+        case "tcp":
+            return pb.HealthProbe(tcp=pb.TcpProbe(port=probe["port"]))
+        case "http":
+            return pb.HealthProbe(
+                http=pb.HttpProbe(
+                    port=probe["port"], path=probe["path"], expect_status=probe["expect_status"], scheme=probe["scheme"]
+                )
+            )
+        case _:
+            return pb.HealthProbe(ssh=pb.SshProbe(command=probe["command"]))

@@ -1,0 +1,58 @@
+"""WorkerService: the SSH hosts of the last build."""
+
+from typing import Any
+
+from maand_catalog.identity import Role
+from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.requests import number_token, page_limit
+from maand_catalog.store.buckets import get_bucket
+from maand_catalog.store.database import Database, Transaction
+from maand_catalog.store.listings import ListedWorker, list_workers
+from maand_contracts.catalog.v1 import worker_pb2 as pb
+from maand_contracts.catalog.v1.worker_pb2_grpc import WorkerServiceServicer
+
+
+class WorkerServicer(WorkerServiceServicer):
+    """Lists workers, for viewers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
+        """List workers by position."""
+        require(context, Role.VIEWER)
+        start, limit = number_token(request.page_token) or 0, page_limit(request.page_size, usual=1_000, most=10_000)
+
+        def intention(tx: Transaction) -> list[ListedWorker]:
+            get_bucket(tx, request.bucket_id)
+            return list_workers(
+                tx,
+                request.bucket_id,
+                hosts=set(request.hosts),
+                labels=set(request.labels),
+                include_removed=request.include_removed,
+            )
+
+        found = await self._database.read(intention)
+        more = str(start + limit) if len(found) > start + limit else ""
+        return pb.ListWorkersResponse(
+            workers=[to_message(worker) for worker in found[start : start + limit]], next_page_token=more
+        )
+
+
+def to_message(worker: ListedWorker) -> pb.Worker:
+    """Describe a worker."""
+    return pb.Worker(
+        worker_id=worker.worker_id,
+        host=worker.host,
+        hostname=worker.hostname,
+        position=worker.position,
+        labels=worker.labels,
+        memory_mb=worker.memory_mb,
+        cpu_mhz=worker.cpu_mhz,
+        tags=worker.tags,
+        ssh_user=worker.ssh_user,
+        ssh_port=worker.ssh_port,
+        disabled=worker.disabled,
+        removed=worker.removed,
+    )
