@@ -20,6 +20,9 @@ KEY_LIMIT = 512
 VALUE_LIMIT = 1024 * 1024
 """Bytes of UTF-8 in a value."""
 
+SECRETS = "secrets"
+"""Prefix of the namespaces that hold secrets."""
+
 BUILD_OWNED = ("maand", "vars/bucket")
 """Prefixes whose keys build refreshes and removes."""
 

@@ -23,6 +23,9 @@ from maand_catalog.store.transaction import Transaction
 
 v = kv_versions.c
 
+MANY = 5_000
+"""Changes after which PostgreSQL's statistics are renewed at once: planned for a small table, a lookup would read all of it."""
+
 
 class Keep(enum.Enum):
     """Stands for a value that is stored and stays as it is, without being at hand: an unchanged private key."""
@@ -230,5 +233,7 @@ def write_differences(tx: Transaction, keyring: Keyring, bucket_id: str, changes
             replaces=change.replaces,
         )
     ledger.write()
+    if tx.dialect == "postgresql" and len(changes) > MANY:
+        tx.connection.exec_driver_sql("ANALYZE kv_versions")
     deleted = sum(change.value is None for change in changes)
     return Changed(written=len(changes) - deleted, deleted=deleted)

@@ -52,8 +52,8 @@ class Ask:
     worker: str
     run_id: str
     request_id: str
-    call_id: str
-    room_id: str
+    call_id: str = ""
+    room_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

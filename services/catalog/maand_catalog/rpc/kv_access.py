@@ -1,0 +1,97 @@
+"""Admission to the KV store: the policy asked with the facts it needs, and requests turned into writes.
+
+request + caller  ->  bucket and names checked  ->  policy  ->  kv.Write
+"""
+
+import hashlib
+
+from maand_catalog.errors import InvalidArgument, PermissionDenied
+from maand_catalog.identity import Caller, HookCaller
+from maand_catalog.kv import Condition
+from maand_catalog.namespaces import check_key, check_namespace
+from maand_catalog.policy import ROLLOUT_ORDER, Act, Denied, PolicyContext, decide, demanded_job
+from maand_catalog.rpc.requests import checked_id, checked_text
+from maand_catalog.store.database import Database
+from maand_catalog.store.placement import active_workers, demanded_jobs
+from maand_contracts.catalog.v1 import kv_pb2 as pb
+
+LONGEST_REQUEST_ID = 256
+
+
+class IdentityMismatch(PermissionDenied):
+    """The call claims another identity than its token has. Leave the field out: a hook's bucket, job and event are known."""
+
+    code = "identity_mismatch"
+
+
+class Admission:
+    """Decides who may do what, with the facts of the bucket."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def admit(self, caller: Caller, act: Act, bucket_id: str, namespace: str, key: str = "") -> None:
+        """Let the caller do this, or raise `PermissionDenied`."""
+        context = PolicyContext()
+        if isinstance(caller, HookCaller) and demanded_job(namespace) not in (None, caller.job):
+            job = caller.job
+            demanded = await self._database.read(lambda tx: demanded_jobs(tx, bucket_id, job))
+            context = PolicyContext(demanded_jobs=frozenset(demanded))
+        denied = decide(caller, act, namespace, key, context)
+        if denied is not None:
+            raise refused(denied)
+
+    async def check_rollout_order(self, caller: Caller, request: pb.PutRequest) -> None:
+        """Refuse a rollout order that is no permutation of the job's active workers, or that would not last."""
+        if not isinstance(caller, HookCaller) or request.key != ROLLOUT_ORDER or not request.namespace.startswith("maand/"):
+            return
+        if request.ttl_seconds:
+            raise InvalidArgument("a rollout order has no TTL: the next build resets it")
+        active = await self._database.read(lambda tx: active_workers(tx, caller.bucket_id, caller.job))
+        if sorted(request.value.split(",")) != sorted(active):
+            raise InvalidArgument(
+                "a rollout order names every active worker of the job once, comma-joined",
+                help=f"the active workers are {','.join(active) or 'none'}",
+            )
+
+
+def refused(denied: Denied) -> PermissionDenied:
+    """Turn a refusal of the policy into the error for its caller."""
+    return PermissionDenied(denied.reason, help=denied.help)
+
+
+def bucket_of(caller: Caller, bucket_id: str) -> str:
+    """Return the bucket meant: a hook's own, or the one a person names."""
+    if not isinstance(caller, HookCaller):
+        return checked_id(bucket_id, "bucket_id")
+    if bucket_id not in ("", caller.bucket_id):
+        raise IdentityMismatch("a hook works in its own bucket only")
+    return caller.bucket_id
+
+
+def check_names(namespace: str, key: str) -> None:
+    """Refuse names that cannot be kept."""
+    check_namespace(namespace)
+    check_key(key)
+
+
+def condition_of(precondition: pb.Precondition) -> Condition | None:
+    """Read a precondition; unset = unconditional."""
+    match precondition.WhichOneof("condition"):
+        case "if_version":
+            return Condition(version=precondition.if_version)
+        case "if_absent" if precondition.if_absent:
+            return Condition(version=None)
+        case "if_absent":
+            raise InvalidArgument("if_absent is true or unset", help="use if_version for a key that is there")
+        case _:
+            return None
+
+
+def request_key(caller: Caller, act: str, request_id: str) -> str:
+    """Return under what a request is remembered: nobody can meet, or learn, the outcome of somebody else's."""
+    if not request_id:
+        return ""
+    checked_text(request_id, "request_id", longest=LONGEST_REQUEST_ID)
+    who = caller.invocation_id if isinstance(caller, HookCaller) else caller.name
+    return hashlib.sha256(f"{who}\n{act}\n{request_id}".encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""SemaphoreService: locks across allocations. A hook's scope comes from its token."""
+
+from typing import Any
+
+from maand_catalog.errors import InvalidArgument
+from maand_catalog.identity import HookCaller, Role
+from maand_catalog.rpc.callers import caller_of, require, require_hook
+from maand_catalog.rpc.kv_access import IdentityMismatch, bucket_of, request_key
+from maand_catalog.rpc.requests import checked_id
+from maand_catalog.rpc.run_messages import timestamp
+from maand_catalog.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout
+from maand_catalog.store import semaphores as store
+from maand_catalog.store.database import Database
+from maand_catalog.store.semaphores import Ask
+from maand_catalog.store.tokens import record_audit
+from maand_catalog.store.transaction import Transaction
+from maand_catalog.waiting_room import WaitingRoom
+from maand_contracts.catalog.v1 import semaphore_pb2 as pb
+from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceServicer
+
+
+class SemaphoreServicer(SemaphoreServiceServicer):
+    """Lets hooks acquire and release, and everybody look."""
+
+    def __init__(self, database: Database, room: WaitingRoom) -> None:
+        self._database = database
+        self._room = room
+
+    async def Acquire(self, request: pb.AcquireRequest, context: Any) -> pb.AcquireResponse:
+        """Block until a slot is granted, the time is over, or the caller is gone."""
+        caller = require_hook(context)
+        ask = Ask(
+            scope=scope_of(caller, request.name),
+            capacity=check_capacity(request.capacity),
+            invocation_id=caller.invocation_id,
+            allocation_id=caller.allocation_id,
+            worker=caller.worker,
+            run_id=caller.run_id,
+            request_id=request_key(caller, "acquire", request.request_id),
+        )
+        granted = await self._room.acquire(ask, check_timeout(request.timeout_seconds))
+        return pb.AcquireResponse(
+            fencing_token=granted.fencing_token, capacity=granted.capacity, allocation_id=caller.allocation_id
+        )
+
+    async def Release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:
+        """Give the slot back."""
+        caller = require_hook(context)
+        scope = scope_of(caller, request.name)
+        await self._database.write(lambda tx: store.release(tx, scope, caller.invocation_id))
+        return pb.ReleaseResponse()
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:
+        """Tell who holds and who waits."""
+        scope = scope_asked_for(request, context)
+        semaphore = await self._database.read(lambda tx: store.get_semaphore(tx, scope))
+        return pb.GetStatusResponse(semaphore=to_message(semaphore))
+
+    async def ListSemaphores(self, request: pb.ListSemaphoresRequest, context: Any) -> pb.ListSemaphoresResponse:
+        """List the semaphores in use."""
+        require(context, Role.VIEWER)
+        bucket_id = checked_id(request.bucket_id, "bucket_id")
+        found = await self._database.read(lambda tx: store.list_semaphores(tx, bucket_id))
+        return pb.ListSemaphoresResponse(semaphores=map(to_message, found))
+
+    async def ForceRelease(self, request: pb.ForceReleaseRequest, context: Any) -> pb.ForceReleaseResponse:
+        """Take a slot away from a holder."""
+        caller = require(context, Role.OPERATOR)
+        scope = named_scope(request)
+        taken = await self._database.write(lambda tx: take_away(tx, scope, request.allocation_id, actor=caller.name))
+        return pb.ForceReleaseResponse(released=map(to_claim, taken))
+
+
+def take_away(tx: Transaction, scope: Scope, allocation_id: str, *, actor: str) -> list[Claim]:
+    """Take slots away and note who did it to whom."""
+    taken = store.force_release(tx, scope, allocation_id)
+    for claim in taken:
+        subject = f"{scope.job} {scope.event} {scope.name} from {claim.worker}, token {claim.ticket} (run {claim.run_id})"
+        record_audit(tx, actor=actor, action="semaphore.force_release", subject=subject, bucket_id=scope.bucket_id)
+    return taken
+
+
+def scope_of(caller: HookCaller, name: str) -> Scope:
+    """Return the scope of a hook's semaphore."""
+    check_semaphore_name(name)
+    return Scope(bucket_id=caller.bucket_id, job=caller.job, event=caller.event, name=name)
+
+
+def scope_asked_for(request: pb.GetStatusRequest, context: Any) -> Scope:
+    """Return a hook's own scope, or the one that a person names."""
+    caller = caller_of(context)
+    if not isinstance(caller, HookCaller):
+        require(context, Role.VIEWER)
+        return named_scope(request)
+    bucket_of(caller, request.bucket_id)
+    if request.job not in ("", caller.job) or request.event not in ("", caller.event):
+        raise IdentityMismatch("a hook sees the semaphores of its own job and event only")
+    return scope_of(caller, request.name)
+
+
+def named_scope(request: pb.GetStatusRequest | pb.ForceReleaseRequest) -> Scope:
+    """Read a scope that is named in full."""
+    check_semaphore_name(request.name)
+    if not request.job or not request.event:
+        raise InvalidArgument("job and event are missing: they are part of a semaphore's name")
+    return Scope(bucket_id=checked_id(request.bucket_id, "bucket_id"), job=request.job, event=request.event, name=request.name)
+
+
+def to_message(semaphore: Semaphore) -> pb.Semaphore:
+    """Describe a semaphore."""
+    return pb.Semaphore(
+        job=semaphore.scope.job,
+        event=semaphore.scope.event,
+        name=semaphore.scope.name,
+        capacity=semaphore.capacity,
+        holders=map(to_claim, semaphore.holders),
+        waiters=map(to_claim, semaphore.waiters),
+        available=semaphore.available,
+    )
+
+
+def to_claim(claim: Claim) -> pb.Claim:
+    """Describe one invocation in a semaphore."""
+    return pb.Claim(
+        invocation_id=claim.invocation_id,
+        allocation_id=claim.allocation_id,
+        worker=claim.worker,
+        run_id=claim.run_id,
+        since=timestamp(claim.since),
+        fencing_token=claim.ticket,
+    )
