@@ -4,13 +4,17 @@ Consecutive output of one source becomes one event; what other sources said in b
 within a source is promised.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.hooks.output import LINE_LIMIT
 from maand_executor.masked_events import mask_message
 from maand_executor.masking import LineMasker, Masker
+
+NOTICE_PREFIX = "::maand-notice:: "
+"""A line on standard output that begins so becomes a notice of the run; the SDK's `notice()` prints it."""
 
 STREAMS: dict[str, "pb.OutputStream.ValueType"] = {"stdout": pb.OUTPUT_STREAM_STDOUT, "stderr": pb.OUTPUT_STREAM_STDERR}
 
@@ -27,7 +31,7 @@ class SourceName:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputPiece:
-    """A line, or a part of one, as a source said it, not masked yet."""
+    """Some lines, or a part of one, as a source said it, not masked yet."""
 
     source: SourceName
     stream: str
@@ -38,7 +42,7 @@ class OutputPiece:
 
     @property
     def size(self) -> int:
-        """Memory it takes, roughly; an empty line is not free."""
+        """Memory it takes, roughly."""
         return len(self.text) + 64
 
 
@@ -54,17 +58,20 @@ class OutputWriter:
     def write(self, entries: Iterable[Entry], masker: Masker) -> list[pb.RunEvent]:
         """Return the events that stand for these entries. Reported events are masked in place."""
         events: list[pb.RunEvent] = []
-        open_outputs: dict[SourceName, pb.RunEvent] = {}
+        outputs: dict[SourceName, pb.RunEvent] = {}
         for entry in entries:
             if isinstance(entry, pb.RunEvent):
                 mask_message(entry, masker.mask)
                 events.append(entry)
                 continue
-            lines = self._lines(entry, masker)
-            if lines:
-                event = open_outputs.get(entry.source)
+            for is_notice, lines in groupby(self._lines(entry, masker), key=notice_test(entry)):
+                if is_notice:
+                    outputs.pop(entry.source, None)
+                    events += [notice_event(entry, line) for line in lines]
+                    continue
+                event = outputs.get(entry.source)
                 if event is None or event.output.stream != STREAMS[entry.stream]:
-                    event = open_outputs[entry.source] = output_event(entry)
+                    event = outputs[entry.source] = output_event(entry)
                     events.append(event)
                 event.output.lines.extend(lines)
         return events
@@ -73,13 +80,31 @@ class OutputWriter:
         """Return what this piece lets us show."""
         key = (piece.source, piece.stream)
         unfinished = self._unfinished.pop(key, None)
-        if piece.ends and (unfinished is None or piece.after_gap):
-            return [masker.mask(piece.text)]
-        unfinished = LineMasker() if unfinished is None or piece.after_gap else unfinished
+        if unfinished is None or piece.after_gap:
+            unfinished = LineMasker()
         text = unfinished.feed(masker, piece.text, ends=piece.ends)
-        if not piece.ends:
-            self._unfinished[key] = unfinished
-        return [text[start : start + LINE_LIMIT] for start in range(0, len(text), LINE_LIMIT)]
+        if piece.ends:
+            return [part for line in text.split("\n") for part in parts_of(line)]
+        self._unfinished[key] = unfinished
+        return parts_of(text) if text else []
+
+
+def parts_of(line: str) -> list[str]:
+    """Split a line that became too long when what was kept back of it was put before it."""
+    return [line[start : start + LINE_LIMIT] for start in range(0, len(line) or 1, LINE_LIMIT)]
+
+
+def notice_test(piece: OutputPiece) -> Callable[[str], bool]:
+    """Return how to tell notices among the lines of a piece; most pieces hold none."""
+    if piece.stream == "stdout" and NOTICE_PREFIX in piece.text:
+        return lambda line: line.startswith(NOTICE_PREFIX)
+    return lambda _: False
+
+
+def notices_in(text: str) -> Iterator[str]:
+    """Yield what a text of several lines says for the run's summary."""
+    if NOTICE_PREFIX in text:
+        yield from (line.removeprefix(NOTICE_PREFIX) for line in text.split("\n") if line.startswith(NOTICE_PREFIX))
 
 
 def output_event(piece: OutputPiece) -> pb.RunEvent:
@@ -88,4 +113,13 @@ def output_event(piece: OutputPiece) -> pb.RunEvent:
     event.time.GetCurrentTime()
     event.output.stream = STREAMS[piece.stream]
     event.output.step = piece.source.step
+    return event
+
+
+def notice_event(piece: OutputPiece, line: str) -> pb.RunEvent:
+    """Make a notice of a line."""
+    event = pb.RunEvent(job=piece.source.job, worker=piece.source.worker)
+    event.time.GetCurrentTime()
+    event.notice.level = pb.NOTICE_LEVEL_INFO
+    event.notice.text = line.removeprefix(NOTICE_PREFIX)
     return event

@@ -1,13 +1,15 @@
 """The output of one hook process or command on its way into the journal: split into lines, capped, its end remembered."""
 
 from collections.abc import Callable, Iterable
-from itertools import count
+from itertools import count, islice
 
 from maand_executor.hooks.output import LineSplitter, Piece, Tail
-from maand_executor.journal_entries import OutputPiece, SourceName
+from maand_executor.journal_entries import OutputPiece, SourceName, notices_in
 
 OUTPUT_CAP = 10 * 1024 * 1024
 """Bytes kept of one source, both streams together: the specification's."""
+MOST_NOTICES = 100
+"""Notices that one source may bring into the summary; all of them are events."""
 OUTPUT_STREAMS = ("stdout", "stderr")
 
 numbers = count(1)
@@ -26,6 +28,8 @@ class OutputSource:
         self._dropped = dict.fromkeys(OUTPUT_STREAMS, 0)
         self._torn: dict[str, bool] = dict.fromkeys(OUTPUT_STREAMS, False)
         self._cut_in = ""
+        self.notices: list[str] = []
+        """What it said for the run's summary, not masked."""
 
     def write(self, stream: str, data: bytes) -> None:
         """Take in a chunk of `stdout` or `stderr`."""
@@ -50,10 +54,12 @@ class OutputSource:
 
     def _put(self, stream: str, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
+            if stream == "stdout":
+                self.notices += islice(notices_in(piece.text), MOST_NOTICES - len(self.notices))
             if not self._torn[stream]:
                 self._tell_dropped(stream)
             if self._dropped[stream] or not self._offer_text(stream, piece.text, ends=piece.ends):
-                self._dropped[stream] += len(piece.text) + piece.ends
+                self._dropped[stream] += len(piece.text) + 1
                 self._torn[stream] = not piece.ends
 
     def _tell_dropped(self, stream: str) -> None:

@@ -29,6 +29,7 @@ from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supe
 from maand_executor.hooks.request import EventRun
 from maand_executor.hooks.warden import Warden
 from maand_executor.hooks.workspace import HOOKS, WorkspaceContent, Workspaces
+from maand_executor.output_source import OutputSource
 
 CANNOT_EXECUTE = 126
 """Exit code of a process that could not be started, as shells say it."""
@@ -137,7 +138,7 @@ class InvocationRunner:
         finally:
             self._live.remove(invocation.begun.token)
             source.close()
-        return await judged(invocation, end, source.tail())
+        return await judged(invocation, end, source)
 
     async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
         processes = self._processes[invocation.request.run.run_id]
@@ -172,39 +173,32 @@ async def until_cancelled(cancel: CancelSignal) -> InvocationOutcome:
     return InvocationOutcome.CANCELLED
 
 
-async def judged(invocation: Invocation, end: ProcessEnd, tail: str) -> InvocationResult:
+async def judged(invocation: Invocation, end: ProcessEnd, source: OutputSource) -> InvocationResult:
     """Turn the end of a process into a result; what did not succeed carries its last lines, masked."""
     outcome = outcome_of(end.return_code, end.ended_as)
-    lines = () if outcome is InvocationOutcome.SUCCEEDED else last_lines(await invocation.request.journal.masked(tail))
-    return result_of(
-        invocation,
-        outcome,
+    masked = invocation.request.journal.masked
+    return InvocationResult(
+        hook=invocation.hook.name,
+        allocation_id=invocation.allocation.allocation_id,
+        worker=invocation.allocation.worker,
+        outcome=outcome,
         exit_code=shell_exit_code(end.return_code),
-        message=sentence_of(outcome, end.return_code, invocation.hook_run.time_limit),
         duration=end.duration,
-        lines=lines,
+        message=sentence_of(outcome, end.return_code, invocation.hook_run.time_limit),
+        last_lines=() if outcome is InvocationOutcome.SUCCEEDED else last_lines(await masked(source.tail())),
+        notices=tuple([await masked(notice) for notice in source.notices]),
     )
 
 
-def result_of(
-    invocation: Invocation,
-    outcome: InvocationOutcome,
-    *,
-    message: str,
-    exit_code: int = 0,
-    duration: timedelta = timedelta(),
-    lines: tuple[str, ...] = (),
-) -> InvocationResult:
-    """Make the result of an invocation."""
+def result_of(invocation: Invocation, outcome: InvocationOutcome, *, message: str, exit_code: int = 0) -> InvocationResult:
+    """Make the result of an invocation of which no process ended by itself."""
     return InvocationResult(
         hook=invocation.hook.name,
         allocation_id=invocation.allocation.allocation_id,
         worker=invocation.allocation.worker,
         outcome=outcome,
         exit_code=exit_code,
-        duration=duration,
         message=message,
-        last_lines=lines,
     )
 
 

@@ -21,6 +21,8 @@ class InvocationResult:
     duration: timedelta = timedelta()
     message: str = ""
     last_lines: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    """Lines it gave for the run's summary, masked."""
 
     @property
     def ok(self) -> bool:
@@ -56,6 +58,11 @@ class EventOutcome:
     def failed(self) -> tuple[InvocationResult, ...]:
         """The invocations that did not succeed."""
         return tuple(result for result in self.results if not result.ok)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the hooks said for the run's summary; the same said by many is said once."""
+        return tuple(dict.fromkeys(notice for result in self.results for notice in result.notices))
 
     @property
     def failed_workers(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What is kept of a stream of bytes: lines, never too long, never too many, whatever comes in. No IO.
 
-bytes --LineSplitter--> Piece (a line, or a part of a line that is too long)
+bytes --LineSplitter--> Piece (some lines, or a part of a line that is too long)
 bytes --Tail----------> the last lines, for failures, also of what the cap left out
 """
 
@@ -18,25 +18,32 @@ LAST_LINE_LENGTH = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Text of one line. `ends` is False when the same line goes on in the next piece."""
+    """Consecutive lines, with line ends between them. `ends` is False when the last one goes on in the next piece."""
 
     text: str
     ends: bool = True
 
 
 class LineSplitter:
-    """Cuts one stream into lines as chunks of any size and content arrive."""
+    """Cuts one stream into lines as chunks of any size and content arrive; no piece is longer than the limit."""
 
     def __init__(self, limit: int = LINE_LIMIT) -> None:
         self._limit = limit
         self._partial = b""
 
     def feed(self, data: bytes) -> Iterator[Piece]:
-        """Yield what is complete: whole lines, and full pieces of a long one."""
-        *complete, rest = (self._partial + data).split(b"\n")
-        for line in complete:
-            yield from self._line(line)
-        yield from self._long(rest)
+        """Yield what is complete: whole lines together, and full pieces of a line that is too long."""
+        text, start = self._partial + data, 0
+        while len(text) - start > self._limit:
+            newline = text.rfind(b"\n", start, start + self._limit + 1)
+            end = newline if newline >= 0 else character_boundary(text, start + self._limit)
+            yield Piece(text=decode(text[start:end]), ends=newline >= 0)
+            start = end + (newline >= 0)
+        newline = text.rfind(b"\n", start)
+        if newline >= 0:
+            yield Piece(text=decode(text[start:newline]))
+            start = newline + 1
+        self._partial = text[start:]
 
     def finish(self) -> Iterator[Piece]:
         """Yield the last line when it has no line end."""
@@ -44,23 +51,10 @@ class LineSplitter:
         if rest:
             yield Piece(text=decode(rest))
 
-    def _line(self, line: bytes) -> Iterator[Piece]:
-        yield from self._long(line)
-        rest, self._partial = self._partial, b""
-        yield Piece(text=decode(rest.removesuffix(b"\r")))
-
-    def _long(self, text: bytes) -> Iterator[Piece]:
-        start = 0
-        while len(text) - start > self._limit:
-            end = character_boundary(text, start + self._limit)
-            yield Piece(text=decode(text[start:end]), ends=False)
-            start = end
-        self._partial = text[start:]
-
 
 def decode(data: bytes) -> str:
-    """Read bytes as text whatever they are; NUL too is replaced, databases refuse it."""
-    return data.decode(errors="replace").replace("\0", "\ufffd")
+    """Read bytes as text whatever they are, line ends of other systems included; NUL is replaced, databases refuse it."""
+    return data.decode(errors="replace").replace("\0", "\ufffd").replace("\r\n", "\n").removesuffix("\r")
 
 
 def character_boundary(data: bytes, end: int) -> int:

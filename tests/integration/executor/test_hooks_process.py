@@ -1,0 +1,318 @@
+"""Hook processes of every kind: nothing blocks, memory stays bounded, the outcome is right, nothing is left behind."""
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maand_executor.facts import InvocationOutcome
+from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
+from maand_executor.hooks.warden import Warden
+
+SECOND = timedelta(seconds=1)
+
+
+class Output:
+    """What came out, counted, and the end of it."""
+
+    def __init__(self) -> None:
+        self.size = {"stdout": 0, "stderr": 0}
+        self.end = b""
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        self.size[stream] += len(data)
+        self.end = (self.end + data)[-100:]
+
+
+Run = Callable[..., Awaitable[tuple[ProcessEnd, Output]]]
+
+
+@pytest.fixture
+def warden() -> Iterator[Warden]:
+    warden = Warden()
+    yield warden
+    warden.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, warden: Warden) -> Run:
+    async def run(
+        script: str,
+        *,
+        limit: timedelta = 20 * SECOND,
+        asked: "asyncio.Future[InvocationOutcome] | None" = None,
+        grace: timedelta = 10 * SECOND,
+    ) -> tuple[ProcessEnd, Output]:
+        (tmp_path / "hook.py").write_text(textwrap.dedent(script))
+        output = Output()
+        command = Command(arguments=(sys.executable, "hook.py"), directory=tmp_path, environment={"PATH": os.environ["PATH"]})
+        process = GroupProcess.start(command, warden=warden, on_output=output)
+        asked = asked or asyncio.get_running_loop().create_future()
+        return await supervise(process, limit=limit, asked_to_end=asked, grace=grace), output
+
+    return run
+
+
+@pytest.fixture
+async def longest_pause() -> AsyncIterator[Callable[[], float]]:
+    """Watch the event loop: how long did it not come round?"""
+    pauses = [0.0]
+
+    async def watch() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            pauses.append(time.monotonic() - began - 0.01)
+
+    task = asyncio.create_task(watch())
+    yield lambda: max(pauses)
+    task.cancel()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+async def until(condition: Callable[[], bool], *, within: float = 5) -> None:
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_hook_that_ends_well_succeeds(run: Run) -> None:
+    end, output = await run("print('done')")
+    assert (end.return_code, end.ended_as) == (0, None)
+    assert output.end == b"done\n"
+    assert end.duration < 10 * SECOND
+
+
+async def test_an_exit_code_is_reported(run: Run) -> None:
+    end, _ = await run("raise SystemExit(3)")
+    assert (end.return_code, end.ended_as) == (3, None)
+
+
+async def test_a_hook_that_dies_by_a_signal_says_which(run: Run) -> None:
+    end, _ = await run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert (end.return_code, end.ended_as) == (-signal.SIGSEGV, None)
+
+
+async def test_standard_input_is_empty(run: Run) -> None:
+    _, output = await run("import sys; print(repr(sys.stdin.read()))")
+    assert output.end == b"''\n"
+
+
+async def test_a_hook_leads_a_session_of_its_own(run: Run) -> None:
+    _, output = await run("import os; print(os.getpid() == os.getsid(0) == os.getpgid(0))")
+    assert output.end == b"True\n"
+
+
+async def test_two_hundred_megabytes_are_read_without_blocking_and_without_memory(
+    run: Run, longest_pause: Callable[[], float]
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    end, output = await run(
+        """
+        import sys
+        block = b"x" * 1023 + b"\\n"
+        for _ in range(200):
+            sys.stdout.buffer.write(block * 1024)
+        """
+    )
+    assert (end.return_code, output.size["stdout"]) == (0, 200 * 1024 * 1024)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+    assert longest_pause() < 1
+
+
+async def test_both_streams_are_read_at_once(run: Run) -> None:
+    end, output = await run(
+        """
+        import sys
+        for _ in range(100):
+            sys.stderr.buffer.write(b"e" * 100_000)
+            sys.stdout.buffer.write(b"o" * 100_000)
+        """
+    )
+    assert (end.return_code, output.size) == (0, {"stdout": 10_000_000, "stderr": 10_000_000})
+
+
+async def test_a_hook_that_closes_its_output_and_goes_on_is_waited_for(run: Run) -> None:
+    end, _ = await run(
+        """
+        import os, time
+        os.close(1), os.close(2)
+        time.sleep(0.5)
+        os._exit(4)
+        """
+    )
+    assert end.return_code == 4
+    assert end.duration >= 0.5 * SECOND
+
+
+async def test_a_child_left_behind_delays_nothing_and_is_killed(run: Run) -> None:
+    end, output = await run(
+        """
+        import subprocess
+        print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
+        """
+    )
+    assert end.return_code == 0
+    assert end.duration < 5 * SECOND
+    await until(lambda: not is_alive(int(output.end)))
+
+
+async def test_a_daemon_in_a_session_of_its_own_that_keeps_the_pipes_delays_nothing(run: Run) -> None:
+    end, output = await run(
+        """
+        import subprocess
+        print(subprocess.Popen(["sleep", "60"], start_new_session=True).pid, flush=True)
+        """
+    )
+    os.kill(int(output.end), signal.SIGKILL)
+    assert (end.return_code, end.ended_as) == (0, None)
+    assert end.duration < 5 * SECOND
+
+
+async def test_a_daemon_that_writes_for_ever_delays_nothing_and_ends_when_nobody_reads(run: Run, tmp_path: Path) -> None:
+    end, _ = await run(
+        """
+        import pathlib, subprocess
+        child = subprocess.Popen(["yes"], start_new_session=True)
+        pathlib.Path("pid").write_text(str(child.pid))
+        """
+    )
+    assert end.duration < 5 * SECOND
+    await until(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+
+
+async def test_a_timeout_ends_the_group_by_term_and_is_told_from_a_failure(run: Run) -> None:
+    end, output = await run("import time; print('began', flush=True); time.sleep(60)", limit=SECOND)
+    assert (end.return_code, end.ended_as) == (-signal.SIGTERM, InvocationOutcome.TIMED_OUT)
+    assert output.end == b"began\n"
+
+
+async def test_a_hook_may_use_the_grace_to_tidy_up(run: Run) -> None:
+    end, output = await run(
+        """
+        import signal, time
+        def tidy(*_):
+            print("tidied", flush=True)
+            raise SystemExit(0)
+        signal.signal(signal.SIGTERM, tidy)
+        print("began", flush=True)
+        time.sleep(60)
+        """,
+        limit=SECOND,
+    )
+    assert (end.return_code, end.ended_as) == (0, InvocationOutcome.TIMED_OUT)
+    assert output.end.endswith(b"tidied\n")
+
+
+async def test_a_hook_and_child_that_ignore_term_are_killed_after_the_grace(run: Run) -> None:
+    end, output = await run(
+        """
+        import signal, subprocess, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
+        while True:
+            time.sleep(60)
+        """,
+        limit=SECOND,
+        grace=0.5 * SECOND,
+    )
+    assert (end.return_code, end.ended_as) == (-signal.SIGKILL, InvocationOutcome.TIMED_OUT)
+    assert SECOND < end.duration < 5 * SECOND
+    await until(lambda: not is_alive(int(output.end)))
+
+
+async def test_being_asked_to_end_is_done_at_once(run: Run) -> None:
+    asked: asyncio.Future[InvocationOutcome] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.3, asked.set_result, InvocationOutcome.CANCELLED)
+    end, _ = await run("import time; time.sleep(60)", asked=asked)
+    assert (end.return_code, end.ended_as) == (-signal.SIGTERM, InvocationOutcome.CANCELLED)
+    assert end.duration < 5 * SECOND
+
+
+async def test_a_cancelled_task_leaves_no_process(run: Run, tmp_path: Path) -> None:
+    task = asyncio.ensure_future(
+        run("import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)")
+    )
+    await until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+async def test_a_stopped_process_is_ended_too(run: Run) -> None:
+    end, _ = await run("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", limit=SECOND, grace=0.2 * SECOND)
+    assert end.return_code == -signal.SIGKILL
+
+
+async def test_a_program_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path: Path, warden: Warden) -> None:
+    command = Command(arguments=("/nowhere/python",), directory=tmp_path / "missing", environment={})
+    with pytest.raises(FileNotFoundError):
+        GroupProcess.start(command, warden=warden, on_output=Output())
+
+
+EXECUTOR = """
+import asyncio, sys
+from datetime import timedelta
+from pathlib import Path
+from maand_executor.hooks.process import Command, GroupProcess, supervise
+from maand_executor.hooks.warden import Warden
+
+async def main():
+    command = Command(arguments=(sys.executable, "hook.py"), directory=Path("."), environment={"PATH": "/usr/bin:/bin"})
+    process = GroupProcess.start(command, warden=Warden(), on_output=lambda *_: None)
+    await supervise(process, limit=timedelta(minutes=1), asked_to_end=asyncio.get_running_loop().create_future())
+
+asyncio.run(main())
+"""
+
+HOOK_WITH_CHILD = """
+import os, pathlib, subprocess, time
+child = subprocess.Popen(["sleep", "60"])
+pathlib.Path("pids.new").write_text(f"{os.getpid()} {child.pid}")
+os.rename("pids.new", "pids")
+time.sleep(60)
+"""
+
+
+async def test_kill_9_of_the_executor_ends_the_hook_and_what_it_had_started(tmp_path: Path) -> None:
+    (tmp_path / "hook.py").write_text(HOOK_WITH_CHILD)
+    executor = subprocess.Popen([sys.executable, "-c", EXECUTOR], cwd=tmp_path)
+    try:
+        await until(lambda: (tmp_path / "pids").exists(), within=20)
+    finally:
+        executor.kill()
+        executor.wait()
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    await until(lambda: not any(map(is_alive, pids)))
+
+
+async def test_the_warden_kills_only_what_is_still_on_its_list(tmp_path: Path) -> None:
+    warden = Warden()
+    sleepers = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(4)]
+    for sleeper in sleepers:
+        warden.watch(sleeper.pid)
+    for sleeper in (sleepers[0], sleepers[3]):
+        warden.forget(sleeper.pid)
+    warden.close()
+    assert [sleeper.wait(timeout=5) for sleeper in sleepers[1:3]] == [-signal.SIGKILL] * 2
+    assert [sleeper.poll() for sleeper in (sleepers[0], sleepers[3])] == [None, None]
+    for sleeper in (sleepers[0], sleepers[3]):
+        sleeper.kill()
+        sleeper.wait()
