@@ -114,10 +114,11 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         headers: dict[str, str] = {}
         fields: Mapping[str, Any] = {}
+        body = self._read_body()
         try:
             identity, token = self._caller()
             route = self._route(url.path)
-            fields = self._fields(url.query, route)
+            fields = self._fields(url.query, body, route)
             status, answer = 200, route.answer(self.gateway, self._call(identity, token, fields))
         except ApiError as error:
             status, answer = error.status, {"error": {"code": error.code, "message": error.message, "details": error.details}}
@@ -146,25 +147,29 @@ class Handler(BaseHTTPRequestHandler):
             raise ApiError(404, "route_not_found", "there is no such route; docs/hook-api.md lists them")
         return route
 
-    def _fields(self, query: str, route: MemoryRoute) -> Mapping[str, Any]:
-        body = self._body()
+    def _fields(self, query: str, body: bytes, route: MemoryRoute) -> Mapping[str, Any]:
+        self._check_body(body)
         in_query = dict(parse_qsl(query, keep_blank_values=True)) if self.command in ("GET", "DELETE") else {}
         if body and in_query:
             raise ApiError(400, "invalid_argument", "send the fields either as query parameters or as a JSON body, not as both")
         return check_fields(in_query or parsed(body), route.takes, from_query=bool(in_query))
 
-    def _body(self) -> bytes:
+    def _read_body(self) -> bytes:
+        """Read the whole body, whatever becomes of the request: the next one begins behind it."""
         length = self.headers.get("Content-Length") or "0"
         if self.headers.get("Transfer-Encoding") or not length.isdigit():
             self.close_connection = True
+            return b""
+        return self.rfile.read(int(length))
+
+    def _check_body(self, body: bytes) -> None:
+        if self.close_connection and self.headers.get("Transfer-Encoding"):
             raise ApiError(400, "invalid_argument", "send bodies with a Content-Length")
-        body = self.rfile.read(int(length))
         if len(body) > MAX_BODY:
             raise ApiError(413, "body_too_large", f"the request body is larger than {MAX_BODY} bytes; split it")
         media_type = (self.headers.get("Content-Type") or "application/json").partition(";")[0].strip().lower()
         if body and media_type != "application/json":
             raise ApiError(415, "unsupported_media_type", "bodies are JSON: send them as `Content-Type: application/json`")
-        return body
 
     def _call(self, identity: Identity, token: str, fields: Mapping[str, Any]) -> MemoryCall:
         return MemoryCall(

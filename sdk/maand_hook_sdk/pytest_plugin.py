@@ -20,7 +20,7 @@ RunHook = Callable[..., HookTestReport]
 
 @pytest.fixture
 def run_hook() -> RunHook:
-    """Run one hook against an in-memory gateway; `state` is what a state file holds, as a dict. Takes what `run_hook_test` takes."""
+    """Run one hook against an in-memory gateway, as `run_hook_test` does; `state` is what a state file holds, as a dict."""
 
     def run(job_dir: str | Path, hook: str, *, state: dict[str, Any] | None = None, **how: Any) -> HookTestReport:
         return run_hook_test(Path(job_dir), hook, state=MemoryState.from_json(state or {}), **how)

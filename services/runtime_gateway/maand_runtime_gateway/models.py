@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-HUNDRED_YEARS = 3_155_760_000
+TEN_YEARS = 315_360_000
 
 
 class Fields(BaseModel):
@@ -42,7 +42,7 @@ class KvPut(Fields):
     namespace: Namespace
     key: Key
     value: str = Field(description="Text of at most 1 MiB; may be empty.")
-    ttl: int = Field(default=0, ge=0, le=HUNDRED_YEARS, description="Seconds until the value is absent; 0 = it stays.")
+    ttl: int = Field(default=0, ge=0, le=TEN_YEARS, description="Seconds until the value is absent; 0 = it stays.")
     if_version: Version | None = Field(default=None, description="Write only when this is the current version.")
     if_absent: bool = Field(default=False, description="Write only when the key is absent.")
 

@@ -104,7 +104,9 @@ def server_config(settings: GatewaySettings, upstream: Upstream, stopping: async
 def bind(listen: str) -> socket.socket:
     """Bind a loopback address, and nothing else."""
     host, port = loopback_address(listen)
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio sets TCP_NODELAY only then: without it an answer takes 40 ms longer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
