@@ -103,7 +103,7 @@ class FakeCatalog:
         return own(request) if own else response_class()
 
     def _CreateRun(self, request: run_pb2.CreateRunRequest) -> Message:
-        return run_pb2.CreateRunResponse(run=self._run("pending", request.spec.WhichOneof("spec")))
+        return run_pb2.CreateRunResponse(run=self._run("pending", str(request.spec.WhichOneof("spec"))))
 
     def _GetRun(self, _request: Any) -> Message:
         run = run_pb2.Run()
@@ -153,7 +153,7 @@ def serving_fake(directory: Path) -> Iterator[FakeCatalog]:
     """Serve a fake on a unix socket, in a thread with its own loop."""
     fake = FakeCatalog(address=f"unix:{directory / 'fake.sock'}")
     ready = threading.Event()
-    stop: list[Callable[[], None]] = []
+    stop: list[Callable[[], object]] = []
 
     async def serve() -> None:
         stopping = asyncio.Event()
@@ -212,7 +212,7 @@ def handler(fake: FakeCatalog, method: Any) -> Any:
         async for response in fake.watch(request):
             yield response
 
-    wire = {"request_deserializer": request_class.FromString, "response_serializer": response_class.SerializeToString}
+    wire: dict[str, Any] = {"request_deserializer": request_class.FromString, "response_serializer": response_class.SerializeToString}
     if method.client_streaming:
         return grpc.stream_unary_rpc_method_handler(upload, **wire)
     if method.server_streaming:

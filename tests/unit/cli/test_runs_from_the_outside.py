@@ -1,0 +1,264 @@
+"""Commands that start runs, against a catalog of canned answers: what is asked, what is shown, how it ends."""
+
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+
+from maand_contracts.catalog.v1 import bucket_pb2, run_event_pb2, run_pb2, workspace_pb2
+from maand_contracts.common.v1 import error_pb2
+from tests.unit.cli.builders import event, failure, finished, output, planned
+from tests.unit.cli.conftest import BUCKET_ID, Maand
+from tests.unit.cli.fake_catalog import RUN_ID, FakeCatalog, Refusal, ended
+
+
+def test_deploy_asks_for_what_was_typed(fake: FakeCatalog, maand: Maand) -> None:
+    assert (
+        maand("deploy", "--jobs", "api,database", "--force", "--keep-going", "--timeout", "5m", "--lock-timeout", "30").code == 0
+    )
+    asked = fake.asked("CreateRun")[0]
+    assert list(asked.spec.deploy.jobs) == ["api", "database"]
+    assert (asked.spec.deploy.force, asked.spec.keep_going, asked.spec.deploy.dry_run) == (True, True, False)
+    assert (asked.spec.timeout_seconds, asked.lock_timeout_seconds) == (300, 30)
+    assert asked.bucket_id == BUCKET_ID
+    assert "@" in asked.requested_by
+
+
+def test_build_sends_only_what_the_catalog_lacks(fake: FakeCatalog, maand: Maand, bucket: Path) -> None:
+    (bucket / "workspace/jobs/api/Makefile").write_text("start:\n")
+    (bucket / "workspace/notes.txt").write_text("not sent")
+    (bucket / "workspace/jobs/api/_hooks/.venv").mkdir(parents=True)
+    (bucket / "workspace/jobs/api/_hooks/.venv/python").write_text("not sent")
+    (bucket / "workspace/jobs/api/link").symlink_to("Makefile")
+    fake.answers["FindMissingBlobs"] = lambda request: workspace_pb2.FindMissingBlobsResponse(
+        missing_sha256=[digest for digest in request.sha256 if digest.hex().startswith(("8", "9", "a", "b", "c", "d", "e", "f"))]
+    )
+    fake.answers["CreateSnapshot"] = workspace_pb2.CreateSnapshotResponse(snapshot_id="abc")
+    assert maand("build").code == 0
+    sent = {file.path: file for file in fake.asked("CreateSnapshot")[0].files}
+    assert sorted(sent) == ["jobs/api/Makefile", "jobs/api/link", "workers.json"]
+    assert sent["jobs/api/link"].link_target == "Makefile"
+    assert fake.spec().build.snapshot_id == "abc"
+    uploaded = {piece.sha256.hex()[0] for pieces in fake.asked("UploadBlobs") for piece in pieces}
+    assert uploaded <= set("89abcdef")
+
+
+def test_a_hook_gets_its_arguments_and_the_variables_named_in_hook_env(
+    fake: FakeCatalog, maand: Maand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSED_ON", "yes")
+    monkeypatch.setenv("OTHER", "no")
+    assert maand("hooks", "hook_migrate", "api", "--", "--dry-run", "x").code == 0
+    asked = fake.asked("CreateRun")[0]
+    assert (asked.spec.hooks.hook, asked.spec.hooks.job, list(asked.spec.hooks.args)) == (
+        "hook_migrate",
+        "api",
+        ["--dry-run", "x"],
+    )
+    assert dict(asked.hook_env) == {"PASSED_ON": "yes"}
+
+
+def test_a_hook_without_a_job_may_have_arguments_too(fake: FakeCatalog, maand: Maand) -> None:
+    maand("hooks", "hook_migrate", "--", "x")
+    assert (fake.spec().hooks.job, list(fake.spec().hooks.args)) == ("", ["x"])
+
+
+def test_inside_a_hook_of_the_same_bucket_the_run_joins_the_hooks_run(
+    fake: FakeCatalog, maand: Maand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUN_ID", "parent")
+    monkeypatch.setenv("BUCKET_ID", "another bucket")
+    maand("deploy")
+    monkeypatch.setenv("BUCKET_ID", BUCKET_ID)
+    maand("deploy")
+    assert [request.parent_run_id for request in fake.asked("CreateRun")] == ["", "parent"]
+
+
+def test_output_of_a_command_is_data_and_the_rest_is_not(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(output("up 3 days", job=""), finished("command", job=""), end=ended("succeeded", message="done on 1 worker"))
+    said = maand("run_command", "uptime", "-w", "10.0.0.1,10.0.0.2", "-c", "2")
+    assert said.out == "10.0.0.1 | up 3 days\n"
+    assert "run_command succeeded: done on 1 worker" in said.err
+    assert (list(fake.spec().run_command.workers), fake.spec().run_command.concurrency) == (["10.0.0.1", "10.0.0.2"], 2)
+
+
+def test_quiet_prints_data_and_nothing_else(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(output("up 3 days", job=""))
+    said = maand("run_command", "uptime", "-q")
+    assert (said.out, said.err) == ("10.0.0.1 | up 3 days\n", "")
+
+
+def test_json_is_one_document_and_nothing_else(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(output("x"), end=ended("failed", failures=[failure("command", job="api", worker="10.0.0.1")]))
+    said = maand("deploy", "-o", "json")
+    document = json.loads(said.out)
+    assert (said.code, said.err) == (1, "")
+    assert document["run"]["state"] == "failed"
+    assert document["run"]["result"]["failures"][0]["kind"] == "command"
+    assert document["exit_code"] == 1
+    assert document["output"] == [{"job": "api", "worker": "10.0.0.1", "stream": "", "step": "", "lines": ["x"]}]
+
+
+def test_jsonl_begins_with_a_header_and_ends_with_the_result(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(output("x"), end=ended("failed"))
+    lines = [json.loads(line) for line in maand("deploy", "-o", "jsonl").out.splitlines()]
+    assert [line["type"] for line in lines] == ["header", "event", "result"]
+    assert lines[0] == {"type": "header", "schema_version": 1, "kind": "deploy", "run_id": RUN_ID}
+    assert lines[1]["output"]["lines"] == ["x"]
+
+
+def test_a_dry_run_shows_the_plan_as_data_and_diffs_to_the_curious(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(planned("api", may_change=True, w1="restart", w2="skip"), end=ended("succeeded", changes=True))
+    said = maand("deploy", "--dry-run")
+    assert said.code == 0
+    assert said.out.splitlines()[0] == "JOB  WORKER    ACTION   WHY              CHANGED FILES"
+    assert "api  10.0.0.1  restart  files changed    app.conf" in said.out
+    assert "pre_deploy hook may still change this" in said.out
+    assert "-old" not in said.out
+    assert "-old\n+new" in maand("deploy", "--dry-run", "-v").out
+    assert maand("deploy", "--dry-run", "--exit-code").code == 8
+
+
+def test_a_failed_run_is_summed_up_with_the_next_command_last(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(
+        planned("api", w1="restart", w2="restart", w3="restart"),
+        finished("restart", "failed", worker="10.0.0.1", exit_code=2),
+        finished("restart", "failed", worker="10.0.0.2", exit_code=2),
+        end=ended(
+            "failed",
+            failures=[
+                failure("command", job="api", worker=f"10.0.0.{n}", step="restart", exit_code=2, message="exit code 2")
+                for n in (1, 2)
+            ],
+            next_command="maand deploy",
+        ),
+    )
+    said = maand("deploy")
+    assert said.code == 1
+    lines = said.err.splitlines()
+    assert "  failed: api restart on 10.0.0.1, 10.0.0.2: exit code 2" in lines
+    assert "  not reached: api@10.0.0.3" in lines
+    assert lines[-1] == "  next: maand deploy"
+
+
+def test_problems_of_a_build_have_positions(fake: FakeCatalog, maand: Maand) -> None:
+    problem = error_pb2.Problem(
+        code="unknown_key", message="unknown key", file="workspace/jobs/api/manifest.json", line=4, column=3, help="did you mean?"
+    )
+    fake.play(end=ended("failed", failures=[failure("invalid", message="the workspace is invalid")], problems=[problem]))
+    said = maand("build")
+    assert said.code == 3
+    assert "error: unknown key\n  workspace/jobs/api/manifest.json:4:3\n  help: did you mean?\n" in said.err
+    assert json.loads(maand("build", "-o", "json").out)["errors"][0]["line"] == 4
+
+
+def test_a_broken_maand_conf_is_told_with_its_position(fake: FakeCatalog, maand: Maand, bucket: Path) -> None:
+    (bucket / "maand.conf").write_text('bucket_id = "x"\nssh_port = = 3\n')
+    said = maand("build")
+    assert said.code == 3
+    assert "  maand.conf:2:12" in said.err
+    assert fake.requests == []
+
+
+def test_a_held_bucket_is_exit_6_and_says_who_holds_it(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["CreateRun"] = Refusal(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "deploy 0192 by ann@laptop holds the bucket since 12:00",
+        code="bucket_held",
+        help="wait with --lock-timeout",
+    )
+    said = maand("deploy")
+    assert said.code == 6
+    assert said.err == "error: deploy 0192 by ann@laptop holds the bucket since 12:00\n  help: wait with --lock-timeout\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (grpc.StatusCode.UNIMPLEMENTED, 7, "other version|another version"),
+        (grpc.StatusCode.INTERNAL, 1, "unexpectedly"),
+    ],
+)
+def test_no_raw_grpc_error_is_ever_shown(status: grpc.StatusCode, code: int, words: str, fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["CreateRun"] = Refusal(status, "grpc internals", code=status.name.lower())
+    said = maand("deploy")
+    assert said.code == code
+    assert any(word in said.err for word in words.split("|"))
+    assert "grpc" not in said.err
+
+
+def test_nobody_at_the_address_is_exit_7(maand: Maand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MAAND_CATALOG_ADDRESS", f"unix:{tmp_path}/nobody.sock")
+    said = maand("runs", "list")
+    assert said.code == 7
+    assert "do not answer" in said.err
+    assert "unix:" not in said.err
+
+
+def test_detach_prints_the_id_and_leaves(fake: FakeCatalog, maand: Maand) -> None:
+    said = maand("deploy", "--detach")
+    assert said.out == f"{RUN_ID}\n"
+    assert fake.asked("WatchRun") == []
+
+
+def test_watch_attaches_to_the_newest_run_and_takes_its_exit_code(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run_pb2.Run(run_id=RUN_ID, seq=7, kind="deploy")])
+    fake.play(output("hello"), end=ended("failed", failures=[failure("command")], kind="deploy"))
+    said = maand("runs", "watch")
+    assert said.code == 1
+    assert "api@10.0.0.1 | hello" in said.err
+
+
+def test_a_skipped_worker_is_exit_4(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(end=ended("succeeded", unreachable_workers=["10.0.0.9"]))
+    said = maand("deploy", "--skip-unreachable")
+    assert said.code == 4
+    assert "not reached: 10.0.0.9" in said.err
+
+
+def test_facts_are_written_only_when_every_worker_told_them(fake: FakeCatalog, maand: Maand, bucket: Path) -> None:
+    report = run_event_pb2.WorkerReport(reachable=True, memory_mb=4096, cpu_mhz=2000)
+    workers = bucket / "workspace/workers.json"
+    before = workers.read_text()
+    fake.play(event(worker="10.0.0.1", worker_report=report), end=ended("failed", failures=[failure("unreachable")]))
+    assert maand("worker", "facts").code == 5
+    assert workers.read_text() == before
+    fake.play(event(worker="10.0.0.1", worker_report=report))
+    assert maand("worker", "facts").code == 0
+    assert workers.read_text() == ('[{"host": "10.0.0.1", "memory": "4096 mb", "cpu": "2000 mhz"}, {"host": "10.0.0.2"}]')
+
+
+def test_trust_shows_fingerprints_and_pins_only_with_a_yes(fake: FakeCatalog, maand: Maand) -> None:
+    report = run_event_pb2.WorkerReport(reachable=True, fingerprints=["SHA256:abc"], host_keys=["ssh-ed25519 AAAA"])
+    fake.play(event(worker="10.0.0.1", worker_report=report))
+    refused = maand("worker", "trust")
+    assert refused.code == 3
+    assert "SHA256:abc" in refused.out
+    assert "--yes" in refused.err
+    assert maand("worker", "trust", "--yes", "--force").code == 0
+    pins = [request.spec.worker_probe for request in fake.asked("CreateRun")]
+    assert [(probe.pin, probe.replace_changed) for probe in pins] == [(False, False), (False, False), (True, True)]
+
+
+def test_run_command_reads_a_script_from_a_file_and_refuses_two(fake: FakeCatalog, maand: Maand, bucket: Path) -> None:
+    (bucket / "script").write_text("one\ntwo\n")
+    maand("run_command", "-f", "script", "-l", "api", "-l", "db")
+    assert fake.spec().run_command.command == "one\ntwo\n"
+    assert list(fake.spec().run_command.labels) == ["api", "db"]
+    assert maand("run_command").code == 2
+    assert maand("run_command", "x", "-f", "script").code == 2
+
+
+def test_job_control_says_what_and_where(fake: FakeCatalog, maand: Maand) -> None:
+    maand("job", "run", "api", "--target", "warm", "--allocations", "10.0.0.1", "--batch", "2")
+    control = fake.spec().job_control
+    assert (control.job, control.target, list(control.workers), control.batch) == ("api", "warm", ["10.0.0.1"], 2)
+    assert maand("job", "run", "api").code == 2
+
+
+def test_settings_are_applied_in_local_mode_only(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["GetBucket"] = bucket_pb2.GetBucketResponse(bucket=bucket_pb2.Bucket(bucket_id=BUCKET_ID, jobs=2))
+    said = maand("info", "-o", "json")
+    assert json.loads(said.out)["jobs"] == 2
+    assert fake.asked("ApplyBucketConfig") == []
