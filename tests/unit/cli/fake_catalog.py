@@ -212,7 +212,10 @@ def handler(fake: FakeCatalog, method: Any) -> Any:
         async for response in fake.watch(request):
             yield response
 
-    wire: dict[str, Any] = {"request_deserializer": request_class.FromString, "response_serializer": response_class.SerializeToString}
+    wire: dict[str, Any] = {
+        "request_deserializer": request_class.FromString,
+        "response_serializer": response_class.SerializeToString,
+    }
     if method.client_streaming:
         return grpc.stream_unary_rpc_method_handler(upload, **wire)
     if method.server_streaming:

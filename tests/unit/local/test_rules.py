@@ -1,0 +1,74 @@
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maand_local.idle import Activity, remaining
+from maand_local.layout import Layout, make_private, socket_directory
+from maand_local.lock import HeldByAnother, held
+from maand_local.logfile import rotate
+from maand_local.settings import BadSetting, LocalSettings
+
+QUARTER = timedelta(minutes=15)
+
+
+@pytest.mark.parametrize(
+    ("activity", "left"),
+    [
+        (Activity(active_runs=0, open_streams=0, last_call_at=100), timedelta(minutes=10)),
+        (Activity(active_runs=0, open_streams=0, last_call_at=-1000), timedelta(seconds=-500)),
+        (Activity(active_runs=1, open_streams=0, last_call_at=-1000), QUARTER),
+        (Activity(active_runs=0, open_streams=1, last_call_at=-1000), QUARTER),
+    ],
+)
+def test_a_host_lives_on_while_something_runs_or_was_asked_lately(activity: Activity, left: timedelta) -> None:
+    assert remaining(activity, now=400, idle_for=QUARTER) == left
+
+
+def test_sockets_live_in_the_bucket_unless_their_path_is_too_long(tmp_path: Path) -> None:
+    short = Layout(bucket=Path("/srv/bucket"))
+    assert socket_directory(short, temporary=tmp_path, uid=7) == Path("/srv/bucket/run")
+    long = Layout(bucket=Path("/srv") / ("b" * 90))
+    assert socket_directory(long, temporary=Path("/tmp"), uid=7) == Path("/tmp/maand-7-0a8323099a3d053e")
+
+
+def test_the_socket_directory_is_private(tmp_path: Path) -> None:
+    made = make_private(tmp_path / "sockets")
+    assert made.stat().st_mode & 0o777 == 0o700
+    made.chmod(0o755)
+    assert make_private(made).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_socket_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(PermissionError):
+        make_private(tmp_path / "link")
+
+
+def test_a_second_holder_is_told_who_holds_the_bucket(tmp_path: Path) -> None:
+    lock = tmp_path / "services.lock"
+    with held(lock, since="noon"), pytest.raises(HeldByAnother, match=f'"pid": {os.getpid()}'), held(lock, since="later"):
+        pass
+    with held(lock, since="after"):
+        assert "after" in lock.read_text()
+
+
+def test_a_long_log_is_put_aside_at_start(tmp_path: Path) -> None:
+    log = tmp_path / "services.log"
+    rotate(log, largest_bytes=3)
+    log.write_text("four")
+    rotate(log, largest_bytes=4)
+    assert log.exists()
+    rotate(log, largest_bytes=3)
+    assert not log.exists()
+    assert (tmp_path / "services.log.1").read_text() == "four"
+
+
+def test_idle_seconds_come_from_the_environment() -> None:
+    assert LocalSettings.from_environment(Path("/b"), {}).idle_for == QUARTER
+    assert LocalSettings.from_environment(Path("/b"), {"MAAND_IDLE_SECONDS": "2.5"}).idle_for == timedelta(seconds=2.5)
+    assert LocalSettings.from_environment(Path("/b"), {"MAAND_IDLE_SECONDS": "0"}).idle_for is None
+    with pytest.raises(BadSetting, match="MAAND_IDLE_SECONDS"):
+        LocalSettings.from_environment(Path("/b"), {"MAAND_IDLE_SECONDS": "soon"})
