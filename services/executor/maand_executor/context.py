@@ -1,12 +1,21 @@
 """What the work of one run is given: who it is, what was asked, and the parts it may use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.cancel import CancelSignal
 from maand_executor.catalog_client import CatalogClient
+from maand_executor.content import ContentStore
 from maand_executor.facts import BucketConfig, RunIdentity
+from maand_executor.hooks.engine import HookEngine
+from maand_executor.journal import Journal
+from maand_executor.lease import Lease
+from maand_executor.report import RunReport
+from maand_executor.settings import WorkSettings
+from maand_executor.ssh.command import Fence
+from maand_executor.ssh.remote import Remote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +26,29 @@ class RunContext:
     kind: str
     spec: run_spec_pb2.RunSpec
     config: BucketConfig
-    catalog: CatalogClient
-    cancel: CancelSignal
-    hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     requested_by: str = ""
+    hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    catalog: CatalogClient
+    remote: Remote
+    hooks: HookEngine
+    content: ContentStore
+
+    lease: Lease
+    cancel: CancelSignal
+    journal: Journal
+    report: RunReport
+    settings: WorkSettings
+    staging_dir: Path
+    """The run's own directory for what is about to be copied; gone when the run ended."""
+    secrets_dir: Path
+    """`known_hosts` is in it."""
+
+    def with_config(self, config: BucketConfig) -> "RunContext":
+        """Return the context with the settings now in force."""
+        return replace(self, config=config)
+
+    @property
+    def fence(self) -> Fence:
+        """What lifecycle commands on workers carry, so that an older owner's are refused."""
+        return Fence(bucket_id=self.identity.bucket_id, seq=self.identity.seq, number=self.identity.fence)

@@ -46,6 +46,8 @@ class WorkSettings:
     """Limit of one `make` target on a worker: the specification's."""
     copy_timeout: timedelta = timedelta(seconds=900)
     """Limit of one rsync: a gigabyte over 10 Mbit/s."""
+    connect_timeout: timedelta = timedelta(seconds=5)
+    """Limit of looking whether a worker's SSH port answers."""
     preflight_timeout: timedelta = timedelta(seconds=30)
     """Limit of reaching one worker and looking for its tools."""
 

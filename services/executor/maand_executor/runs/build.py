@@ -1,0 +1,83 @@
+"""A build: the catalog turns the snapshot into placed state in one transaction, then the `post_build` hooks run.
+
+Hooks run in `deployment_seq` order; a failure fails the build. What was built stays, and the hooks run again with the next build.
+"""
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.catalog_client import BuildReport
+from maand_executor.context import RunContext
+from maand_executor.errors import RunCancelled, RunFailed
+from maand_executor.facts import Job
+from maand_executor.hooks.events import failures_of
+from maand_executor.runs import events
+from maand_executor.runs.fleet import Fleet, read_fleet
+from maand_executor.runs.hook_events import StepMemory, hook_event
+from maand_executor.waves import in_rollout_order, waves
+from maand_wire.errors import RemoteError
+
+
+async def build(context: RunContext) -> None:
+    """Build the snapshot that was asked for."""
+    await build_snapshot(context, context.spec.build.snapshot_id)
+
+
+async def build_snapshot(context: RunContext, snapshot_id: str) -> None:
+    """Build and run `post_build`. Raises `RunFailed`, with positions when the workspace is wrong; then nothing changed."""
+    report = await change_catalog(context, snapshot_id)
+    for warning in report.warnings:
+        context.report.note(warning)
+        context.journal.report(events.notice(warning, warning=True))
+    context.report.changes = report.changed
+    context.report.message = describe(report)
+    for outcome, number in report.counts.items():
+        context.report.count(outcome, number)
+    built = await context.catalog.read_config(context.identity.bucket_id)
+    await run_post_build(context, await read_fleet(context.with_config(built)))
+
+
+async def change_catalog(context: RunContext, snapshot_id: str) -> BuildReport:
+    """Let the catalog build, in one transaction."""
+    try:
+        return await context.catalog.build_snapshot(context.identity, snapshot_id)
+    except RemoteError as error:
+        if not error.problems:
+            raise
+        failure = pb.Failure(kind=pb.FAILURE_KIND_INVALID, message=error.message, help=error.help)
+        raise RunFailed(error.message, failures=[failure], problems=error.problems) from error
+
+
+async def run_post_build(context: RunContext, fleet: Fleet) -> None:
+    """Run the hooks, demanded jobs first. Raises `RunFailed` at the first job whose hooks fail."""
+    steps = set(await context.catalog.list_steps(context.identity))
+
+    async def record(name: str) -> None:
+        await context.catalog.record_steps(context.identity, [name])
+
+    memory = StepMemory(done=steps.__contains__, record=record)
+    for wave in waves(fleet.present_jobs().values()):
+        for job in wave:
+            await run_hooks_of(context, fleet, job, memory)
+
+
+async def run_hooks_of(context: RunContext, fleet: Fleet, job: Job, memory: StepMemory) -> None:
+    """Run one job's `post_build` hooks."""
+    allocations = fleet.active_of_job(job.name)
+    if not job.hooks_on("post_build") or not allocations:
+        return
+    order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
+    ordered = in_rollout_order(allocations, order.hosts)
+    outcome = await hook_event(context, fleet, job, "post_build", ordered, order=order, memory=memory)
+    if outcome.cancelled and not outcome.failed:
+        raise RunCancelled("built, but stopped before all post_build hooks had run; they run again with the next build")
+    if not outcome.ok:
+        message = f"built, but the post_build hooks of {job.name} failed; they run again with the next build"
+        raise RunFailed(message, failures=failures_of(job.name, outcome.failed))
+
+
+def describe(report: BuildReport) -> str:
+    """Say in one sentence what a build did."""
+    counts = report.counts
+    size = f"{counts['jobs']} jobs on {counts['workers']} workers, {counts['active_allocations']} allocations"
+    if not report.changed:
+        return f"nothing changed: {size}"
+    return f"built {size} ({counts['added_allocations']} new, {counts['removed_allocations']} removed)"

@@ -1,0 +1,240 @@
+"""One batch of a rollout, step by step.
+
+    deploying -> copy -> lifecycle (make, or `job_control` hooks) -> `after_allocation_started` -> [health gate] -> promoted
+
+Inside a batch all allocations run side by side and all are allowed to finish. A batch with a failure is `failed` as a whole: the
+next deploy takes it up again. Promotion is one transaction with the steps that a takeover must not repeat.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.context import RunContext
+from maand_executor.facts import Allocation, AllocationMove, AllocationState, Job
+from maand_executor.hooks.batches import BatchPosition
+from maand_executor.hooks.environment import lifecycle_variables
+from maand_executor.lifecycle import KEPT_DIRECTORIES, job_directory, make_environment, make_script
+from maand_executor.plan import Action, PlannedAllocation
+from maand_executor.runs import events
+from maand_executor.runs.deploy_plan import JobPlan
+from maand_executor.runs.deploy_state import PROMOTED, Deploy, JobCancelled, JobFailed, failures_or_cancelled, step_name
+from maand_executor.runs.hook_events import LifecycleBatch, hook_event
+from maand_executor.runs.steps import StepResult, remote_step, run_step
+from maand_executor.side_by_side import side_by_side
+from maand_executor.ssh.command import RemoteCommand
+from maand_executor.ssh.copy import RemoteCopy
+from maand_wire.errors import RemoteError
+
+TARGETS: Mapping[Action, str] = {Action.START: "start", Action.RESTART: "restart", Action.RELOAD: "reload"}
+"""Make target by action; what is not here has no lifecycle."""
+LAST_WORDS = timedelta(seconds=5)
+"""How long a run that is being stopped tries to record what it leaves behind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Allocations that are rolled out side by side. `phase`: `start` or `update`."""
+
+    phase: str
+    index: int
+    count: int
+    plans: tuple[PlannedAllocation, ...]
+
+    @property
+    def allocations(self) -> tuple[Allocation, ...]:
+        """Its allocations."""
+        return tuple(plan.allocation for plan in self.plans)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Their hosts."""
+        return tuple(plan.allocation.worker for plan in self.plans)
+
+    @property
+    def has_lifecycle(self) -> bool:
+        """Whether anything is started, restarted or reloaded."""
+        return any(plan.action in TARGETS for plan in self.plans)
+
+
+class BatchRunner:
+    """Carries out the batches of one job."""
+
+    def __init__(self, deploy: Deploy, plan: JobPlan) -> None:
+        self._deploy = deploy
+        self._context: RunContext = deploy.context
+        self._plan = plan
+        self._job: Job = plan.job
+        self.touched = 0
+        """Allocations of batches that were begun."""
+
+    async def roll_out(self, batch: Batch) -> None:
+        """Copy, bring up, run hooks. Raises `JobFailed` after all of the batch ended, with the batch recorded as failed."""
+        await self._begin(batch)
+        try:
+            failures = await self._bring_up(batch)
+        except (asyncio.CancelledError, JobCancelled):
+            await self.record_ended(batch.plans, "the run was stopped in the middle of this batch")
+            raise
+        if failures:
+            await self.fail(batch.plans, f"{batch.phase} batch {batch.index + 1} of {batch.count} failed", failures)
+
+    async def promote(self, plans: Sequence[PlannedAllocation]) -> None:
+        """Record allocations as done for good."""
+        if not plans:
+            return
+        steps = [step_name(self._job.name, plan.allocation.worker, PROMOTED) for plan in plans]
+        await self._context.catalog.move_allocations(
+            self._context.identity,
+            [promotion(plan) for plan in plans],
+            step_names=steps,
+            post_deploy_owed_jobs=[self._job.name] if self._job.hooks_on("post_deploy") else [],
+        )
+        self._deploy.steps.update(steps)
+        workers = [plan.allocation.worker for plan in plans]
+        self._context.journal.report(events.promoted(job=self._job.name, workers=workers, version=self._job.version))
+        self._context.report.count(PROMOTED, len(plans))
+
+    async def fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
+        """Record allocations as failed, then raise `JobFailed`."""
+        by_worker = {failure.worker: failure.message for failure in reversed(failures)}
+        await self.record_failed(plans, sentence, by_worker)
+        self._context.report.count("failed", len(plans))
+        raise JobFailed(sentence, failures)
+
+    async def record_failed(
+        self, plans: Sequence[PlannedAllocation], sentence: str, by_worker: Mapping[str, str] | None = None
+    ) -> None:
+        """Record allocations as failed, each with its own reason where it has one."""
+        if not plans:
+            return
+        reasons = by_worker or {}
+        moves = [
+            AllocationMove(
+                allocation_id=plan.allocation.allocation_id,
+                to_state=AllocationState.FAILED,
+                message=reasons.get(plan.allocation.worker, sentence),
+            )
+            for plan in plans
+        ]
+        await self._context.catalog.move_allocations(self._context.identity, moves)
+
+    async def record_ended(self, plans: Sequence[PlannedAllocation], sentence: str) -> None:
+        """Record, as far as the catalog can be reached, what a run that is being stopped leaves behind."""
+        with suppress(RemoteError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS.total_seconds()):
+                await self.record_failed(plans, sentence)
+
+    async def _begin(self, batch: Batch) -> None:
+        moves = [
+            AllocationMove(
+                allocation_id=plan.allocation.allocation_id,
+                to_state=AllocationState.DEPLOYING,
+                message=f"{plan.action}: {plan.reason}",
+            )
+            for plan in batch.plans
+        ]
+        await self._context.catalog.move_allocations(self._context.identity, moves)
+        self.touched += len(batch.plans)
+        self._context.journal.report(
+            events.batch_started(
+                job=self._job.name, phase=batch.phase, index=batch.index, count=batch.count, workers=batch.workers
+            )
+        )
+
+    async def _bring_up(self, batch: Batch) -> list[pb.Failure]:
+        results = await side_by_side(batch.plans, self._copy_and_make)
+        failures = [result.failure() for result in results if not result.ok]
+        if failures or not batch.has_lifecycle:
+            return failures
+        if self._job.hooks_on("job_control"):
+            failures = await self._run_hooks("job_control", batch)
+        return failures or await self._run_hooks("after_allocation_started", batch)
+
+    async def _copy_and_make(self, plan: PlannedAllocation) -> StepResult:
+        copied = await self._copy(plan)
+        target = TARGETS.get(plan.action)
+        if not copied.ok or target is None or self._job.hooks_on("job_control"):
+            return copied
+        worker = self._deploy.fleet.worker(plan.allocation.worker)
+        return await remote_step(
+            self._context,
+            job=self._job.name,
+            worker=worker,
+            step=target,
+            command=make_command(self._context, plan.allocation, target),
+            name=f"make {target}",
+        )
+
+    async def _copy(self, plan: PlannedAllocation) -> StepResult:
+        worker = self._deploy.fleet.worker(plan.allocation.worker)
+        subject = StepResult(job=self._job.name, worker=worker.host, step="copy")
+
+        async def work() -> StepResult:
+            tree = self._plan.trees[plan.allocation.allocation_id]
+            source = await self._deploy.stager.stage(self._job.name, plan.digest, tree)
+            await self._deploy.worker_files.write(worker)
+            await self._context.remote.copy(worker, copy_command(self._context, self._job.name, source))
+            return subject
+
+        return await run_step(self._context, subject, work)
+
+    async def _run_hooks(self, event: str, batch: Batch) -> list[pb.Failure]:
+        outcome = await hook_event(
+            self._context,
+            self._deploy.fleet,
+            self._job,
+            event,
+            batch.allocations,
+            order=self._plan.order,
+            batch=self._lifecycle_batch(batch),
+            memory=self._deploy.batch_memory,
+        )
+        return failures_or_cancelled(self._job.name, outcome)
+
+    def _lifecycle_batch(self, batch: Batch) -> LifecycleBatch:
+        new = [plan.allocation.worker for plan in batch.plans if plan.action is Action.START]
+        updated = [plan.allocation.worker for plan in batch.plans if plan.action is not Action.START]
+        return LifecycleBatch(
+            phase="new" if batch.phase == "start" else "update",
+            position=BatchPosition(index=batch.index, count=batch.count),
+            variables=lifecycle_variables(new=new, updated=updated),
+        )
+
+
+def make_command(context: RunContext, allocation: Allocation, target: str) -> RemoteCommand:
+    """Return the command that runs one target of an allocation's Makefile."""
+    return RemoteCommand(
+        script=make_script(context.config, allocation.job, target),
+        environment=make_environment(allocation),
+        sudo=context.config.use_sudo,
+        timeout=context.settings.lifecycle_timeout,
+        fence=context.fence,
+    )
+
+
+def copy_command(context: RunContext, job: str, source: Path) -> RemoteCopy:
+    """Return the copy that makes a job's directory on a worker equal to a staged tree, but for what belongs to the job."""
+    return RemoteCopy(
+        source=source,
+        target=job_directory(context.config, job),
+        keep=KEPT_DIRECTORIES,
+        sudo=context.config.use_sudo,
+        timeout=context.settings.copy_timeout,
+    )
+
+
+def promotion(plan: PlannedAllocation) -> AllocationMove:
+    """Return the move that records what now runs."""
+    return AllocationMove(
+        allocation_id=plan.allocation.allocation_id,
+        to_state=AllocationState.PROMOTED,
+        message=f"{plan.action}: {plan.reason}",
+        current_version=plan.allocation.new_version,
+        deployed_sha256=plan.digest,
+        deployed_files=plan.files,
+    )

@@ -1,0 +1,125 @@
+"""Stopping what is not meant to run any more: allocations that were removed or newly disabled, once.
+
+    make stop (or `job_control`) -> `after_allocation_stopped` -> [removed: delete deployed files] -> stopped | removed
+
+In batches of `max_concurrent_stops`, jobs that demand others before those they demand. What never ran is only recorded. A worker
+that left the fleet and cannot be reached is assumed dead, with a warning.
+"""
+
+from collections.abc import Sequence
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.facts import Allocation, AllocationMove, AllocationState, Job, RolloutOrder
+from maand_executor.hooks.batches import BatchPosition
+from maand_executor.hooks.environment import lifecycle_variables
+from maand_executor.lifecycle import make_environment, remove_files_script, stop_script
+from maand_executor.plan import STOPS, Action, PlannedAllocation, may_run, plan_inactive
+from maand_executor.runs import events
+from maand_executor.runs.deploy_state import STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
+from maand_executor.runs.hook_events import LifecycleBatch, hook_event
+from maand_executor.runs.steps import StepResult, remote_step
+from maand_executor.side_by_side import side_by_side
+from maand_executor.ssh.command import RemoteCommand
+from maand_executor.waves import batches
+
+LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}
+
+
+def plan_stops(deploy: Deploy, job: str) -> tuple[PlannedAllocation, ...]:
+    """Return what is to be stopped of a job, by index."""
+    inactive = (one for one in deploy.fleet.of_job(job) if not one.active and one.worker not in deploy.left_out)
+    return tuple(plan for plan in map(plan_inactive, inactive) if plan.action in STOPS)
+
+
+def touches_worker(plan: PlannedAllocation) -> bool:
+    """Whether a stop has anything to do on the worker: what never ran there left nothing."""
+    return may_run(plan.allocation) or bool(plan.allocation.deployed_sha256)
+
+
+class JobStops:
+    """Stops allocations of one job."""
+
+    def __init__(self, deploy: Deploy, job: Job) -> None:
+        self._deploy = deploy
+        self._context = deploy.context
+        self._job = job
+
+    async def run(self, plans: Sequence[PlannedAllocation]) -> None:
+        """Stop all of them. Raises `JobFailed`, `JobCancelled`; batches before stay recorded."""
+        self._context.journal.report(events.job_planned(self._job.name, plans, diffs={}))
+        await self._record([plan for plan in plans if not touches_worker(plan)])
+        parts = batches([plan for plan in plans if touches_worker(plan)], self._job.max_concurrent_stops)
+        for index, part in enumerate(parts):
+            self._deploy.stop_if_asked()
+            await self._stop_batch(part, BatchPosition(index=index, count=len(parts)))
+
+    async def _stop_batch(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> None:
+        workers = [plan.allocation.worker for plan in plans]
+        self._context.journal.report(
+            events.batch_started(job=self._job.name, phase="stop", index=position.index, count=position.count, workers=workers)
+        )
+        running = [plan for plan in plans if may_run(plan.allocation)]
+        failures = await self._stop(running, position)
+        failures = failures or await self._hooks("after_allocation_stopped", running, position)
+        failures = failures or await self._delete_files([plan for plan in plans if plan.action is Action.REMOVE])
+        if failures:
+            raise JobFailed(f"stop batch {position.index + 1} of {position.count} failed", failures)
+        await self._record(plans)
+
+    async def _stop(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
+        """Stop through the Makefile; through `job_control` where there is none."""
+        if not self._job.has_makefile and self._job.hooks_on("job_control"):
+            return await self._hooks("job_control", plans, position)
+        results = await side_by_side(self._alive(plans), self._make_stop)
+        return [result.failure() for result in results if not result.ok]
+
+    async def _make_stop(self, plan: PlannedAllocation) -> StepResult:
+        return await self._on_worker(plan.allocation, "stop", stop_script(self._context.config, self._job.name), name="make stop")
+
+    async def _delete_files(self, plans: Sequence[PlannedAllocation]) -> list[pb.Failure]:
+        script = remove_files_script(self._context.config, self._job.name)
+        results = await side_by_side(
+            self._alive(plans), lambda plan: self._on_worker(plan.allocation, "remove", script, name="deleting its files")
+        )
+        return [result.failure() for result in results if not result.ok]
+
+    async def _on_worker(self, allocation: Allocation, step: str, script: str, *, name: str) -> StepResult:
+        command = RemoteCommand(
+            script=script,
+            environment=make_environment(allocation),
+            sudo=self._context.config.use_sudo,
+            timeout=self._context.settings.lifecycle_timeout,
+            fence=self._context.fence,
+        )
+        worker = self._deploy.fleet.worker(allocation.worker)
+        return await remote_step(self._context, job=self._job.name, worker=worker, step=step, command=command, name=name)
+
+    def _alive(self, plans: Sequence[PlannedAllocation]) -> list[PlannedAllocation]:
+        return [plan for plan in plans if plan.allocation.worker not in self._deploy.dead]
+
+    async def _hooks(self, event: str, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
+        allocations = [plan.allocation for plan in plans]
+        outcome = await hook_event(
+            self._context,
+            self._deploy.fleet,
+            self._job,
+            event,
+            allocations,
+            order=RolloutOrder(hosts=tuple(one.worker for one in allocations)),
+            batch=LifecycleBatch(phase="stop", position=position, variables=lifecycle_variables(target="stop")),
+            memory=self._deploy.batch_memory,
+        )
+        return failures_or_cancelled(self._job.name, outcome)
+
+    async def _record(self, plans: Sequence[PlannedAllocation]) -> None:
+        """Remember allocations as stopped, so that it happens once."""
+        if not plans:
+            return
+        moves = [
+            AllocationMove(allocation_id=plan.allocation.allocation_id, to_state=LAST[plan.action], message=plan.reason)
+            for plan in plans
+        ]
+        steps = [step_name(self._job.name, plan.allocation.worker, STOPPED) for plan in plans]
+        await self._context.catalog.move_allocations(self._context.identity, moves, step_names=steps)
+        self._deploy.steps.update(steps)
+        self._context.report.count(STOPPED, len(plans))

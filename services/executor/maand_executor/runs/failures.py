@@ -1,0 +1,46 @@
+"""What failed, as the contract's `Failure`: from SSH and exceptions of other parts."""
+
+import grpc
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.ssh.errors import (
+    AuthenticationRefused,
+    HostKeyRefused,
+    KeyUnusable,
+    KnownHostsUnreadable,
+    SshError,
+    SudoRefused,
+    WorkerUnreachable,
+)
+from maand_wire.errors import RemoteError
+
+SSH_KINDS: tuple[tuple[type[SshError], "pb.FailureKind.ValueType"], ...] = (
+    (WorkerUnreachable, pb.FAILURE_KIND_UNREACHABLE),
+    (HostKeyRefused, pb.FAILURE_KIND_AUTHENTICATION),
+    (AuthenticationRefused, pb.FAILURE_KIND_AUTHENTICATION),
+    (KeyUnusable, pb.FAILURE_KIND_PREREQUISITE),
+    (KnownHostsUnreadable, pb.FAILURE_KIND_PREREQUISITE),
+    (SudoRefused, pb.FAILURE_KIND_PREREQUISITE),
+)
+"""The first class that fits; what fits none is COMMAND."""
+
+
+def kind_of_ssh_error(error: SshError) -> "pb.FailureKind.ValueType":
+    """Tell workers that cannot be reached from those that refuse or lack something."""
+    return next((kind for error_class, kind in SSH_KINDS if isinstance(error, error_class)), pb.FAILURE_KIND_COMMAND)
+
+
+def of_ssh_error(error: SshError, *, worker: str, job: str = "", step: str = "connect") -> pb.Failure:
+    """Tell why a worker could not be used."""
+    return pb.Failure(kind=kind_of_ssh_error(error), job=job, worker=worker, step=step, message=str(error), help=error.help)
+
+
+def of_remote_error(error: RemoteError) -> pb.Failure:
+    """Tell what the catalog refused: the request's fault, or maand's own."""
+    user_fault = error.status in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    )
+    kind = pb.FAILURE_KIND_INVALID if user_fault else pb.FAILURE_KIND_INTERNAL
+    return pb.Failure(kind=kind, message=error.message, help=error.help)

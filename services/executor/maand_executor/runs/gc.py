@@ -1,0 +1,88 @@
+"""`maand gc`: what removed, stopped allocations left: their directories on workers (data and logs too), their rows and KV.
+
+An allocation that was never stopped is refused: deploy first. A worker that left the fleet and cannot be reached is assumed dead.
+"""
+
+from collections.abc import Sequence
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.context import RunContext
+from maand_executor.facts import Allocation, AllocationState
+from maand_executor.lifecycle import remove_directory_script
+from maand_executor.runs import events
+from maand_executor.runs.fleet import Fleet, read_fleet
+from maand_executor.runs.steps import StepResult, remote_step
+from maand_executor.side_by_side import side_by_side
+from maand_executor.ssh.command import RemoteCommand
+
+
+async def collect_garbage(context: RunContext) -> None:
+    """Delete, then forget what was deleted."""
+    fleet = await read_fleet(context)
+    removed = [one for one in fleet.allocations if one.removed]
+    ready = [one for one in removed if one.state is AllocationState.REMOVED]
+    refuse(context, [one for one in removed if one.state is not AllocationState.REMOVED])
+    if context.spec.gc.dry_run:
+        show(context, ready)
+        return
+    purged = await delete_directories(context, fleet, ready)
+    allocations, entries = await context.catalog.purge_allocations(context.identity, [one.allocation_id for one in purged])
+    context.report.count("purged", allocations)
+    context.report.count("kv_entries", entries)
+    context.report.message = f"forgot {allocations} allocations and {entries} KV entries"
+
+
+def refuse(context: RunContext, running: Sequence[Allocation]) -> None:
+    """Name what was never stopped."""
+    for one in running:
+        context.report.note(f"{one.job} on {one.worker} was removed but not stopped yet: deploy first")
+    context.report.count("refused", len(running))
+    if running:
+        context.report.next_command = "maand deploy"
+
+
+def show(context: RunContext, ready: Sequence[Allocation]) -> None:
+    """Tell what would be deleted."""
+    for one in ready:
+        context.report.note(f"{one.job} on {one.worker} would be deleted, data and logs too")
+    context.report.count("would_purge", len(ready))
+    context.report.changes = bool(ready)
+    context.report.message = f"{len(ready)} allocations would be forgotten"
+
+
+async def delete_directories(context: RunContext, fleet: Fleet, ready: Sequence[Allocation]) -> list[Allocation]:
+    """Delete the jobs' directories; return the allocations that left nothing behind."""
+    results = await side_by_side(ready, lambda one: delete_one(context, fleet, one))
+    gone: list[Allocation] = []
+    for one, result in zip(ready, results, strict=True):
+        if result.ok or is_dead(context, fleet, result):
+            gone.append(one)
+        else:
+            context.report.fail([result.failure()])
+    return gone
+
+
+async def delete_one(context: RunContext, fleet: Fleet, allocation: Allocation) -> StepResult:
+    """Delete one directory."""
+    if not allocation.deployed_sha256:
+        return StepResult(job=allocation.job, worker=allocation.worker, step="remove")
+    command = RemoteCommand(
+        script=remove_directory_script(context.config, allocation.job),
+        sudo=context.config.use_sudo,
+        timeout=context.settings.lifecycle_timeout,
+        fence=context.fence,
+    )
+    worker = fleet.worker(allocation.worker)
+    return await remote_step(
+        context, job=allocation.job, worker=worker, step="remove", command=command, name="deleting its directory"
+    )
+
+
+def is_dead(context: RunContext, fleet: Fleet, result: StepResult) -> bool:
+    """Whether the worker left the fleet and does not answer."""
+    if result.outcome != pb.STEP_OUTCOME_UNREACHABLE or not fleet.worker(result.worker).removed:
+        return False
+    text = f"{result.worker} left the fleet and cannot be reached: assumed dead"
+    context.report.note(text)
+    context.journal.report(events.notice(text, job=result.job, warning=True))
+    return True

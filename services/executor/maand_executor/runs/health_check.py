@@ -1,0 +1,104 @@
+"""`maand health_check`: worker SSH ports first, then per job the manifest's probes and the `health_check` hooks.
+
+Jobs side by side. Nothing configured = skipped, says so.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.context import RunContext
+from maand_executor.facts import Allocation, Job, RolloutOrder, TcpProbe, Worker
+from maand_executor.health import Prober, ProbeResult
+from maand_executor.runs import events
+from maand_executor.runs.failures import of_ssh_error
+from maand_executor.runs.fleet import Fleet, read_fleet
+from maand_executor.runs.gate import PROBES_AT_ONCE, HealthJudge
+from maand_executor.side_by_side import side_by_side
+from maand_executor.ssh.errors import SshError
+from maand_executor.waves import in_rollout_order
+
+UNCONFIGURED = "no probes and no health_check hooks"
+
+
+async def check_health(context: RunContext) -> None:
+    """Check what was asked for; the report says who is unhealthy."""
+    fleet = await read_fleet(context)
+    jobs = [job for job in fleet.jobs_named(context.spec.health_check.jobs).values() if not job.removed]
+    failures = await check_ssh(context, workers_of(fleet, jobs))
+    context.report.fail(failures)
+    await side_by_side(jobs, lambda job: check_job(context, fleet, job), limit=context.config.max_parallel_jobs)
+    unhealthy = context.report.counts["unhealthy"]
+    checked = context.report.counts["healthy"] + unhealthy
+    bad = [f"{unhealthy} of {checked} allocations are unhealthy"] if unhealthy else []
+    bad += [f"{len(failures)} workers cannot be reached"] if failures else []
+    context.report.message = ", ".join(bad) or (f"{checked} allocations are healthy" if checked else f"skipped: {UNCONFIGURED}")
+
+
+def workers_of(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
+    """Return the workers on which the jobs are meant to run."""
+    hosts = {one.worker for job in jobs for one in fleet.active_of_job(job.name)}
+    return sorted((fleet.worker(host) for host in hosts), key=lambda worker: (worker.position, worker.host))
+
+
+async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
+    """Look whether workers' SSH ports answer; behind a jump host only a login can tell."""
+    if context.config.ssh_config:
+        found = await side_by_side(workers, lambda worker: login(context, worker))
+        return [failure for failure in found if failure]
+    prober = Prober(run_command=no_command)
+    timeout = context.settings.connect_timeout
+    results = await side_by_side(
+        workers,
+        lambda worker: prober.probe(worker, TcpProbe(port=worker.ssh_port or context.config.ssh_port), timeout),
+        limit=PROBES_AT_ONCE,
+    )
+    return [unreachable(result) for result in results if not result.healthy]
+
+
+async def login(context: RunContext, worker: Worker) -> pb.Failure | None:
+    """Log in on a worker."""
+    try:
+        await context.remote.connect(worker)
+    except SshError as error:
+        return of_ssh_error(error, worker=worker.host, step="ssh")
+    return None
+
+
+async def no_command(*_: object) -> int:
+    """There is no command among these probes."""
+    return 0
+
+
+def unreachable(result: ProbeResult) -> pb.Failure:
+    """Say that a worker's SSH port does not answer."""
+    message = f"{result.worker}: SSH port does not answer ({result.problem})"
+    return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=result.worker, step="ssh", message=message)
+
+
+async def check_job(context: RunContext, fleet: Fleet, job: Job) -> None:
+    """Check one job."""
+    judge = HealthJudge(context, fleet, job)
+    active = fleet.active_of_job(job.name)
+    if not judge.is_configured or not active:
+        why = UNCONFIGURED if active else "no active allocations"
+        context.report.count("skipped", len(active))
+        context.journal.report(events.job_finished(job=job.name, outcome=pb.JOB_OUTCOME_SKIPPED, message=f"skipped: {why}"))
+        return
+    order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
+    failures = await judge.judge(in_rollout_order(active, order.hosts), order, wait=context.spec.health_check.wait)
+    tell(context, job, active, order, failures)
+
+
+def tell(
+    context: RunContext, job: Job, active: Sequence[Allocation], order: RolloutOrder, failures: Sequence[pb.Failure]
+) -> None:
+    """Count, and say how the job is."""
+    workers = {failure.worker for failure in failures if failure.worker}
+    unhealthy = len(workers) or (len(active) if failures else 0)
+    context.report.fail(failures)
+    context.report.count("unhealthy", unhealthy)
+    context.report.count("healthy", len(active) - unhealthy)
+    outcome = pb.JOB_OUTCOME_FAILED if failures else pb.JOB_OUTCOME_SUCCEEDED
+    unwell = ", ".join(host for host in order.hosts if host in workers) or "all"
+    message = f"unhealthy: {unwell}" if failures else "healthy"
+    context.journal.report(events.job_finished(job=job.name, outcome=outcome, message=message))

@@ -1,0 +1,77 @@
+"""`maand hooks <name> [job]`: one hook by hand, event `cli`, over all active allocations in rollout order and batches."""
+
+from collections.abc import Mapping, Sequence
+
+from maand_executor.context import RunContext
+from maand_executor.errors import InvalidRequest
+from maand_executor.facts import Job
+from maand_executor.hooks.events import failures_of
+from maand_executor.hooks.outcome import EventOutcome
+from maand_executor.names import nearest
+from maand_executor.runs.fleet import Fleet, read_fleet
+from maand_executor.runs.hook_events import hook_event
+from maand_executor.waves import in_rollout_order
+
+CLI = "cli"
+
+
+async def run_hooks(context: RunContext) -> None:
+    """Run the hook on every job that registers it for `cli`, in name order; the first job that fails ends it."""
+    fleet = await read_fleet(context)
+    jobs = jobs_with(context.spec.hooks.hook, fleet.present_jobs(), only=context.spec.hooks.job)
+    for number, job in enumerate(jobs):
+        outcome = await run_one(context, fleet, job)
+        context.report.fail(failures_of(job.name, outcome.failed))
+        count(context, outcome)
+        context.report.stopped_early |= outcome.cancelled
+        if outcome.cancelled or (outcome.failed and not context.spec.keep_going):
+            for later in jobs[number + 1 :]:
+                context.report.count("untouched", len(fleet.active_of_job(later.name)))
+            break
+    failed = context.report.counts["failed"]
+    context.report.message = f"{context.spec.hooks.hook} failed on {failed} allocations" if failed else "done"
+
+
+async def run_one(context: RunContext, fleet: Fleet, job: Job) -> EventOutcome:
+    """Run the hook of one job."""
+    order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
+    if order.warning:
+        context.report.note(f"{job.name}: {order.warning}")
+    spec = context.spec.hooks
+    return await hook_event(
+        context,
+        fleet,
+        job,
+        CLI,
+        in_rollout_order(fleet.active_of_job(job.name), order.hosts),
+        order=order,
+        only_hook=spec.hook,
+        arguments=spec.args,
+    )
+
+
+def count(context: RunContext, outcome: EventOutcome) -> None:
+    """Count allocations by how the hook ended there."""
+    context.report.count("succeeded", sum(result.ok for result in outcome.results))
+    context.report.count("failed", len(outcome.failed))
+    context.report.count("untouched", len(outcome.untouched))
+
+
+def jobs_with(hook: str, jobs: Mapping[str, Job], *, only: str) -> tuple[Job, ...]:
+    """Return the jobs whose hook is meant, by name. Raises `InvalidRequest` with the nearest known name."""
+    if only and only not in jobs:
+        raise InvalidRequest(f'no job is called "{only}"', help=nearest(only, jobs))
+    wanted = [job for name, job in sorted(jobs.items()) if not only or name == only]
+    registered = tuple(job for job in wanted if any(one.name == hook for one in job.hooks_on(CLI)))
+    if not registered:
+        raise unknown_hook(hook, wanted)
+    return registered
+
+
+def unknown_hook(hook: str, jobs: Sequence[Job]) -> InvalidRequest:
+    """Say why a hook cannot be run by hand."""
+    where = f"job {jobs[0].name}" if len(jobs) == 1 else "any job"
+    if any(one.name == hook for job in jobs for one in job.hooks):
+        return InvalidRequest(f'hook "{hook}" is not registered for cli in {where}', help='add "cli" to its executed_on')
+    known = {one.name for job in jobs for one in job.hooks_on(CLI)}
+    return InvalidRequest(f'no hook is called "{hook}" in {where}', help=nearest(hook, known))

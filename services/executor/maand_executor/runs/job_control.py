@@ -1,0 +1,149 @@
+"""`maand job start|stop|restart|run|status`: one job's allocations, by hand, in rollout order and batches.
+
+    batch: make <target> (or `job_control` hooks with TARGET) -> `after_allocation_started` -> health gate    (start, restart)
+
+Refuses a worker whose `worker.json` names another bucket or worker. Nothing is copied, and what is recorded as promoted stays so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
+from maand_executor.cancel import CancelLevel
+from maand_executor.context import RunContext
+from maand_executor.errors import InvalidRequest
+from maand_executor.facts import Allocation, Job, RolloutOrder
+from maand_executor.hooks.batches import BatchPosition
+from maand_executor.hooks.environment import lifecycle_variables
+from maand_executor.hooks.events import failures_of
+from maand_executor.names import known_names
+from maand_executor.runs import events
+from maand_executor.runs.deploy_batches import make_command
+from maand_executor.runs.fleet import Fleet, read_fleet
+from maand_executor.runs.gate import HealthJudge
+from maand_executor.runs.hook_events import LifecycleBatch, hook_event
+from maand_executor.runs.steps import StepResult, remote_step
+from maand_executor.side_by_side import side_by_side
+from maand_executor.waves import batches, in_rollout_order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How one action is carried out. `phase` is DEPLOY_PHASE; `gate`: `batch`, `end` or none."""
+
+    target: str
+    phase: str = "update"
+    limit: str = "max_concurrent_upgrades"
+    gate: str = ""
+
+
+MANNERS: Mapping[int, Manner] = {
+    spec_pb.JOB_ACTION_START: Manner(target="start", phase="new", limit="max_concurrent_starts", gate="end"),
+    spec_pb.JOB_ACTION_STOP: Manner(target="stop", phase="stop", limit="max_concurrent_stops"),
+    spec_pb.JOB_ACTION_RESTART: Manner(target="restart", gate="batch"),
+    spec_pb.JOB_ACTION_RUN: Manner(target=""),
+    spec_pb.JOB_ACTION_STATUS: Manner(target="status"),
+}
+
+
+async def control_job(context: RunContext) -> None:
+    """Do what was asked with the job's allocations."""
+    spec = context.spec.job_control
+    manner = manner_of(spec)
+    fleet = await read_fleet(context)
+    known_names("job", [spec.job], fleet.present_jobs())
+    job = fleet.jobs[spec.job]
+    order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
+    chosen = in_rollout_order(select(fleet, job, spec.workers), order.hosts)
+    await JobControl(context, fleet, job, order, manner).run(chosen)
+
+
+def manner_of(spec: spec_pb.JobControlSpec) -> Manner:
+    """Return how the action is carried out. Raises `InvalidRequest`."""
+    manner = MANNERS.get(spec.action)
+    if manner is None:
+        raise InvalidRequest("no action was named", help="say start, stop, restart, run or status")
+    if spec.action == spec_pb.JOB_ACTION_RUN:
+        if not spec.target:
+            raise InvalidRequest("no target was named", help="say which: maand job run <job> --target <target>")
+        return replace(manner, target=spec.target)
+    return manner
+
+
+def select(fleet: Fleet, job: Job, workers: Sequence[str]) -> tuple[Allocation, ...]:
+    """Return the active allocations meant. Raises `InvalidRequest` for a worker that has none."""
+    active = fleet.active_of_job(job.name)
+    named = known_names("active allocation", workers, [one.worker for one in active])
+    return tuple(one for one in active if not named or one.worker in named)
+
+
+class JobControl:
+    """Carries one action out."""
+
+    def __init__(self, context: RunContext, fleet: Fleet, job: Job, order: RolloutOrder, manner: Manner) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._job = job
+        self._order = order
+        self._manner = manner
+        self._judge = HealthJudge(context, fleet, job)
+
+    async def run(self, allocations: Sequence[Allocation]) -> None:
+        """Take the batches one after another; a batch with a failure is the last, unless told to go on."""
+        size = self._context.spec.job_control.batch or getattr(self._job, self._manner.limit)
+        parts = batches(allocations, size)
+        report = self._context.report
+        for index, part in enumerate(parts):
+            report.stopped_early |= self._context.cancel.level > CancelLevel.NOT_ASKED
+            if report.stopped_early or (report.failures and not self._context.spec.keep_going):
+                report.count("untouched", len(part))
+                continue
+            failures = await self._batch(part, BatchPosition(index=index, count=len(parts)))
+            bad = {failure.worker for failure in failures}
+            report.fail(failures)
+            report.count("failed", len(bad))
+            report.count("succeeded", sum(one.worker not in bad for one in part))
+        if self._manner.gate == "end" and not report.failures:
+            report.fail(await self._judge.judge(allocations, self._order, wait=True))
+        failed = f"{self._manner.target} of {self._job.name} failed"
+        report.message = failed if report.failures else f"{self._manner.target} of {self._job.name}: done"
+
+    async def _batch(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
+        workers = [one.worker for one in part]
+        self._context.journal.report(
+            events.batch_started(
+                job=self._job.name, phase=self._manner.target, index=position.index, count=position.count, workers=workers
+            )
+        )
+        failures = await self._act(part, position)
+        if failures or not self._manner.gate:
+            return failures
+        failures = await self._hooks("after_allocation_started", part, position)
+        if not failures and self._manner.gate == "batch":
+            failures = await self._judge.judge(part, self._order, wait=True)
+        return failures
+
+    async def _act(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
+        if self._job.hooks_on("job_control"):
+            return await self._hooks("job_control", part, position)
+        results = await side_by_side(part, self._make)
+        return [result.failure() for result in results if not result.ok]
+
+    async def _make(self, allocation: Allocation) -> StepResult:
+        target = self._manner.target
+        return await remote_step(
+            self._context,
+            job=self._job.name,
+            worker=self._fleet.worker(allocation.worker),
+            step=target,
+            command=replace(make_command(self._context, allocation, target), check_host=True),
+            name=f"make {target}",
+        )
+
+    async def _hooks(self, event: str, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
+        batch = LifecycleBatch(
+            phase=self._manner.phase, position=position, variables=lifecycle_variables(target=self._manner.target)
+        )
+        outcome = await hook_event(self._context, self._fleet, self._job, event, part, order=self._order, batch=batch)
+        return failures_of(self._job.name, outcome.failed)

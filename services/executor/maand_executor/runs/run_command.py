@@ -1,0 +1,85 @@
+"""`maand run_command`: a shell command or script on workers, in batches of N; the remote exit code is told per worker."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.run_spec_pb2 import RunCommandSpec
+from maand_executor.cancel import CancelLevel
+from maand_executor.context import RunContext
+from maand_executor.errors import InvalidRequest
+from maand_executor.facts import Worker
+from maand_executor.lifecycle import bucket_directory
+from maand_executor.names import known_names
+from maand_executor.runs import events
+from maand_executor.runs.steps import StepResult, remote_step
+from maand_executor.side_by_side import side_by_side
+from maand_executor.ssh.command import RemoteCommand
+from maand_executor.waves import batches
+
+COMMAND = "command"
+
+
+async def run_command(context: RunContext) -> None:
+    """Run it on all or selected workers; a batch with a failure is the last, unless told to go on."""
+    spec = context.spec.run_command
+    if not spec.command.strip():
+        raise InvalidRequest("there is no command to run")
+    workers = await select_workers(context, spec)
+    parts = batches(workers, spec.concurrency)
+    for index, part in enumerate(parts):
+        if context.cancel.level > CancelLevel.NOT_ASKED:
+            context.report.stopped_early = True
+        if context.report.stopped_early or (context.report.failures and not context.spec.keep_going):
+            context.report.count("untouched", len(part))
+            continue
+        hosts = [worker.host for worker in part]
+        context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
+        gather(context, await side_by_side(part, lambda worker: run_on(context, worker)))
+    summarise(context, len(workers))
+
+
+async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Worker, ...]:
+    """Return the workers meant, by position. Raises `InvalidRequest` for a name that is none, or when nobody is meant."""
+    workers = await context.catalog.list_workers(context.identity.bucket_id)
+    named = known_names("worker", spec.workers, [worker.host for worker in workers])
+    labels = known_names("label", spec.labels, {label for worker in workers for label in worker.labels})
+    chosen = tuple(
+        worker for worker in workers if (not named or worker.host in named) and (not labels or labels.intersection(worker.labels))
+    )
+    if not chosen:
+        raise InvalidRequest("no worker is meant", help="look at `maand cat workers`; nothing was built yet, or nothing matches")
+    return chosen
+
+
+async def run_on(context: RunContext, worker: Worker) -> StepResult:
+    """Run it on one worker, in the bucket's directory when that exists."""
+    spec = context.spec.run_command
+    seconds = spec.command_timeout_seconds
+    command = RemoteCommand(
+        script=spec.command,
+        environment={"BUCKET_ID": context.identity.bucket_id, "WORKER_IP": worker.host},
+        directory=bucket_directory(context.config),
+        directory_optional=True,
+        sudo=context.config.use_sudo,
+        timeout=timedelta(seconds=seconds) if seconds else None,
+        capture_limit=0,
+    )
+    return await remote_step(context, job="", worker=worker, step=COMMAND, command=command, name="the command")
+
+
+def gather(context: RunContext, results: Sequence[StepResult]) -> None:
+    """Count and keep what a batch ended with."""
+    for result in results:
+        if result.ok:
+            context.report.count("succeeded")
+            continue
+        context.report.count("unreachable" if result.outcome == pb.STEP_OUTCOME_UNREACHABLE else "failed")
+        context.report.fail([result.failure()])
+
+
+def summarise(context: RunContext, asked: int) -> None:
+    """Say how it went."""
+    report = context.report
+    bad = report.counts["failed"] + report.counts["unreachable"]
+    report.message = f"failed on {bad} of {asked} workers" if bad else f"done on {report.counts['succeeded']} workers"

@@ -1,0 +1,105 @@
+"""`maand worker ping | facts | trust`: what can be found out about workers. Each worker is told, whatever the others are like."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
+from maand_executor.context import RunContext
+from maand_executor.errors import InvalidRequest
+from maand_executor.facts import Worker
+from maand_executor.lifecycle import facts_script, preflight_script, read_facts
+from maand_executor.names import known_names
+from maand_executor.runs import events
+from maand_executor.runs.failures import of_ssh_error
+from maand_executor.runs.preflight import lacking
+from maand_executor.side_by_side import side_by_side
+from maand_executor.ssh.command import RemoteCommand
+from maand_executor.ssh.errors import SshError
+from maand_executor.ssh.host_keys import PinState
+
+Probe = Callable[[RunContext, Worker], Awaitable[pb.WorkerReport]]
+
+
+async def probe_workers(context: RunContext) -> None:
+    """Find it out on all or the named workers."""
+    spec = context.spec.worker_probe
+    probe = PROBES.get(spec.probe)
+    if probe is None:
+        raise InvalidRequest("no probe was named", help="say ping, facts or trust")
+    workers = await context.catalog.list_workers(context.identity.bucket_id)
+    named = known_names("worker", spec.workers, [worker.host for worker in workers])
+    chosen = [worker for worker in workers if not named or worker.host in named]
+    reports = await side_by_side(chosen, lambda worker: probe_one(context, worker, probe))
+    good = sum(not report.problem for report in reports)
+    context.report.message = f"{good} of {len(chosen)} workers are well"
+
+
+async def probe_one(context: RunContext, worker: Worker, probe: Probe) -> pb.WorkerReport:
+    """Look at one worker and tell what was found."""
+    try:
+        report = await probe(context, worker)
+    except SshError as error:
+        report = pb.WorkerReport(reachable=False, problem=str(error))
+        context.report.fail([of_ssh_error(error, worker=worker.host)])
+    else:
+        if report.problem:
+            kind = pb.FAILURE_KIND_PREREQUISITE
+            context.report.fail([pb.Failure(kind=kind, worker=worker.host, step="probe", message=report.problem)])
+    context.report.count("failed" if report.problem else "succeeded")
+    context.journal.report(events.worker_report(worker.host, report))
+    return report
+
+
+async def ping(context: RunContext, worker: Worker) -> pb.WorkerReport:
+    """Reach it, look for its tools, and time a command on the open connection."""
+    await context.remote.connect(worker)
+    began = time.monotonic()
+    said = await ask(context, worker, preflight_script(sudo=context.config.use_sudo))
+    failure = lacking(worker, [tool for tool in said.splitlines() if tool])
+    return pb.WorkerReport(
+        reachable=True, problem=failure.message if failure else "", round_trip_ms=round((time.monotonic() - began) * 1000)
+    )
+
+
+async def facts(context: RunContext, worker: Worker) -> pb.WorkerReport:
+    """Read its memory and CPU."""
+    found = read_facts(await ask(context, worker, facts_script()))
+    if found is None:
+        return pb.WorkerReport(reachable=True, problem=f"{worker.host} does not tell its memory and CPU in /proc")
+    return pb.WorkerReport(reachable=True, memory_mb=found.memory_mb, cpu_mhz=found.cpu_mhz)
+
+
+async def host_keys(context: RunContext, worker: Worker) -> pb.WorkerReport:
+    """Look at its host keys without logging in; pin them when asked to."""
+    spec = context.spec.worker_probe
+    keys = await context.remote.scan_host_keys(worker)
+    states = {context.remote.host_key_state(worker, key) for key in keys}
+    changed = PinState.CHANGED in states
+    problem = ""
+    if spec.pin and (spec.replace_changed or not changed):
+        context.remote.pin_host_keys(worker, keys, replace=spec.replace_changed and changed)
+        states = {PinState.PINNED}
+    elif changed:
+        problem = f"{worker.host} shows another host key than the pinned one"
+    return pb.WorkerReport(
+        reachable=True,
+        problem=problem,
+        host_keys=[key.text for key in keys],
+        fingerprints=[key.fingerprint for key in keys],
+        pinned=states == {PinState.PINNED},
+    )
+
+
+async def ask(context: RunContext, worker: Worker, script: str) -> str:
+    """Run a script that only looks, and return what it printed."""
+    command = RemoteCommand(script=script, sudo=False, timeout=context.settings.preflight_timeout)
+    result = await context.remote.run(worker, command)
+    return result.stdout.decode(errors="replace")
+
+
+PROBES: Mapping[int, Probe] = {
+    spec_pb.WORKER_PROBE_PING: ping,
+    spec_pb.WORKER_PROBE_FACTS: facts,
+    spec_pb.WORKER_PROBE_HOST_KEYS: host_keys,
+}
