@@ -41,8 +41,6 @@ class RunContext:
     settings: WorkSettings
     staging_dir: Path
     """The run's own directory for what is about to be copied; gone when the run ended."""
-    secrets_dir: Path
-    """`known_hosts` is in it."""
 
     def with_config(self, config: BucketConfig) -> "RunContext":
         """Return the context with the settings now in force."""

@@ -79,3 +79,9 @@ class RunCancelled(ExecutorError):
     """The run was asked to stop, and stopped. What had succeeded stays."""
 
     code = "run_cancelled"
+
+
+class RunTimedOut(ExecutorError):
+    """The run took longer than the limit it was given. What had succeeded stays; ask for more time, or for less work."""
+
+    code = "run_timed_out"

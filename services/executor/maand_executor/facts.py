@@ -32,7 +32,7 @@ class BucketConfig:
     """`maand.conf` in force, as far as an executor needs it."""
 
     bucket_id: str
-    built: bool = True
+    built: bool = field(default=True, compare=False)
     ssh_user: str = "agent"
     ssh_key: str = "worker.key"
     ssh_port: int = 22

@@ -50,6 +50,8 @@ class WorkSettings:
     """Limit of looking whether a worker's SSH port answers."""
     preflight_timeout: timedelta = timedelta(seconds=30)
     """Limit of reaching one worker and looking for its tools."""
+    stop_grace: timedelta = timedelta(seconds=1)
+    """What calls of hooks that are in progress get when the executor stops; the hooks are gone by then."""
 
 
 @dataclass(frozen=True, kw_only=True)

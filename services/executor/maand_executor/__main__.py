@@ -1,0 +1,35 @@
+"""`maand-executor`: settings from the environment, serve and claim until asked to stop."""
+
+import asyncio
+import os
+import sys
+
+from maand_executor.service import start_executor
+from maand_executor.settings import ExecutorSettings
+from maand_wire.endpoints import EndpointError
+from maand_wire.lifecycle import until_asked_to_stop
+from maand_wire.logs import configure_logs
+
+
+async def serve(settings: ExecutorSettings) -> None:
+    """Run one executor."""
+    executor = await start_executor(settings)
+    try:
+        await until_asked_to_stop()
+    finally:
+        await executor.stop()
+
+
+def main() -> None:
+    """Serve; exit 1 with one sentence when a setting is missing or wrong."""
+    configure_logs(format=os.environ.get("MAAND_LOG_FORMAT", "kv"))
+    try:
+        settings = ExecutorSettings.from_environment()
+        asyncio.run(serve(settings))
+    except EndpointError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

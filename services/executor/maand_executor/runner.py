@@ -1,0 +1,146 @@
+"""Carrying out one claimed run, from the claim to its recorded end.
+
+    claim -> [ lease kept ] -> work -> journal flushed -> FinishRun
+                 |               ^
+                 |               | ended by: cancel level NOW, the run's own time limit, a lost lease, shutdown
+                 v
+             LeaseLost: hooks killed, work ended, nothing recorded
+
+While work is being ended the lease is still kept: nobody takes the run over before its hooks are gone.
+"""
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from maand_executor.cancel import CancelLevel, CancelSignal
+from maand_executor.catalog_client import CatalogClient, ClaimedRun
+from maand_executor.content import ContentStore
+from maand_executor.context import RunContext
+from maand_executor.endings import Ending, ending_of
+from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
+from maand_executor.hooks.engine import HookEngine
+from maand_executor.journal import Journal
+from maand_executor.lease import Lease
+from maand_executor.report import RunReport
+from maand_executor.runs import events
+from maand_executor.runs.dispatch import do_the_work
+from maand_executor.settings import ExecutorSettings
+from maand_executor.ssh.remote import Remotes
+from maand_wire.errors import RemoteError
+
+log = structlog.get_logger("maand.executor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What all runs of one executor share."""
+
+    executor_id: str
+    settings: ExecutorSettings
+    catalog: CatalogClient
+    content: ContentStore
+    hooks: HookEngine
+    remotes: Remotes
+
+
+class Runner:
+    """Carries out one run."""
+
+    def __init__(self, parts: Parts, claim: ClaimedRun) -> None:
+        self._parts = parts
+        self._claim = claim
+        self._cancel = CancelSignal()
+        self._lease = Lease(parts.catalog, claim, self._cancel, parts.settings.lease)
+        self._journal = Journal(claim.identity, parts.catalog)
+        self._report = RunReport()
+        self._staging = parts.settings.state_dir / "staging" / f"{claim.identity.run_id}.{claim.identity.fence}"
+
+    async def carry_out(self) -> None:
+        """Do the run's work and record its end. Cancelling it ends the work; the run is then left to `release_leases`."""
+        run = self._claim.identity
+        log.info("run claimed", run=run.run_id, kind=self._claim.kind, fence=run.fence)
+        keeper = asyncio.create_task(self._lease.keep(), name=f"lease of {run.run_id}")
+        try:
+            ending = await self._work_to_its_end(keeper)
+            if ending.state is not None:
+                await self._finish(ending)
+            log.info("run ended", run=run.run_id, outcome=ending.word)
+        except (LeaseLost, RemoteError) as error:
+            log.warning("run let go", run=run.run_id, reason=str(error))
+        finally:
+            await end(keeper)
+            await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+
+    async def _work_to_its_end(self, keeper: asyncio.Task[None]) -> Ending:
+        work = asyncio.create_task(self._work(), name=f"run {self._claim.identity.run_id}")
+        now = asyncio.create_task(self._cancel.wait(CancelLevel.NOW))
+        limit = self._claim.spec.timeout_seconds or None
+        try:
+            await asyncio.wait({work, now, keeper}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            reason = None if work.done() else self._why_stopped(now, keeper)
+            await end(work)
+            return ending_of(reason or outcome(work), self._report)
+        finally:
+            await end(work)
+            await end(now)
+
+    def _why_stopped(self, now: asyncio.Task[None], keeper: asyncio.Task[None]) -> Exception:
+        if keeper.done():
+            self._parts.hooks.kill_run(self._claim.identity.run_id)
+            return LeaseLost(str(outcome(keeper)))
+        if now.done():
+            return RunCancelled("stopped at once, as asked")
+        return RunTimedOut(f"the run took longer than its limit of {self._claim.spec.timeout_seconds} s")
+
+    async def _work(self) -> None:
+        claim = self._claim
+        self._journal.report(events.run_started(executor_id=self._parts.executor_id, fence=claim.identity.fence))
+        config = await self._parts.catalog.read_config(claim.identity.bucket_id)
+        make_private(self._staging)
+        context = RunContext(
+            identity=claim.identity,
+            kind=claim.kind,
+            spec=claim.spec,
+            config=config,
+            requested_by=claim.requested_by,
+            hook_env=claim.hook_env,
+            catalog=self._parts.catalog,
+            remote=self._parts.remotes.of(config),
+            hooks=self._parts.hooks,
+            content=self._parts.content,
+            lease=self._lease,
+            cancel=self._cancel,
+            journal=self._journal,
+            report=self._report,
+            settings=self._parts.settings.work,
+            staging_dir=self._staging,
+        )
+        await do_the_work(context)
+
+    async def _finish(self, ending: Ending) -> None:
+        result = self._report.result()
+        await self._journal.mask(result)
+        await self._journal.close()
+        assert ending.state is not None
+        await self._parts.catalog.finish_run(self._claim.identity, ending.state, result)
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task that still runs, and wait until it is over."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def outcome(work: "asyncio.Task[None]") -> BaseException | None:
+    """Return how work ended by itself."""
+    return asyncio.CancelledError() if work.cancelled() else work.exception()
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory that only this user may look into."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.chmod(0o700)

@@ -1,0 +1,130 @@
+"""Putting the executor together: settings -> parts -> a server for its hooks and a loop that claims runs."""
+
+import asyncio
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import grpc.aio
+import structlog
+
+from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc, remote_pb2, remote_pb2_grpc
+from maand_executor.catalog_client import CatalogClient
+from maand_executor.claims import Claims
+from maand_executor.content import ContentStore
+from maand_executor.hooks.engine import HookEngine
+from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
+from maand_executor.rpc.remote import RemoteServicer
+from maand_executor.rpc.statuses import STATUS_BY_ERROR
+from maand_executor.runner import Parts, make_private
+from maand_executor.settings import ExecutorSettings
+from maand_executor.ssh.remote import Remotes
+from maand_wire.channels import open_channel
+from maand_wire.errors import ErrorBoundary, RemoteError
+from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
+
+log = structlog.get_logger("maand.executor")
+
+SERVICES = tuple(
+    service.full_name for file in (executor_pb2.DESCRIPTOR, remote_pb2.DESCRIPTOR) for service in file.services_by_name.values()
+)
+
+
+@dataclass(kw_only=True)
+class RunningExecutor:
+    """An executor that serves and claims runs."""
+
+    address: str
+    parts: Parts
+    claims: Claims
+    channel: grpc.aio.Channel
+    server: grpc.aio.Server
+    loop: "asyncio.Task[None]"
+
+    @property
+    def executor_id(self) -> str:
+        """Its id, new at every start."""
+        return self.parts.executor_id
+
+    @property
+    def active_runs(self) -> int:
+        """How many runs it owns."""
+        return len(self.claims.active)
+
+    async def stop(self) -> None:
+        """Stop in an orderly way.
+
+        1. No further run is claimed; what runs is ended: hooks TERM then KILL, remote commands likewise.
+        2. The leases are given up, so that another executor may go on at once.
+        3. Connections are closed. May be called twice.
+        """
+        self.loop.cancel()
+        await asyncio.gather(self.loop, return_exceptions=True)
+        with suppress(RemoteError):
+            await self.parts.catalog.release_leases(self.executor_id)
+        await self.server.stop(self.parts.settings.work.stop_grace.total_seconds())
+        self.parts.hooks.close()
+        await self.parts.remotes.close()
+        await self.channel.close()
+        log.info("executor stopped", executor=self.executor_id)
+
+
+async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
+    """Serve, and claim runs from now on. Raises the wire's `EndpointError` when an address cannot be used."""
+    channel = open_channel(settings.catalog)
+    parts = assemble(settings, CatalogClient(channel))
+    claims = Claims(parts)
+    server = make_server([ErrorBoundary(STATUS_BY_ERROR)])
+    try:
+        address = await serve(server, parts, claims)
+    except BaseException:
+        parts.hooks.close()
+        await channel.close()
+        raise
+    loop = asyncio.create_task(claims.run(), name="claims")
+    log.info("executor serves", address=address, executor=parts.executor_id, catalog=settings.catalog.address)
+    return RunningExecutor(address=address, parts=parts, claims=claims, channel=channel, server=server, loop=loop)
+
+
+def assemble(settings: ExecutorSettings, catalog: CatalogClient) -> Parts:
+    """Make what all runs share."""
+    make_private(settings.state_dir)
+    content = ContentStore(settings.state_dir / "blobs", catalog)
+    hooks = HookEngine(
+        catalog=catalog,
+        content=content,
+        state_dir=settings.state_dir,
+        workspace_dir=settings.workspace_dir,
+        hook_api=settings.hook_api,
+    )
+    return Parts(
+        executor_id=str(uuid.uuid4()),
+        settings=settings,
+        catalog=catalog,
+        content=content,
+        hooks=hooks,
+        remotes=Remotes(settings.secrets_dir),
+    )
+
+
+async def serve(server: grpc.aio.Server, parts: Parts, claims: Claims) -> str:
+    """Add the services, bind, start; return the address bound."""
+
+    def report() -> ExecutorReport:
+        return ExecutorReport(
+            executor_id=parts.executor_id,
+            version=version("maand"),
+            hook_api=parts.settings.hook_api,
+            run_ids=claims.active,
+            ssh_connections=parts.remotes.open_connections,
+            hook_processes=len(parts.hooks.live),
+        )
+
+    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(ExecutorServicer(report), server)
+    remote_pb2_grpc.add_RemoteServiceServicer_to_server(RemoteServicer(parts.hooks.live), server)
+    health = add_standard_services(server, SERVICES)
+    address = listen(server, parts.settings.listen, parts.settings.tls)
+    await server.start()
+    await announce_serving(health, SERVICES)
+    return address
