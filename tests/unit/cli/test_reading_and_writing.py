@@ -1,0 +1,212 @@
+"""Commands that read and write the catalog, against canned answers."""
+
+import io
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+
+from maand_contracts.catalog.v1 import (
+    allocation_pb2,
+    bucket_pb2,
+    job_pb2,
+    kv_pb2,
+    run_pb2,
+    secret_pb2,
+    semaphore_pb2,
+    worker_pb2,
+)
+from tests.unit.cli.builders import output
+from tests.unit.cli.conftest import Maand
+from tests.unit.cli.fake_catalog import RUN_ID, FakeCatalog, Refusal
+
+API = job_pb2.Job(
+    name="api",
+    version="2.0.0",
+    selectors=["api"],
+    demanded_jobs=["database"],
+    deployment_seq=1,
+    restart_policy=job_pb2.RESTART_POLICY_RELOAD,
+    hooks=[job_pb2.Hook(name="hook_migrate", job="api", executed_on=["pre_deploy", "cli"], runtime="python")],
+)
+
+
+def allocation(worker: str, state: str, current: str) -> allocation_pb2.Allocation:
+    value = allocation_pb2.AllocationState.Value(f"ALLOCATION_STATE_{state.upper()}")
+    return allocation_pb2.Allocation(job="api", worker=worker, state=value, current_version=current, new_version="2.0.0")
+
+
+@pytest.fixture(autouse=True)
+def canned(fake: FakeCatalog) -> None:
+    fake.answers["ListJobs"] = job_pb2.ListJobsResponse(jobs=[API])
+    fake.answers["ListWorkers"] = worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(host="10.0.0.1", labels=["api"])])
+    fake.answers["ListAllocations"] = allocation_pb2.ListAllocationsResponse(
+        allocations=[allocation("10.0.0.1", "promoted", "2.0.0"), allocation("10.0.0.2", "failed", "1.0.0")]
+    )
+    fake.answers["ListPorts"] = job_pb2.ListPortsResponse(ports=[job_pb2.Port(name="api_port", number=30000, job="api")])
+
+
+def test_cat_jobs_is_a_table_for_people_and_everything_for_programs(maand: Maand) -> None:
+    assert maand("cat", "jobs").out.splitlines() == [
+        "NAME  VERSION  DEPLOYMENT SEQ  SELECTORS  DEMANDED JOBS  HOOKS",
+        "api   2.0.0    1               api        database       hook_migrate",
+    ]
+    [job] = json.loads(maand("cat", "jobs", "-o", "json").out)
+    assert (job["restart_policy"], job["hooks"][0]["executed_on"]) == ("reload", ["pre_deploy", "cli"])
+
+
+def test_cat_deployments_sums_up_by_job(maand: Maand) -> None:
+    [row] = json.loads(maand("cat", "deployments", "-o", "json").out)
+    assert (row["running"], row["states"]) == (["1.0.0", "2.0.0"], {"promoted": 1, "failed": 1})
+    assert "1 promoted, 1 failed" in maand("cat", "deployments").out
+
+
+@pytest.mark.parametrize("noun", ["workers", "jobs", "allocations", "deployments", "hooks", "ports", "certs", "kv"])
+@pytest.mark.parametrize("form", ["human", "json", "jsonl"])
+def test_every_noun_is_printed_in_every_form(noun: str, form: str, maand: Maand) -> None:
+    said = maand("cat", noun, "-o", form)
+    assert said.code == 0
+    if form == "json":
+        assert isinstance(json.loads(said.out), list)
+    if form == "jsonl":
+        lines = [json.loads(line) for line in said.out.splitlines()]
+        assert (lines[0]["schema_version"], lines[-1]["type"]) == (1, "result")
+
+
+def test_an_empty_list_is_an_empty_array_and_a_word_to_people(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["ListJobs"] = job_pb2.ListJobsResponse()
+    assert maand("cat", "jobs", "-o", "json").out == "[]\n"
+    said = maand("cat", "jobs")
+    assert (said.out, said.err) == ("", "no jobs\n")
+
+
+def test_every_page_is_read(fake: FakeCatalog, maand: Maand) -> None:
+    def page(request: worker_pb2.ListWorkersRequest) -> worker_pb2.ListWorkersResponse:
+        if request.page_token:
+            return worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(host="b")])
+        return worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(host="a")], next_page_token="2")
+
+    fake.answers["ListWorkers"] = page
+    assert [row["host"] for row in json.loads(maand("worker", "list", "-o", "json").out)] == ["a", "b"]
+
+
+def test_kv_get_prints_the_value_alone(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["Get"] = kv_pb2.GetResponse(entry=kv_pb2.Entry(namespace="vars/job/api", key="k", value="v", version=3))
+    assert maand("kv", "get", "vars/job/api", "k").out == "v\n"
+    assert json.loads(maand("kv", "get", "vars/job/api", "k", "-o", "json").out)["version"] == 3
+    fake.answers["Get"] = Refusal(grpc.StatusCode.NOT_FOUND, "there is no vars/job/api k", code="not_found")
+    missing = maand("kv", "get", "vars/job/api", "k")
+    assert (missing.code, missing.out, missing.err) == (1, "", "error: there is no vars/job/api k\n")
+
+
+def test_kv_set_takes_an_argument_a_file_or_standard_input(
+    fake: FakeCatalog, maand: Maand, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bucket / "value").write_text("from file")
+    monkeypatch.setattr("sys.stdin", io.StringIO("from stdin"))
+    maand("kv", "set", "vars/job/api", "k", "typed", "--if-version", "2", "--ttl", "1h")
+    maand("kv", "set", "vars/job/api", "k", "-f", "value", "--if-absent")
+    maand("kv", "set", "vars/job/api", "k", "-")
+    puts = fake.asked("Put")
+    assert [put.value for put in puts] == ["typed", "from file", "from stdin"]
+    assert (puts[0].precondition.if_version, puts[0].ttl_seconds, puts[1].precondition.if_absent) == (2, 3600, True)
+    assert len({put.request_id for put in puts}) == 3
+    assert maand("kv", "set", "vars/job/api", "k").code == 2
+
+
+def test_kv_history_delete_and_restore(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["ListVersions"] = kv_pb2.ListVersionsResponse(entries=[kv_pb2.Entry(version=2), kv_pb2.Entry(version=1)])
+    fake.answers["Restore"] = kv_pb2.RestoreResponse(version=3)
+    assert [row["version"] for row in json.loads(maand("kv", "history", "vars/bucket", "k", "-o", "json").out)] == [2, 1]
+    assert "version 1 is back as version 3" in maand("kv", "restore", "vars/bucket", "k", "1").err
+    assert maand("kv", "delete", "vars/bucket", "k").code == 0
+
+
+def test_a_secret_comes_from_standard_input_and_is_never_shown(
+    fake: FakeCatalog, maand: Maand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("s3cret value\n"))
+    said = maand("secret", "set", "api", "token", "-v")
+    [put] = fake.asked("PutSecret")
+    assert (put.namespace, put.key, put.value) == ("secrets/job/api", "token", "s3cret value")
+    assert "s3cret" not in said.out + said.err
+    assert maand("secret", "set", "api", "token", "s3cret").code == 2
+
+
+def test_reveal_prints_the_value_alone(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["RevealSecret"] = secret_pb2.RevealSecretResponse(value="s3cret", version=1)
+    assert maand("secret", "reveal", "secrets/job/api", "token").out == "s3cret\n"
+    assert fake.asked("RevealSecret")[0].namespace == "secrets/job/api"
+
+
+def test_rotation_goes_on_until_no_page_is_left(fake: FakeCatalog, maand: Maand) -> None:
+    pages = iter([("2", 5), ("", 0)])
+
+    def rotate(_request: secret_pb2.RotateSecretsRequest) -> secret_pb2.RotateSecretsResponse:
+        token, remaining = next(pages)
+        return secret_pb2.RotateSecretsResponse(rotated=5, remaining=remaining, next_page_token=token)
+
+    fake.answers["RotateSecrets"] = rotate
+    said = maand("secret", "rotate")
+    assert said.err == "5 versions re-encrypted, 5 to go\n10 versions re-encrypted, 0 to go\n"
+
+
+def test_semaphores_show_holders_and_waiters(fake: FakeCatalog, maand: Maand) -> None:
+    semaphore = semaphore_pb2.Semaphore(
+        job="api",
+        event="cli",
+        name="ddl",
+        capacity=1,
+        holders=[semaphore_pb2.Claim(worker="10.0.0.1", fencing_token=4)],
+        waiters=[semaphore_pb2.Claim(worker="10.0.0.2", fencing_token=5)],
+    )
+    fake.answers["ListSemaphores"] = semaphore_pb2.ListSemaphoresResponse(semaphores=[semaphore])
+    lines = maand("semaphore", "list").out.splitlines()
+    assert lines[1].split()[:6] == ["api", "cli", "ddl", "1", "holds", "10.0.0.1"]
+    assert lines[2].split()[4:6] == ["waits", "10.0.0.2"]
+    fake.answers["ForceRelease"] = semaphore_pb2.ForceReleaseResponse(released=[semaphore_pb2.Claim(worker="10.0.0.1")])
+    assert "10.0.0.1" in maand("semaphore", "release", "api", "cli", "ddl").out
+
+
+def test_runs_are_listed_shown_cancelled_and_resumed(fake: FakeCatalog, maand: Maand) -> None:
+    run = run_pb2.Run(run_id=RUN_ID, seq=7, kind="deploy", state=run_pb2.RUN_STATE_RUNNING)
+    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run])
+    [row] = json.loads(maand("runs", "list", "--state", "running", "--kind", "deploy", "-o", "json").out)
+    assert (row["seq"], row["state"]) == (7, "running")
+    assert maand("runs", "list", "--state", "runing").code == 2
+    assert json.loads(maand("runs", "show", "#7", "-o", "json").out)["run_id"] == RUN_ID
+    assert "deploy succeeded" in maand("runs", "show").out
+    assert "after its current batch" in maand("runs", "cancel", "7").err
+    assert "stops now" in maand("runs", "cancel", RUN_ID, "--now").err
+    fake.cancels = 0
+    fake.answers["ResumeRun"] = run_pb2.ResumeRunResponse(run=run)
+    assert maand("runs", "resume", RUN_ID).code == 0
+
+
+def test_logs_print_what_hooks_said_of_some_jobs_or_workers(fake: FakeCatalog, maand: Maand) -> None:
+    fake.play(output("one"), output("two", worker="10.0.0.2"), output("three", job="web"))
+    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run_pb2.Run(run_id=RUN_ID)])
+    assert maand("logs").out == "api@10.0.0.1 | one\napi@10.0.0.2 | two\nweb@10.0.0.1 | three\n"
+    assert maand("logs", "--jobs", "api", "--workers", "10.0.0.2").out == "api@10.0.0.2 | two\n"
+
+
+def test_schema_prints_json(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["GetSchema"] = bucket_pb2.GetSchemaResponse(json_schema='{"type": "object"}')
+    assert json.loads(maand("schema", "manifest").out) == {"type": "object"}
+    assert maand("schema", "manifests").code == 2
+
+
+def test_hooks_test_runs_without_any_service(maand: Maand, bucket: Path, fake: FakeCatalog) -> None:
+    hooks = bucket / "workspace/jobs/api/_hooks"
+    hooks.mkdir()
+    (hooks / "hook_mark.py").write_text(
+        "import sys\nfrom maand import put_job_variable\n"
+        "put_job_variable('mark', sys.argv[1]).raise_for_status()\nprint('done')\n"
+    )
+    said = maand("hooks", "test", "api", "hook_mark", "--event", "pre_deploy", "--", "yes")
+    assert said.code == 0
+    assert "done\ncalls:\n  200 PUT /kv" in said.out
+    assert "vars/job/api  mark = yes" in said.out
+    assert fake.requests == []
+    assert maand("hooks", "test", "apy", "hook_mark").code == 2
