@@ -10,18 +10,13 @@ from maand_catalog.identity import Caller, HookCaller
 from maand_catalog.kv import Condition
 from maand_catalog.namespaces import check_key, check_namespace
 from maand_catalog.policy import ROLLOUT_ORDER, Act, Denied, PolicyContext, decide, demanded_job
+from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.store.database import Database
 from maand_catalog.store.placement import active_workers, demanded_jobs
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 
 LONGEST_REQUEST_ID = 256
-
-
-class IdentityMismatch(PermissionDenied):
-    """The call claims another identity than its token has. Leave the field out: a hook's bucket, job and event are known."""
-
-    code = "identity_mismatch"
 
 
 class Admission:

@@ -5,7 +5,8 @@ from typing import Any
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.identity import HookCaller, Role
 from maand_catalog.rpc.callers import caller_of, require, require_hook
-from maand_catalog.rpc.kv_access import IdentityMismatch, bucket_of, request_key
+from maand_catalog.rpc.identification import IdentityMismatch
+from maand_catalog.rpc.kv_access import bucket_of, request_key
 from maand_catalog.rpc.requests import checked_id
 from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout

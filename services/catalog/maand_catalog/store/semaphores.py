@@ -195,17 +195,11 @@ class Survey:
 
 
 def open_room(tx: Transaction, room_id: str, *, lease: timedelta = ROOM_LEASE) -> None:
-    """Keep a room's waiters in line for another while.
-
-    SQLite serves one process at a time: any other room is that of a process that died, and its waiters are gone.
-    """
+    """Keep a room's waiters in line for another while; forget the rooms of processes that died."""
     until = {"lease_until": tx.now + lease}
     keep = upsert(tx, waiting_rooms).values(room_id=room_id, **until)
     tx.connection.execute(keep.on_conflict_do_update(index_elements=[waiting_rooms.c.room_id], set_=until))
-    dead = waiting_rooms.c.room_id != room_id
-    if tx.dialect == "postgresql":
-        dead &= waiting_rooms.c.lease_until < tx.now
-    tx.connection.execute(delete(waiting_rooms).where(dead))
+    tx.connection.execute(delete(waiting_rooms).where(waiting_rooms.c.lease_until < tx.now))
 
 
 def close_room(tx: Transaction, room_id: str) -> None:
