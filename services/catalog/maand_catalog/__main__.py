@@ -67,7 +67,7 @@ async def migrate_only(_options: argparse.Namespace) -> None:
     """Bring the database up to date."""
     database = await open_database()
     try:
-        revision = await asyncio.to_thread(migrate, database.engines.write)
+        revision = await migrate(database)
     finally:
         await database.close()
     sys.stderr.write(f"the database has schema {revision}\n")
@@ -77,7 +77,7 @@ async def print_new_token(options: argparse.Namespace) -> None:
     """Create a token and print its secret, the only time it is shown."""
     database, secret = await open_database(), new_api_token()
     try:
-        await asyncio.to_thread(migrate, database.engines.write)
+        await migrate(database)
         await database.write(
             lambda tx: create_token(
                 tx,

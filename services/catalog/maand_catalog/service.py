@@ -71,7 +71,7 @@ async def start_catalog(settings: CatalogSettings) -> RunningCatalog:
 
 async def start_serving(settings: CatalogSettings, database: Database) -> RunningCatalog:
     """Migrate and serve on an open database."""
-    await asyncio.to_thread(migrate, database.engines.write)
+    await migrate(database)
     activity, metrics = Activity(), Metrics()
     metrics.watch_open_streams(lambda: activity.open_streams)
     server = make_server([Metering(activity, metrics), ErrorBoundary(STATUS_BY_ERROR), Identification(database)])

@@ -4,6 +4,7 @@ database            an open Database on a fresh schema
 database_url        its URL, before anything opened it (the schema is there)
 open_replica        opens one more Database on the same PostgreSQL, as another catalog replica would
 clock               the clock of all of them; `clock.advance(timedelta)` lets leases lapse and TTLs end without waiting
+catalog             the served catalog on `database`, with clients (see serving.py)
 postgres            the cluster, for tests that need PostgreSQL only (`postgres_url` is a fresh database there)
 """
 
@@ -20,7 +21,9 @@ import sqlalchemy
 from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.database import Database
 from maand_catalog.store.engine import parse_url
+from maand_catalog.store.migrate import revisions
 from maand_catalog.store.tables import metadata
+from tests.contracts.catalog.serving import ServedCatalog, serve
 from tests.testbed.postgres import PostgresCluster, running_postgres
 
 TEMPLATE = "maand_template"
@@ -103,7 +106,18 @@ async def open_replica(postgres_url: str, clock: ShiftedClock) -> AsyncIterator[
         await database.close()
 
 
+@pytest.fixture
+async def catalog(database: Database, tmp_path: Path) -> AsyncIterator[ServedCatalog]:
+    """The whole catalog on `database`, as a real gRPC server on a unix socket and on a loopback port."""
+    async with serve(database, tmp_path) as served:
+        yield served
+
+
 def create_schema(url: str) -> None:
+    """Create the tables as the metadata has them, marked as up to date; test_migrations proves that they are the same."""
     engine = sqlalchemy.create_engine(parse_url(url))
-    metadata.create_all(engine)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
+        connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": revisions()[-1]})
     engine.dispose()

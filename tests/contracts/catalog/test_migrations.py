@@ -1,15 +1,16 @@
 """The migrations and the metadata describe one schema, and a start brings a database to it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
-from maand_catalog.store.engine import make_engines, parse_url
+from maand_catalog.store.database import Database
+from maand_catalog.store.engine import parse_url
 from maand_catalog.store.migrate import SchemaTooNew, migrate, revisions
 from tests.contracts.catalog.conftest import names
 from tests.testbed.postgres import PostgresCluster
@@ -52,38 +53,36 @@ def empty_database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def empty(pair: Pair) -> Iterator[Engine]:
-    engine = make_engines(parse_url(pair.empty)).write
-    yield engine
-    engine.dispose()
+async def empty(pair: Pair) -> AsyncIterator[Database]:
+    database = await Database.open(pair.empty)
+    yield database
+    await database.close()
 
 
-def test_migrations_make_the_schema_that_the_metadata_describes(pair: Pair, empty: Engine) -> None:
-    migrate(empty)
+async def test_migrations_make_the_schema_that_the_metadata_describes(pair: Pair, empty: Database) -> None:
+    await migrate(empty)
     assert schema_of(pair.empty) == schema_of(pair.described)
 
 
-def test_a_database_that_is_up_to_date_is_left_alone(empty: Engine) -> None:
-    assert migrate(empty) == migrate(empty) == revisions()[-1]
+async def test_a_database_that_is_up_to_date_is_left_alone(empty: Database) -> None:
+    assert await migrate(empty) == await migrate(empty) == revisions()[-1]
 
 
-def test_a_newer_schema_than_the_code_is_refused_and_untouched(pair: Pair, empty: Engine) -> None:
-    migrate(empty)
-    with empty.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+async def test_a_newer_schema_than_the_code_is_refused_and_untouched(pair: Pair, empty: Database) -> None:
+    await migrate(empty)
+    await empty.write(lambda tx: tx.connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     before = schema_of(pair.empty)
     with pytest.raises(SchemaTooNew, match="schema 9999, this maand knows"):
-        migrate(empty)
+        await migrate(empty)
     assert schema_of(pair.empty) == before
 
 
 async def test_replicas_that_start_together_migrate_once(request: pytest.FixtureRequest) -> None:
     url = empty_database(request)
-    engines = [make_engines(parse_url(url)).write for _ in range(4)]
-    reached = await asyncio.gather(*(asyncio.to_thread(migrate, engine) for engine in engines))
-    assert reached == [revisions()[-1]] * 4
-    for engine in engines:
-        engine.dispose()
+    replicas = [await Database.open(url) for _ in range(4)]
+    assert await asyncio.gather(*(migrate(replica) for replica in replicas)) == [revisions()[-1]] * 4
+    for replica in replicas:
+        await replica.close()
 
 
 def schema_of(url: str) -> list[tuple[str, str]]:

@@ -7,9 +7,10 @@ newer           ->  refuse: the code is older than the data
 
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from maand_catalog.errors import FailedPrecondition
+from maand_catalog.store.database import Database
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 ADVISORY_LOCK = 7_060_501_001
@@ -28,20 +29,22 @@ def revisions() -> list[str]:
     return sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def migrate(engine: Engine) -> str:
+async def migrate(database: Database) -> str:
     """Bring the database up to date and return its revision. SchemaTooNew."""
     newest = revisions()[-1]
-    with engine.begin() as connection:
-        if current_revision(connection) == newest:
-            return newest
-    with engine.begin() as connection:
-        lock(connection)
-        current = current_revision(connection)
-        if current is not None and current not in revisions():
-            raise SchemaTooNew(f"the database has schema {current}, this maand knows {newest} at most")
-        if current != newest:
-            upgrade(connection)
+    if await database.read(lambda tx: current_revision(tx.connection)) != newest:
+        await database.write(lambda tx: apply_missing(tx.connection, newest), alone=True)
     return newest
+
+
+def apply_missing(connection: Connection, newest: str) -> None:
+    """Apply what is missing inside one transaction, under the lock; somebody else may have been faster."""
+    lock(connection)
+    current = current_revision(connection)
+    if current is not None and current not in revisions():
+        raise SchemaTooNew(f"the database has schema {current}, this maand knows {newest} at most")
+    if current != newest:
+        upgrade(connection)
 
 
 def current_revision(connection: Connection) -> str | None:
