@@ -1,0 +1,100 @@
+"""The real command line and the real local services, as processes in a bucket of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What one command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(kw_only=True)
+class Maand:
+    """Runs `maand` as a process."""
+
+    bucket: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
+        """Start one command and return at once."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "maand_cli", *args],
+            cwd=self.bucket,
+            env=clean(os.environ) | {"MAAND_IDLE_SECONDS": "60"} | self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+
+    def __call__(self, *args: str) -> Said:
+        """Run one command to its end."""
+        process = self.start(*args)
+        out, err = process.communicate(timeout=60)
+        return Said(code=process.returncode, out=out, err=err)
+
+    def must(self, *args: str) -> Said:
+        """Run one command and insist on success."""
+        said = self(*args)
+        assert said.code == 0, (args, said, self.log())
+        return said
+
+    def services(self) -> dict[str, Any]:
+        """Return what `services.json` says."""
+        values: dict[str, Any] = json.loads((self.bucket / "run/services.json").read_text())
+        return values
+
+    def log(self) -> str:
+        """Return the services' log."""
+        path = self.bucket / "logs/services.log"
+        return path.read_text() if path.exists() else ""
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that names no bucket and no services."""
+    return {name: value for name, value in environment.items() if not name.startswith("MAAND_")}
+
+
+@pytest.fixture
+def maand(tmp_path: Path) -> Iterator[Maand]:
+    """Make a bucket; end its services afterwards, whatever happened."""
+    directory = tmp_path / "bucket"
+    directory.mkdir()
+    maand = Maand(bucket=directory)
+    maand.must("init")
+    (directory / "workspace/workers.json").write_text("[]")
+    yield maand
+    maand("services", "stop", "--within", "20")
+
+
+def until(holds: Callable[[], bool], *, seconds: float = 10, what: str = "it") -> None:
+    """Wait until something holds, or fail."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.02)
+
+
+def kill(pid: int) -> None:
+    """Kill a process and wait until it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    until(
+        lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text(),
+        what="the end of a killed process",
+    )

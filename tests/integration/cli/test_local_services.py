@@ -1,0 +1,204 @@
+"""The local services' life, with real processes: started by whoever needs them, one host a bucket, gone when idle."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.conftest import Maand, kill, until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def hosts(bucket: Path) -> list[int]:
+    """Find the host processes of a bucket."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"maand_local" in words and str(bucket).encode() in words:
+            found.append(int(entry.parent.name))
+    return found
+
+
+def test_the_first_command_starts_the_services_and_the_next_uses_them(maand: Maand) -> None:
+    assert json.loads(maand.must("services", "status", "-o", "json").out) == {"running": False}
+    maand.must("runs", "list")
+    first = maand.services()
+    maand.must("runs", "list")
+    assert maand.services() == first
+    status = json.loads(maand.must("services", "status", "-o", "json").out)
+    assert (status["running"], status["pid"]) == (True, first["pid"])
+    assert (maand.bucket / "run/services.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_stop_stops_and_may_be_repeated(maand: Maand) -> None:
+    maand.must("services", "start")
+    assert "stopped process" in maand.must("services", "stop").err
+    assert not (maand.bucket / "run/services.json").exists()
+    assert hosts(maand.bucket) == []
+    assert "not running" in maand.must("services", "stop").err
+
+
+def test_first_commands_at_once_start_one_host(maand: Maand) -> None:
+    commands = [maand.start("runs", "list") for _ in range(5)]
+    for command in commands:
+        _, err = command.communicate(timeout=60)
+        assert command.returncode == 0, err
+    assert hosts(maand.bucket) == [maand.services()["pid"]]
+
+
+def test_a_second_host_leaves_and_says_who_serves(maand: Maand) -> None:
+    maand.must("services", "start")
+    second = subprocess.run(
+        [sys.executable, "-m", "maand_local", "--bucket", str(maand.bucket)], capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 75
+    assert f'"pid": {maand.services()["pid"]}' in second.stdout
+
+
+def test_after_kill_9_of_the_host_the_next_command_works(maand: Maand) -> None:
+    maand.must("kv", "set", "vars/bucket", "kept", "yes")
+    killed = maand.services()["pid"]
+    kill(killed)
+    assert maand.services()["pid"] == killed, "the file it left behind is stale"
+    assert maand.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
+    assert maand.services()["pid"] != killed
+
+
+@pytest.mark.parametrize("content", ["", "{}", "not json", '{"pid": 1, "catalog": "unix:/nowhere"}'])
+def test_a_stale_or_broken_services_json_is_not_believed(content: str, maand: Maand) -> None:
+    (maand.bucket / "run/services.json").write_text(content)
+    maand.must("runs", "list")
+    assert maand.services()["pid"] == hosts(maand.bucket)[0]
+
+
+def test_services_of_another_version_are_named_with_the_remedy(maand: Maand) -> None:
+    maand.must("services", "start")
+    path = maand.bucket / "run/services.json"
+    path.write_text(json.dumps({**maand.services(), "version": "0.0.1"}))
+    said = maand("runs", "list")
+    assert said.code == 7
+    assert "run maand 0.0.1" in said.err
+    assert "help: maand services stop" in said.err
+    maand.must("services", "stop")
+    maand.must("runs", "list")
+
+
+def test_when_port_8080_is_taken_hooks_are_told_a_free_one(maand: Maand) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8080))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it: the same situation
+        maand.must("services", "start")
+        assert maand.services()["hook_api"] != "127.0.0.1:8080"
+
+
+def test_an_idle_host_leaves_by_itself(maand: Maand) -> None:
+    maand.environment["MAAND_IDLE_SECONDS"] = "1"
+    maand.must("runs", "list")
+    until(lambda: hosts(maand.bucket) == [], seconds=20, what="the host's leaving")
+    assert not (maand.bucket / "run/services.json").exists()
+    assert "reason='idle'" in maand.log()
+
+
+def test_a_long_log_is_put_aside_at_start(maand: Maand) -> None:
+    log = maand.bucket / "logs/services.log"
+    log.write_bytes(b"x" * (10 * 1024 * 1024 + 1))
+    maand.must("services", "start")
+    assert log.stat().st_size < 1024 * 1024
+    assert log.with_name("services.log.1").stat().st_size > 10 * 1024 * 1024
+
+
+def test_a_bucket_with_a_long_path_has_its_sockets_elsewhere(tmp_path: Path) -> None:
+    directory = tmp_path / ("d" * 80)
+    directory.mkdir()
+    maand = Maand(bucket=directory)
+    maand.must("init")
+    try:
+        maand.must("runs", "list")
+        place = Path(maand.services()["catalog"].removeprefix("unix:")).parent
+        assert place.name.startswith(f"maand-{os.getuid()}-")
+        assert place.stat().st_mode & 0o777 == 0o700
+    finally:
+        maand("services", "stop")
+
+
+def test_a_host_that_cannot_start_says_why(maand: Maand) -> None:
+    (maand.bucket / "data/maand.db").write_bytes(b"this is no database" * 100)
+    said = maand("runs", "list")
+    assert said.code == 7
+    assert said.err.startswith("error: the local services did not start")
+    assert "Traceback" not in said.err
+
+
+def test_a_bad_idle_setting_is_named(maand: Maand) -> None:
+    maand.environment["MAAND_IDLE_SECONDS"] = "soon"
+    said = maand("runs", "list")
+    assert said.code == 7
+    assert "MAAND_IDLE_SECONDS" in said.err
+
+
+def test_a_directory_that_is_no_bucket_is_refused(maand: Maand, tmp_path: Path) -> None:
+    said = maand("runs", "list", "--bucket", str(tmp_path / "nothing"))
+    assert said.code == 3
+    assert "maand init" in said.err
+
+
+def test_a_broken_maand_conf_is_told_with_its_position_and_starts_nothing(maand: Maand) -> None:
+    conf = maand.bucket / "maand.conf"
+    conf.write_text(conf.read_text() + "ssh_port = = 22\n")
+    said = maand("build")
+    assert said.code == 3
+    assert f"maand.conf:{len(conf.read_text().splitlines())}:" in said.err
+    assert hosts(maand.bucket) == []
+
+
+def test_an_unknown_setting_is_told_with_the_nearest_known_one(maand: Maand) -> None:
+    conf = maand.bucket / "maand.conf"
+    conf.write_text(conf.read_text() + "ssh_prot = 22\n")
+    said = maand("build")
+    assert said.code == 3
+    assert f"maand.conf:{len(conf.read_text().splitlines())}:1" in said.err
+    assert 'did you mean "ssh_port"?' in said.err
+
+
+def test_the_host_answers_sigterm_while_nothing_runs_within_seconds(maand: Maand) -> None:
+    maand.must("services", "start")
+    pid = maand.services()["pid"]
+    began = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: hosts(maand.bucket) == [], seconds=10, what="the orderly stop")
+    assert time.monotonic() - began < 10
+    with sqlite3.connect(maand.bucket / "data/maand.db") as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_a_pipe_that_closes_early_is_no_error(maand: Maand) -> None:
+    maand.must("services", "start")
+    process = maand.start("services", "logs", "-n", "10000")
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait(30) == 0
+
+
+def test_starting_and_reading_are_fast(maand: Maand) -> None:
+    def once(*args: str) -> float:
+        began = time.perf_counter()
+        maand.must(*args)
+        return time.perf_counter() - began
+
+    assert once("services", "start") < 4, "2 s on an idle machine"
+    assert min(once("runs", "list") for _ in range(3)) < 0.6, "0.3 s on an idle machine"
