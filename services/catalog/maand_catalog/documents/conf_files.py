@@ -4,11 +4,10 @@ import uuid
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, RootModel, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
 
 from maand_catalog.bucket_config import BucketConfig, PortPool
 from maand_catalog.documents.manifest_file import Cpu, Memory, when_text
-from maand_catalog.documents.validation import FileModel, checked
+from maand_catalog.documents.validation import FileModel, checked, refusal
 from maand_catalog.problems import Rejected
 
 
@@ -87,7 +86,8 @@ class MaandConf(FileModel):
     def certificates_live_longer_than_the_buffer(self) -> Self:
         """Refuse settings that would reissue every certificate at every build."""
         if self.certs_renewal_buffer >= self.certs_ttl:
-            raise PydanticCustomError("buffer_too_long", '"certs_renewal_buffer" must be smaller than "certs_ttl"')
+            message = '"certs_renewal_buffer" must be smaller than "certs_ttl"'
+            raise refusal("buffer_too_long", message, "certs_renewal_buffer")
         return self
 
     def to_facts(self) -> BucketConfig:
@@ -107,7 +107,7 @@ class BucketConf(FileModel):
     def ends_are_in_order(self) -> Self:
         """Refuse a pool whose ends are swapped."""
         if self.port_min > self.port_max:
-            raise PydanticCustomError("min_above_max", '"port_min" is larger than "port_max"')
+            raise refusal("min_above_max", '"port_min" is larger than "port_max"', "port_min")
         return self
 
     def pool(self) -> PortPool:

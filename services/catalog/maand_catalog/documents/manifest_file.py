@@ -4,10 +4,9 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
 
 from maand_catalog import names
-from maand_catalog.documents.validation import FileModel, NonEmpty, checked
+from maand_catalog.documents.validation import FileModel, NonEmpty, checked, refusal
 from maand_catalog.manifest import EVENTS, Amounts, CertificateSpec, Demand, HealthCheck, HookFacts, Manifest, Probe
 from maand_catalog.problems import Rejected, did_you_mean
 from maand_catalog.quantities import cpu_mhz, memory_mb
@@ -119,7 +118,7 @@ class CpuRange(FileModel):
 def in_order(smallest: int | None, largest: int | None) -> None:
     """Refuse ends that are swapped."""
     if smallest is not None and largest is not None and smallest > largest:
-        raise PydanticCustomError("min_above_max", '"min" is larger than "max"')
+        raise refusal("min_above_max", '"min" is larger than "max"', "min")
 
 
 class Resources(FileModel):
@@ -150,7 +149,7 @@ class Demands(FileModel):
     def names_both(self) -> Self:
         """Refuse half a demand."""
         if bool(self.job) != bool(self.hook):
-            raise PydanticCustomError("half_a_demand", '"demands" names both "job" and "hook", or neither')
+            raise refusal("half_a_demand", '"demands" names both "job" and "hook", or neither', "job" if self.job else "hook")
         return self
 
 
@@ -166,9 +165,9 @@ class HookModel(FileModel):
     @model_validator(mode="after")
     def events_differ(self) -> Self:
         """Refuse an event that is named twice."""
-        repeated = next((event for event in self.executed_on if self.executed_on.count(event) > 1), None)
-        if repeated:
-            raise PydanticCustomError("repeated_event", "{message}", {"message": f'"executed_on" names "{repeated}" twice'})
+        for index, event in enumerate(self.executed_on):
+            if event in self.executed_on[:index]:
+                raise refusal("repeated_event", f'"executed_on" names "{event}" twice', "executed_on", index)
         return self
 
 
@@ -252,7 +251,8 @@ class ManifestFile(FileModel):
     def globs_need_reload(self) -> Self:
         """Refuse globs that no policy would look at."""
         if self.restart_globs and self.restart_policy != "reload":
-            raise PydanticCustomError("globs_without_reload", '"restart_globs" counts only with "restart_policy": "reload"')
+            message = '"restart_globs" counts only with "restart_policy": "reload"'
+            raise refusal("globs_without_reload", message, "restart_globs")
         return self
 
     def to_facts(self) -> Manifest:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, LiteralString, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, RootModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -30,6 +30,11 @@ def checked(rule: Callable[[Any], Any]) -> BeforeValidator:
             raise PydanticCustomError(error.code, "{message}", {"message": error.message, "help": error.help}) from error
 
     return BeforeValidator(run)
+
+
+def refusal(code: LiteralString, message: str, *at: str | int) -> PydanticCustomError:
+    """Return the error of a rule about several fields; `at` leads from the model to the one to mend."""
+    return PydanticCustomError(code, "{message}", {"message": message, "at": at})
 
 
 def no_empty_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -92,6 +97,7 @@ def value_finding(file: str, path: KeyPath, error: ErrorDetails) -> Finding:
     """Translate an error about a value: a wrong type, a number out of range, a word that is not among the known ones."""
     context = error.get("ctx") or {}
     kind = error["type"]
+    path = (*path, *context.get("at", ()))
     where = subject(path)
     if kind in EXPECTED_TYPES:
         return Finding(

@@ -1,0 +1,386 @@
+"""Every rule of the workspace as a row: the file with the mistake (a `§` marks its place), its code, and words of the answer."""
+
+from dataclasses import dataclass, field
+
+from tests.unit.catalog.workspaces import Files
+
+MANIFEST = "jobs/api/manifest.json"
+DB = {
+    "jobs/db/manifest.json": '{"version": "2.0.0", "selectors": ["api"], "hooks": {"hook_s": {"executed_on": ["cli"]}}}',
+    "jobs/db/Makefile": "start:\n",
+    "jobs/db/_hooks/hook_s.py": "",
+}
+HOOK = {"jobs/api/_hooks/hook_a.py": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    rule: str
+    code: str
+    files: Files
+    message: str = ""
+    help: str = ""
+    conf: str = ""
+    links: dict[str, str] = field(default_factory=dict)
+
+
+def manifest(rule: str, code: str, text: str, *, message: str = "", help: str = "", **files: str) -> Row:  # noqa: A002
+    return Row(rule=rule, code=code, files={MANIFEST: text}, message=message, help=help)
+
+
+def hooked(rule: str, code: str, text: str, *, message: str = "", help: str = "") -> Row:  # noqa: A002
+    """A manifest with a hook `hook_a` whose script is there, beside a job `db` with `hook_s`."""
+    return Row(rule=rule, code=code, files={**HOOK, **DB, MANIFEST: text}, message=message, help=help)
+
+
+def demand(text: str) -> str:
+    return '{"version": "1.0.0", "hooks": {"hook_a": {"executed_on": ["cli"], "demands": ' + text + "}}}"
+
+
+WORKERS_FILE = [
+    Row(
+        rule="a worker needs a host",
+        code="missing_key",
+        files={"workers.json": '[§{"labels": ["api"]}]'},
+        message='"host" is missing',
+    ),
+    Row(rule="a host is an address or a name", code="bad_host", files={"workers.json": '[{"host": §"10.0.0.999"}]'}),
+    Row(rule="a host has no spaces", code="bad_host", files={"workers.json": '[{"host": §"web one"}]'}),
+    Row(rule="hosts are unique", code="duplicate_host", files={"workers.json": '[{"host": "a"},\n {"host": §"a"}]'}),
+    Row(
+        rule="positions are unique",
+        code="duplicate_position",
+        files={"workers.json": '[{"host": "a", "position": 1},\n {"host": "b", "position": §1}]'},
+    ),
+    Row(rule="labels are lower-case", code="bad_label", files={"workers.json": '[{"host": "a", "labels": ["ok", §"API"]}]'}),
+    Row(
+        rule="memory has a known unit",
+        code="bad_memory",
+        files={"workers.json": '[{"host": "a", "memory": §"4 gib"}]'},
+        help='"4 gb"',
+    ),
+    Row(
+        rule="cpu has a known unit", code="bad_cpu", files={"workers.json": '[{"host": "a", "cpu": §"2 cores"}]'}, help='"2 ghz"'
+    ),
+    Row(
+        rule="tags are texts",
+        code="wrong_type",
+        files={"workers.json": '[{"host": "a", "tags": {"rack": §7}}]'},
+        message="must be a string",
+    ),
+    Row(
+        rule="the file is a list",
+        code="wrong_type",
+        files={"workers.json": '§{"host": "a"}'},
+        message="must be a list, not an object",
+    ),
+    Row(
+        rule="unknown keys of a worker",
+        code="unknown_key",
+        files={"workers.json": '[{"host": "a", §"lables": []}]'},
+        help='did you mean "labels"?',
+    ),
+    Row(rule="an ssh port is a port", code="out_of_range", files={"workers.json": '[{"host": "a", "ssh_port": §70000}]'}),
+]
+
+MANIFEST_FILE = [
+    manifest(
+        "unknown keys name the nearest",
+        "unknown_key",
+        '{\n  "selectors": ["api"],\n  §"max_concurent_upgrades": 2}',
+        message='unknown key "max_concurent_upgrades"',
+        help='did you mean "max_concurrent_upgrades"?',
+    ),
+    manifest("unknown keys deep inside", "unknown_key", '{"resources": {"memory": {§"mx": "1 gb"}}}', help='did you mean "max"?'),
+    manifest("a version has one to three numbers", "bad_version", '{"version": §"1.2.3.4"}'),
+    manifest("selectors are not empty", "empty_list", '{"selectors": §[]}'),
+    manifest("selectors are labels", "bad_label", '{"selectors": [§"Api"]}'),
+    manifest("starts are not negative", "out_of_range", '{"max_concurrent_starts": §-1}', message="at least 0"),
+    manifest("stops are not negative", "out_of_range", '{"max_concurrent_stops": §-1}', message="at least 0"),
+    manifest("upgrades are at least one", "out_of_range", '{"max_concurrent_upgrades": §0}', message="at least 1"),
+    manifest(
+        "counts are whole numbers",
+        "wrong_type",
+        '{"max_concurrent_upgrades": §"2"}',
+        message="must be a whole number, not a string",
+    ),
+    manifest("true is not a number", "wrong_type", '{"max_concurrent_upgrades": §true}', message="not true or false"),
+    manifest("null is not a value", "wrong_type", '{"max_concurrent_upgrades": §null}', message="not null"),
+    manifest(
+        "enough workers match", "too_few_allocations", '{"min_allocations_count": §3}', message="2 workers match, at least 3"
+    ),
+    manifest("the restart policy is a known word", "unknown_word", '{"restart_policy": §"relod"}', help='did you mean "reload"?'),
+    manifest("globs only with reload", "globs_without_reload", '{"restart_globs": §["*.conf"]}'),
+    manifest("memory range is in order", "min_above_max", '{"resources": {"memory": {"min": §"2 gb", "max": "1 gb"}}}'),
+    manifest("cpu range is in order", "min_above_max", '{"resources": {"cpu": {"min": §"2 ghz", "max": "1 ghz"}}}'),
+    manifest("port names", "bad_port_name", '{"resources": {"ports": {§"Http": {}}}}'),
+    manifest("port numbers", "bad_port", '{"resources": {"ports": {"http": §70000}}}'),
+    manifest("a port is {} or a number", "bad_port", '{"resources": {"ports": {"http": §{"fixed": 80}}}}'),
+    manifest("one job uses a number once", "duplicate_port", '{"resources": {"ports": {"a": 80, "b": §80}}}'),
+    manifest("hook names", "bad_hook_name", '{"hooks": {§"migrate": {"executed_on": ["cli"]}}}'),
+    manifest(
+        "probes are of a known kind",
+        "unknown_word",
+        '{"health_check": {"checks": [{"type": §"tpc", "port": 80}]}}',
+        help='did you mean "tcp"?',
+    ),
+    manifest("probes have a kind", "missing_key", '{"health_check": {"checks": [§{"port": 80}]}}', message='"type" is missing'),
+    manifest(
+        "probes name ports that exist",
+        "unknown_port",
+        '{"resources": {"ports": {"http_port": {}}}, "health_check": {"checks": [{"type": "tcp", "port": §"htp_port"}]}}',
+        help='did you mean "http_port"?',
+    ),
+    manifest(
+        "an http path begins with a slash",
+        "bad_path",
+        '{"health_check": {"checks": [{"type": "http", "port": 80, "path": §"health"}]}}',
+    ),
+    manifest(
+        "an http status is a status",
+        "out_of_range",
+        '{"health_check": {"checks": [{"type": "http", "port": 80, "expect_status": §20}]}}',
+    ),
+    manifest("health waits at least once", "out_of_range", '{"health_check": {"wait": {"attempts": §0}}}'),
+    manifest("certificate names become file names", "bad_certificate_name", '{"certs": {§"../tls": {}}}'),
+    manifest("commands are hooks now", "old_name", '{§"commands": {}}', help='"commands" is now "hooks"'),
+    manifest("deploy_parallel_count was replaced", "old_name", '{§"deploy_parallel_count": 1}', help="max_concurrent_starts"),
+    manifest("update_parallel_count was replaced", "old_name", '{§"update_parallel_count": 1}', help="max_concurrent_upgrades"),
+    manifest("a manifest is an object", "wrong_type", "§[]", message="must be an object, not a list"),
+    Row(
+        rule="port names are unique in the bucket",
+        code="duplicate_port_name",
+        files={
+            **DB,
+            MANIFEST: '{"resources": {"ports": {"p": {}}}}',
+            "jobs/db/manifest.json": '{"resources": {"ports": {§"p": {}}}, "selectors": ["api"]}',
+        },
+        message='job "api" has a port "p" already',
+    ),
+    Row(
+        rule="fixed numbers are not shared on a worker",
+        code="duplicate_port",
+        files={
+            **DB,
+            MANIFEST: '{"resources": {"ports": {"a": 80}}}',
+            "jobs/db/manifest.json": '{"resources": {"ports": {"b": §80}}, "selectors": ["api"]}',
+        },
+        message="on 10.0.0.1",
+    ),
+]
+
+HOOKS = [
+    hooked("executed_on is not empty", "empty_list", '{"hooks": {"hook_a": {"executed_on": §[]}}}'),
+    hooked("executed_on is needed", "missing_key", '{"hooks": {"hook_a": §{}}}'),
+    hooked(
+        "events are known",
+        "unknown_event",
+        '{"hooks": {"hook_a": {"executed_on": ["cli", §"pre_deply"]}}}',
+        help='did you mean "pre_deploy"?',
+    ),
+    hooked(
+        "events do not repeat",
+        "repeated_event",
+        '{"hooks": {"hook_a": {"executed_on": ["cli", §"cli"]}}}',
+        message='names "cli" twice',
+    ),
+    hooked(
+        "scope is a known word",
+        "unknown_word",
+        '{"hooks": {"hook_a": {"executed_on": ["cli"], "scope": §"rolout"}}}',
+        help='did you mean "rollout"?',
+    ),
+    hooked("runtime is a known word", "unknown_word", '{"hooks": {"hook_a": {"executed_on": ["cli"], "runtime": §"node"}}}'),
+    hooked(
+        "runtime agrees with the suffix", "runtime_mismatch", '{"hooks": {"hook_a": {"executed_on": ["cli"], "runtime": §"bun"}}}'
+    ),
+    hooked("a timeout is positive", "out_of_range", '{"hooks": {"hook_a": {"executed_on": ["cli"], "timeout_seconds": §0}}}'),
+    hooked(
+        "a hook has a script", "missing_script", '{"hooks": {§"hook_b": {"executed_on": ["cli"]}}}', help='did you mean "hook_a"?'
+    ),
+    Row(
+        rule="a hook has one script",
+        code="ambiguous_script",
+        files={**HOOK, "jobs/api/_hooks/hook_a.ts": "", MANIFEST: '{"hooks": {§"hook_a": {"executed_on": ["cli"]}}}'},
+        message="_hooks/hook_a.py, _hooks/hook_a.ts",
+    ),
+    hooked("a demand names both", "half_a_demand", demand('{"job": §"db"}')),
+    hooked("a demand is not of oneself", "demands_itself", demand('{"job": §"api", "hook": "hook_a"}')),
+    hooked("a demanded job exists", "unknown_job", demand('{"job": §"dbs", "hook": "hook_s"}'), help='did you mean "db"?'),
+    hooked("a demanded hook exists", "unknown_hook", demand('{"job": "db", "hook": §"hook_t"}'), help='did you mean "hook_s"?'),
+    hooked(
+        "min_version",
+        "version_out_of_range",
+        demand('{"job": "db", "hook": "hook_s", "config": {"min_version": §"2.0.1"}}'),
+        message='job "db" is 2.0.0, at least 2.0.1',
+    ),
+    hooked(
+        "max_version",
+        "version_out_of_range",
+        demand('{"job": "db", "hook": "hook_s", "config": {"max_version": §"1.9"}}'),
+        message="at most 1.9",
+    ),
+    hooked("bounds are versions", "bad_version", demand('{"job": "db", "hook": "hook_s", "config": {"min_version": §"two"}}')),
+    hooked(
+        "who demands has a version",
+        "missing_version",
+        '§{"hooks": {"hook_a": {"executed_on": ["cli"], "demands": {"job": "db", "hook": "hook_s"}}}}',
+        message="demands another job",
+    ),
+    Row(
+        rule="who is demanded has a version",
+        code="missing_version",
+        files={
+            **HOOK,
+            **DB,
+            MANIFEST: demand('{"job": "db", "hook": "hook_s"}'),
+            "jobs/db/manifest.json": '§{"selectors": ["api"], "hooks": {"hook_s": {"executed_on": ["cli"]}}}',
+        },
+        message="is demanded",
+    ),
+    Row(
+        rule="demands go round in no circle",
+        code="demand_cycle",
+        files={
+            **HOOK,
+            **DB,
+            MANIFEST: demand('{"job": §"db", "hook": "hook_s"}'),
+            "jobs/db/manifest.json": demand('{"job": "api", "hook": "hook_a"}').replace('"hook_a": {', '"hook_s": {'),
+        },
+        message="api -> db -> api",
+    ),
+]
+
+FILES = [
+    Row(rule="workers.json is needed", code="missing_file", files={"workers.json": None}),
+    Row(rule="manifest.json is needed", code="missing_file", files={"jobs/db/Makefile": ""}),
+    Row(rule="job names", code="bad_job_name", files={"jobs/Db/manifest.json": '{"selectors": ["api"]}', "jobs/Db/Makefile": ""}),
+    Row(rule="a Makefile is needed", code="missing_makefile", files={"jobs/api/Makefile": None}),
+    Row(rule="data is reserved", code="reserved_name", files={"jobs/api/data/x": ""}),
+    Row(rule="logs is reserved", code="reserved_name", files={"jobs/api/logs": ""}),
+    Row(rule="bin is reserved, also as a template", code="reserved_name", files={"jobs/api/bin.j2": ""}),
+    Row(rule="links stay in the job", code="link_leaves_job", files={}, links={"jobs/api/conf": "../db/conf"}),
+    Row(rule="links are relative", code="link_leaves_job", files={}, links={"jobs/api/conf": "/etc/passwd"}),
+    Row(
+        rule="links through links stay in the job",
+        code="link_leaves_job",
+        files={"jobs/api/a/b/f": ""},
+        links={"jobs/api/a/b/up": "../..", "jobs/api/a/b/x": "up/../y"},
+    ),
+    Row(rule="links end somewhere", code="link_loop", files={}, links={"jobs/api/a": "b", "jobs/api/b": "a"}),
+    Row(rule="settings are no links", code="not_a_file", files={"bucket.conf": None}, links={"bucket.conf": "other"}),
+    Row(
+        rule="modules of commands are hooks now",
+        code="old_name",
+        files={"jobs/api/_modules/command_migrate.py": ""},
+        help="_hooks/hook_migrate.py",
+    ),
+    Row(
+        rule="a template has its result to itself",
+        code="duplicate_target",
+        files={"jobs/api/app.conf": "", "jobs/api/app.conf.j2": ""},
+    ),
+    Row(rule="files are UTF-8", code="not_utf8", files={MANIFEST: b'{"version": "\xff"}'}),
+    Row(rule="a manifest is not empty", code="empty_file", files={MANIFEST: b""}),
+    Row(rule="workers.json is not empty", code="empty_file", files={"workers.json": b" \n"}),
+    Row(rule="files are not huge", code="file_too_large", files={MANIFEST: b'{"version": "' + b"1" * 1024 * 1024 + b'"}'}),
+    Row(rule="files have no byte order mark", code="byte_order_mark", files={MANIFEST: "\ufeff{}"}),
+]
+
+JSON = [
+    manifest("broken JSON", "json_syntax", '{"version" §"1"}'),
+    manifest("no comments", "json_syntax", "{§// hm\n}"),
+    manifest("a key has a value", "json_syntax", '{"version": §}'),
+    manifest("keys are given once", "duplicate_key", '{"version": "1",\n §"version": "2"}', message='"version" is given twice'),
+    manifest("keys are given once, deep inside", "duplicate_key", '{"resources": {"cpu": {}, §"cpu": {}}}'),
+    manifest("NaN is no number", "json_syntax", '{"max_concurrent_starts": §NaN}'),
+    manifest("numbers are sane", "number_too_large", '{"max_concurrent_starts": §' + "9" * 5000 + "}"),
+    manifest("half a surrogate pair", "not_utf8", '{"version": "§\\ud800"}'),
+    Row(rule="nesting is sane", code="too_deep", files={MANIFEST: '{"a":' * 900 + "1" + "}" * 900}),
+    Row(rule="nesting is sane, whatever its depth", code="too_deep", files={MANIFEST: "[" * 100_000}),
+]
+
+TOML = [
+    Row(rule="broken TOML", code="toml_syntax", files={"bucket.conf": "port_min = §\n"}),
+    Row(rule="the pool's ends are in order", code="min_above_max", files={"bucket.conf": "port_min = §2000\nport_max = 1000\n"}),
+    Row(rule="the pool's ends are ports", code="out_of_range", files={"bucket.conf": 'x = "y"\nport_max = §70000\n'}),
+    Row(rule="bucket variables are plain", code="bad_variable", files={"bucket.conf": "x = 1\n§y = [[1]]\n"}),
+    Row(rule="job settings are tables", code="wrong_type", files={"bucket.jobs.conf": "api = §3\n"}),
+    Row(
+        rule="job settings name jobs",
+        code="unknown_job",
+        files={"bucket.jobs.conf": '[§apj]\nmemory = "1 gb"\n'},
+        help='did you mean "api"?',
+    ),
+    Row(rule="job memory is an amount", code="bad_memory", files={"bucket.jobs.conf": '[api]\nmemory = §"much"\n'}),
+    Row(rule="other variants are read too", code="bad_cpu", files={"bucket.jobs.prod.conf": '[api]\ncpu = §"fast"\n'}),
+    Row(
+        rule="reservation is not above the manifest's",
+        code="reservation_out_of_range",
+        files={MANIFEST: '{"resources": {"memory": {"max": "1 gb"}}}', "bucket.jobs.conf": '[api]\nmemory = §"2 gb"\n'},
+        message="at most 1024",
+    ),
+    Row(
+        rule="reservation is not below the manifest's",
+        code="reservation_out_of_range",
+        files={MANIFEST: '{"resources": {"cpu": {"min": "1 ghz"}}}', "bucket.jobs.conf": "[api]\nx = 1\ncpu = §500\n"},
+        message="at least 1000",
+    ),
+    Row(
+        rule="the selected variant decides",
+        code="reservation_out_of_range",
+        conf='job_config_selector = "prod"',
+        files={
+            MANIFEST: '{"resources": {"memory": {"max": "1 gb"}}}',
+            "bucket.jobs.conf": '[api]\nmemory = "1 gb"\n',
+            "bucket.jobs.prod.conf": '[api]\nmemory = §"2 gb"\n',
+        },
+    ),
+    Row(rule="variables of a job are plain", code="bad_variable", files={"jobs/api/vars.toml": "§a = [{b = 1}]\n"}),
+    Row(rule="variables have names", code="bad_variable_name", files={"jobs/api/vars.toml": '§"" = 1\n'}),
+    Row(rule="broken vars.toml", code="toml_syntax", files={"jobs/api/vars.toml": "a = 1\nb = [1, §\n"}),
+    Row(rule="keys are given once", code="duplicate_key", files={"jobs/api/vars.toml": "a = 1\na = 2\n"}),
+]
+
+DISABLED = [
+    Row(
+        rule="disabled jobs exist",
+        code="unknown_job",
+        files={"disabled.json": '{"jobs": {§"apo": {}}}'},
+        help='did you mean "api"?',
+    ),
+    Row(
+        rule="disabled workers exist",
+        code="unknown_worker",
+        files={"disabled.json": '{"workers": ["10.0.0.1", §"10.0.0.3"]}'},
+        help="did you mean",
+    ),
+    Row(
+        rule="disabled allocations exist",
+        code="unknown_allocation",
+        files={"disabled.json": '{"jobs": {"api": {"allocations": [§"10.0.0.9"]}}}'},
+    ),
+    Row(rule="unknown keys", code="unknown_key", files={"disabled.json": '{§"job": {}}'}, help='did you mean "jobs"?'),
+]
+
+CAPACITY = [
+    Row(
+        rule="memory fits the worker",
+        code="over_capacity",
+        files={
+            "workers.json": '[{"host": "a", "labels": ["api"], "memory": §"1 gb"}]',
+            MANIFEST: '{"resources": {"memory": {"max": "2 gb"}}}',
+        },
+        message="has 1024 mb of memory, its jobs reserve 2048 (api 2048)",
+    ),
+    Row(
+        rule="cpu fits the worker",
+        code="over_capacity",
+        files={
+            "workers.json": '[{"host": "a", "labels": ["api"], "cpu": §1000}]',
+            MANIFEST: '{"resources": {"cpu": {"max": "2 ghz"}}}',
+        },
+    ),
+]
+
+EVERY_ROW = [*WORKERS_FILE, *MANIFEST_FILE, *HOOKS, *FILES, *JSON, *TOML, *DISABLED, *CAPACITY]
