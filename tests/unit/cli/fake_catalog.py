@@ -73,6 +73,8 @@ class FakeCatalog:
     end: run_pb2.Run = field(default_factory=lambda: ended("succeeded"))
     endless: bool = False
     """Whether a run goes on until it is cancelled twice."""
+    drops: int = 0
+    """How many times a stream breaks after one event."""
     cancels: int = 0
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -133,6 +135,9 @@ class FakeCatalog:
                 numbered.CopyFrom(event)
                 numbered.sequence = sequence
                 yield run_pb2.WatchRunResponse(events=[numbered])
+                if self.drops:
+                    self.drops -= 1
+                    raise Refusal(grpc.StatusCode.UNAVAILABLE, "connection reset", code="unavailable")
         if self.endless and request.follow:
             await self.stopped.wait()
 
