@@ -12,6 +12,7 @@
     with one.frozen(): …                            # SIGSTOP of everything on it
     one.stop(); one.start()                         # a reboot: processes are gone, files stay
     one.change_host_key()                           # as if reinstalled
+    crowd = bed.start_crowd(100)                    # 100 addresses (crowd.hosts) at crowd.port, all one sshd: cheap crowds
     bed.stop()                                      # ends everything it started, by pid
 
 `max_startups`, `max_sessions` and `settings` change sshd; by default they are OpenSSH's own (10:30:100 and 10).
@@ -68,10 +69,16 @@ class SshTestBed:
         """Start one more worker."""
         return self.start_workers(1)[0]
 
+    def start_crowd(self, count: int) -> SshWorker:
+        """Start one worker that answers at that many addresses: one machine as far as files and limits go."""
+        worker = self._new_worker(count)
+        worker.start()
+        return worker
+
     @property
     def known_hosts(self) -> str:
         """What pins every worker's present host key."""
-        return "".join(worker.known_hosts_line for worker in self.workers)
+        return "".join(worker.known_hosts_lines for worker in self.workers)
 
     def write_secrets(self, secrets: Path, *, pinned: bool = True) -> None:
         """Write `worker.key` and `known_hosts` as a bucket keeps them; without `pinned` no host key is known."""
@@ -86,12 +93,13 @@ class SshTestBed:
         for worker in self.workers:
             worker.stop()
 
-    def _new_worker(self) -> SshWorker:
-        host = str(self._network + len(self.workers) + 2)
+    def _new_worker(self, addresses: int = 1) -> SshWorker:
+        first = self._network + 2 + sum(len(worker.hosts) for worker in self.workers)
+        hosts = [str(first + number) for number in range(addresses)]
         worker = SshWorker(
-            self.directory / "workers" / host,
-            host=host,
-            port=self.port,
+            self.directory / "workers" / hosts[0],
+            hosts=hosts,
+            port=self.port if addresses == 1 else _free_port(),
             user=self.user,
             shared=self.directory / "shared",
             settings=self._settings,

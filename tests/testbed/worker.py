@@ -7,7 +7,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -22,9 +22,12 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class SshWorker:
     """A worker: files of its own under `tree`, processes of its own, reached by SSH at host and port."""
 
-    def __init__(self, tree: Path, *, host: str, port: int, user: str, shared: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, tree: Path, *, hosts: Sequence[str], port: int, user: str, shared: Path, settings: Mapping[str, str]
+    ) -> None:
         self.tree = tree
-        self.host = host
+        self.host = hosts[0]
+        self.hosts = hosts
         self.port = port
         self.user = user
         self.log = tree / "sshd.log"
@@ -114,16 +117,16 @@ class SshWorker:
     # Host key -----------------------------------------------------------------------------------------------------------
 
     @property
-    def known_hosts_line(self) -> str:
-        """The line that pins its present host key."""
+    def known_hosts_lines(self) -> str:
+        """The line that pins its present host key, for each of its addresses."""
         kind, key, *_ = (self.tree / "host_key.pub").read_text().split()
-        return f"[{self.host}]:{self.port} {kind} {key}\n" if self.port != 22 else f"{self.host} {kind} {key}\n"
+        return "".join(f"[{host}]:{self.port} {kind} {key}\n" for host in self.hosts)
 
-    def change_host_key(self) -> None:
+    def change_host_key(self, kind: str = "ed25519") -> None:
         """Give it another host key, as a reinstalled machine has; later connections see it."""
         for name in ("host_key", "host_key.pub"):
             (self.tree / name).unlink()
-        self._make_host_key()
+        self._make_host_key(kind)
 
     # Trouble ------------------------------------------------------------------------------------------------------------
 
@@ -151,7 +154,8 @@ class SshWorker:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop every process on it while inside, as a hung machine does."""
-        self.signal_all(signal.SIGSTOP)
+        while not all(_is_stopped(pid) for pid in self._pids()):  # what was being forked is stopped in the next round
+            self.signal_all(signal.SIGSTOP)
         try:
             yield
         finally:
@@ -190,13 +194,12 @@ class SshWorker:
     def _namespaces(self) -> list[str]:
         return ["--target", str(self._init_pid()), "--mount", "--pid"]
 
-    def _make_host_key(self) -> None:
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.tree / "host_key")], check=True)
+    def _make_host_key(self, kind: str = "ed25519") -> None:
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(self.tree / "host_key")], check=True)
 
     def _sshd_config(self) -> str:
         fixed = {
             "Port": str(self.port),
-            "ListenAddress": self.host,
             "HostKey": str(self.tree / "host_key"),
             "PidFile": "none",
             "AuthorizedKeysFile": "/run/authorized_keys",
@@ -211,6 +214,8 @@ class SshWorker:
             "SetEnv": f"PATH={SEARCH_PATH}",
             "Subsystem": "sftp /usr/lib/openssh/sftp-server",
         }
+        everywhere = len(self.hosts) > 1
+        fixed["ListenAddress"] = "0.0.0.0" if everywhere else self.host
         return "".join(f"{name} {value}\n" for name, value in {**fixed, **self._settings}.items())
 
     def _boot_script(self) -> str:
@@ -243,6 +248,12 @@ def _namespace(entry: Path) -> str:
     with suppress(OSError):
         return str((entry / "ns" / "pid").readlink())
     return ""
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+    return True
 
 
 def _command_line(pid: int) -> str:

@@ -21,7 +21,7 @@ import asyncssh
 from maand_executor.facts import HostKeyPolicy
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import AuthenticationRefused, HostKeyChanged, HostKeyUnknown, SshError, WorkerUnreachable
-from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState, describe
+from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe
 from maand_executor.ssh.jumps import Jumps
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.settings import SshSettings
@@ -33,8 +33,13 @@ FAST_ALGORITHMS: dict[str, Any] = {
 }
 """The cheapest that every sshd since 2014 speaks; others follow for older or stricter servers."""
 
-HOST_KEY_ALGORITHMS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
-"""Kinds of host keys that are looked for and pinned."""
+HOST_KEY_KINDS = (
+    *("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    *("rsa-sha2-512", "rsa-sha2-256"),
+)
+"""Host keys we accept, best first."""
+PINNED_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
+"""Those that are looked for when keys are pinned: what OpenSSH generates."""
 
 Result = TypeVar("Result")
 
@@ -102,8 +107,8 @@ class Connector:
 
     async def scan_host_keys(self, destination: Destination) -> tuple[HostKey, ...]:
         """Return the host keys a server shows, one of each kind, without logging in. Raises `WorkerUnreachable`."""
-        first = await self._patiently(destination, lambda: self._show_host_key(destination, HOST_KEY_ALGORITHMS))
-        others = [await self._show_other(destination, kind) for kind in HOST_KEY_ALGORITHMS]
+        first = await self._patiently(destination, lambda: self._show_host_key(destination, HOST_KEY_KINDS))
+        others = [await self._show_other(destination, kind) for kind in PINNED_KINDS]
         found = {key.text: key for key in (first, *others) if key is not None}
         return tuple(found.values())
 
@@ -155,7 +160,7 @@ class Connector:
                     destination.port,
                     username=destination.user,
                     client_factory=lambda: login,
-                    **self._identity(destination.host),
+                    **self._identity(destination),
                     **way,
                 )
         except (OSError, asyncssh.Error) as error:
@@ -163,11 +168,14 @@ class Connector:
 
     async def _log_in_to_jump(self, host: str, port: int | None, user: str | None, way: dict[str, Any]) -> Any:
         login = self._new_login()
+        destination = Destination(host=host, port=port or SSH_PORT, user=user or "")
         named = {"username": user} if user else {}
         try:
-            return await asyncssh.connect(host, port or (), client_factory=lambda: login, **self._identity(host), **named, **way)
+            return await asyncssh.connect(
+                host, port or (), client_factory=lambda: login, **self._identity(destination), **named, **way
+            )
         except (OSError, asyncssh.Error) as error:
-            raise self._translated(Destination(host=host, port=port or 22, user=user or ""), login, error) from error
+            raise self._translated(destination, login, error) from error
 
     def _within_limit(self) -> asyncio.Timeout:
         return asyncio.timeout(self._settings.connect_timeout.total_seconds())
@@ -185,13 +193,26 @@ class Connector:
             way["tunnel"] = await self._jumps.open(jumps, way)
         yield way
 
-    def _identity(self, worker: str) -> dict[str, Any]:
-        """Return the options that are the same for every login: parsed objects, never paths."""
+    def _host_key_order(self, destination: Destination) -> Any:
+        """Ask for the pinned kinds of host keys first, then for any: so a changed key is seen, rather than no common kind.
+
+        Certificate authorities, and names that an OpenSSH configuration changes, are left to asyncssh.
+        """
+        port = None if destination.port == SSH_PORT else destination.port
+        keys, authorities, *_ = self.host_keys.current().match(destination.host, "", port)
+        if authorities or self._ssh_config is not None:
+            return ()
+        pinned = [algorithm.decode() for key in keys for algorithm in key.sig_algorithms]
+        return list(dict.fromkeys([*pinned, *HOST_KEY_KINDS]))
+
+    def _identity(self, destination: Destination) -> dict[str, Any]:
+        """Return what every login brings along: parsed objects, never paths."""
         return {
             **FAST_ALGORITHMS,
-            "client_keys": self._credentials.keys(worker) or None if not self._credentials.agent_path else (),
+            "client_keys": self._credentials.keys(destination.host) or None if not self._credentials.agent_path else (),
             "agent_path": self._credentials.agent_path,
             "known_hosts": self.host_keys.current(),
+            "server_host_key_algs": self._host_key_order(destination),
             "preferred_auth": ["publickey"],
             "x509_trusted_certs": None,
             "x509_trusted_cert_paths": None,
@@ -207,8 +228,6 @@ class Connector:
         address = f"{host}:{destination.port}"
         if login.refused is not None or isinstance(error, asyncssh.HostKeyNotVerifiable):
             return self._host_key_error(destination, login)
-        if isinstance(error, asyncssh.KeyExchangeFailed) and self.host_keys.pinned(host, destination.port):
-            return HostKeyChanged(host, f"no longer has a host key of the pinned kind ({error.reason})")
         if isinstance(error, asyncssh.PermissionDenied) or (login.authenticating and is_refusal(error)):
             return AuthenticationRefused(
                 host, f'does not accept our key for the user "{destination.user}"', user=destination.user

@@ -1,27 +1,24 @@
 """The workers of one bucket: run commands, copy files, look at host keys; everything over shared connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 import asyncssh
 
 from maand_executor.facts import BucketConfig, Worker
+from maand_executor.ssh.channels import Channels
 from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, command_line, order
 from maand_executor.ssh.connect import Connector, Destination
 from maand_executor.ssh.copy import RemoteCopy, RsyncCall, copy_tree
 from maand_executor.ssh.credentials import Credentials
-from maand_executor.ssh.errors import WorkerUnreachable
 from maand_executor.ssh.execution import Execution, OnOutput, carry_out
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
 from maand_executor.ssh.pacing import StartPace
-from maand_executor.ssh.pool import Link, Pool
+from maand_executor.ssh.pool import Pool
 from maand_executor.ssh.rsync import CopyResult
 from maand_executor.ssh.settings import SshSettings
-
-Session = TypeVar("Session")
 
 
 class Remote:
@@ -41,6 +38,7 @@ class Remote:
             ssh_config=Path(config.ssh_config).expanduser() if config.ssh_config else None,
         )
         self._pool = Pool(self._connector.open, limit=config.max_ssh_sessions, channels=self._settings.channels_per_connection)
+        self._channels = Channels(self._pool, self._settings)
 
     @property
     def open_connections(self) -> int:
@@ -71,7 +69,7 @@ class Remote:
             await connection.create_session(lambda: execution, line, encoding=None)
             return execution
 
-        async with self._channel(worker, open_session) as execution:
+        async with self._channels.open(self._destination(worker), open_session) as execution:
             return await carry_out(execution, worker.host, command, text)
 
     async def copy(self, worker: Worker, copy: RemoteCopy) -> CopyResult:
@@ -84,7 +82,7 @@ class Remote:
                     line, stdin=call.input, stdout=call.output, stderr=asyncssh.PIPE, encoding=None
                 )
 
-            async with self._channel(worker, open_session) as process:
+            async with self._channels.open(self._destination(worker), open_session) as process:
                 try:
                     yield process
                 finally:
@@ -126,49 +124,6 @@ class Remote:
             fence_directory=str(directory),
             host_check=check if command.check_host else None,
         )
-
-    @asynccontextmanager
-    async def _channel(
-        self, worker: Worker, open_session: Callable[[asyncssh.SSHClientConnection], Awaitable[Session]]
-    ) -> AsyncIterator[Session]:
-        """Open a channel on the shared connection; when that turns out dead, once more on a fresh one."""
-        for last_try in (False, True):
-            async with self._pool.lease(self._destination(worker)) as link:
-                try:
-                    session = await self._open_on(worker, link, open_session)
-                except WorkerUnreachable:
-                    if last_try:
-                        raise
-                    continue
-                try:
-                    yield session
-                finally:
-                    link.slots.give_back()
-                return
-
-    async def _open_on(
-        self, worker: Worker, link: Link, open_session: Callable[[asyncssh.SSHClientConnection], Awaitable[Session]]
-    ) -> Session:
-        """Open a channel as soon as there is a place for it; a refusal teaches how many places there are."""
-        while True:
-            await link.slots.take()
-            try:
-                async with asyncio.timeout(self._settings.channel_timeout.total_seconds()):
-                    return await open_session(link.connection)
-            except asyncssh.ChannelOpenError as error:
-                if not link.is_usable:
-                    link.slots.give_back()
-                    raise WorkerUnreachable(worker.host, "the connection was lost") from error
-                if not link.slots.learn_from_refusal():
-                    raise WorkerUnreachable(worker.host, f"its SSH server refuses to run anything: {error.reason}") from error
-            except (TimeoutError, OSError, asyncssh.Error) as error:
-                link.slots.give_back()
-                if not link.slots.used:
-                    self._pool.discard(link)
-                raise WorkerUnreachable(worker.host, f"its SSH server does not answer: {error}") from error
-            except BaseException:
-                link.slots.give_back()
-                raise
 
 
 class Remotes:

@@ -20,8 +20,12 @@ class SshSettings:
     """Unanswered signs of life after which the connection counts as lost: 15 to 20 s, below the lease of two renewals."""
     channels_per_connection: int = 8
     """Below sshd's default MaxSessions 10, which leaves room for a person; lowered when a server refuses earlier."""
-    channel_timeout: timedelta = timedelta(seconds=10)
-    """Limit of opening a channel on an open connection; then the connection counts as dead and a fresh one is tried once."""
+    channel_timeout: timedelta = timedelta(seconds=30)
+    """Limit of opening a channel; above the keepalive's, which finds a dead connection first and lets a fresh one be tried."""
+    refusal_pause: timedelta = timedelta(milliseconds=20)
+    """Pause after a refused channel, longer each time: sshd forgets an ended session only after it read that we closed it."""
+    lone_refusals: int = 5
+    """Refusals in a row, with no other channel open, after which the server is taken to allow none at all."""
     grace: timedelta = timedelta(seconds=5)
     """Between TERM and KILL of a remote process tree: a Ctrl-C must be over within 10 s."""
     drain: timedelta = timedelta(seconds=1)

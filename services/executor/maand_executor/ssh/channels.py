@@ -1,0 +1,80 @@
+"""Channels on pooled connections: who waits for one, what a refusal means, and when a fresh connection is tried.
+
+Opening a channel starts nothing that matters (see `execution`), so it may be tried again; what runs on it may not.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import asyncssh
+
+from maand_executor.ssh.connect import Destination
+from maand_executor.ssh.errors import WorkerUnreachable
+from maand_executor.ssh.pool import Link, Pool
+from maand_executor.ssh.settings import SshSettings
+
+Session = TypeVar("Session")
+Start = Callable[[asyncssh.SSHClientConnection], Awaitable[Session]]
+"""Asks a connection for a channel."""
+
+
+class Channels:
+    """Opens channels within the limits of each connection."""
+
+    def __init__(self, pool: Pool, settings: SshSettings) -> None:
+        self._pool = pool
+        self._settings = settings
+
+    @asynccontextmanager
+    async def open(self, destination: Destination, start: Start[Session]) -> AsyncIterator[Session]:
+        """Give a channel on the shared connection; when that turns out dead, on a fresh one. Raises what logging in raises."""
+        for last_try in (False, True):
+            async with self._pool.lease(destination) as link:
+                try:
+                    session = await self._start_on(link, start)
+                except WorkerUnreachable:
+                    if last_try:
+                        raise
+                    continue
+                try:
+                    yield session
+                finally:
+                    link.slots.give_back()
+                return
+
+    async def _start_on(self, link: Link, start: Start[Session]) -> Session:
+        """Open a channel as soon as there is a place for it; a refusal teaches how many places there are."""
+        refusals = 0
+        while True:
+            await link.slots.take()
+            try:
+                return await self._try(link, start)
+            except Refused as refused:
+                refusals += 1
+                if not link.slots.learn_from_refusal() and refusals > self._settings.lone_refusals:
+                    host = link.destination.host
+                    raise WorkerUnreachable(host, f"its SSH server refuses to run anything: {refused}") from refused
+            except BaseException:
+                link.slots.give_back()
+                raise
+            await asyncio.sleep(self._settings.refusal_pause.total_seconds() * refusals)
+
+    async def _try(self, link: Link, start: Start[Session]) -> Session:
+        host = link.destination.host
+        try:
+            async with asyncio.timeout(self._settings.channel_timeout.total_seconds()):
+                return await start(link.connection)
+        except asyncssh.ChannelOpenError as error:
+            if link.is_usable:
+                raise Refused(error.reason) from error
+            raise WorkerUnreachable(host, "the connection was lost") from error
+        except (TimeoutError, OSError, asyncssh.Error) as error:
+            if link.slots.used == 1:
+                self._pool.discard(link)
+            raise WorkerUnreachable(host, f"its SSH server does not answer: {error or 'in time'}") from error
+
+
+class Refused(Exception):
+    """The server did not open the channel. Tried again when another one is closed; seen by nobody."""

@@ -1,0 +1,51 @@
+"""Builders for tests that reach test bed workers through `Remote`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from maand_executor.facts import BucketConfig, Worker
+from maand_executor.ssh.command import RemoteCommand
+from maand_executor.ssh.remote import Remote
+from maand_executor.ssh.settings import SshSettings
+from tests.testbed.sshd import SshTestBed
+from tests.testbed.worker import SshWorker
+
+BUCKET = "5b0f6a34-0000-4000-8000-000000000001"
+
+IMPATIENT = SshSettings(
+    connect_timeout=timedelta(seconds=2),
+    keepalive_interval=timedelta(seconds=0.3),
+    keepalive_count=2,
+    grace=timedelta(seconds=1),
+)
+"""Limits that let a test see the end of patience soon."""
+
+
+def fact(worker: SshWorker, **fields: Any) -> Worker:
+    """Describe a test bed worker as the executor knows it."""
+    return Worker(**{"host": worker.host, "worker_id": f"id-of-{worker.host}", **fields})
+
+
+def command(script: str, *, sudo: bool = False, **fields: Any) -> RemoteCommand:
+    """Make a command."""
+    return RemoteCommand(script=script, sudo=sudo, **fields)
+
+
+@asynccontextmanager
+async def remote_of(
+    bed: SshTestBed, *, pinned: bool = True, settings: SshSettings = IMPATIENT, secrets: Path | None = None, **config: Any
+) -> AsyncIterator[Remote]:
+    """Give a `Remote` with the bed's key and pinned host keys; it is closed with the block."""
+    if secrets is None:
+        secrets = bed.directory / "secrets"
+        bed.write_secrets(secrets, pinned=pinned)
+    remote = Remote(
+        BucketConfig(**{"bucket_id": BUCKET, "ssh_user": bed.user, "ssh_port": bed.port, **config}), secrets, settings
+    )
+    try:
+        yield remote
+    finally:
+        await remote.close()
