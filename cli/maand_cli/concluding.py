@@ -77,7 +77,7 @@ def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
         unreached=unreached(run, view),
         notices=tuple(result.notices),
         slowest=tuple(slow for slow in view.slow if slow.seconds >= SLOW_SECONDS),
-        next_command=result.next_command,
+        next_command=result.next_command or resuming(run),
     )
 
 
@@ -90,6 +90,11 @@ def seconds_of(run: run_pb2.Run) -> float | None:
     if not run.HasField("started_at") or not run.HasField("finished_at"):
         return None
     return (run.finished_at.ToDatetime(tzinfo=UTC) - run.started_at.ToDatetime(tzinfo=UTC)).total_seconds()
+
+
+def resuming(run: run_pb2.Run) -> str:
+    """Name the command that lets an interrupted run go on."""
+    return f"maand runs resume {run.run_id}" if run.state == run_pb2.RUN_STATE_INTERRUPTED else ""
 
 
 def unreached(run: run_pb2.Run, view: RunView) -> tuple[str, ...]:

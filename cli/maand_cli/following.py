@@ -26,7 +26,13 @@ from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 TICK_SECONDS = 0.2
 RECONNECT_SECONDS = 30.0
-ENDED = (run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
+ENDED = (
+    run_pb2.RUN_STATE_SUCCEEDED,
+    run_pb2.RUN_STATE_FAILED,
+    run_pb2.RUN_STATE_CANCELLED,
+    run_pb2.RUN_STATE_INTERRUPTED,
+)
+"""States in which a stream's end is the run's end. A run that another executor may take over keeps its stream open."""
 
 
 class LeftRunning(CliError):
