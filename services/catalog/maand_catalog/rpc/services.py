@@ -4,17 +4,65 @@ from dataclasses import dataclass
 
 import grpc.aio
 
+from maand_catalog.building import Builder
 from maand_catalog.keyring import Keyring
+from maand_catalog.rpc.allocations import AllocationServicer
+from maand_catalog.rpc.buckets import BucketServicer
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.invocations import InvocationServicer
+from maand_catalog.rpc.jobs import JobServicer
+from maand_catalog.rpc.kv import KvServicer
 from maand_catalog.rpc.runs import RunServicer
+from maand_catalog.rpc.secrets import SecretServicer
+from maand_catalog.rpc.semaphores import SemaphoreServicer
 from maand_catalog.rpc.tokens import TokenServicer
+from maand_catalog.rpc.workers import WorkerServicer
+from maand_catalog.rpc.workspace import WorkspaceServicer
 from maand_catalog.settings import CatalogSettings
 from maand_catalog.store.database import Database
-from maand_contracts.catalog.v1 import invocation_pb2, run_pb2, token_pb2
-from maand_contracts.catalog.v1.invocation_pb2_grpc import add_InvocationServiceServicer_to_server
-from maand_contracts.catalog.v1.run_pb2_grpc import add_RunServiceServicer_to_server
-from maand_contracts.catalog.v1.token_pb2_grpc import add_TokenServiceServicer_to_server
+from maand_catalog.store.kv_store import KvStore
+from maand_catalog.waiting_room import WaitingRoom
+from maand_contracts.catalog.v1 import (
+    allocation_pb2,
+    allocation_pb2_grpc,
+    bucket_pb2,
+    bucket_pb2_grpc,
+    invocation_pb2,
+    invocation_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
+    kv_pb2,
+    kv_pb2_grpc,
+    run_pb2,
+    run_pb2_grpc,
+    secret_pb2,
+    secret_pb2_grpc,
+    semaphore_pb2,
+    semaphore_pb2_grpc,
+    token_pb2,
+    token_pb2_grpc,
+    worker_pb2,
+    worker_pb2_grpc,
+    workspace_pb2,
+    workspace_pb2_grpc,
+)
+
+CONTRACTS = (
+    allocation_pb2,
+    bucket_pb2,
+    invocation_pb2,
+    job_pb2,
+    kv_pb2,
+    run_pb2,
+    secret_pb2,
+    semaphore_pb2,
+    token_pb2,
+    worker_pb2,
+    workspace_pb2,
+)
+
+SERVICE_NAMES = [service.full_name for module in CONTRACTS for service in module.DESCRIPTOR.services_by_name.values()]
+"""Full names of all services, for health and reflection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +71,23 @@ class Parts:
 
     database: Database
     keyring: Keyring
+    waiting_room: WaitingRoom
     settings: CatalogSettings
 
 
-def add_services(server: grpc.aio.Server, parts: Parts) -> list[str]:
-    """Add every service and return their full names, for health and reflection."""
-    database = parts.database
-    add_RunServiceServicer_to_server(RunServicer(database, HookEnvSealer(parts.keyring), lease=parts.settings.lease), server)
-    add_InvocationServiceServicer_to_server(InvocationServicer(database), server)
-    add_TokenServiceServicer_to_server(TokenServicer(database), server)
-    modules = (run_pb2, invocation_pb2, token_pb2)
-    return [service.full_name for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
+def add_services(server: grpc.aio.Server, parts: Parts) -> None:
+    """Make every servicer and add it to the server."""
+    database, keyring, settings = parts.database, parts.keyring, parts.settings
+    kv, builder = KvStore.on(database, keyring), Builder(database, keyring, settings.ca_dir)
+    runs = RunServicer(database, HookEnvSealer(keyring), lease=settings.lease)
+    allocation_pb2_grpc.add_AllocationServiceServicer_to_server(AllocationServicer(database, keyring), server)
+    bucket_pb2_grpc.add_BucketServiceServicer_to_server(BucketServicer(database), server)
+    invocation_pb2_grpc.add_InvocationServiceServicer_to_server(InvocationServicer(database), server)
+    job_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(database), server)
+    kv_pb2_grpc.add_KvServiceServicer_to_server(KvServicer(kv), server)
+    run_pb2_grpc.add_RunServiceServicer_to_server(runs, server)
+    secret_pb2_grpc.add_SecretServiceServicer_to_server(SecretServicer(kv), server)
+    semaphore_pb2_grpc.add_SemaphoreServiceServicer_to_server(SemaphoreServicer(database, parts.waiting_room), server)
+    token_pb2_grpc.add_TokenServiceServicer_to_server(TokenServicer(database), server)
+    worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(database), server)
+    workspace_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(database, builder), server)
