@@ -50,7 +50,7 @@ class OutputSource:
 
     def tail(self) -> str:
         """Return the end of the output, not masked: standard output, then standard error, where causes are told."""
-        return "\n".join(filter(None, (self._tails[stream].text() for stream in OUTPUT_STREAMS)))
+        return "\n".join(filter(None, (self._tails[stream].text().rstrip() for stream in OUTPUT_STREAMS)))
 
     def _put(self, stream: str, pieces: Iterable[Piece]) -> None:
         for piece in pieces:

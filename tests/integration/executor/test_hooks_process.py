@@ -17,6 +17,7 @@ import pytest
 from maand_executor.facts import InvocationOutcome
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
 from maand_executor.hooks.warden import Warden
+from tests.integration.executor.hook_bed import is_alive, until
 
 SECOND = timedelta(seconds=1)
 
@@ -76,20 +77,6 @@ async def longest_pause() -> AsyncIterator[Callable[[], float]]:
     task = asyncio.create_task(watch())
     yield lambda: max(pauses)
     task.cancel()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-async def until(condition: Callable[[], bool], *, within: float = 5) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_hook_that_ends_well_succeeds(run: Run) -> None:
@@ -273,6 +260,7 @@ from datetime import timedelta
 from pathlib import Path
 from maand_executor.hooks.process import Command, GroupProcess, supervise
 from maand_executor.hooks.warden import Warden
+from tests.integration.executor.hook_bed import is_alive, until
 
 async def main():
     command = Command(arguments=(sys.executable, "hook.py"), directory=Path("."), environment={"PATH": "/usr/bin:/bin"})
@@ -293,17 +281,17 @@ time.sleep(60)
 
 async def test_kill_9_of_the_executor_ends_the_hook_and_what_it_had_started(tmp_path: Path) -> None:
     (tmp_path / "hook.py").write_text(HOOK_WITH_CHILD)
-    executor = subprocess.Popen([sys.executable, "-c", EXECUTOR], cwd=tmp_path)
+    executor = await asyncio.create_subprocess_exec(sys.executable, "-c", EXECUTOR, cwd=tmp_path)
     try:
         await until(lambda: (tmp_path / "pids").exists(), within=20)
     finally:
         executor.kill()
-        executor.wait()
+        await executor.wait()
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     await until(lambda: not any(map(is_alive, pids)))
 
 
-async def test_the_warden_kills_only_what_is_still_on_its_list(tmp_path: Path) -> None:
+def test_the_warden_kills_only_what_is_still_on_its_list(tmp_path: Path) -> None:
     warden = Warden()
     sleepers = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(4)]
     for sleeper in sleepers:
