@@ -11,12 +11,13 @@ from maand_catalog.keyring import Keyring
 from maand_catalog.metrics import Metrics, MetricsServer, serve_metrics
 from maand_catalog.rpc.identification import Identification
 from maand_catalog.rpc.metering import Metering
-from maand_catalog.rpc.services import Parts, add_services
+from maand_catalog.rpc.services import SERVICE_NAMES, Parts, add_services
 from maand_catalog.rpc.statuses import STATUS_BY_ERROR
 from maand_catalog.settings import CatalogSettings
 from maand_catalog.store.database import Database
 from maand_catalog.store.migrate import migrate
 from maand_catalog.upkeep import Housekeeper
+from maand_catalog.waiting_room import WaitingRoom
 from maand_wire.errors import ErrorBoundary
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
 
@@ -32,6 +33,7 @@ class RunningCatalog:
     settings: CatalogSettings
     database: Database
     server: grpc.aio.Server
+    waiting_room: WaitingRoom
     housekeeper: Housekeeper
     metrics_server: MetricsServer | None
     activity: Activity = field(default_factory=Activity)
@@ -49,6 +51,7 @@ class RunningCatalog:
     async def stop(self) -> None:
         """Stop: no new calls, those in progress have a grace, then the database is closed."""
         await self.server.stop(self.settings.stop_grace.total_seconds())
+        await self.waiting_room.close()
         await self.housekeeper.stop()
         if self.metrics_server is not None:
             await asyncio.to_thread(self.metrics_server.stop)
@@ -75,13 +78,14 @@ async def start_serving(settings: CatalogSettings, database: Database) -> Runnin
     activity, metrics = Activity(), Metrics()
     metrics.watch_open_streams(lambda: activity.open_streams)
     server = make_server([Metering(activity, metrics), ErrorBoundary(STATUS_BY_ERROR), Identification(database)])
-    names = add_services(server, Parts(database=database, keyring=Keyring(settings.kv_key_file), settings=settings))
-    health = add_standard_services(server, names)
+    keyring, room = Keyring(settings.kv_key_file), WaitingRoom(database)
+    add_services(server, Parts(database=database, keyring=keyring, waiting_room=room, settings=settings))
+    health = add_standard_services(server, SERVICE_NAMES)
     address = listen(server, settings.listen, settings.tls)
     metrics_server = serve_metrics(metrics, settings.metrics_listen) if settings.metrics_listen else None
     housekeeper = Housekeeper(database, upkeep=settings.upkeep, retention=settings.retention)
     await server.start()
-    await announce_serving(health, names)
+    await announce_serving(health, SERVICE_NAMES)
     housekeeper.start()
     log.info("catalog serves", address=address, database=database.engines.dialect)
     return RunningCatalog(
@@ -90,6 +94,7 @@ async def start_serving(settings: CatalogSettings, database: Database) -> Runnin
         settings=settings,
         database=database,
         server=server,
+        waiting_room=room,
         housekeeper=housekeeper,
         metrics_server=metrics_server,
         activity=activity,
