@@ -1,0 +1,233 @@
+"""Secrets at rest on both databases: encrypted, bound to their place, rotated while serving, masked."""
+
+import asyncio
+import base64
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from maand_catalog.keyring import CannotDecrypt, Keyring
+from maand_catalog.plaintext import Plaintext
+from maand_catalog.store import kv as store
+from maand_catalog.store import secrets
+from maand_catalog.store.database import Database
+from maand_catalog.store.kv_owned import put_sealed
+from maand_catalog.store.kv_retention import trim_history
+from maand_catalog.store.kv_store import KvStore
+from maand_catalog.store.secrets import Rotated
+from maand_catalog.store.tables_kv import kv_versions
+from tests.contracts.catalog.conftest import ShiftedClock
+from tests.contracts.catalog.kv_builders import SECRETS, Bench, a_keyring
+from tests.contracts.catalog.run_builders import a_bucket
+from tests.testbed.postgres import PostgresCluster
+
+KNOWN = "hunter2-hunter2-hunter2-hunter2"
+
+
+@pytest.fixture
+async def bench(database: Database, tmp_path: Path) -> Bench:
+    return Bench(KvStore.on(database, a_keyring(tmp_path)), await a_bucket(database))
+
+
+async def put(bench: Bench, key: str, value: str | None, **more: object) -> int:
+    return (await bench.put(key, value, namespace=SECRETS, secret=True, **more)).version
+
+
+async def rotate(bench: Bench, *, after: int = 0) -> Rotated:
+    return await bench.kv.database.write(
+        lambda tx: secrets.rotate_page(tx, bench.kv.keyring, bench.bucket_id, after_revision=after, actor="ada")
+    )
+
+
+async def mask_values(bench: Bench, known: int = 0) -> tuple[int, list[str] | None]:
+    return await bench.kv.database.read(lambda tx: secrets.read_mask_values(tx, bench.kv.keyring, bench.bucket_id, known))
+
+
+async def test_a_secret_is_read_back_and_an_equal_one_is_no_new_version(bench: Bench) -> None:
+    assert [await put(bench, "token", value) for value in ("a", "a", "b", "")] == [1, 1, 2, 3]
+    assert await bench.value("token", namespace=SECRETS, version=2) == "b"
+    assert await bench.value("token", namespace=SECRETS) == ""
+
+
+async def test_an_entry_of_a_secret_carries_no_plaintext(bench: Bench) -> None:
+    await put(bench, "token", KNOWN)
+
+    entry = await bench.kv.get(bench.bucket_id, SECRETS, "token")
+
+    assert entry.value is None
+    assert KNOWN not in repr(entry)
+
+
+@pytest.mark.parametrize("moved", [{"key": "other"}, {"namespace": "secrets/job/web"}, {"version": 9}])
+async def test_a_ciphertext_that_was_moved_does_not_open(bench: Bench, moved: dict[str, object]) -> None:
+    await put(bench, "token", KNOWN)
+    await bench.kv.database.write(lambda tx: tx.connection.execute(update(kv_versions).values(moved)))
+    place = {"namespace": SECRETS, "key": "token", **moved}
+
+    entry = await bench.kv.get(bench.bucket_id, str(place["namespace"]), str(place["key"]))
+
+    with pytest.raises(CannotDecrypt):
+        entry.text(bench.kv.keyring)
+
+
+async def test_a_secret_whose_key_is_lost_can_be_written_anew(bench: Bench, tmp_path: Path) -> None:
+    await put(bench, "token", KNOWN)
+    (tmp_path / "kv.key").unlink()
+    bench = Bench(KvStore.on(bench.kv.database, a_keyring(tmp_path, "k2")), bench.bucket_id)
+
+    with pytest.raises(CannotDecrypt):
+        await bench.value("token", namespace=SECRETS)
+    assert await put(bench, "token", KNOWN) == 2
+    assert await bench.value("token", namespace=SECRETS) == KNOWN
+
+
+async def test_masks_change_with_every_secret_and_hold_old_versions_until_they_are_trimmed(
+    bench: Bench, clock: ShiftedClock
+) -> None:
+    assert await mask_values(bench) == (0, None)
+    for number in range(9):
+        await put(bench, "token", f"value {number}")
+    await put(bench, "empty", "")
+    await bench.put("k", "no secret")
+
+    revision, values = await mask_values(bench)
+
+    assert values == [f"value {number}" for number in range(9)]
+    assert await mask_values(bench, revision) == (revision, None)
+    await put(bench, "token", None)
+    clock.advance(timedelta(days=40))
+    await bench.kv.database.write(lambda tx: trim_history(tx, bench.bucket_id, retain=timedelta(days=30)))
+    assert (await mask_values(bench))[1] == [f"value {number}" for number in range(3, 9)]
+
+
+async def test_a_secret_written_before_the_question_is_in_the_answer(bench: Bench) -> None:
+    known = 0
+    for number in range(20):
+        await put(bench, f"token{number}", f"value {number}")
+        known, values = await mask_values(bench, known)
+        assert values is not None
+        assert f"value {number}" in values
+
+
+async def test_private_keys_are_no_masks(bench: Bench) -> None:
+    await bench.kv.database.write(
+        lambda tx: put_sealed(
+            tx,
+            bench.kv.keyring,
+            bucket_id=bench.bucket_id,
+            namespace="maand/job/api/worker/10.0.0.1",
+            values={"certs/web.key": Plaintext("pem")},
+            writer="build",
+        )
+    )
+    await put(bench, "token", KNOWN)
+
+    assert (await mask_values(bench))[1] == [KNOWN]
+
+
+async def test_rotation_re_encrypts_every_version_in_place(bench: Bench, tmp_path: Path) -> None:
+    for number in range(5):
+        await put(bench, "token", f"value {number}")
+    before = await bench.kv.database.read(lambda tx: ciphertexts(tx.connection))
+    a_keyring(tmp_path, "k2")
+    bench.kv.keyring.reload()
+
+    assert await rotate(bench) == Rotated(rotated=5, remaining=0, next_revision=None)
+
+    after = await bench.kv.database.read(lambda tx: ciphertexts(tx.connection))
+    assert {key_id for key_id, _ in after} == {"k2"}
+    assert not {data for _, data in before} & {data for _, data in after}
+    assert [await bench.value("token", namespace=SECRETS, version=number + 1) for number in range(5)] == [
+        f"value {number}" for number in range(5)
+    ]
+    assert await rotate(bench) == Rotated(rotated=0, remaining=0, next_revision=None)
+
+
+async def test_an_interrupted_rotation_is_resumed_and_skips_what_is_done(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "ROTATED_AT_ONCE", 4)
+    for number in range(10):
+        await put(bench, f"token{number}", f"value {number}")
+    a_keyring(tmp_path, "k2")
+    bench.kv.keyring.reload()
+
+    first = await rotate(bench)
+    begun_anew = await rotate(bench)
+    assert begun_anew.next_revision is not None
+    last = await rotate(bench, after=begun_anew.next_revision)
+
+    assert [first.rotated, begun_anew.rotated, last.rotated] == [4, 4, 2]
+    assert (last.remaining, last.next_revision) == (0, None)
+
+
+async def test_secrets_are_read_and_written_while_they_are_rotated(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "ROTATED_AT_ONCE", 7)
+    for number in range(60):
+        await put(bench, f"token{number}", "0")
+    a_keyring(tmp_path, "k2")
+    bench.kv.keyring.reload()
+    rotating = asyncio.create_task(rotate_all(bench))
+    rounds = 0
+
+    while not rotating.done() or rounds == 0:
+        rounds += 1
+        await asyncio.gather(*(put(bench, f"token{number}", f"{rounds}") for number in range(60)))
+        values = [await bench.value(f"token{number}", namespace=SECRETS) for number in range(60)]
+        assert values == [f"{rounds}"] * 60
+
+    await rotating
+    assert (await rotate(bench)).remaining == 0
+
+
+async def rotate_all(bench: Bench) -> None:
+    page = await rotate(bench)
+    while page.next_revision is not None:
+        page = await rotate(bench, after=page.next_revision)
+
+
+def ciphertexts(connection: object) -> set[tuple[str, bytes]]:
+    rows = connection.execute(select(kv_versions.c.key_id, kv_versions.c.sealed).where(kv_versions.c.sealed.is_not(None)))  # type: ignore[attr-defined]
+    return {(row.key_id, bytes(row.sealed)) for row in rows}
+
+
+def test_the_bytes_of_a_secret_are_nowhere_in_the_database(
+    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
+) -> None:
+    asyncio.run(write_known_secret(database_url, a_keyring(tmp_path)))
+    stored = database_bytes(request, database_url)
+
+    assert b"vars/job/known" in stored
+    for form in forms_of(KNOWN):
+        assert form not in stored
+
+
+async def write_known_secret(database_url: str, keyring: Keyring) -> None:
+    database = await Database.open(database_url)
+    bench = Bench(KvStore.on(database, keyring), await a_bucket(database))
+    await put(bench, "token", KNOWN, request_id="q")
+    await put(bench, "token", KNOWN + "2")
+    await put(bench, "token", None)
+    await bench.put("k", "v", namespace="vars/job/known")
+    await bench.kv.database.write(lambda tx: store.read_revision(tx, bench.bucket_id))
+    await database.close()
+
+
+def database_bytes(request: pytest.FixtureRequest, database_url: str) -> bytes:
+    """Return every byte that the database keeps in files, its log of changes included."""
+    if database_url.startswith("sqlite"):
+        path = Path(database_url.removeprefix("sqlite:///"))
+        return b"".join(file.read_bytes() for file in sorted(path.parent.glob(path.name + "*")))
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    cluster.execute("CHECKPOINT")
+    return b"".join(file.read_bytes() for file in sorted(cluster.data.rglob("*")) if file.is_file())
+
+
+def forms_of(secret: str) -> list[bytes]:
+    raw = secret.encode()
+    shifted = [base64.b64encode(b"x" * shift + raw)[4 : 4 + len(raw)] for shift in range(3)]
+    return [raw, raw.hex().encode(), raw.hex().upper().encode(), *shifted, raw.decode().encode("utf-16-le")]
