@@ -97,8 +97,8 @@ def check_first_deploy(bucket: Bucket, workers: list[SshWorker], deployed: Ended
     assert bucket.must("kv", "get", "vars/job/api", "migrations").stdout.strip() == "3"
     assert bucket.must("kv", "get", "vars/job/api", "reported_by").stdout.strip() == f"bun on {workers[0].host}"
     assert "demanded by api/hook_migrate:{'min_version': '2.0.0'}" in deployed.output
-    states = bucket.must("cat", "allocations", "-o", "json").stdout
-    assert states.count("promoted") == 4
+    states = [row["state"] for row in bucket.must("cat", "allocations", "-o", "json").json()]
+    assert states == ["promoted"] * 4
 
 
 def check_rolling_upgrade(workers: list[SshWorker], upgraded: Ended) -> None:
