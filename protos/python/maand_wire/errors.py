@@ -16,14 +16,11 @@ from typing import Any, cast
 
 import grpc
 import grpc.aio
-import structlog
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from maand_contracts.common.v1 import error_pb2
-
-log = structlog.get_logger("maand.wire")
 
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -143,8 +140,15 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
         for kind in type(error).__mro__:
             if kind in self._status_by_error:
                 return rich_status(self._status_by_error[kind], str(error), error)
-        log.error("unexpected error", exc_info=error)
+        log_unexpected(error)
         return rich_status(grpc.StatusCode.INTERNAL, "maand failed unexpectedly; its service log knows more", None)
+
+
+def log_unexpected(error: Exception) -> None:
+    """Write the traceback to the service's log; imported here because clients, which start often, never log."""
+    import structlog
+
+    structlog.get_logger("maand.wire").error("unexpected error", exc_info=error)
 
 
 def rich_status(code: grpc.StatusCode, message: str, error: Exception | None) -> status_pb2.Status:
