@@ -21,6 +21,8 @@ def run(args: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_left()
+    except SystemExit as left:  # Click ends so after completion (0), and when the reader of the output has gone (1)
+        return _reader_left() if left.code else Exit.DONE
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the one door for every error

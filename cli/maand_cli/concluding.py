@@ -1,5 +1,6 @@
 """The end of a followed run: summary for people, document for programs, exit code for the shell."""
 
+import re
 import sys
 from datetime import UTC
 from typing import Any
@@ -72,7 +73,7 @@ def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
         state=enum_word(run, "state"),
         seconds=seconds_of(run),
         message=result.message,
-        counts=dict(sorted(result.counts.items())),
+        counts={word: number for word, number in sorted(result.counts.items()) if not SIZES.search(word)},
         failures=() if result.problems else tuple(_failure(failure) for failure in result.failures),
         unreached=unreached(run, view),
         notices=tuple(result.notices),
@@ -80,6 +81,9 @@ def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
         next_command=result.next_command or resuming(run),
     )
 
+
+SIZES = re.compile(r"jobs|workers|allocations")
+"""Counts that tell the size of what was built; the others are outcomes."""
 
 SLOW_SECONDS = 1.0
 """Quicker steps are not worth a line."""

@@ -45,7 +45,7 @@ def test_stop_stops_and_may_be_repeated(maand: Maand) -> None:
     maand.must("services", "start")
     assert "stopped process" in maand.must("services", "stop").err
     assert not (maand.bucket / "run/services.json").exists()
-    assert hosts(maand.bucket) == []
+    until(lambda: hosts(maand.bucket) == [], what="the process's end")
     assert "not running" in maand.must("services", "stop").err
 
 
@@ -190,8 +190,10 @@ def test_a_pipe_that_closes_early_is_no_error(maand: Maand) -> None:
     maand.must("services", "start")
     process = maand.start("services", "logs", "-n", "10000")
     assert process.stdout
+    assert process.stderr
     process.stdout.close()
-    assert process.wait(30) == 0
+    assert process.wait(30) == 0, process.stderr.read()
+    process.stderr.close()
 
 
 def test_starting_and_reading_are_fast(maand: Maand) -> None:
