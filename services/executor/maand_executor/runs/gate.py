@@ -5,6 +5,7 @@ rolling fix of a broken fleet works. The deadline ends an attempt that hangs.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.context import RunContext
-from maand_executor.facts import Allocation, HealthCheck, Job, RolloutOrder, Worker
+from maand_executor.facts import Allocation, HealthCheck, HttpProbe, Job, RolloutOrder, Worker
 from maand_executor.health import Prober, ProbeResult, trusting
 from maand_executor.hooks.events import failures_of
 from maand_executor.runs import events
@@ -105,9 +106,15 @@ class HealthJudge:
 
     async def _make_prober(self) -> Prober:
         if self._prober is None:
-            certificates = await self._context.catalog.read_certificates(self._context.identity.bucket_id, ())
-            self._prober = Prober(run_command=self._run_command, tls=trusting(certificates.ca_certificate_pem))
+            self._prober = Prober(run_command=self._run_command, tls=await self._trust())
         return self._prober
+
+    async def _trust(self) -> ssl.SSLContext | None:
+        """Return what HTTPS probes trust, where there are any: the bucket's CA."""
+        if not any(isinstance(probe, HttpProbe) and probe.scheme == "https" for probe in self._check.probes):
+            return None
+        certificates = await self._context.catalog.read_certificates(self._context.identity.bucket_id, ())
+        return trusting(certificates.ca_certificate_pem)
 
     async def _run_command(self, worker: Worker, command: str, limit: timedelta) -> int:
         sudo = self._context.config.use_sudo

@@ -1,0 +1,287 @@
+"""The order and the rules of a deploy, on a bucket in memory."""
+
+from pathlib import Path
+
+import pytest
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.cancel import CancelLevel
+from maand_executor.facts import AllocationState, Namespace, RestartPolicy, RolloutOrder
+from maand_executor.hooks.request import EventRun
+from tests.unit.executor.fakes_runs import RunBed
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> RunBed:
+    return RunBed(tmp_path)
+
+
+async def test_a_first_deploy_copies_then_starts_then_promotes(bed: RunBed) -> None:
+    bed.add_job("api", workers=2)
+    ended = await bed.deploy()
+    assert ended.word == "succeeded"
+    assert sorted(bed.did) == sorted(["copy api 10.0.0.1", "copy api 10.0.0.2", "start api 10.0.0.1", "start api 10.0.0.2"])
+    assert bed.catalog.states("api") == ["promoted", "promoted"]
+    assert ended.jobs() == {"api": "succeeded"}
+    assert ended.result.counts["promoted"] == 2
+
+
+async def test_a_second_deploy_contacts_nobody(bed: RunBed) -> None:
+    bed.add_job("api", workers=2)
+    await bed.deploy()
+    bed.remote.contacted.clear()
+    ended = await bed.deploy()
+    assert ended.word == "succeeded"
+    assert ended.jobs() == {"api": "skipped"}
+    assert bed.remote.contacted == set()
+    assert not ended.result.changes
+
+
+async def test_hooks_run_around_the_rollout_in_their_order(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("pre_deploy", "post_deploy", "after_allocation_started", "health_check"))
+    await bed.deploy()
+    assert bed.did == [
+        "hook pre_deploy api 10.0.0.1",
+        "copy api 10.0.0.1",
+        "start api 10.0.0.1",
+        "hook after_allocation_started api 10.0.0.1",
+        "hook health_check api 10.0.0.1",
+        "hook post_deploy api 10.0.0.1",
+    ]
+
+
+async def test_pre_deploy_runs_also_when_nothing_changes_and_post_deploy_does_not(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("pre_deploy", "post_deploy"))
+    await bed.deploy()
+    await bed.deploy()
+    assert bed.did == ["hook pre_deploy api 10.0.0.1"]
+
+
+async def test_a_value_stored_by_pre_deploy_is_rendered_in_the_same_deploy(bed: RunBed) -> None:
+    bed.add_job("api", files={"Makefile": "", "app.conf.j2": "{{ get('vars/job/api', 'colour') }}"}, hooks=("pre_deploy",))
+
+    def store(request: EventRun) -> None:
+        bed.catalog.values["vars/job/api"] = Namespace(values={"colour": "blue"})
+
+    bed.hooks.on_event = store
+    ended = await bed.deploy()
+    assert ended.word == "succeeded", ended.result
+
+
+async def test_updates_go_in_batches_in_rollout_order_each_promoted_before_the_next(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, max_concurrent_upgrades=2)
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    bed.catalog.orders["api"] = RolloutOrder(hosts=("10.0.0.3", "10.0.0.2", "10.0.0.1"), set_by_hook=True)
+    bed.catalog.moves.clear()
+    await bed.deploy()
+    assert {step.rpartition(" ")[2] for step in bed.did[:4]} == {"10.0.0.3", "10.0.0.2"}
+    assert bed.did[4:] == ["copy api 10.0.0.1", "restart api 10.0.0.1"]
+    assert [state for _, state in bed.catalog.moves] == ["deploying"] * 2 + ["promoted"] * 2 + ["deploying", "promoted"]
+
+
+async def test_restart_and_reload_share_batches_in_rollout_order(bed: RunBed) -> None:
+    bed.add_job("api", workers=2, restart_policy=RestartPolicy.RELOAD, files={"a.j2": "{{ get('vars/bucket', worker_ip, '') }}"})
+    await bed.deploy()
+    bed.catalog.values["vars/bucket"] = Namespace(values={"10.0.0.1": "changed"})
+    bed.catalog.change("api", "10.0.0.2", state=AllocationState.FAILED)
+    await bed.deploy()
+    assert bed.did == ["copy api 10.0.0.1", "reload api 10.0.0.1", "copy api 10.0.0.2", "restart api 10.0.0.2"]
+
+
+async def test_a_failure_in_the_middle_batch_keeps_what_was_promoted_and_leaves_the_rest_untouched(bed: RunBed) -> None:
+    bed.add_job("api", workers=3)
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    bed.remote.fail["restart api 10.0.0.2"] = 3
+    ended = await bed.deploy()
+    assert ended.word == "failed"
+    assert bed.catalog.states("api") == ["promoted", "failed", "promoted"]
+    assert "copy api 10.0.0.3" not in bed.did
+    (failure,) = ended.result.failures
+    assert (failure.job, failure.worker, failure.step, failure.exit_code) == ("api", "10.0.0.2", "restart", 3)
+    assert list(failure.last_lines) == ["no"]
+    assert ended.result.counts == {"promoted": 1, "failed": 1, "untouched": 1}
+    assert ended.result.next_command == "maand deploy"
+
+
+async def test_the_next_deploy_does_only_what_is_left(bed: RunBed) -> None:
+    bed.add_job("api", workers=3)
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    bed.remote.fail["restart api 10.0.0.2"] = 3
+    await bed.deploy()
+    bed.remote.fail.clear()
+    ended = await bed.deploy()
+    assert ended.word == "succeeded"
+    assert bed.did == [f"{step} api 10.0.0.{n}" for n in (2, 3) for step in ("copy", "restart")]
+
+
+async def test_keep_going_takes_later_batches_and_fails_at_the_end(bed: RunBed) -> None:
+    bed.add_job("api", workers=3)
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    bed.remote.fail["restart api 10.0.0.2"] = 3
+    ended = await bed.deploy(keep_going=True)
+    assert ended.word == "failed"
+    assert bed.catalog.states("api") == ["promoted", "failed", "promoted"]
+    assert "restart api 10.0.0.3" in bed.did
+
+
+async def test_all_starts_are_gated_once_after_the_last_batch(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, max_concurrent_starts=1, hooks=("health_check",))
+    await bed.deploy()
+    assert [step for step in bed.did if step.startswith("hook")] == ["hook health_check api 10.0.0.1,10.0.0.2,10.0.0.3"]
+    assert bed.did[-1].startswith("hook health_check")
+
+
+async def test_a_failed_start_batch_fails_what_was_started_before_it(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, max_concurrent_starts=1)
+    bed.remote.fail["start api 10.0.0.2"] = 1
+    ended = await bed.deploy()
+    assert ended.word == "failed"
+    assert bed.catalog.states("api") == ["failed", "failed", "planned"]
+    assert "health gate" in bed.catalog.allocations["api@10.0.0.1"].message
+
+
+async def test_a_gate_looks_at_its_batch_and_at_what_was_promoted_before(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, hooks=("health_check",))
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    await bed.deploy()
+    gates = [step.rpartition(" ")[2] for step in bed.did if step.startswith("hook health_check")]
+    assert gates == ["10.0.0.1", "10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2,10.0.0.3"]
+
+
+async def test_jobs_are_rolled_out_after_those_they_demand(bed: RunBed) -> None:
+    bed.add_job("api", deployment_seq=1, demanded_jobs=("database",))
+    bed.add_job("database")
+    await bed.deploy()
+    assert bed.did == [f"{step} {job} 10.0.0.1" for job in ("database", "api") for step in ("copy", "start")]
+
+
+async def test_a_job_whose_demanded_job_failed_is_blocked_and_the_rest_goes_on(bed: RunBed) -> None:
+    bed.add_job("database")
+    bed.add_job("api", deployment_seq=1, demanded_jobs=("database",))
+    bed.add_job("web", deployment_seq=2, demanded_jobs=("api",))
+    bed.add_job("cache", deployment_seq=1)
+    bed.remote.fail["start database 10.0.0.1"] = 1
+    ended = await bed.deploy()
+    assert ended.jobs() == {"database": "failed", "api": "blocked", "web": "blocked", "cache": "succeeded"}
+    assert [failure.kind for failure in ended.result.failures].count(pb.FAILURE_KIND_BLOCKED) == 2
+
+
+async def test_a_failed_hook_ends_its_job_before_anything_is_copied(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("pre_deploy",))
+    bed.hooks.fail["pre_deploy 10.0.0.1"] = 7
+    ended = await bed.deploy()
+    assert ended.word == "failed"
+    assert bed.did == ["hook pre_deploy api 10.0.0.1"]
+    assert ended.result.failures[0].exit_code == 7
+
+
+async def test_failed_post_deploy_hooks_run_again_with_the_next_deploy(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("post_deploy",))
+    bed.hooks.fail["post_deploy 10.0.0.1"] = 1
+    assert (await bed.deploy()).word == "failed"
+    assert bed.catalog.states("api") == ["promoted"]
+    bed.hooks.fail.clear()
+    assert (await bed.deploy()).word == "succeeded"
+    assert bed.did == ["hook post_deploy api 10.0.0.1"]
+    await bed.deploy()
+    assert bed.did == []
+
+
+async def test_job_control_hooks_replace_make_in_the_same_batches(bed: RunBed) -> None:
+    bed.add_job("api", workers=2, hooks=("job_control",))
+    await bed.deploy()
+    assert sorted(bed.did) == ["copy api 10.0.0.1", "copy api 10.0.0.2", "hook job_control api 10.0.0.1,10.0.0.2"]
+    request = bed.hooks.requests[-1]
+    assert request.phase == "new"
+    assert request.lifecycle == {"NEW_ALLOCATIONS": "10.0.0.1,10.0.0.2", "UPDATED_ALLOCATIONS": ""}
+
+
+async def test_sync_only_copies_and_promotes_without_lifecycle(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("after_allocation_started", "health_check"))
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    ended = await bed.deploy(sync_only=True)
+    assert ended.word == "succeeded"
+    assert bed.did == ["copy api 10.0.0.1"]
+
+
+async def test_sync_only_refuses_what_was_never_started(bed: RunBed) -> None:
+    bed.add_job("api")
+    ended = await bed.deploy(sync_only=True)
+    assert ended.word == "failed"
+    assert bed.did == []
+    assert ended.result.failures[0].help == "run `maand deploy` without --sync-only once"
+
+
+async def test_force_rolls_out_what_is_unchanged(bed: RunBed) -> None:
+    bed.add_job("api")
+    await bed.deploy()
+    await bed.deploy(force=True)
+    assert bed.did == ["copy api 10.0.0.1", "restart api 10.0.0.1"]
+
+
+async def test_only_the_named_jobs_are_deployed(bed: RunBed) -> None:
+    bed.add_job("api")
+    bed.add_job("database")
+    await bed.deploy(jobs=["api"])
+    assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1"]
+
+
+async def test_an_unknown_job_is_refused_with_the_nearest_name(bed: RunBed) -> None:
+    bed.add_job("database")
+    ended = await bed.deploy(jobs=["databse"])
+    assert ended.word == "failed"
+    assert ended.result.failures[0].kind == pb.FAILURE_KIND_INVALID
+    assert ended.result.failures[0].help == 'did you mean "database"?'
+
+
+async def test_a_broken_template_fails_its_job_with_file_and_line(bed: RunBed) -> None:
+    bed.add_job("api", files={"app.conf.j2": "\n{{ nope }}"})
+    bed.add_job("web")
+    ended = await bed.deploy()
+    assert ended.jobs() == {"api": "failed", "web": "succeeded"}
+    assert "workspace/jobs/api/app.conf.j2:2" in ended.result.failures[0].message
+
+
+async def test_a_takeover_repeats_no_promoted_allocation_even_when_forced(bed: RunBed) -> None:
+    bed.add_job("api", workers=2)
+    await bed.deploy()
+    await bed.deploy(force=True, steps=["api/10.0.0.1/promoted"])
+    assert bed.did == ["copy api 10.0.0.2", "restart api 10.0.0.2"]
+
+
+async def test_a_build_that_changed_nothing_on_the_worker_is_settled_as_promoted(bed: RunBed) -> None:
+    bed.add_job("api")
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", state=AllocationState.PENDING)
+    assert (await bed.deploy()).jobs() == {"api": "skipped"}
+    assert bed.catalog.states("api") == ["promoted"]
+
+
+# Cancel -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_cancel_lets_the_batch_finish_and_starts_no_further_one(bed: RunBed) -> None:
+    bed.add_job("api", workers=3)
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    bed.remote.on_command = lambda did: bed.cancel.raise_to(CancelLevel.AFTER_BATCH) if did == "restart api 10.0.0.1" else None
+    ended = await bed.deploy()
+    assert ended.word == "cancelled"
+    assert bed.did == ["copy api 10.0.0.1", "restart api 10.0.0.1"]
+    assert bed.catalog.states("api") == ["promoted"] * 3
+    assert ended.jobs() == {"api": "cancelled"}
+    assert ended.result.next_command == "maand deploy"
+
+
+async def test_jobs_that_demand_a_cancelled_job_are_cancelled_too(bed: RunBed) -> None:
+    bed.add_job("database", workers=2)
+    bed.add_job("api", deployment_seq=1, demanded_jobs=("database",))
+    bed.remote.on_command = lambda _: bed.cancel.raise_to(CancelLevel.AFTER_BATCH)
+    ended = await bed.deploy()
+    assert ended.jobs() == {"database": "succeeded", "api": "cancelled"}
