@@ -57,8 +57,12 @@ class MemoryGateway:
     def begin(self, identity: Identity) -> str:
         """Begin an invocation and return its token."""
         token = "mh_" + secrets.token_urlsafe(32)
-        self._identities[token] = identity
+        self.adopt(token, identity)
         return token
+
+    def adopt(self, token: str, identity: Identity) -> None:
+        """Accept a token that somebody else gave out."""
+        self._identities[token] = identity
 
     def end(self, token: str) -> None:
         """End an invocation: its token is worthless, its slots are free."""

@@ -149,9 +149,20 @@ def run_ssh(gateway: "MemoryGateway", call: MemoryCall) -> Any:
 
 def send_http(gateway: "MemoryGateway", call: MemoryCall) -> Any:
     """POST /http: a canned reply."""
-    host = urlsplit(call["url"]).hostname or ""
+    host = host_of(call["url"])
     check_worker(call.identity, host)
     return canned(gateway.state.http, call, host)
+
+
+def host_of(url: str) -> str:
+    """Return the host of an absolute HTTP URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ApiError(400, "invalid_argument", "`url` must be of the form http://<worker>:<port>/<path>, or https")
+    return parts.hostname
 
 
 def canned(replies: Any, call: MemoryCall, worker: str) -> Any:

@@ -23,6 +23,7 @@ class Answer(BaseModel):
 
 
 Namespace = Annotated[str, Field(description="Namespace, for example `vars/job/api`.", examples=["vars/job/api"])]
+SecretNamespace = Annotated[str, Field(description="The job's own: `secrets/job/<job>`.", examples=["secrets/job/api"])]
 Key = Annotated[str, Field(description="Key inside the namespace.", examples=["leader"])]
 SemaphoreName = Annotated[str, Field(description="Name: 1 to 128 characters, no control characters.", examples=["migrate"])]
 Version = Annotated[int, Field(ge=1, lt=2**63, description="Version of the entry: 1, 2, 3 … per key.")]
@@ -52,6 +53,18 @@ class KvDelete(Fields):
 
     namespace: Namespace
     key: Key
+
+
+class SecretPut(KvPut):
+    """One write of a secret."""
+
+    namespace: SecretNamespace
+
+
+class SecretDelete(KvDelete):
+    """Names one secret to delete."""
+
+    namespace: SecretNamespace
 
 
 class KvKeysGet(Fields):

@@ -66,7 +66,7 @@ def query_properties(schema: dict[str, Any]) -> dict[str, Any]:
 
 def not_null(field: dict[str, Any]) -> dict[str, Any]:
     """Drop `null` from a field's types: a query parameter is given or left out."""
-    types = [option for option in field.get("anyOf", ()) if option.get("type") != "null"]
+    types: list[dict[str, Any]] = [option for option in field.get("anyOf", ()) if option.get("type") != "null"]
     if len(types) != 1:
         return field
     return {key: value for key, value in field.items() if key not in ("anyOf", "default")} | types[0]

@@ -75,7 +75,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="PUT",
         path="/kv/secret",
-        takes=models.KvPut,
+        takes=models.SecretPut,
         gives=models.KvVersion,
         translate=routes_kv.put_secret,
         summary="Write a secret of the job, stored encrypted.",
@@ -84,7 +84,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="DELETE",
         path="/kv/secret",
-        takes=models.KvDelete,
+        takes=models.SecretDelete,
         gives=models.KvVersion,
         translate=routes_kv.delete_secret,
         summary="Delete a secret of the job.",

@@ -2,7 +2,7 @@
 
 from maand_contracts.catalog.v1 import kv_pb2, secret_pb2
 from maand_runtime_gateway.errors import InvalidFields
-from maand_runtime_gateway.models import KvDelete, KvGet, KvKeys, KvKeysGet, KvPut, KvValue, KvVersion
+from maand_runtime_gateway.models import KvDelete, KvGet, KvKeys, KvKeysGet, KvPut, KvValue, KvVersion, SecretDelete, SecretPut
 from maand_runtime_gateway.upstream import Caller, Upstream, with_help
 
 SECRETS = "secrets/"
@@ -36,7 +36,7 @@ async def put_value(upstream: Upstream, caller: Caller, fields: KvPut) -> KvVers
         return KvVersion(version=(await upstream.call(upstream.kv.Put, request, caller)).version)
 
 
-async def put_secret(upstream: Upstream, caller: Caller, fields: KvPut) -> KvVersion:
+async def put_secret(upstream: Upstream, caller: Caller, fields: SecretPut) -> KvVersion:
     """Write one secret."""
     request = secret_pb2.PutSecretRequest(
         namespace=fields.namespace,
@@ -56,7 +56,7 @@ async def delete_value(upstream: Upstream, caller: Caller, fields: KvDelete) -> 
         return KvVersion(version=(await upstream.call(upstream.kv.Delete, request, caller)).version)
 
 
-async def delete_secret(upstream: Upstream, caller: Caller, fields: KvDelete) -> KvVersion:
+async def delete_secret(upstream: Upstream, caller: Caller, fields: SecretDelete) -> KvVersion:
     """Delete one secret."""
     request = secret_pb2.DeleteSecretRequest(namespace=fields.namespace, key=fields.key, request_id=caller.request_id)
     return KvVersion(version=(await upstream.call(upstream.secrets.DeleteSecret, request, caller)).version)

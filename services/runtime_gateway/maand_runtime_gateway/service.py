@@ -92,6 +92,7 @@ def server_config(settings: GatewaySettings, upstream: Upstream, stopping: async
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -28,7 +28,7 @@ from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
 from maand_hook_sdk.memory_gateway import MemoryGateway
 from maand_hook_sdk.memory_identity import ApiError, Identity
 from maand_hook_sdk.memory_policy import check_read, check_worker, check_write, check_write_secret
-from maand_hook_sdk.memory_routes import canned
+from maand_hook_sdk.memory_routes import canned, host_of
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
@@ -229,7 +229,7 @@ class FakeRemote(FakeServices):
     ) -> remote_pb2.SendHttpRequestResponse:
         with told_in_grpc():
             identity, _ = self.admit(context)
-            host = request.url.split("/")[2].split(":")[0]
+            host = host_of(request.url)
             check_worker(identity, host)
             asked: Any = Fields(fields={"method": request.method, "url": request.url})
             answer = canned(self.memory.state.http, asked, host)
