@@ -1,0 +1,139 @@
+"""Rolling upgrades, failures and their mending, on a real catalog and real OpenSSH workers."""
+
+from pathlib import Path
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from tests.integration.executor.deploy_bed import deploy_bed
+from tests.testbed.sshd import SshTestBed
+
+
+async def test_an_upgrade_rolls_through_batches_in_order(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=3) as bed:
+        bed.write_job("api", {"version": "1.0.0", "max_concurrent_upgrades": 2}, {"app.conf": "v1"})
+        await bed.build()
+        await bed.deploy()
+        bed.write_job("api", {"version": "1.1.0", "max_concurrent_upgrades": 2}, {"app.conf": "v2"})
+        await bed.build()
+        assert set((await bed.states("api")).values()) == {"pending"}
+
+        ended = await bed.deploy()
+        assert ended.state == "succeeded", ended.result
+        assert ended.batches("update") == [bed.hosts[:2], bed.hosts[2:]]
+        assert [list(event.promoted.workers) for event in ended.of_kind("promoted")] == [bed.hosts[:2], bed.hosts[2:]]
+        for index, worker in enumerate(bed.workers):
+            assert bed.log_of(worker)[-1] == f"restart api 1.0.0 1.1.0 {index} {worker.host}"
+            assert bed.on(worker, "jobs/api/app.conf").read_text() == "v2"
+
+
+async def test_a_failure_in_the_middle_batch_is_mended_by_the_next_deploy(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=3) as bed:
+        bed.write_job("api", {}, {"app.conf": "v1"})
+        await bed.build()
+        await bed.deploy()
+        data = bed.on(bed.workers[0], "jobs/api/data/kept")
+        data.parent.mkdir()
+        data.write_text("precious")
+        bed.workers[1].stand_in("make", "#!/bin/sh\necho broken >&2\nexit 4\n")
+        bed.write_job("api", {}, {"app.conf": "v2"})
+        await bed.build()
+
+        failed = await bed.deploy()
+        assert failed.state == "failed"
+        (failure,) = failed.result.failures
+        assert (failure.worker, failure.step, failure.exit_code) == (bed.hosts[1], "restart", 4)
+        assert list(failure.last_lines) == ["broken"]
+        assert list((await bed.states("api")).values()) == ["promoted", "failed", "pending"]
+
+        bed.workers[1].stand_in("make", '#!/bin/sh\nexec /usr/bin/make "$@"\n')
+        mended = await bed.deploy()
+        assert mended.state == "succeeded", mended.result
+        assert mended.actions("api") == dict(zip(bed.hosts, ("skip", "restart", "restart"), strict=True))
+        assert [len(bed.log_of(worker)) for worker in bed.workers] == [2, 2, 2]
+        assert data.read_text() == "precious"
+
+
+async def test_a_worker_that_cannot_be_reached_stops_everything_or_is_left_out(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=2) as bed:
+        bed.write_job("api", {})
+        await bed.build()
+        bed.workers[1].stop()
+
+        refused = await bed.deploy()
+        assert refused.state == "failed"
+        assert [failure.kind for failure in refused.result.failures] == [pb.FAILURE_KIND_UNREACHABLE]
+        assert bed.log_of(bed.workers[0]) == []
+
+        partial = await bed.deploy(skip_unreachable=True)
+        assert partial.state == "succeeded"
+        assert list(partial.result.unreachable_workers) == [bed.hosts[1]]
+        assert await bed.states("api") == {bed.hosts[0]: "promoted", bed.hosts[1]: "planned"}
+
+        bed.workers[1].start()
+        assert (await bed.deploy()).state == "succeeded"
+        assert set((await bed.states("api")).values()) == {"promoted"}
+
+
+async def test_disable_enable_and_remove_stop_once_and_keep_data(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=2) as bed:
+        bed.write_job("api", {}, {"app.conf": "v1"})
+        await bed.build()
+        await bed.deploy()
+        first, second = bed.workers
+        bed.on(second, "jobs/api/data").mkdir()
+
+        bed.write("disabled.json", f'{{"jobs": {{"api": {{"allocations": ["{second.host}"]}}}}}}')
+        await bed.build()
+        stopped = await bed.deploy()
+        assert stopped.state == "succeeded", stopped.result
+        assert stopped.actions("api") == {first.host: "skip", second.host: "stop"}
+        assert (await bed.states("api"))[second.host] == "stopped"
+        assert (await bed.deploy()).result.message == "nothing to do, every allocation is as it should be"
+        assert [line.split()[0] for line in bed.log_of(second)] == ["start", "stop"]
+
+        bed.remove("disabled.json")
+        await bed.build()
+        assert (await bed.deploy()).actions("api") == {first.host: "skip", second.host: "start"}
+
+        bed.write_workers([first.host])
+        await bed.build()
+        removed = await bed.deploy()
+        assert removed.state == "succeeded", removed.result
+        assert removed.actions("api") == {first.host: "skip", second.host: "remove"}
+        assert (await bed.states("api"))[second.host] == "removed"
+        assert [line.split()[0] for line in bed.log_of(second)] == ["start", "stop", "start", "stop"]
+        assert [path.name for path in bed.on(second, "jobs/api").iterdir()] == ["data"]
+
+
+async def test_a_dry_run_shows_reasons_and_diffs_and_touches_nothing(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=1) as bed:
+        bed.write_job("api", {}, {"app.conf": "colour = red\n", "site.j2": "index {{ allocation_index }}\n"})
+        await bed.build()
+        await bed.deploy()
+        bed.write_job("api", {}, {"app.conf": "colour = blue\n", "site.j2": "number {{ allocation_index }}\n"})
+        await bed.build()
+        before = bed.log_of(bed.workers[0])
+
+        shown = await bed.deploy(dry_run=True)
+        assert shown.state == "succeeded", shown.result
+        assert shown.result.changes
+        (planned,) = shown.of_kind("job_planned")
+        (allocation,) = planned.job_planned.allocations
+        assert list(allocation.changed_paths) == ["app.conf", "site"]
+        assert "-colour = red\n+colour = blue" in allocation.diff
+        assert "-index 0\n+number 0" in allocation.diff
+        assert bed.log_of(bed.workers[0]) == before
+        assert bed.on(bed.workers[0], "jobs/api/app.conf").read_text() == "colour = red\n"
+
+
+async def test_waves_block_what_demands_a_failed_job(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=1) as bed:
+        schema = {"hook_schema": {"executed_on": ["cli"]}}
+        migrate = {"hook_migrate": {"executed_on": ["cli"], "demands": {"job": "database", "hook": "hook_schema"}}}
+        bed.write_job("database", {"version": "1.0.0", "hooks": schema}, {"_hooks/hook_schema.py": "", "fail-start": ""})
+        bed.write_job("api", {"version": "1.0.0", "hooks": migrate}, {"_hooks/hook_migrate.py": ""})
+        await bed.build()
+        ended = await bed.deploy()
+        assert ended.state == "failed"
+        finished = {event.job: event.job_finished.outcome for event in ended.of_kind("job_finished")}
+        assert finished == {"database": pb.JOB_OUTCOME_FAILED, "api": pb.JOB_OUTCOME_BLOCKED}
+        assert await bed.states("api") == {bed.hosts[0]: "planned"}

@@ -1,0 +1,85 @@
+"""An executor that dies in the middle of a deploy: another goes on, and repeats nothing that was promoted."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+from maand_contracts.catalog.v1 import run_spec_pb2
+from tests.integration.executor.deploy_bed import DeployBed, deploy_bed
+from tests.testbed.sshd import SshTestBed
+
+DEPLOY = run_spec_pb2.RunSpec(deploy=run_spec_pb2.DeploySpec())
+SLOW = """\
+start restart stop:
+\t@sleep 0.2; echo $@ $(JOB) >> ../../../log
+"""
+
+
+async def killed_after_promotions(bed: DeployBed, promotions: int) -> str:
+    """Deploy with an executor process and kill it after that many promotions; return the run's id."""
+    process = await bed.start_executor_process()
+    run_id = await bed.begin(DEPLOY)
+    seen = 0
+    while seen < promotions:
+        seen = list((await bed.states("api")).values()).count("promoted")
+        await asyncio.sleep(0.02)
+    process.kill()
+    await process.wait()
+    return run_id
+
+
+async def test_a_killed_deploy_is_taken_over_and_repeats_no_promoted_step(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=4, lease=timedelta(seconds=4)) as bed:
+        bed.write_job("api", {}, {"Makefile": SLOW, "app.conf": "v1"})
+        await bed.build()
+        await bed.deploy()
+        await bed.stop_executor()
+        bed.write_job("api", {}, {"Makefile": SLOW, "app.conf": "v2"})
+        await bed.start_executor()
+        await bed.build()
+        await bed.stop_executor()
+
+        run_id = await killed_after_promotions(bed, 2)
+        done = {host for host, state in (await bed.states("api")).items() if state == "promoted"}
+        await bed.start_executor()
+        ended = await bed.follow(run_id)
+
+        assert ended.state == "succeeded", ended.result
+        assert set((await bed.states("api")).values()) == {"promoted"}
+        assert ended.run.fence == 2
+        for worker in bed.workers:
+            restarts = Counter(bed.log_of(worker))["restart api"]
+            assert restarts == 1 if worker.host in done else restarts in (1, 2)
+
+
+async def test_an_orderly_stop_interrupts_the_run_and_the_next_executor_goes_on_at_once(
+    tmp_path: Path, test_bed: SshTestBed
+) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=3) as bed:
+        bed.write_job("api", {"max_concurrent_starts": 1}, {"Makefile": SLOW})
+        await bed.build()
+        run_id = await bed.begin(DEPLOY)
+        await bed.until(run_id, "step_started", job="api")
+        await bed.stop_executor()
+        await bed.start_executor()
+        async with asyncio.timeout(10):
+            ended = await bed.follow(run_id)
+        assert ended.state == "succeeded", ended.result
+        assert set((await bed.states("api")).values()) == {"promoted"}
+
+
+async def test_a_second_cancel_ends_remote_commands_at_once_and_says_what_is_where(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=2) as bed:
+        bed.write_job("api", {"max_concurrent_starts": 1}, {"Makefile": "start:\n\t@sleep 1234\n"})
+        await bed.build()
+        run_id = await bed.begin(DEPLOY)
+        await asyncio.to_thread(bed.workers[0].run, "until pgrep -f 'sleep 123[4]'; do sleep 0.05; done")
+        await bed.cancel(run_id)
+        await bed.cancel(run_id)
+        async with asyncio.timeout(12):
+            ended = await bed.follow(run_id)
+        assert ended.state == "cancelled"
+        await asyncio.to_thread(bed.workers[0].wait_until_gone, "sleep 1234")
+        states = await bed.states("api")
+        assert states == {bed.hosts[0]: "failed", bed.hosts[1]: "planned"}
