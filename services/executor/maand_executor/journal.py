@@ -197,7 +197,7 @@ class Journal:
     async def _fresh_masker(self) -> Masker:
         values = await persistently(lambda: self._sink.read_mask_values(self._run.bucket_id, known_revision=self._revision))
         if values.changed:
-            self._masker, self._revision = Masker(values.values), values.revision
+            self._masker, self._revision = await asyncio.to_thread(Masker, values.values), values.revision
         return self._masker
 
     async def _breathe(self) -> None:

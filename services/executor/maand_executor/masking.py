@@ -21,6 +21,8 @@ LONGEST_STRIDE = 4
 """Above this the table grows faster than the scan gets shorter."""
 URL_SAFE = ("", "/", "!'()*~")
 """What encoders leave as it is: RFC 3986, `urllib.parse.quote`, JavaScript's `encodeURIComponent`."""
+MOST_LINES = 500
+"""Lines of one value up to which each is masked in all forms; of a longer one, as they are, and the value as a whole."""
 BASE64_WIDTHS = (64, 76)
 """Line lengths of encoders: PEM; MIME and the `base64` command."""
 
@@ -107,11 +109,11 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 def forms_of(value: str) -> set[str]:
     """Return every form of a secret value that is to be masked, none shorter than six characters."""
-    lines = value.splitlines()
-    forms: set[str] = set()
-    for text in {value, *lines, *(line.strip() for line in lines)}:
+    lines = {value, *value.splitlines(), *map(str.strip, value.splitlines())}
+    forms = set(lines)
+    for text in lines if len(lines) <= MOST_LINES else {value}:
         if len(text) >= SHORTEST:
-            forms |= {text, *base64_forms(text.encode()), *url_forms(text), *json_forms(text)}
+            forms |= {*base64_forms(text.encode()), *url_forms(text), *json_forms(text)}
     return {form for form in forms if len(form) >= SHORTEST and "\n" not in form}
 
 

@@ -449,7 +449,6 @@ async def test_what_this_host_refuses_is_a_failure_of_the_hook(bed: HookBed, mon
     monkeypatch.setattr("maand_executor.content.ContentStore.materialise", refuse)
     (result,) = (await bed.run()).results
     assert (result.exit_code, result.message) == (126, "could not be started: [Errno 28] No space left on device")
-    await asyncio.to_thread(bed.engine._runner._workspaces.remove_leftovers)
 
 
 async def test_two_hundred_hooks_of_a_batch_all_end_well(bed: HookBed) -> None:
@@ -460,6 +459,14 @@ async def test_two_hundred_hooks_of_a_batch_all_end_well(bed: HookBed) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------- output
+
+
+async def test_lines_are_seen_while_the_hook_runs(bed: HookBed) -> None:
+    bed.add("hook_live", "import time; print('began'); time.sleep(60)")
+    task = asyncio.create_task(bed.run())
+    await until(lambda: bed.lines() == ["began"])
+    bed.cancel.raise_to(CancelLevel.NOW)
+    await task
 
 
 async def test_a_huge_line_is_split_cut_and_does_not_stop_the_hook(bed: HookBed) -> None:

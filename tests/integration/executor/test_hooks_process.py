@@ -260,7 +260,6 @@ from datetime import timedelta
 from pathlib import Path
 from maand_executor.hooks.process import Command, GroupProcess, supervise
 from maand_executor.hooks.warden import Warden
-from tests.integration.executor.hook_bed import is_alive, until
 
 async def main():
     command = Command(arguments=(sys.executable, "hook.py"), directory=Path("."), environment={"PATH": "/usr/bin:/bin"})

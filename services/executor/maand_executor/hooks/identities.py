@@ -31,13 +31,16 @@ class Identities:
         self._alive |= {one.invocation_id for one in begun}
         return begun
 
-    async def end(self, end: InvocationEnd) -> None:
-        """Return when the token is revoked and its semaphores are free.
+    async def end(self, invocation_id: str, outcome: InvocationOutcome) -> None:
+        """Return when the token is revoked and its semaphores are free. The first end of an invocation counts.
 
         A catalog that stays away is no reason to fail a hook that ended well: the end of the run, or of its lease,
         revokes it too.
         """
-        self._alive.discard(end.invocation_id)
+        if invocation_id not in self._alive:
+            return
+        self._alive.discard(invocation_id)
+        end = InvocationEnd(invocation_id=invocation_id, outcome=outcome)
         self._ended.append(end)
         async with self._lock:
             if end not in self._ended:
@@ -50,5 +53,4 @@ class Identities:
 
     async def end_all(self) -> None:
         """End what was begun and never ran: its batch was broken off before."""
-        ends = [InvocationEnd(invocation_id=one, outcome=InvocationOutcome.INTERRUPTED) for one in self._alive]
-        await asyncio.gather(*map(self.end, ends))
+        await asyncio.gather(*(self.end(one, InvocationOutcome.INTERRUPTED) for one in tuple(self._alive)))

@@ -7,7 +7,7 @@
 
 `python3` is the one that runs this executor.
 
-Scripts are run plainly, `python hook.py`: `-I` and `-P` would hide the `maand.py` beside them.
+Scripts are run plainly, `python -u hook.py`: `-I` and `-P` would hide the `maand.py` beside them.
 """
 
 import json
@@ -25,14 +25,16 @@ from maand_executor.hooks.errors import InterpreterMissing
 from maand_executor.hooks.workspace import HOOKS
 
 VIRTUAL_ENVIRONMENTS = (".venv", "venv")
+UNBUFFERED = "-u"
+"""Python holds back 8 KiB of what goes into a pipe; people want to see a line when it is printed."""
 BUN = Path("node_modules", ".bin", "bun")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """A program to run scripts with, and the `node_modules` to be linked beside them."""
+    """What stands before the script on the command line, and the `node_modules` to be linked beside it."""
 
-    program: Path
+    arguments: tuple[str, ...]
     node_modules: Path | None = None
 
 
@@ -48,7 +50,7 @@ class Interpreters:
         """Return what runs a hook. Raises `InterpreterMissing`, `DependenciesNotInstalled`."""
         if hook.runtime == "bun":
             return await self._bun(hook, files)
-        return Interpreter(program=await self._python(hook.job, files))
+        return Interpreter(arguments=(str(await self._python(hook.job, files)), UNBUFFERED))
 
     async def _python(self, job: str, files: Sequence[JobFile]) -> Path:
         for name in VIRTUAL_ENVIRONMENTS:
@@ -62,11 +64,11 @@ class Interpreters:
     async def _bun(self, hook: Hook, files: Sequence[JobFile]) -> Interpreter:
         own = self._own_hooks(hook.job) / "node_modules"
         if self._workspace_dir and own.is_dir():
-            return Interpreter(program=find_bun(own.parent, hook), node_modules=own)
+            return Interpreter(arguments=(str(find_bun(own.parent, hook)),), node_modules=own)
         if not self._has_packages(files):
-            return Interpreter(program=find_bun(None, hook))
+            return Interpreter(arguments=(str(find_bun(None, hook)),))
         modules = await self._dependencies.node_modules_for(hook.job, files, find_bun(None, hook))
-        return Interpreter(program=find_bun(modules.parent, hook), node_modules=modules)
+        return Interpreter(arguments=(str(find_bun(modules.parent, hook)),), node_modules=modules)
 
     def _own_hooks(self, job: str) -> Path:
         """Return the job's `_hooks` as people edit it, on a machine that has the workspace."""

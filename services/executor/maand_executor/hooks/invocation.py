@@ -1,6 +1,6 @@
 """One hook on one allocation, from its private directory to its result.
 
-    slot -> StepStarted -> directory -> process ... -> output closed -> result -> StepFinished -> directory removed -> token ended
+    slot -> StepStarted -> directory -> process ... -> output closed, token ended -> directory removed -> StepFinished
 
 Whatever way it ends, cancelled included: nothing of it is left running, on disk, or able to call the API.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from maand_executor.cancel import CancelLevel, CancelSignal
-from maand_executor.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationEnd, InvocationOutcome
+from maand_executor.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome
 from maand_executor.hooks.batches import Batch
 from maand_executor.hooks.environment import InvocationFacts, invocation_environment
 from maand_executor.hooks.events import notice, step_finished, step_started
@@ -86,28 +86,24 @@ class InvocationRunner:
 
     async def run(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         """Run one invocation when a slot is free; its token is dead when this returns."""
-        outcome = InvocationOutcome.INTERRUPTED
         try:
             async with self._slots:
-                result = await self._run_in_slot(invocation)
-            outcome = result.outcome
+                return await self._run_in_slot(invocation, identities)
         finally:
-            end = InvocationEnd(invocation_id=invocation.begun.invocation_id, outcome=outcome)
-            await asyncio.shield(asyncio.ensure_future(identities.end(end)))
-        return result
+            await ended(identities, invocation, InvocationOutcome.CANCELLED)
 
     def kill_run(self, run_id: str) -> None:
         """Kill every process of a run now, without grace: its lease is lost."""
         for process in self._processes.get(run_id, ()):
             process.signal_group(SIGKILL)
 
-    async def _run_in_slot(self, invocation: Invocation) -> InvocationResult:
+    async def _run_in_slot(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         request = invocation.request
         if request.cancel.level >= CancelLevel.NOW:
             return result_of(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")
         request.journal.report(step_started(request.job.name, invocation.allocation.worker, invocation.hook.name))
         try:
-            result = await self._run_in_directory(invocation)
+            result = await self._run_in_directory(invocation, identities)
         except asyncio.CancelledError:
             interrupted = result_of(invocation, InvocationOutcome.INTERRUPTED, message="ended because its executor stopped")
             request.journal.report(step_finished(request.job.name, interrupted))
@@ -115,29 +111,35 @@ class InvocationRunner:
         request.journal.report(step_finished(request.job.name, result))
         return result
 
-    async def _run_in_directory(self, invocation: Invocation) -> InvocationResult:
+    async def _run_in_directory(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         """Make the directory, run in it, remove or keep it. What this host refuses (disk full, too many files) is a failure."""
         begun, allocation = invocation.begun, invocation.allocation
         try:
             directory = await self._workspaces.make(begun.invocation_id, allocation.allocation_id, invocation.hook_run.content)
             try:
-                return await self._run_process(invocation, directory)
+                return await self._run_process(invocation, directory, identities)
             finally:
                 await self._put_away(invocation, directory)
         except OSError as error:
             message = f"could not be started: {error}"
             return result_of(invocation, InvocationOutcome.FAILED, exit_code=CANNOT_EXECUTE, message=message)
 
-    async def _run_process(self, invocation: Invocation, directory: Path) -> InvocationResult:
+    async def _run_process(self, invocation: Invocation, directory: Path, identities: Identities) -> InvocationResult:
         request = invocation.request
         source = request.journal.source(job=request.job.name, worker=invocation.allocation.worker, step=invocation.hook.name)
+        outcome = InvocationOutcome.INTERRUPTED
         self._live.add(live_invocation(invocation))
         try:
             process = GroupProcess.start(self._command(invocation, directory), warden=self._warden, on_output=source.write)
             end = await self._follow(process, invocation)
+            outcome = outcome_of(end.return_code, end.ended_as)
+        except OSError:
+            outcome = InvocationOutcome.FAILED
+            raise
         finally:
             self._live.remove(invocation.begun.token)
             source.close()
+            await ended(identities, invocation, outcome)
         return await judged(invocation, end, source)
 
     async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
@@ -153,7 +155,7 @@ class InvocationRunner:
 
     def _command(self, invocation: Invocation, directory: Path) -> Command:
         script = os.path.relpath(invocation.hook.path, HOOKS)
-        arguments = (str(invocation.hook_run.interpreter.program), script, *invocation.request.arguments)
+        arguments = (*invocation.hook_run.interpreter.arguments, script, *invocation.request.arguments)
         facts = invocation_facts(invocation, self._hook_api)
         return Command(arguments=arguments, directory=directory / HOOKS, environment=invocation_environment(facts, self._host))
 
@@ -165,6 +167,11 @@ class InvocationRunner:
         with suppress(OSError):
             kept = self._workspaces.keep(directory, hook=invocation.hook, worker=worker)
             request.journal.report(notice(request.job.name, worker, f"kept the directory of {invocation.hook.name}: {kept}"))
+
+
+async def ended(identities: Identities, invocation: Invocation, outcome: InvocationOutcome) -> None:
+    """Revoke the token, also when this task is cancelled."""
+    await asyncio.shield(asyncio.ensure_future(identities.end(invocation.begun.invocation_id, outcome)))
 
 
 async def until_cancelled(cancel: CancelSignal) -> InvocationOutcome:

@@ -48,8 +48,16 @@ class Workspaces:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def make(self, invocation_id: str, allocation_id: str, content: WorkspaceContent) -> Path:
-        """Make the directory of one invocation and return it."""
-        return await asyncio.to_thread(self._make, invocation_id, allocation_id, content)
+        """Make the directory of one invocation and return it. Raises OSError; then, and when cancelled, nothing is left."""
+        directory = self._invocations / invocation_id
+        making = asyncio.ensure_future(asyncio.to_thread(self._fill, directory, allocation_id, content))
+        try:
+            await asyncio.shield(making)
+        except BaseException:
+            await asyncio.wait({making})
+            await self.remove(directory)
+            raise
+        return directory
 
     async def remove(self, directory: Path) -> None:
         """Delete a directory, whatever the hook did to its permissions."""
@@ -65,8 +73,7 @@ class Workspaces:
         for directory in self._invocations.iterdir():
             remove_tree(directory)
 
-    def _make(self, invocation_id: str, allocation_id: str, content: WorkspaceContent) -> Path:
-        directory = self._invocations / invocation_id
+    def _fill(self, directory: Path, allocation_id: str, content: WorkspaceContent) -> None:
         directory.mkdir(mode=0o700)
         certificates = certificate_files(content.certificates, allocation_id)
         made_here = {entry.path for entry in certificates} | {f"{HOOKS}/{name}" for name in SDK_FILES}
@@ -75,7 +82,6 @@ class Workspaces:
         link_tree(self._sdk, directory / HOOKS)
         if content.node_modules:
             (directory / HOOKS / "node_modules").symlink_to(content.node_modules)
-        return directory
 
 
 def tree_of(job_files: Iterable[JobFile], *, except_for: Iterable[str] = ()) -> list[TreeEntry]:
