@@ -72,7 +72,6 @@ class Journal:
         self._queued = 0
         self._stored = 0
         self._hurry = asyncio.Event()
-        self._work = asyncio.Event()
         self._progress = asyncio.Condition()
         self._failure: Exception | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -154,23 +153,22 @@ class Journal:
             return
         self._queue.append(entry)
         self._queued += 1
-        self._work.set()
         if self._loop is None:
-            self._loop = asyncio.create_task(self._append_forever(), name=f"journal of {self._run.run_id}")
+            self._loop = asyncio.create_task(self._append_all(), name=f"journal of {self._run.run_id}")
 
-    async def _append_forever(self) -> None:
+    async def _append_all(self) -> None:
+        """Append until nothing waits; the next report begins anew. A journal that is forgotten leaves no task behind."""
         try:
-            while True:
-                await self._work.wait()
-                self._work.clear()
-                while self._queue:
-                    await self._append(self._take())
-                    await self._breathe()
+            while self._queue:
+                await self._append(self._take())
+                await self._breathe()
         except Exception as error:  # noqa: BLE001 - whoever flushes is told; nothing else may be lost silently
             log.warning("journal ended", run=self._run.run_id, reason=str(error))
             self._failure = error
             self._queue.clear()
             await self._announce_progress()
+        finally:
+            self._loop = None
 
     def _take(self) -> list[Entry]:
         taken: list[Entry] = []

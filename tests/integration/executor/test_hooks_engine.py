@@ -392,6 +392,19 @@ async def test_a_stopping_executor_ends_its_hooks_and_says_interrupted(bed: Hook
     assert not any(is_alive(int(line)) for line in bed.lines())
 
 
+async def test_hooks_of_a_run_whose_work_is_broken_off_by_a_cancel_say_cancelled(bed: HookBed) -> None:
+    bed.add("hook_sleep", SLEEP)
+    task = asyncio.create_task(bed.run())
+    await until(lambda: len(bed.lines()) == 1)
+    bed.cancel.raise_to(CancelLevel.NOW)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await bed.journal.flush()
+    assert set(bed.catalog.ended.values()) == {CANCELLED}
+    assert [one.message for one in bed.finished()] == ["ended because the run was cancelled"]
+
+
 async def test_a_lost_lease_kills_without_grace(bed: HookBed) -> None:
     bed.add("hook_stubborn", f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEP}")
     task = asyncio.create_task(bed.run())

@@ -1,4 +1,4 @@
-"""Rollout order, batches and the environment of an invocation: the tables of the specification."""
+"""Batches and the environment of an invocation: the tables of the specification."""
 
 from dataclasses import replace
 
@@ -7,26 +7,12 @@ import pytest
 from maand_executor.facts import Allocation, RolloutOrder
 from maand_executor.hooks.batches import Batch, BatchPosition, lifecycle_batch, plan_batches, single_batch
 from maand_executor.hooks.environment import InvocationFacts, invocation_environment, lifecycle_variables
-from maand_executor.hooks.order import in_rollout_order
 
 A, B, C, D = (Allocation(allocation_id=f"id-{n}", job="api", worker=f"10.0.0.{n}", index=n - 1) for n in range(1, 5))
 
 
 def hosts(batches: tuple[Batch, ...]) -> list[tuple[int, int, tuple[str, ...]]]:
     return [(batch.index, batch.count, batch.workers) for batch in batches]
-
-
-def test_allocations_follow_the_rollout_order() -> None:
-    assert in_rollout_order([A, B, C], ["10.0.0.3", "10.0.0.1", "10.0.0.2"]) == (C, A, B)
-
-
-def test_a_phase_takes_the_sub_sequence_of_its_own_candidates() -> None:
-    leader_last = ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.1"]
-    assert in_rollout_order([A, D], leader_last) == (D, A)
-
-
-def test_allocations_that_the_order_does_not_name_come_last_by_index() -> None:
-    assert in_rollout_order([D, C, B, A], ["10.0.0.4"]) == (D, A, B, C)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Outcomes and the grouping of failures."""
+"""Outcomes: of a process, an invocation, an event."""
 
 from datetime import timedelta
 
@@ -10,7 +10,6 @@ from maand_executor.hooks.events import failures_of
 from maand_executor.hooks.outcome import (
     EventOutcome,
     InvocationResult,
-    group_failures,
     outcome_of,
     sentence_of,
     shell_exit_code,
@@ -52,21 +51,6 @@ def test_every_way_to_end_has_an_outcome_an_exit_code_and_a_sentence(
     assert outcome_of(return_code, ended_as) is outcome
     assert shell_exit_code(return_code) == exit_code
     assert sentence_of(outcome, return_code, timedelta(seconds=2.5)) == sentence
-
-
-def test_identical_failures_are_one_group_largest_first() -> None:
-    results = [result("a", "disk full"), result("b", "no route"), result("c", "no route"), result("d", outcome=OK)]
-    groups = group_failures(results)
-    assert [(group.workers, group.last_lines) for group in groups] == [(("b", "c"), ("no route",)), (("a",), ("disk full",))]
-
-
-def test_the_own_address_of_a_worker_does_not_make_a_cause_of_its_own() -> None:
-    groups = group_failures([result("10.0.0.1", "cannot reach 10.0.0.1"), result("10.0.0.2", "cannot reach 10.0.0.2")])
-    assert [group.workers for group in groups] == [("10.0.0.1", "10.0.0.2")]
-
-
-def test_a_timeout_and_a_failure_with_equal_words_are_two_groups() -> None:
-    assert len(group_failures([result("a", "x"), result("b", "x", outcome=TIMED_OUT)])) == 2
 
 
 def test_an_event_is_well_when_all_ran_and_none_failed() -> None:

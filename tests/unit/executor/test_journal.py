@@ -11,6 +11,7 @@ from maand_executor import journal as journal_module
 from maand_executor.errors import LeaseLost
 from maand_executor.facts import MaskValues, RunIdentity
 from maand_executor.journal import Journal
+from maand_executor.output_source import OutputSource
 from maand_wire.errors import RemoteError
 from tests.unit.executor.fake_catalog import AWAY, STALE, FakeCatalog
 
@@ -233,22 +234,22 @@ async def test_after_dropped_output_a_line_does_not_begin_in_the_middle() -> Non
 
 async def test_output_is_cut_after_its_cap_with_a_marker_and_its_end_is_still_known(catalog: FakeCatalog) -> None:
     async with Journal(RUN, catalog) as journal:
-        source = journal.source()
-        for number in range(11 * 1024):
+        source = OutputSource(journal.offer, job="", worker="", step="", cap=MIB)
+        for number in range(2 * 1024):
             source.write("stdout", f"{number:1023}\n".encode())
         source.write("stderr", b"last words\n")
         source.close()
         assert source.tail().splitlines()[-1] == "last words"
     lines = catalog.lines()
-    assert lines[-1] == "[output cut after 10 MiB; the process went on]"
-    assert len(lines) == 10 * 1024 + 1
+    assert lines[-1] == "[output cut after 1 MiB; the process went on]"
+    assert len(lines) == 1024 + 1
 
 
 async def test_a_secret_torn_by_the_cap_is_not_shown_in_part(catalog: FakeCatalog) -> None:
     catalog.secrets = ["hunter2secret"]
     async with Journal(RUN, catalog) as journal:
-        source = journal.source()
-        source.write("stdout", b"a\n" * (5 * MIB - 4) + b"hunter2secret and more\n")
+        source = OutputSource(journal.offer, job="", worker="", step="", cap=MIB)
+        source.write("stdout", b"a\n" * (MIB // 2 - 4) + b"hunter2secret and more\n")
         source.close()
     assert not [line for line in catalog.lines() if "hunter" in line]
 
@@ -256,3 +257,11 @@ async def test_a_secret_torn_by_the_cap_is_not_shown_in_part(catalog: FakeCatalo
 async def test_closing_with_nothing_reported_is_nothing(catalog: FakeCatalog) -> None:
     await Journal(RUN, catalog).close()
     assert catalog.appends == 0
+
+
+async def test_a_journal_that_nobody_closes_leaves_no_task_behind(catalog: FakeCatalog) -> None:
+    journal = Journal(RUN, catalog, pause=timedelta(milliseconds=1))
+    journal.report(notice("x"))
+    await journal.flush()
+    await asyncio.sleep(0.05)
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []

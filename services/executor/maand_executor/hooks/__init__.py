@@ -4,6 +4,6 @@ engine       an event of a job: hooks in name order, batches, failures          
 invocation   one hook on one allocation: directory, process, result
 process      one process group: start, output, timeout, end          warden   ends groups whose executor died
 workspace    the private directory        interpreter, dependencies  what runs the script
-environment, batches, order, output, outcome     rules, standard library only
+environment, batches, output, outcome     rules, standard library only
 live         who is alive, by token: for the calls that hooks make to this executor
 """

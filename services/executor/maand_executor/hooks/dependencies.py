@@ -50,10 +50,11 @@ class Dependencies:
         requirements = {file.path: file for file in files}[REQUIREMENTS]
         key = digest_of(sys.version, *self._mentioned(requirements, files))
         directory = self._directory / f"python-{key}"
+        python = directory / "bin" / "python"
         async with self._locks[key]:
-            if not is_complete(directory):
+            if not (is_complete(directory) and python.exists()):  # the python it links to may have left this machine
                 await self._make_environment(job, directory, files)
-        return directory / "bin" / "python"
+        return python
 
     async def node_modules_for(self, job: str, files: Sequence[JobFile], bun: Path) -> Path:
         """Return the `node_modules` with what `package.json` and its lock file name."""

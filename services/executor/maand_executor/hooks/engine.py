@@ -7,7 +7,7 @@ hooks in name order:  batches in rollout order:  allocations side by side
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from maand_executor.hooks.targets import (
 )
 from maand_executor.hooks.warden import Warden
 from maand_executor.hooks.workspace import WorkspaceContent, Workspaces, digests_of
+from maand_executor.side_by_side import side_by_side
 
 PROCESSES_PER_CORE = 20
 """Hooks mostly wait; each costs about 12 ms of processor time to start."""
@@ -145,10 +146,11 @@ class HookEngine:
         starts = [InvocationStart(allocation_id=one.allocation_id, hook=hook.name, event=request.event) for one in todo]
         begun = await identities.begin(starts)
         try:
-            return await side_by_side(
-                self._run_one(Invocation(hook_run=hook_run, batch=batch, allocation=allocation, begun=identity), identities)
+            invocations = [
+                Invocation(hook_run=hook_run, batch=batch, allocation=allocation, begun=identity)
                 for allocation, identity in zip(todo, begun, strict=True)
-            )
+            ]
+            return tuple(await side_by_side(invocations, lambda invocation: self._run_one(invocation, identities)))
         finally:
             await asyncio.shield(asyncio.ensure_future(identities.end_all()))
 
@@ -158,13 +160,3 @@ class HookEngine:
         if result.ok and request.is_recorded:
             await request.record(request.step_name(invocation.hook, invocation.allocation))
         return result
-
-
-async def side_by_side(works: Iterable[Coroutine[object, object, InvocationResult]]) -> tuple[InvocationResult, ...]:
-    """Do all at once and return their results in order. When one raises, the others are cancelled and its error is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
-    return tuple(task.result() for task in tasks)

@@ -90,7 +90,7 @@ class InvocationRunner:
             async with self._slots:
                 return await self._run_in_slot(invocation, identities)
         finally:
-            await ended(identities, invocation, InvocationOutcome.CANCELLED)
+            await ended(identities, invocation, broken_off_as(invocation))
 
     def kill_run(self, run_id: str) -> None:
         """Kill every process of a run now, without grace: its lease is lost."""
@@ -105,8 +105,9 @@ class InvocationRunner:
         try:
             result = await self._run_in_directory(invocation, identities)
         except asyncio.CancelledError:
-            interrupted = result_of(invocation, InvocationOutcome.INTERRUPTED, message="ended because its executor stopped")
-            request.journal.report(step_finished(request.job.name, interrupted))
+            outcome = broken_off_as(invocation)
+            message = sentence_of(outcome, 0, invocation.hook_run.time_limit)
+            request.journal.report(step_finished(request.job.name, result_of(invocation, outcome, message=message)))
             raise
         request.journal.report(step_finished(request.job.name, result))
         return result
@@ -127,7 +128,7 @@ class InvocationRunner:
     async def _run_process(self, invocation: Invocation, directory: Path, identities: Identities) -> InvocationResult:
         request = invocation.request
         source = request.journal.source(job=request.job.name, worker=invocation.allocation.worker, step=invocation.hook.name)
-        outcome = InvocationOutcome.INTERRUPTED
+        outcome = None
         self._live.add(live_invocation(invocation))
         try:
             process = GroupProcess.start(self._command(invocation, directory), warden=self._warden, on_output=source.write)
@@ -139,7 +140,7 @@ class InvocationRunner:
         finally:
             self._live.remove(invocation.begun.token)
             source.close()
-            await ended(identities, invocation, outcome)
+            await ended(identities, invocation, outcome or broken_off_as(invocation))
         return await judged(invocation, end, source)
 
     async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
@@ -167,6 +168,12 @@ class InvocationRunner:
         with suppress(OSError):
             kept = self._workspaces.keep(directory, hook=invocation.hook, worker=worker)
             request.journal.report(notice(request.job.name, worker, f"kept the directory of {invocation.hook.name}: {kept}"))
+
+
+def broken_off_as(invocation: Invocation) -> InvocationOutcome:
+    """Say why a task that was cancelled, or never came to its turn, did not end by itself."""
+    asked = invocation.request.cancel.level >= CancelLevel.NOW
+    return InvocationOutcome.CANCELLED if asked else InvocationOutcome.INTERRUPTED
 
 
 async def ended(identities: Identities, invocation: Invocation, outcome: InvocationOutcome) -> None:

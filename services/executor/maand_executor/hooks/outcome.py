@@ -1,7 +1,6 @@
-"""How hook processes ended: one result per invocation, one outcome per event, failures grouped by cause."""
+"""How hook processes ended: one result per invocation, one outcome per event."""
 
 import signal
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Self
@@ -68,49 +67,6 @@ class EventOutcome:
     def failed_workers(self) -> tuple[str, ...]:
         """The workers of those, each once."""
         return tuple(dict.fromkeys(result.worker for result in self.failed))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailureGroup:
-    """Allocations on which a hook failed in the same way."""
-
-    hook: str
-    outcome: InvocationOutcome
-    exit_code: int
-    message: str
-    last_lines: tuple[str, ...]
-    workers: tuple[str, ...]
-
-
-def group_failures(results: Iterable[InvocationResult]) -> tuple[FailureGroup, ...]:
-    """Group failed invocations of identical cause: hook, outcome, exit code and last words. Largest group first.
-
-    A worker's own address in its last lines does not make a cause of its own.
-    """
-    groups: dict[tuple[object, ...], list[InvocationResult]] = {}
-    for result in results:
-        if not result.ok:
-            groups.setdefault(cause_of(result), []).append(result)
-    return tuple(as_group(members) for members in sorted(groups.values(), key=len, reverse=True))
-
-
-def cause_of(result: InvocationResult) -> tuple[object, ...]:
-    """Return what must be equal for two failures to be the same."""
-    words = tuple(line.replace(result.worker, "{worker}").replace(result.allocation_id, "{id}") for line in result.last_lines)
-    return (result.hook, result.outcome, result.exit_code, result.message, words)
-
-
-def as_group(members: list[InvocationResult]) -> FailureGroup:
-    """Describe failures of one cause by the first of them."""
-    first = members[0]
-    return FailureGroup(
-        hook=first.hook,
-        outcome=first.outcome,
-        exit_code=first.exit_code,
-        message=first.message,
-        last_lines=first.last_lines,
-        workers=tuple(member.worker for member in members),
-    )
 
 
 def outcome_of(exit_code: int, ended_as: InvocationOutcome | None) -> InvocationOutcome:
