@@ -183,14 +183,14 @@ def checked_digests(digests: Sequence[bytes]) -> list[bytes]:
 def groups_by_size(digests: Iterable[bytes], sizes: dict[bytes, int]) -> list[list[bytes]]:
     """Cut a list into groups that are read together: a few megabytes of small contents, or one large content alone."""
     groups: list[list[bytes]] = []
-    room = 0
+    room = -1
     for digest in digests:
         size = sizes[digest]
         if size > PIECE_BYTES or size > room or len(groups[-1]) >= 500:
             groups.append([])
             room = BATCH_BYTES
         groups[-1].append(digest)
-        room = 0 if size > PIECE_BYTES else room - max(size, 1)
+        room = -1 if size > PIECE_BYTES else room - size
     return groups
 
 
