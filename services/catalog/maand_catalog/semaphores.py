@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maand_catalog.errors import FailedPrecondition, InvalidArgument, TimedOut
+from maand_catalog.errors import FailedPrecondition, InvalidArgument, TimedOut, Unauthenticated
 from maand_catalog.namespaces import check_name
 
 NAME_LIMIT = 128
@@ -57,6 +57,10 @@ class SemaphoreNotHeld(FailedPrecondition):
     """The caller holds no slot of that semaphore. Acquire it first; it may have ended with an earlier invocation."""
 
     code = "semaphore_not_held"
+
+
+class InvocationEnded(Unauthenticated):
+    """The hook that asks has ended, or its run lost its executor. Nothing is granted to it any more."""
 
 
 class State(enum.StrEnum):

@@ -11,15 +11,15 @@ waits. What it finds missing (the room's lease lapsed while this process was fro
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from maand_catalog.errors import CatalogError
-from maand_catalog.semaphores import ROOM_LEASE, Scope, SemaphoreTimeout
+from maand_catalog.errors import CatalogError, Unavailable
+from maand_catalog.semaphores import ROOM_LEASE, InvocationEnded, Scope, SemaphoreCapacity, SemaphoreTimeout
 from maand_catalog.store.database import Database
 from maand_catalog.store.semaphore_rows import room_topic
 from maand_catalog.store.semaphores import Ask, Granted, close_room, leave, open_room, pick_up, survey, take_place, tend
@@ -37,8 +37,15 @@ class Call:
     """One call that waits."""
 
     ask: Ask
-    granted: asyncio.Future[Granted]
+    granted: asyncio.Future[Granted] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_in_line: bool = False
+
+    def end(self) -> None:
+        """Note that nobody waits here any more; what it would still have been told has been heard."""
+        if self.granted.done() and not self.granted.cancelled():
+            self.granted.exception()
+        self.ended.set()
 
 
 class WaitingRoom:
@@ -59,24 +66,27 @@ class WaitingRoom:
         """
         call_id = str(uuid.uuid4())
         ask = replace(ask, call_id=call_id, room_id=self.room_id, request_id=ask.request_id or call_id)
-        call = Call(ask=ask, granted=asyncio.get_running_loop().create_future())
-        self._calls[call_id] = call
+        call = self._calls[call_id] = Call(ask=ask)
         joining = asyncio.create_task(self._join(call))
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                granted = await asyncio.shield(joining) or await call.granted
+                return await asyncio.shield(joining) or await call.granted
         except BaseException as error:
             await asyncio.shield(self._let_go(call, joining))
             if isinstance(error, TimeoutError):
                 raise timed_out(ask.scope, timeout) from error
             raise
-        self._calls.pop(call_id, None)
-        return granted
+        finally:
+            self._calls.pop(call_id, None)
+            call.end()
 
     async def close(self) -> None:
-        """Let everybody go: the process stops."""
-        for call in self._calls.values():
-            call.granted.cancel()
+        """Let everybody go: the process stops. Callers find another replica, where a repeated request keeps its place."""
+        calls = list(self._calls.values())
+        for call in calls:
+            if not call.granted.done():
+                call.granted.set_exception(Unavailable("the catalog stops", help="try again with the same request_id"))
+        await asyncio.gather(*(call.ended.wait() for call in calls))
         await asyncio.gather(*self._leaving, return_exceptions=True)
         if self._keeper is not None:
             self._keeper.cancel()
@@ -132,14 +142,16 @@ class WaitingRoom:
             self._keeper = None
 
     async def _look(self, *, thoroughly: bool) -> None:
-        """Do the keeper's work once; a database that is away is tried again at the next look."""
+        """Do the keeper's work once. Whatever fails is tried again at the next look: everybody in the room relies on it."""
         try:
             await self._pick_up()
             if thoroughly:
                 await self._renew_lease()
                 await self._tend()
-        except (CatalogError, SQLAlchemyError) as error:
+        except Unavailable as error:
             log.warning("could not look after the semaphores", reason=str(error))
+        except Exception:
+            log.exception("looking after the semaphores failed")
 
     async def _pick_up(self) -> None:
         """Tell calls that their slot was granted. A call that went away meanwhile gives it back by itself."""
@@ -161,7 +173,12 @@ class WaitingRoom:
                 await self._ask_again(call)
 
     async def _ask_again(self, call: Call) -> None:
-        granted = await self._database.write(lambda tx: take_place(tx, call.ask))
+        try:
+            granted = await self._database.write(lambda tx: take_place(tx, call.ask))
+        except (InvocationEnded, SemaphoreCapacity) as error:
+            if not call.granted.done():
+                call.granted.set_exception(error)
+            return
         if granted is not None and not call.granted.done():
             call.granted.set_result(granted)
 

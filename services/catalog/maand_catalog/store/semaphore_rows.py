@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, false, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, false, func, select, update
 
 from maand_catalog.runs import RunState
 from maand_catalog.semaphores import Claim, Scope, Semaphore, State, Upkeep, look_after
@@ -126,16 +126,10 @@ def locked(tx: Transaction, row: Row[Any]) -> LockedSemaphore:
 
 def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list[Claim]]:
     """Return everyone in these semaphores, by ticket, with what is known of their lives."""
-    alive = and_(
-        invocations.c.ended_at.is_(None),
-        runs.c.state == RunState.RUNNING,
-        runs.c.fence == invocations.c.fence,
-        runs.c.lease_until > tx.now,
-    )
     wanted = (
         select(
             semaphore_claims,
-            func.coalesce(alive, false()).label("alive"),
+            func.coalesce(lives(tx), false()).label("alive"),
             func.coalesce(waiting_rooms.c.lease_until > tx.now, false()).label("awaited"),
         )
         .outerjoin(invocations, invocations.c.invocation_id == c.invocation_id)
@@ -148,6 +142,24 @@ def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list
     for row in tx.connection.execute(wanted):
         claims.setdefault(row.semaphore_id, []).append(to_claim(row))
     return claims
+
+
+def is_alive(tx: Transaction, invocation_id: str) -> bool:
+    """Whether an invocation lives, and goes on to live until this transaction ends: whoever ends it waits for us."""
+    wanted = (
+        select(lives(tx)).join(runs, runs.c.run_id == invocations.c.run_id).where(invocations.c.invocation_id == invocation_id)
+    )
+    return bool(tx.connection.scalar(wanted.with_for_update(read=True, of=invocations)))
+
+
+def lives(tx: Transaction) -> ColumnElement[bool]:
+    """Return the condition on an invocation and its run: not ended, and still its run's owner's."""
+    return and_(
+        invocations.c.ended_at.is_(None),
+        runs.c.state == RunState.RUNNING,
+        runs.c.fence == invocations.c.fence,
+        runs.c.lease_until > tx.now,
+    )
 
 
 def to_claim(row: Row[Any]) -> Claim:

@@ -13,6 +13,7 @@ from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.semaphores import (
     ROOM_LEASE,
     Claim,
+    InvocationEnded,
     Scope,
     Semaphore,
     SemaphoreCapacity,
@@ -25,6 +26,7 @@ from maand_catalog.store.semaphore_rows import (
     LockedSemaphore,
     as_seen,
     in_scope,
+    is_alive,
     lock_for_ticket,
     lock_semaphore,
     lock_semaphores,
@@ -69,7 +71,10 @@ def take_place(tx: Transaction, ask: Ask) -> Granted | None:
     """Grant a slot, or (None) let the call wait in line.
 
     A holder is answered at once. A repeat of a request, and another call of the same invocation, keep the place they have.
+    `InvocationEnded`, `SemaphoreCapacity`.
     """
+    if not is_alive(tx, ask.invocation_id):
+        raise InvocationEnded("this hook has ended, so it gets no slot")
     semaphore = lock_for_ticket(tx, ask.scope)
     semaphore.look_after()
     agree_on_capacity(semaphore, ask.capacity)
@@ -210,7 +215,8 @@ def close_room(tx: Transaction, room_id: str) -> None:
 def survey(tx: Transaction, room_id: str) -> Survey:
     """Look at every semaphore in which the room waits for somebody."""
     ids = list(tx.connection.scalars(select(c.semaphore_id).where(c.room_id == room_id, c.state != State.HELD).distinct()))
-    capacities = dict(tx.connection.execute(select(s.semaphore_id, s.capacity).where(s.semaphore_id.in_(ids))).tuples().all())
+    rows = tx.connection.execute(select(s.semaphore_id, s.capacity).where(s.semaphore_id.in_(ids)))
+    capacities = {row.semaphore_id: row.capacity for row in rows}
     claims = read_claims(tx, ids)
     in_line = {
         claim.call_id
