@@ -50,7 +50,42 @@ class Write:
     result: Any = None
     error: BaseException | None = None
     topics: set[str] = field(default_factory=set)
-    retry_alone: bool = False
+
+    def fail(self, error: BaseException) -> None:
+        """Remember what the caller is to be told; nothing is notified."""
+        self.result, self.error = None, unavailable(error) if lost_connection(error) else error
+        self.topics.clear()
+
+    @property
+    def lost_a_race(self) -> bool:
+        """Whether it should be tried again."""
+        return self.error is not None and lost_a_race(self.error)
+
+
+class Savepoint:
+    """The one savepoint of a group, set anew for each intention. Spoken past SQLAlchemy, which costs ten times as much.
+
+    One statement releases the last and sets the next where the driver takes two statements at once: one round trip less.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._driver: Any = connection.connection.driver_connection
+        self._takes_two = connection.dialect.name == "postgresql"
+        self._is_set = False
+
+    def set(self) -> None:
+        """Set it before an intention; what the last one did is kept."""
+        if self._is_set and self._takes_two:
+            self._driver.execute("RELEASE SAVEPOINT intention; SAVEPOINT intention")
+            return
+        if self._is_set:
+            self._driver.execute("RELEASE SAVEPOINT intention")
+        self._driver.execute("SAVEPOINT intention")
+        self._is_set = True
+
+    def undo(self) -> None:
+        """Undo what was done since it was set."""
+        self._driver.execute("ROLLBACK TO SAVEPOINT intention")
 
 
 class GroupWriter:
@@ -112,34 +147,36 @@ class GroupWriter:
         except Exception as error:  # noqa: BLE001 - everyone in the group must hear of it
             self._drop_connection()
             for write in writes:
-                write.error, write.retry_alone = (unavailable(error) if lost_connection(error) else error), lost_a_race(error)
+                write.fail(error)
         for write in writes:
-            if write.retry_alone:
+            if write.lost_a_race:
                 self._alone.submit(self._write_alone, write)
-        self._report([write for write in writes if not write.retry_alone])
+        self._report([write for write in writes if not write.lost_a_race])
 
     def _commit_group(self, writes: list[Write]) -> None:
         connection = self._open_connection()
-        with connection.begin():
-            transaction = Transaction(connection, self._clock)
+        with connection.begin() as transaction:
+            tx = Transaction(connection, self._clock)
+            savepoint = Savepoint(connection) if len(writes) > 1 else None
             for write in writes:
-                self._carry_out(transaction, write, guarded=len(writes) > 1)
+                self._carry_out(tx, write, savepoint)
             self._notify_others(connection, set().union(*(write.topics for write in writes)))
+            if savepoint is None and writes[0].error is not None:
+                transaction.rollback()
 
-    def _carry_out(self, transaction: Transaction, write: Write, *, guarded: bool) -> None:
-        """Run one intention under its SAVEPOINT; only what breaks the whole transaction is raised."""
-        transaction.topics = write.topics
-        execute = transaction.connection.exec_driver_sql
-        execute("SAVEPOINT intention")
+    def _carry_out(self, tx: Transaction, write: Write, savepoint: "Savepoint | None") -> None:
+        """Run one intention, under the savepoint when it is not alone in its group; only a lost connection is raised."""
+        tx.topics = write.topics
+        if savepoint is not None:
+            savepoint.set()
         try:
-            write.result = write.intention(transaction)
-            execute("RELEASE SAVEPOINT intention")
+            write.result = write.intention(tx)
         except Exception as error:
             if lost_connection(error):
                 raise
-            execute("ROLLBACK TO SAVEPOINT intention")
-            write.error, write.retry_alone = error, lost_a_race(error)
-            write.topics.clear()
+            write.fail(error)
+            if savepoint is not None:
+                savepoint.undo()
 
     def _notify_others(self, connection: Connection, topics: set[str]) -> None:
         if topics and self._is_postgresql:
@@ -166,14 +203,12 @@ class GroupWriter:
     def _write_alone(self, write: Write) -> None:
         for _attempt in range(ATTEMPTS):
             write.result, write.error = None, None
-            write.topics.clear()
             try:
                 self._commit_alone(write)
-                break
             except Exception as error:  # noqa: BLE001 - the caller hears of it
-                write.error = unavailable(error) if lost_connection(error) else error
-                if not lost_a_race(error):
-                    break
+                write.fail(error)
+            if not write.lost_a_race:
+                break
         self._report([write])
 
     def _commit_alone(self, write: Write) -> None:
