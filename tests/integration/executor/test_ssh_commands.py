@@ -148,7 +148,7 @@ async def test_what_ignores_term_is_killed_after_the_grace(test_bed: SshTestBed,
 
         assert result.timed_out
         assert timedelta(seconds=1) < result.duration < timedelta(seconds=4)
-        worker.wait_until_gone("noprofile")
+        await asyncio.to_thread(worker.wait_until_gone, "noprofile")
 
 
 @pytest.mark.parametrize("sudo", [False, True])
@@ -195,7 +195,7 @@ async def test_the_end_of_the_connection_ends_the_command(test_bed: SshTestBed, 
         await remote.close()
         await asyncio.gather(running, return_exceptions=True)
 
-    worker.wait_until_gone("4321")
+    await asyncio.to_thread(worker.wait_until_gone, "4321")
 
 
 async def test_a_command_may_outlive_its_connection_when_told_so(test_bed: SshTestBed) -> None:
@@ -296,7 +296,7 @@ async def test_the_worker_ends_a_command_by_itself_when_the_executor_is_cut_off(
         with worker.cut_off("reset"):
             with pytest.raises(Exception, match="connection was lost"):
                 await running
-        worker.wait_until_gone("4321", seconds=20)
+        await asyncio.to_thread(worker.wait_until_gone, "4321", seconds=20)
 
 
 def open_descriptors() -> int:

@@ -3,11 +3,13 @@
 remote.Remote        one per bucket: run, copy, connect, probes. What the rest of the executor uses
   pool               connections kept and shared, the least recently used closed when there are too many
     connect          one login: paced, retried while nothing was refused, host key and user checked
+      jumps          connections to jump hosts
       host_keys      what is pinned in secrets/known_hosts
       credentials    the private key, or the agent
-    slots            channels per connection, learned from refusals
+    channels         a channel for each command, within the limits of its connection
+    pacing           the two brakes: logins per second, channels per connection
   command            what a command is; its bash text (pure); bootstrap.sh is the part that never varies
   execution          one command on one channel: output, limit, end of the process tree
-  copy, rsync        rsync over a pooled connection; relay.py is its remote shell
+  copy, rsync        rsync over a pooled connection; relay.py is its remote shell, junction passes its bytes
   probes             questions to workers: tools, facts, round trip
 """

@@ -73,7 +73,7 @@ class Channels:
         except (TimeoutError, OSError, asyncssh.Error) as error:
             if link.slots.used == 1:
                 self._pool.discard(link)
-            raise WorkerUnreachable(host, f"its SSH server does not answer: {error or 'in time'}") from error
+            raise WorkerUnreachable(host, f"its SSH server does not answer: {str(error) or 'too late'}") from error
 
 
 class Refused(Exception):

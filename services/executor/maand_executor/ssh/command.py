@@ -135,33 +135,32 @@ def directory_text(directory: str, *, optional: bool) -> str:
 
 
 def run_text(script: str, *, fenced: bool) -> str:
-    """Return the run itself. Descriptor 4 holds the fence's lock: nothing that the script leaves behind may keep it."""
+    """Return the run itself. Descriptor 5 holds the fence: nothing that the script leaves behind may keep it."""
     run = f"eval {shlex.quote(script)}"
-    return f"unset maand_order\n{{ {run}\n}} 4<&-" if fenced else f"unset maand_order\n{run}"
+    return f"unset maand_order\n{{ {run}\n}} 5<&-" if fenced else f"unset maand_order\n{run}"
 
 
 def fence_text(fence: Fence, directory: str) -> str:
     """Return the fence: remember the greatest (seq, number) in a file, refuse a smaller one, keep owners apart.
 
-    Commands of one owner hold the lock together (shared); a newer owner waits until those of the older one have ended.
+    Two locks: the gate is held while the pair is looked at; the fence is held as long as the command runs, together (shared) by
+    commands of one owner. A newer owner passes the gate and waits there until the commands of the older one have ended.
     """
     return compact(FENCE).format(directory=shlex.quote(directory), seq=fence.seq, number=fence.number)
 
 
 FENCE = """
-mkdir -p -- {directory} && exec 4<>{directory}/fence || maand_refuse fence_file
-maand_judge() {{
-  local seq=0 number=0
-  read -r seq number < {directory}/fence
-  ((seq > {seq} || (seq == {seq} && number > {number}))) && maand_refuse stale_fence "$seq" "$number"
-  ((seq == {seq} && number == {number}))
-}}
-flock -s 4 || maand_refuse fence_lock
-if ! maand_judge; then
-  flock -x 4 || maand_refuse fence_lock
-  maand_judge || echo {seq} {number} > {directory}/fence || maand_refuse fence_file
-  flock -s 4 || maand_refuse fence_lock
+mkdir -p -- {directory} && exec 4>{directory}/fence.gate 5<>{directory}/fence || maand_refuse fence_file
+flock -x 4 || maand_refuse fence_lock
+maand_seq=0 maand_number=0
+read -r maand_seq maand_number < {directory}/fence
+if ((maand_seq > {seq} || (maand_seq == {seq} && maand_number > {number}))); then
+  maand_refuse stale_fence "$maand_seq" "$maand_number"
+elif ((maand_seq < {seq} || maand_number < {number})); then
+  flock -x 5 && echo {seq} {number} > {directory}/fence || maand_refuse fence_lock
 fi
+flock -s 5 || maand_refuse fence_lock
+exec 4>&-
 """
 
 

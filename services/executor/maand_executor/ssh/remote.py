@@ -11,10 +11,11 @@ from maand_executor.facts import BucketConfig, Worker
 from maand_executor.ssh.channels import Channels
 from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, command_line, order
 from maand_executor.ssh.connect import Connector, Destination
-from maand_executor.ssh.copy import RemoteCopy, RsyncCall, copy_tree
+from maand_executor.ssh.copy import RemoteCopy, copy_tree
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.execution import Execution, OnOutput, carry_out
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
+from maand_executor.ssh.junction import RsyncPipes, RsyncSession
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.pool import Pool
 from maand_executor.ssh.rsync import CopyResult
@@ -76,17 +77,17 @@ class Remote:
         """Make a directory on the worker equal to one here. May be repeated. Raises as `connect`, and `CopyFailed`."""
 
         @asynccontextmanager
-        async def open_channel(line: str, call: RsyncCall) -> AsyncIterator["asyncssh.SSHClientProcess[bytes]"]:
-            async def open_session(connection: asyncssh.SSHClientConnection) -> "asyncssh.SSHClientProcess[bytes]":
-                return await connection.create_process(
-                    line, stdin=call.input, stdout=call.output, stderr=asyncssh.PIPE, encoding=None
-                )
+        async def open_channel(line: str, pipes: RsyncPipes) -> AsyncIterator[RsyncSession]:
+            async def open_session(connection: asyncssh.SSHClientConnection) -> RsyncSession:
+                session = RsyncSession(pipes)
+                await connection.create_session(lambda: session, line, encoding=None)
+                return session
 
-            async with self._channels.open(self._destination(worker), open_session) as process:
+            async with self._channels.open(self._destination(worker), open_session) as session:
                 try:
-                    yield process
+                    yield session
                 finally:
-                    process.close()
+                    session.close()
 
         async with self._copies:
             return await copy_tree(worker.host, copy, open_channel)

@@ -1,0 +1,134 @@
+"""What keeps an executor from acting where it must not: fences on the worker, and `worker.json`."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from maand_executor.ssh.command import Fence, RemoteCommand
+from maand_executor.ssh.errors import CommandNotStarted, ForeignWorker, StaleFence
+from tests.integration.executor.ssh_support import BUCKET, command, fact, remote_of
+from tests.testbed.sshd import SshTestBed
+from tests.testbed.worker import SshWorker
+
+
+def fenced(script: str, seq: int, number: int, *, sudo: bool = True, seconds: float = 30) -> RemoteCommand:
+    fence = Fence(bucket_id=BUCKET, seq=seq, number=number)
+    return command(script, sudo=sudo, fence=fence, timeout=timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("worker_root", ["/opt/worker", "maand files/it's here"])
+async def test_a_smaller_pair_than_the_last_one_seen_is_refused(test_bed: SshTestBed, worker_root: str) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed, worker_root=worker_root) as remote:
+
+        async def runs(seq: int, number: int) -> bool:
+            try:
+                result = await remote.run(fact(worker), fenced(f"echo {seq}.{number} >>/tmp/{worker.host}", seq, number))
+            except StaleFence:
+                return False
+            return result.ok
+
+        seen = [await runs(*pair) for pair in ((7, 1), (7, 1), (7, 2), (7, 1), (6, 9), (8, 1), (7, 3), (8, 1))]
+
+    assert seen == [True, True, True, False, False, True, False, True]
+    root = worker.path("/opt/worker") if worker_root.startswith("/") else worker.home / worker_root
+    assert (root / BUCKET / "fence").read_text() == "8 1\n"
+
+
+async def test_a_stale_command_does_nothing_and_says_who_was_there(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed) as remote:
+        await remote.run(fact(worker), fenced("true", 12, 3))
+        with pytest.raises(StaleFence, match="run 12 with fence 3") as stale:
+            await remote.run(fact(worker), fenced("touch /opt/was-here", 12, 2))
+
+    assert stale.value.facts == {"worker": worker.host, "seq": "12", "fence": "3"}
+    assert not worker.path("/opt/was-here").exists()
+
+
+async def until_running(worker: SshWorker, words: str) -> None:
+    while not any(line.startswith(words) for line in worker.processes()):  # noqa: ASYNC110 - processes tell nobody
+        await asyncio.sleep(0.01)
+
+
+async def test_commands_of_one_owner_run_side_by_side(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+    meet = "touch /opt/{0}; until [ -e /opt/{1} ]; do sleep 0.02; done"
+
+    async with remote_of(test_bed) as remote:
+        both = await asyncio.gather(
+            remote.run(fact(worker), fenced(meet.format("a", "b"), 1, 1)),
+            remote.run(fact(worker), fenced(meet.format("b", "a"), 1, 1)),
+        )
+
+    assert [result.exit_code for result in both] == [0, 0]
+
+
+async def test_a_newer_owner_waits_until_the_older_ones_command_has_ended(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed) as remote:
+        older = asyncio.create_task(
+            remote.run(fact(worker), fenced("until [ -e /opt/go ]; do sleep 0.02; done; echo older >>/opt/log", 1, 1))
+        )
+        await asyncio.wait_for(until_running(worker, "sleep 0.02"), 10)
+        newer = asyncio.create_task(remote.run(fact(worker), fenced("echo newer >>/opt/log", 1, 2)))
+        await asyncio.wait_for(until_running(worker, "flock -x"), 10)
+        worker.path("/opt/go").touch()
+        await asyncio.gather(older, newer)
+
+    assert worker.path("/opt/log").read_text() == "older\nnewer\n"
+
+
+async def test_what_a_command_leaves_behind_does_not_hold_the_fence(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed) as remote:
+        await remote.run(fact(worker), fenced("sleep 4321 >/dev/null 2>&1 &", 1, 1))
+        result = await remote.run(fact(worker), fenced("echo free", 1, 2, seconds=5))
+
+    assert result.stdout == b"free\n"
+    assert any("4321" in line for line in worker.processes())
+
+
+async def test_a_worker_without_flock_is_named(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+    worker.hide("flock")
+
+    async with remote_of(test_bed) as remote:
+        with pytest.raises(CommandNotStarted, match="is `flock` installed"):
+            await remote.run(fact(worker), fenced("true", 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("about", "refused"),
+    [
+        (None, None),
+        ('{{"bucket_id": "{bucket}", "worker_id": "id-of-{host}"}}', None),
+        ('{{"worker_id" : "id-of-{host}","bucket_id":"{bucket}"}}', None),
+        ('{{"bucket_id": "another", "worker_id": "id-of-{host}"}}', "another bucket: another"),
+        ('{{"bucket_id": "{bucket}", "worker_id": "id-of-10.0.0.9"}}', r"another worker: id-of-10\.0\.0\.9"),
+    ],
+)
+async def test_a_worker_that_is_another_one_is_refused_when_asked_to_check(
+    test_bed: SshTestBed, about: str | None, refused: str | None
+) -> None:
+    worker = test_bed.start_worker()
+    if about is not None:
+        directory = worker.path(f"/opt/worker/{BUCKET}")
+        directory.mkdir(parents=True)
+        (directory / "worker.json").write_text(about.format(bucket=BUCKET, host=worker.host) + "\n")
+
+    async with remote_of(test_bed) as remote:
+        assert (await remote.run(fact(worker), command("true"))).ok
+        checked = command("touch /opt/was-here", sudo=True, check_host=True)
+        if refused is None:
+            assert (await remote.run(fact(worker), checked)).ok
+        else:
+            with pytest.raises(ForeignWorker, match=refused):
+                await remote.run(fact(worker), checked)
+
+    assert worker.path("/opt/was-here").exists() is (refused is None)
