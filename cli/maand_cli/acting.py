@@ -16,11 +16,17 @@ def acting(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | Non
     @functools.wraps(act)
     def run(ctx: click.Context, /, **arguments: Any) -> int | None:
         import asyncio
+        import os
+
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines are not for people
 
         async def main() -> int | None:
             return await act(flags_of(ctx), **arguments)
 
-        return asyncio.run(main())
+        try:
+            return asyncio.run(main())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
     return run
 

@@ -2,16 +2,15 @@
 
 import re
 import sys
-from datetime import UTC
 from typing import Any
 
 from maand_cli.errors import Problem
 from maand_cli.exits import Exit, RunEnd, exit_of_run
 from maand_cli.failures import from_contract, wants_color
-from maand_cli.following import Followed, follow_run, start_run
-from maand_cli.output.problems import problem_lines
+from maand_cli.following import Followed, follow_run, seconds_of, start_run
+from maand_cli.output.problems import problem_lines, problem_record
 from maand_cli.output.summary import Ending, Failure, summary_lines
-from maand_cli.output.view import RunView
+from maand_cli.output.view import UNTOUCHED, RunView
 from maand_cli.plain import enum_word, plain
 from maand_cli.session import Session
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
@@ -44,8 +43,11 @@ def conclude(session: Session, followed: Followed, *, changes_matter: bool = Fal
     followed.screen.result(result_document(run, followed.view, code))
     if not flags.is_human:
         return code
-    for line in problem_lines(problems_of(run), color=wants_color(flags)):
+    problems = problems_of(run)
+    for line in problem_lines(problems, color=wants_color(flags)):
         print(line, file=sys.stderr)
+    if problems and code in (Exit.INVALID, Exit.BUCKET_HELD):
+        return code
     if not flags.quiet or code not in (Exit.DONE, Exit.CHANGES):
         sys.stdout.flush()
         for line in summary_lines(ending_of(run, followed.view)):
@@ -74,7 +76,7 @@ def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
         seconds=seconds_of(run),
         message=result.message,
         counts={word: number for word, number in sorted(result.counts.items()) if not SIZES.search(word)},
-        failures=() if result.problems else tuple(_failure(failure) for failure in result.failures),
+        failures=tuple(_failure(failure) for failure in result.failures),
         unreached=unreached(run, view),
         notices=tuple(result.notices),
         slowest=tuple(slow for slow in view.slow if slow.seconds >= SLOW_SECONDS),
@@ -87,13 +89,6 @@ SIZES = re.compile(r"jobs|workers|allocations")
 
 SLOW_SECONDS = 1.0
 """Quicker steps are not worth a line."""
-
-
-def seconds_of(run: run_pb2.Run) -> float | None:
-    """Return how long a run took, when it has begun and ended."""
-    if not run.HasField("started_at") or not run.HasField("finished_at"):
-        return None
-    return (run.finished_at.ToDatetime(tzinfo=UTC) - run.started_at.ToDatetime(tzinfo=UTC)).total_seconds()
 
 
 def resuming(run: run_pb2.Run) -> str:
@@ -110,14 +105,21 @@ def unreached(run: run_pb2.Run, view: RunView) -> tuple[str, ...]:
             waiting += [
                 f"{job}@{allocation.worker}"
                 for allocation in planned.allocations
-                if enum_word(allocation, "action") not in ("skip", "record") and (job, allocation.worker) not in touched
+                if enum_word(allocation, "action") not in UNTOUCHED and (job, allocation.worker) not in touched
             ]
     return (*run.result.unreachable_workers, *waiting)
 
 
 def problems_of(run: run_pb2.Run) -> tuple[Problem, ...]:
-    """Return the positions in user files that ended the run."""
-    return tuple(from_contract(problem) for problem in run.result.problems)
+    """Return what was refused before anything was done: positions in user files, else the failures that say so."""
+    if run.result.problems:
+        return tuple(from_contract(problem) for problem in run.result.problems)
+    refusals = [failure for failure in run.result.failures if enum_word(failure, "kind") in REFUSALS and not failure.worker]
+    return tuple(Problem(code=enum_word(failure, "kind"), message=failure.message, help=failure.help) for failure in refusals)
+
+
+REFUSALS = ("invalid", "bucket_held")
+"""Kinds of failure that are told like a refused command: nothing was done."""
 
 
 def result_document(run: run_pb2.Run, view: RunView, code: int) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def result_document(run: run_pb2.Run, view: RunView, code: int) -> dict[str, Any
         "exit_code": int(code),
         "plan": {job: plain(planned) for job, planned in view.plans.items()},
         "workers": {worker: plain(report) for worker, report in view.reports.items()},
-        "errors": [plain(problem) for problem in run.result.problems],
+        "errors": [problem_record(problem) for problem in problems_of(run)],
     }
 
 

@@ -9,7 +9,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -77,7 +77,11 @@ async def follow_run(session: Session, run: run_pb2.Run) -> Followed:
     screen = make_screen(session.flags, RunView(kind=run.kind, run_id=run.run_id))
     try:
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(_tick(screen)), group.create_task(_cancel_on_interrupt(session, run, screen))]
+            beside = [
+                group.create_task(_tick(screen)),
+                group.create_task(_expect(session, run, screen.view)),
+                group.create_task(_cancel_on_interrupt(session, run, screen)),
+            ]
             ended = await _watch_to_end(session, run, screen)
             for task in beside:
                 task.cancel()
@@ -129,6 +133,22 @@ async def _until_back(session: Session) -> None:
             await asyncio.sleep(TICK_SECONDS)
         else:
             return
+
+
+async def _expect(session: Session, run: run_pb2.Run, view: RunView) -> None:
+    """Find out how long the last such run took, for those who wait."""
+    if not session.flags.is_human:
+        return
+    with suppress(RemoteError):  # nice to know, no more
+        for earlier in await session.catalog.list_runs(kinds=[run.kind], states=[run_pb2.RUN_STATE_SUCCEEDED], limit=1):
+            view.expected_seconds = seconds_of(earlier)
+
+
+def seconds_of(run: run_pb2.Run) -> float | None:
+    """Return how long a run took, when it has begun and ended."""
+    if not run.HasField("started_at") or not run.HasField("finished_at"):
+        return None
+    return (run.finished_at.ToDatetime(tzinfo=UTC) - run.started_at.ToDatetime(tzinfo=UTC)).total_seconds()
 
 
 async def _tick(screen: Screen) -> None:

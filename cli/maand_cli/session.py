@@ -91,5 +91,15 @@ def whoami(environment: Mapping[str, str]) -> str:
     """Return `user@host` for people."""
     import socket
 
-    user = environment.get("SUDO_USER") or environment.get("USER") or environment.get("LOGNAME") or str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    named = (environment.get(name) for name in ("SUDO_USER", "LOGNAME", "USER"))
+    return f"{next(filter(None, named), None) or account_name(os.getuid())}@{socket.gethostname()}"
+
+
+def account_name(uid: int) -> str:
+    """Return the name of an account, or its number when it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

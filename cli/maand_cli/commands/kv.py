@@ -133,7 +133,7 @@ async def history(flags: Flags, *, namespace: str, key: str, limit: int) -> int:
 
     async with open_session(flags) as session:
         rows = await version_rows(session.catalog, namespace, key, limit=limit)
-    show_rows(flags, "versions", ("version", "created_at", "writer", "deleted", "value"), rows)
+    show_rows(flags, "versions", ("version", "created_at", "deleted", "value", "writer"), rows)
     return 0
 
 

@@ -1,5 +1,7 @@
 """`maand runs list|show|watch|cancel|resume`. RUN is an id, the beginning of one, or a number; the newest when left out."""
 
+from typing import Any
+
 import click
 
 from maand_cli.acting import acting
@@ -59,10 +61,27 @@ async def show(flags: Flags, *, run: str) -> int:
         async for event in session.catalog.watch_run(found.run_id, follow=False):
             view.apply(event)
         values = {name: value for name, value in plain(found).items() if name not in ("spec", "result", "bucket_id")}
-        show_values(flags, "run", {**values, "asked": str(found.spec).strip().replace("\n", " ")})
+        show_values(flags, "run", {**values, "asked": asked_for(plain(found.spec))})
         for line in summary_lines(ending_of(found, view)):
             print(line)
     return 0
+
+
+def asked_for(spec: dict[str, Any]) -> str:
+    """Write what was asked, leaving out what was not: `deploy jobs=api force`."""
+    words: list[str] = []
+    for name, value in spec.items():
+        if isinstance(value, dict):
+            words = [name, *(_setting(*item) for item in value.items() if item[1]), *words]
+        elif value:
+            words.append(_setting(name, value))
+    return " ".join(words)
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is True:
+        return name
+    return f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 @runs.command()

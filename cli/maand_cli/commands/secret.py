@@ -95,7 +95,7 @@ async def list_secrets(flags: Flags, *, job: str) -> int:
 
     async with open_session(flags) as session:
         rows = await secret_rows(session.catalog, job.removeprefix("secrets/job/"))
-    show_rows(flags, "secrets", ("namespace", "key", "version", "created_at", "expires_at", "writer", "key_id"), rows)
+    show_rows(flags, "secrets", ("namespace", "key", "version", "created_at", "expires_at", "key_id", "writer"), rows)
     return 0
 
 

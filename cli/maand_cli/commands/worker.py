@@ -45,7 +45,7 @@ async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
         if flags.is_human:
             rows = [
                 {"host": host, "reachable": report.reachable, "round_trip_ms": report.round_trip_ms, "problem": report.problem}
-                for host, report in followed.view.reports.items()
+                for host, report in sorted(followed.view.reports.items())
             ]
             show_rows(flags, "workers", ("host", "reachable", "round_trip_ms", "problem"), rows)
         return conclude(session, followed)
@@ -66,7 +66,7 @@ async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
         followed = await probe(session, "FACTS", workers)
         reports = followed.view.reports
         if flags.is_human:
-            rows = [{"host": host, "memory_mb": one.memory_mb, "cpu_mhz": one.cpu_mhz} for host, one in reports.items()]
+            rows = [{"host": host, "memory_mb": one.memory_mb, "cpu_mhz": one.cpu_mhz} for host, one in sorted(reports.items())]
             show_rows(flags, "workers", ("host", "memory_mb", "cpu_mhz"), rows)
         code = conclude(session, followed)
         if code != Exit.DONE:
@@ -100,7 +100,7 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
         seen = await probe(session, "HOST_KEYS", workers)
         rows = [
             {"host": host, "fingerprint": fingerprint, "pinned": report.pinned, "problem": report.problem}
-            for host, report in seen.view.reports.items()
+            for host, report in sorted(seen.view.reports.items())
             for fingerprint in report.fingerprints or [""]
         ]
         if flags.is_human:

@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Stage:
 async def tell_story(*, keep: bool) -> int:
     """Tell the whole story; return 0 when everything went as told."""
     check_programs()
+    clean_up_when_told_to_end()
     place = Path(tempfile.mkdtemp(prefix="maand-demo-"))
     stage = Stage(bucket=place / "bucket")
     stage.bucket.mkdir()
@@ -85,6 +87,13 @@ async def tell_story(*, keep: bool) -> int:
         if keep:
             await stay(stage)
     return 0
+
+
+def clean_up_when_told_to_end() -> None:
+    """Let SIGTERM end the story as Ctrl-C does: with nothing left behind."""
+    story = asyncio.current_task()
+    if story is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, story.cancel)
 
 
 def check_programs() -> None:
@@ -179,7 +188,8 @@ async def stay(stage: Stage) -> None:
         return
     print("Its workers serve until you press Ctrl-C here. In another terminal:")
     print(f"  cd {stage.bucket} && maand cat allocations")
-    await asyncio.Event().wait()
+    with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends
+        await asyncio.Event().wait()
 
 
 async def stop_services(stage: Stage) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from maand_cli.flags import Flags
-from maand_cli.output.text import moment, table_lines
+from maand_cli.output.text import moment, readable_time, table_lines
 
 SCHEMA_VERSION = 1
 """Version of every JSON form, told in the header of `-o jsonl`; raised when a field changes its meaning or goes."""
@@ -26,7 +26,7 @@ def show_rows(flags: Flags, kind: str, columns: Sequence[str], rows: Sequence[Ma
         say(flags, f"no {kind.replace('_', ' ')}")
     else:
         names = [column.replace("_", " ") for column in columns]
-        for line in table_lines(names, [[row.get(column) for column in columns] for row in rows]):
+        for line in table_lines(names, [[_shown(column, row.get(column)) for column in columns] for row in rows]):
             print(line)
 
 
@@ -40,7 +40,15 @@ def show_values(flags: Flags, kind: str, values: Mapping[str, Any]) -> None:
     else:
         width = max((len(name) for name in values), default=0)
         for name, value in values.items():
-            print(f"{name.replace('_', ' ').ljust(width)}  {_text(value)}")
+            print(f"{name.replace('_', ' ').ljust(width)}  {_text(_shown(name, value))}")
+
+
+TIMES = ("_at", "since", "not_before", "not_after")
+"""How the names of fields end that hold a time."""
+
+
+def _shown(name: str, value: Any) -> Any:
+    return readable_time(value) if isinstance(value, str) and value and name.endswith(TIMES) else value
 
 
 def say(flags: Flags, text: str) -> None:

@@ -65,3 +65,8 @@ def _cell(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value)) or "-"
     return str(value).replace("\n", "\\n")
+
+
+def readable_time(text: str) -> str:
+    """Shorten an ISO 8601 time of a JSON form for people: `2026-11-22 09:11:30` (UTC)."""
+    return text[:19].replace("T", " ")

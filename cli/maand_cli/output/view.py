@@ -22,6 +22,9 @@ SLOWEST = 3
 OUTPUT_IS_DATA = ("run_command", "hooks", "job_control")
 """Kinds of run that are asked for their output: it goes to standard output."""
 
+UNTOUCHED = ("skip", "record")
+"""Actions that leave an allocation as it is."""
+
 QUIET_OUTCOMES = ("succeeded", "skipped")
 
 
@@ -50,6 +53,8 @@ class RunView:
 
     kind: str
     run_id: str
+    expected_seconds: float | None = None
+    began: datetime | None = None
     wave: str = ""
     batch: str = ""
     waiting: str = ""
@@ -61,6 +66,7 @@ class RunView:
     plans: dict[str, events.JobPlanned] = field(default_factory=dict)
     reports: dict[str, events.WorkerReport] = field(default_factory=dict)
     outcomes: dict[tuple[str, str, str], events.StepFinished] = field(default_factory=dict)
+    promoted: set[tuple[str, str]] = field(default_factory=set)
 
     def apply(self, event: events.RunEvent) -> tuple[Line, ...]:
         """Take in one event and give the lines it is worth. An event seen before gives none."""
@@ -69,6 +75,7 @@ class RunView:
         self.last_sequence = max(self.last_sequence, event.sequence)
         what = event.WhichOneof("event")
         time = event.time.ToDatetime(tzinfo=UTC)
+        self.began = self.began or time
         if what != "waiting":
             self.waiting = ""
         handle = HANDLERS.get(what or "")
@@ -76,11 +83,31 @@ class RunView:
 
     def header(self) -> str:
         """Say which run this is and where it is."""
-        return " · ".join(part for part in (f"{self.kind} {self.run_id}", self.wave) if part)
+        return " · ".join(part for part in (f"{self.kind} {self.run_id}", self.wave, self.progress()) if part)
+
+    def progress(self) -> str:
+        """Say how many of how many are done, as far as that is known."""
+        planned = {
+            (job, one.worker)
+            for job, plan in self.plans.items()
+            for one in plan.allocations
+            if enum_word(one, "action") not in UNTOUCHED
+        }
+        if planned:
+            return f"{len(planned & self.promoted)} of {len(planned)} promoted"
+        touched = {(job, worker) for job, worker, _ in self.outcomes}
+        return f"{min(len(touched), self.targets)} of {self.targets} done" if self.targets else ""
+
+    def times(self, now: datetime) -> str:
+        """Say for how long it has run, and how long the last such run took."""
+        if self.began is None:
+            return ""
+        elapsed = duration(max(0.0, (now - self.began).total_seconds()))
+        return f"{elapsed}, last time {duration(self.expected_seconds)}" if self.expected_seconds else elapsed
 
     def rows(self, now: datetime) -> list[str]:
         """Give the rows of the live view: header, batch, what it waits for, and the steps that run longest."""
-        rows = [self.header()]
+        rows = [" · ".join(part for part in (self.header(), self.times(now)) if part)]
         if self.batch:
             rows.append(self.batch)
         if self.waiting:
@@ -128,7 +155,7 @@ def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[
     for allocation in planned.allocations:
         word = enum_word(allocation, "action")
         actions[word] = actions.get(word, 0) + 1
-    nothing = not set(actions) - {"skip"}
+    nothing = not set(actions) - set(UNTOUCHED)
     lines = [Line(text=f"{event.job}: {'nothing to do' if nothing else tally(actions)}", time=time)]
     for allocation in planned.allocations:
         text = f"  {subject(event.job, allocation.worker)}: {enum_word(allocation, 'action')}, {allocation.reason}"
@@ -181,8 +208,9 @@ def _waiting(view: RunView, event: events.RunEvent, time: datetime) -> list[Line
     return [] if known == text else [Line(text=text, time=time)]
 
 
-def _promoted(_view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+def _promoted(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     promoted = event.promoted
+    view.promoted |= {(event.job, worker) for worker in promoted.workers}
     version = f" {promoted.version}" if promoted.version else ""
     return [Line(text=f"{event.job}{version} promoted on {listed(list(promoted.workers))}", time=time)]
 

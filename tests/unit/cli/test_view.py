@@ -63,12 +63,24 @@ def test_the_live_rows_show_wave_batch_waiting_and_the_longest_running_steps() -
     seen.apply(event(job="api", batch_started=events.BatchStarted(phase="update", index=0, count=3, workers=["10.0.0.0"])))
     seen.apply(event(waiting=events.Waiting(reason="health of api")))
     rows = seen.rows(at(20))
-    assert rows[0] == "deploy 0192 · wave 2 of 2"
+    assert rows[0] == "deploy 0192 · wave 2 of 2 · 20 s"
     assert rows[1] == "api update: batch 1/3: 10.0.0.0"
     assert rows[2] == "waiting for health of api"
     assert rows[3] == "  api@10.0.0.0  restart  20 s"
     assert len(rows) == 3 + 10 + 1
     assert rows[-1] == "  and 2 more"
+
+
+def test_the_header_says_how_many_are_done_for_how_long_and_how_long_it_took_last_time() -> None:
+    seen = view()
+    seen.expected_seconds = 75
+    seen.apply(planned("api", w1="restart", w2="start", w3="skip"))
+    seen.apply(event(job="api", promoted=events.Promoted(workers=["10.0.0.1"])))
+    assert seen.rows(at(12))[0] == "deploy 0192 · 1 of 2 promoted · 12 s, last time 1 min 15 s"
+    other = view("run_command")
+    other.apply(event(run_started=events.RunStarted(targets=3)))
+    other.apply(finished("command", job=""))
+    assert other.header() == "run_command 0192 · 1 of 3 done"
 
 
 def test_a_finished_step_leaves_the_rows_and_is_remembered_when_slow() -> None:
