@@ -11,7 +11,9 @@ import pytest
 
 from maand_runtime_gateway.service import start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
+from maand_wire.endpoints import Endpoint
 from tests.contracts.hook_api.drivers import Driver, RawHttp, SdkProcess
+from tests.contracts.hook_api.real_catalog import LittleFleet, running_catalog
 from tests.contracts.hook_api.world import CALLERS, ServedApi, begin_all, make_memory
 from tests.unit.gateway.fake_services import RunningFakes
 
@@ -50,15 +52,38 @@ async def gateway_before_fakes(directory: Path) -> AsyncIterator[ServedApi]:
         await fakes.stop()
 
 
-@pytest.fixture(scope="module", params=["memory", "gateway"])
+@asynccontextmanager
+async def gateway_before_catalog(directory: Path, database_url: str = "") -> AsyncIterator[ServedApi]:
+    """Serve the real gateway before a real catalog that has built the little fleet, and a fake executor."""
+    async with running_catalog(directory, database_url) as catalog:
+        endpoint = Endpoint(address=catalog.address)
+        fleet = LittleFleet(endpoint)
+        await fleet.build()
+        identities, tokens = await fleet.begin_all()
+        memory = make_memory()
+        for name, identity in identities.items():
+            memory.adopt(tokens[name], identity)
+        fakes = RunningFakes(memory)
+        await fakes.start(directory)
+        gateway = await start_gateway(GatewaySettings(listen="127.0.0.1:0", catalog=endpoint, executor=fakes.endpoint))
+        try:
+            yield ServedApi(address=gateway.address, tokens=tokens, identities=identities)
+        finally:
+            await gateway.stop()
+            await fakes.stop()
+            await fleet.close()
+
+
+@pytest.fixture(scope="module", params=["memory", "gateway", "catalog"])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApi]:
-    """Serve the hook API: the SDK's in-memory one, then the gateway."""
+    """Serve the hook API: the SDK's in-memory one, the gateway before fakes, the gateway before a real catalog."""
     if request.param == "memory":
         with make_memory() as memory:
             yield ServedApi(address=memory.address, tokens=begin_all(memory), identities=CALLERS)
         return
     loop = Loop()
-    serving = gateway_before_fakes(tmp_path_factory.mktemp("fakes"))
+    serve = gateway_before_catalog if request.param == "catalog" else gateway_before_fakes
+    serving = serve(tmp_path_factory.mktemp("api"))
     yield loop.run(serving.__aenter__())
     loop.run(serving.__aexit__(None, None, None))
     loop.close()

@@ -77,10 +77,12 @@ STATE = MemoryState.from_json(
             {"worker": "10.0.0.1", "command": "false", "exit_code": 3, "stderr": "broken\n"},
             {"worker": "10.0.0.1", "command": "sleep *", "exit_code": 124, "timed_out": True},
             {"worker": "10.0.0.1", "command": "env *make -s -C '/opt/worker/b/jobs/api' 'reload'", "stdout": "reloaded\n"},
+            {"worker": "10.0.0.1"},
         ],
         "http": [
             {"method": "GET", "url": "http://10.0.0.1:8080/ok", "headers": {"x-served-by": "api"}, "body": "ok"},
             {"method": "POST", "url": "http://10.0.0.1:8080/teapot", "status_code": 418, "body": "short and stout"},
+            {"url": "http*://10.0.0.1*"},
         ],
     }
 )
