@@ -1,0 +1,103 @@
+"""What is not meant to run any more is stopped, once."""
+
+from pathlib import Path
+
+import pytest
+
+from maand_executor.facts import AllocationState
+from tests.unit.executor.fakes_runs import RunBed
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> RunBed:
+    return RunBed(tmp_path)
+
+
+async def test_a_disabled_allocation_is_stopped_once_and_its_hooks_told(bed: RunBed) -> None:
+    bed.add_job("api", workers=2, hooks=("after_allocation_stopped",))
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.2", disabled=True)
+    assert (await bed.deploy()).word == "succeeded"
+    assert bed.did == ["stop api 10.0.0.2", "hook after_allocation_stopped api 10.0.0.2"]
+    assert bed.catalog.states("api") == ["promoted", "stopped"]
+    assert bed.hooks.requests[-1].phase == "stop"
+    await bed.deploy()
+    assert bed.did == []
+
+
+async def test_a_disabled_allocation_that_never_ran_is_left_alone(bed: RunBed) -> None:
+    bed.add_job("api", workers=2)
+    bed.catalog.change("api", "10.0.0.2", disabled=True)
+    await bed.deploy()
+    assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1"]
+    assert "10.0.0.2" not in bed.remote.contacted
+
+
+async def test_an_enabled_again_allocation_is_started(bed: RunBed) -> None:
+    bed.add_job("api")
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=True)
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=False)
+    await bed.deploy()
+    assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1"]
+
+
+async def test_a_removed_allocation_is_stopped_then_its_files_are_deleted(bed: RunBed) -> None:
+    bed.add_job("api", workers=2, hooks=("after_allocation_stopped",))
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.2", removed=True)
+    await bed.deploy()
+    assert bed.did == ["stop api 10.0.0.2", "hook after_allocation_stopped api 10.0.0.2", "remove 10.0.0.2"]
+    assert bed.catalog.states("api") == ["promoted", "removed"]
+
+
+async def test_what_was_disabled_and_stopped_is_only_deleted_when_it_is_removed(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("after_allocation_stopped",))
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=True)
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", removed=True)
+    await bed.deploy()
+    assert bed.did == ["remove 10.0.0.1"]
+
+
+async def test_stops_go_in_batches_of_max_concurrent_stops(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, max_concurrent_stops=2)
+    await bed.deploy()
+    for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
+        bed.catalog.change("api", host, disabled=True)
+    ended = await bed.deploy()
+    batches = [list(event.batch_started.workers) for event in ended.events if event.HasField("batch_started")]
+    assert batches == [["10.0.0.1", "10.0.0.2"], ["10.0.0.3"]]
+
+
+async def test_a_stop_that_fails_fails_its_job_and_is_tried_again(bed: RunBed) -> None:
+    bed.add_job("api", workers=2)
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.2", disabled=True)
+    bed.remote.fail["stop api 10.0.0.2"] = 2
+    assert (await bed.deploy()).jobs() == {"api": "failed"}
+    assert bed.catalog.states("api")[1] == str(AllocationState.PROMOTED)
+    bed.remote.fail.clear()
+    assert (await bed.deploy()).word == "succeeded"
+    assert bed.did == ["stop api 10.0.0.2"]
+
+
+async def test_jobs_that_demand_others_are_stopped_first(bed: RunBed) -> None:
+    bed.add_job("database")
+    bed.add_job("api", deployment_seq=1, demanded_jobs=("database",))
+    await bed.deploy()
+    for job in ("database", "api"):
+        bed.catalog.change(job, "10.0.0.1", disabled=True)
+    await bed.deploy()
+    assert bed.did == ["stop api 10.0.0.1", "stop database 10.0.0.1"]
+
+
+async def test_a_job_without_a_makefile_is_stopped_by_its_job_control_hook(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("job_control",), has_makefile=False)
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=True)
+    await bed.deploy()
+    assert bed.did == ["hook job_control api 10.0.0.1"]
+    assert bed.hooks.requests[-1].lifecycle == {"TARGET": "stop"}
