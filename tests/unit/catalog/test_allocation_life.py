@@ -1,0 +1,109 @@
+"""The life of allocations through any sequence of builds and moves."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maand_catalog.allocations import (
+    MOVES,
+    Allocation,
+    AllocationState,
+    MoveNotAllowed,
+    Target,
+    allocation_id,
+    check_move,
+    kept,
+    left,
+    moved,
+    placed,
+)
+
+S = AllocationState
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+BUCKET = "5f0c3c1e-6f6c-4b0e-9f52-000000000001"
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("build"), st.sampled_from([b"one", b"two"]), st.booleans()),
+        st.tuples(st.just("leave"), st.just(b""), st.booleans()),
+        st.tuples(st.just("move"), st.sampled_from(list(S)), st.booleans()),
+    ),
+    max_size=25,
+)
+
+
+def a_target(*, sha256: bytes = b"one", disabled: bool = False) -> Target:
+    return Target(job="api", worker="10.0.0.1", position=0, disabled=disabled, version="1.0.0", sha256=sha256)
+
+
+def an_allocation(state: AllocationState = S.PROMOTED, **fields: object) -> Allocation:
+    return replace(placed(BUCKET, a_target(), NOW), state=state, promoted_target_sha256=b"one", **fields)  # type: ignore[arg-type]
+
+
+@given(ACTS)
+def test_whatever_happens_flags_state_and_target_agree(acts: list[tuple[str, object, bool]]) -> None:
+    each = placed(BUCKET, a_target(), NOW)
+    for act, what, disabled in acts:
+        moves = each.moves
+        if act == "build":
+            each = kept(each, a_target(sha256=what, disabled=disabled), NOW)  # type: ignore[arg-type]
+        elif act == "leave":
+            each = left(each, NOW)
+        else:
+            try:
+                check_move(each, what)  # type: ignore[arg-type]
+            except MoveNotAllowed:
+                continue
+            each = moved(each, what, "", NOW)  # type: ignore[arg-type]
+            if what is S.PROMOTED:
+                each = replace(each, promoted_target_sha256=each.target_sha256)
+
+        assert each.moves >= moves
+        if each.state is S.REMOVED:
+            assert each.removed
+        if each.state is S.PLANNED:
+            assert not each.removed
+            assert each.promoted_target_sha256 == b""
+        if each.state is S.PROMOTED and not each.removed:
+            assert each.target_sha256 == each.promoted_target_sha256
+
+
+@pytest.mark.parametrize("state", list(S))
+def test_staying_is_allowed_and_nothing_is_planned_or_left_by_a_run(state: AllocationState) -> None:
+    each = an_allocation(state, removed=state is S.REMOVED, disabled=state is S.STOPPED)
+
+    check_move(each, state)
+    assert S.PLANNED not in MOVES[state]
+    assert not MOVES[S.REMOVED]
+
+
+def test_ids_are_stable_and_differ_by_bucket_job_and_worker() -> None:
+    assert allocation_id(BUCKET, "api", "a") == allocation_id(BUCKET, "api", "a")
+    other = "5f0c3c1e-6f6c-4b0e-9f52-000000000002"
+    assert (
+        len(
+            {
+                allocation_id(*names)
+                for names in ((BUCKET, "api", "a"), (BUCKET, "api", "b"), (BUCKET, "db", "a"), (other, "api", "a"))
+            }
+        )
+        == 4
+    )
+
+
+def test_a_failed_attempt_stays_failed_through_builds() -> None:
+    assert kept(an_allocation(S.FAILED), a_target(sha256=b"two"), NOW).state is S.FAILED
+
+
+def test_a_build_says_why_an_allocation_is_pending() -> None:
+    after = kept(an_allocation(), a_target(sha256=b"two"), NOW)
+
+    assert (after.state, after.message, after.moves) == (S.PENDING, "something newer was built", 1)
+
+
+def test_an_allocation_that_is_still_wanted_does_not_change() -> None:
+    before = an_allocation()
+
+    assert kept(before, a_target(), NOW) == before
