@@ -33,16 +33,21 @@ def bearer(token: str) -> tuple[str, str]:
 
 def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     """Open an asyncio channel; it connects at the first call."""
-    if endpoint.is_local:
+    if is_clear(endpoint):
         return grpc.aio.insecure_channel(endpoint.target(), options=OPTIONS)
     return grpc.aio.secure_channel(endpoint.target(), channel_credentials(endpoint), options=OPTIONS)
 
 
 def open_blocking_channel(endpoint: Endpoint) -> grpc.Channel:
     """Open a blocking channel; it connects at the first call."""
-    if endpoint.is_local:
+    if is_clear(endpoint):
         return grpc.insecure_channel(endpoint.target(), options=OPTIONS)
     return grpc.secure_channel(endpoint.target(), channel_credentials(endpoint), options=OPTIONS)
+
+
+def is_clear(endpoint: Endpoint) -> bool:
+    """Tell whether to speak in clear: on a unix socket, or to loopback when neither TLS nor a token was asked for."""
+    return endpoint.is_local or (endpoint.is_loopback and endpoint.tls is None and endpoint.token_file is None)
 
 
 def channel_credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:

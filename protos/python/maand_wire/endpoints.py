@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+"""What may be bound and dialled in clear."""
+
 
 class EndpointError(Exception):
     """An endpoint setting is missing or wrong. The message names the variable; set it, or unset it for the default."""
@@ -52,6 +55,11 @@ class Endpoint:
     def is_local(self) -> bool:
         """Whether it is a unix socket, whose permissions are the credential."""
         return self.address.startswith("unix:")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is one TCP address of this machine, where health and reflection may be asked in clear."""
+        return self.address.rpartition(":")[0] in LOOPBACK_HOSTS
 
     def target(self) -> str:
         """Return the gRPC target name: several addresses become one list that gRPC balances over."""

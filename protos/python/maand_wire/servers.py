@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from maand_wire.channels import MAX_MESSAGE_BYTES
-from maand_wire.endpoints import EndpointError, TlsFiles
+from maand_wire.endpoints import LOOPBACK_HOSTS, EndpointError, TlsFiles
 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -51,7 +51,7 @@ def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None = None) -
     try:
         if tls and tls.certificate and tls.key:
             port = server.add_secure_port(address, server_credentials(tls))
-        elif host in ("127.0.0.1", "localhost", "[::1]"):
+        elif host in LOOPBACK_HOSTS:
             port = server.add_insecure_port(address)
         else:
             raise EndpointError(f"{address} is not loopback: set MAAND_TLS_CERTIFICATE and MAAND_TLS_KEY to serve TLS there")
