@@ -1,0 +1,87 @@
+"""Pinned host keys: read once, compared, added, replaced."""
+
+import os
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from maand_executor.ssh.errors import KnownHostsUnreadable
+from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState, describe
+
+
+def new_key(kind: str = "ssh-ed25519") -> HostKey:
+    return describe(asyncssh.generate_private_key(kind).convert_to_public())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "known_hosts"
+
+
+def test_a_key_is_described_by_its_openssh_fingerprint() -> None:
+    key = new_key()
+
+    assert key.algorithm == "ssh-ed25519"
+    assert key.fingerprint.startswith("SHA256:")
+    assert key.text.startswith("ssh-ed25519 AAAA")
+
+
+def test_without_a_file_nothing_is_pinned(path: Path) -> None:
+    assert HostKeys(path).state_of("10.0.0.1", 22, new_key()) is PinState.UNKNOWN
+
+
+@pytest.mark.parametrize(("port", "line"), [(22, "10.0.0.1 "), (2222, "[10.0.0.1]:2222 ")])
+def test_a_pinned_key_is_written_as_openssh_does_and_known_from_then_on(path: Path, port: int, line: str) -> None:
+    keys, key = HostKeys(path), new_key()
+
+    keys.pin("10.0.0.1", port, [key])
+    keys.pin("10.0.0.1", port, [key])
+
+    assert path.read_text() == f"{line}{key.text}\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert keys.state_of("10.0.0.1", port, key) is PinState.PINNED
+    assert keys.state_of("10.0.0.1", port, new_key()) is PinState.CHANGED
+    assert keys.state_of("10.0.0.2", port, key) is PinState.UNKNOWN
+
+
+def test_replacing_touches_only_the_lines_of_that_host(path: Path) -> None:
+    old, other, new = new_key(), new_key(), new_key()
+    path.write_text(f"# people wrote this\n10.0.0.1 {old.text}\n10.0.0.2 {other.text}\n10.0.0.* {other.text}\n")
+
+    HostKeys(path).pin("10.0.0.1", 22, [new], replace=True)
+
+    assert path.read_text() == f"# people wrote this\n10.0.0.2 {other.text}\n10.0.0.* {other.text}\n10.0.0.1 {new.text}\n"
+
+
+def test_a_hashed_name_is_found_and_replaced(path: Path) -> None:
+    old, new = new_key(), new_key()
+    path.write_text(f"10.0.0.1 {old.text}\n")
+    os.spawnlp(os.P_WAIT, "ssh-keygen", "ssh-keygen", "-q", "-H", "-f", str(path))
+    keys = HostKeys(path)
+    assert path.read_text().startswith("|1|")
+    assert keys.state_of("10.0.0.1", 22, old) is PinState.PINNED
+
+    keys.pin("10.0.0.1", 22, [new], replace=True)
+
+    assert path.read_text() == f"10.0.0.1 {new.text}\n"
+
+
+def test_the_file_is_parsed_once_and_again_when_it_changed(path: Path) -> None:
+    one, two = new_key(), new_key()
+    path.write_text(f"10.0.0.1 {one.text}\n")
+    keys = HostKeys(path)
+
+    first = keys.current()
+    assert keys.current() is first
+
+    path.write_text(f"10.0.0.1 {two.text}\n\n")
+    assert keys.current() is not first
+    assert keys.state_of("10.0.0.1", 22, two) is PinState.PINNED
+
+
+def test_a_line_that_cannot_be_understood_is_named(path: Path) -> None:
+    path.write_text("nonsense\n")
+
+    with pytest.raises(KnownHostsUnreadable, match="nonsense"):
+        HostKeys(path).current()

@@ -1,0 +1,95 @@
+"""The brakes: starts per second and places per connection."""
+
+import asyncio
+
+import pytest
+
+from maand_executor.ssh.pacing import Slots, StartPace
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_seconds_worth_starts_at_once_and_the_rest_at_the_rate() -> None:
+    pace = StartPace(10, clock=Clock())
+
+    delays = [round(pace.reserve(), 6) for _ in range(13)]
+
+    assert delays == [*[0.0] * 10, 0.1, 0.2, 0.3]
+
+
+def test_what_was_not_used_is_saved_up_to_one_second() -> None:
+    clock = Clock()
+    pace = StartPace(10, clock=clock)
+    for _ in range(20):
+        pace.reserve()
+    clock.now += 60
+
+    assert [pace.reserve() for _ in range(10)] == [0.0] * 10
+    assert pace.reserve() == pytest.approx(0.1)
+
+
+async def test_places_are_handed_out_in_the_order_asked() -> None:
+    slots = Slots(2)
+    order: list[int] = []
+
+    async def work(number: int) -> None:
+        await slots.take()
+        order.append(number)
+        await asyncio.sleep(0)
+        slots.give_back()
+
+    await asyncio.gather(*(work(number) for number in range(6)))
+
+    assert order == list(range(6))
+    assert slots.used == 0
+
+
+async def test_giving_up_a_wait_leaves_no_place_taken() -> None:
+    slots = Slots(1)
+    await slots.take()
+    waiting = asyncio.create_task(slots.take())
+    served = asyncio.create_task(slots.take())
+    await asyncio.sleep(0)
+
+    waiting.cancel()
+    slots.give_back()
+    await asyncio.wait_for(served, 1)
+
+    assert slots.used == 1
+
+
+async def test_giving_up_in_the_moment_of_being_served_passes_the_place_on() -> None:
+    slots = Slots(1)
+    await slots.take()
+    unlucky = asyncio.create_task(slots.take())
+    next_one = asyncio.create_task(slots.take())
+    await asyncio.sleep(0)
+
+    slots.give_back()
+    unlucky.cancel()
+    await asyncio.wait_for(next_one, 1)
+
+    assert slots.used == 1
+
+
+async def test_a_refusal_lowers_the_limit_to_what_is_open() -> None:
+    slots = Slots(8)
+    for _ in range(5):
+        await slots.take()
+
+    assert slots.learn_from_refusal()
+    assert (slots.limit, slots.used) == (4, 4)
+
+
+async def test_a_refusal_with_nothing_open_teaches_that_one_is_the_least() -> None:
+    slots = Slots(8)
+    await slots.take()
+
+    assert not slots.learn_from_refusal()
+    assert (slots.limit, slots.used) == (1, 0)

@@ -1,0 +1,88 @@
+"""Small rules of the SSH parts: facts of a machine, jump hosts, signals, errors, credentials."""
+
+from pathlib import Path
+
+import pytest
+
+from maand_executor.ssh import errors
+from maand_executor.ssh.credentials import Credentials
+from maand_executor.ssh.errors import KeyUnusable, SshError
+from maand_executor.ssh.execution import Capture, signal_number
+from maand_executor.ssh.jumps import parse_hop
+from maand_executor.ssh.probes import WorkerFacts, parse_facts
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("MemTotal:  2048000 kB\n---\n---\ncpu MHz\t\t: 2000.5\ncpu MHz : 1999.5\n", WorkerFacts(memory_mb=2000, cpu_mhz=4000)),
+        ("MemTotal: 1024 kB\n---\n3600000\n3600000\n---\ncpu MHz : 800\n", WorkerFacts(memory_mb=1, cpu_mhz=7200)),
+        ("", WorkerFacts(memory_mb=0, cpu_mhz=0)),
+    ],
+)
+def test_facts_are_read_from_proc(text: str, facts: WorkerFacts) -> None:
+    assert parse_facts(text) == facts
+
+
+@pytest.mark.parametrize(
+    ("hop", "parts"),
+    [
+        ("bastion", ("bastion", None, None)),
+        ("me@bastion:2222", ("bastion", 2222, "me")),
+        ("me@[fd00::1]:22", ("fd00::1", 22, "me")),
+        ("fd00::1", ("fd00::1", None, None)),
+        (" a@b@c ", ("c", None, "a@b")),
+    ],
+)
+def test_a_hop_is_split_into_host_port_and_user(hop: str, parts: tuple[str, int | None, str | None]) -> None:
+    assert parse_hop(hop) == parts
+
+
+def test_signals_have_numbers_and_unknown_ones_have_none() -> None:
+    assert (signal_number("KILL"), signal_number("TERM"), signal_number("NOSUCH")) == (9, 15, 0)
+
+
+def test_a_capture_keeps_up_to_its_limit() -> None:
+    capture = Capture(5)
+    for data in (b"abc", b"de", b"f", b""):
+        capture.add(data)
+
+    assert (capture.value(), capture.truncated) == (b"abcde", True)
+
+
+def every_ssh_error() -> list[type[SshError]]:
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SshError)]
+
+
+@pytest.mark.parametrize("kind", every_ssh_error())
+def test_every_error_names_its_worker_and_has_a_code_and_a_remedy_in_its_docstring(kind: type[SshError]) -> None:
+    error = kind("10.0.0.1", "went wrong")
+
+    assert str(error) == "10.0.0.1: went wrong"
+    assert error.facts["worker"] == "10.0.0.1"
+    assert "{" not in error.help
+    assert error.code
+    assert (kind.__doc__ or "").count(".") >= 1
+
+
+def test_codes_are_one_word_for_one_class() -> None:
+    codes = [kind.code for kind in every_ssh_error()]
+
+    assert len(codes) == len(set(codes))
+
+
+def test_an_agent_is_asked_only_without_a_key_file(tmp_path: Path) -> None:
+    agent = {"SSH_AUTH_SOCK": "/run/agent"}
+    (tmp_path / "worker.key").touch()
+
+    assert Credentials(tmp_path, "worker.key", environment=agent).agent_path is None
+    assert Credentials(tmp_path, "missing.key", environment=agent).agent_path == "/run/agent"
+    assert Credentials(tmp_path, "", environment=agent).agent_path == "/run/agent"
+
+
+@pytest.mark.parametrize(("name", "words"), [("", "no agent runs"), ("missing.key", "cannot read"), ("bad.key", "cannot use")])
+def test_a_key_that_cannot_be_used_is_named(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "bad.key").write_text("not a key")
+
+    with pytest.raises(KeyUnusable, match=words):
+        Credentials(tmp_path, name, environment={}).keys("10.0.0.1")
