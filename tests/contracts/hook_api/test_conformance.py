@@ -7,7 +7,7 @@ from tests.contracts.hook_api.drivers import Driver, RawHttp
 from tests.contracts.hook_api.field_cases import FIELDS_OF
 from tests.contracts.hook_api.function_cases import FUNCTION_CASES, WORKER_FUNCTION_CASES
 from tests.contracts.hook_api.route_cases import WORKER_CASES
-from tests.contracts.hook_api.world import ServedApi
+from tests.contracts.hook_api.world import ServedApi, environment
 
 
 def test_every_case_of_the_table_holds(api: ServedApi, driver: Driver) -> None:
@@ -32,11 +32,9 @@ def test_every_sdk_function_gives_what_the_table_says(api: ServedApi, sdk: Drive
 
 def test_fields_in_the_query_answer_as_fields_in_a_body_do(api: ServedApi) -> None:
     driver = RawHttp()
-    environment = {"HOOK_API_HOST": api.address.split(":")[0], "HOOK_API_PORT": api.address.split(":")[1]}
-    identity = {"ALLOCATION_ID": "api-1", "HOOK": "hook_setup", "EVENT": "pre_deploy", "HOOK_API_TOKEN": api.tokens["api"]}
     path = "/kv?namespace=vars%2Fjob%2Fapi&key=greeting&version=1"
 
-    answer = driver.call(environment | identity, {"method": "GET", "path": path, "fields": {}})
+    answer = driver.call(environment(api, "api"), {"method": "GET", "path": path, "fields": {}})
     driver.close()
 
     assert answer == {"status": 200, "json": {"namespace": "vars/job/api", "key": "greeting", "value": "hello", "version": 1}}
