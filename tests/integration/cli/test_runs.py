@@ -1,0 +1,168 @@
+"""Real runs on real local services that need no worker: builds whose post_build hooks take their time."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.conftest import Maand, kill, until
+
+pytestmark = pytest.mark.timeout(120)
+
+MANIFEST = {"version": "1.0.0", "selectors": ["worker"], "hooks": {"hook_slow": {"executed_on": ["post_build", "cli"]}}}
+
+SLOW = """
+import os, pathlib, time
+place = pathlib.Path(os.environ["PLACE"])
+with (place / "began").open("a") as began:
+    began.write(f"{os.getpid()}\\n")
+print("waiting", flush=True)
+while not (place / "go").exists():
+    time.sleep(0.05)
+print("gone on", flush=True)
+"""
+
+
+@pytest.fixture
+def place(maand: Maand, tmp_path: Path) -> Path:
+    """Make a bucket with one job whose hook waits for a file, and return where it waits."""
+    job = maand.bucket / "workspace/jobs/app"
+    (job / "_hooks").mkdir(parents=True)
+    (job / "manifest.json").write_text(json.dumps(MANIFEST))
+    (job / "Makefile").write_text("start stop restart:\n\ttrue\n")
+    (job / "_hooks/hook_slow.py").write_text(SLOW)
+    (maand.bucket / "workspace/workers.json").write_text('[{"host": "127.0.0.9"}]')
+    conf = maand.bucket / "maand.conf"
+    conf.write_text(conf.read_text() + 'hook_env = ["PLACE", "MAAND_PROGRAM"]\n')
+    maand.environment["PLACE"] = str(tmp_path)
+    return tmp_path
+
+
+def waiting(maand: Maand, place: Path, times: int = 1) -> None:
+    """Wait until the hook has begun that often."""
+    until(lambda: began(place) >= times, seconds=40, what=f"the hook's beginning: {maand.log()}")
+
+
+def began(place: Path) -> int:
+    path = place / "began"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def hook_pids(place: Path) -> list[int]:
+    return [int(line) for line in (place / "began").read_text().splitlines()]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out + err
+
+
+def test_after_kill_9_of_the_host_the_command_brings_it_back_and_the_run_goes_on(maand: Maand, place: Path) -> None:
+    building = maand.start("build")
+    waiting(maand, place)
+    killed = maand.services()["pid"]
+    kill(killed)
+    waiting(maand, place, times=2)
+    (place / "go").touch()
+    code, said = end(building)
+    assert code == 0, said
+    assert "reconnecting" in said
+    assert "app@127.0.0.9 | gone on" in said
+    assert maand.services()["pid"] != killed
+    until(lambda: all(map(is_gone, hook_pids(place))), what="the end of every hook")
+
+
+def test_ctrl_c_twice_ends_the_hook_now(maand: Maand, place: Path) -> None:
+    building = maand.start("build")
+    waiting(maand, place)
+    building.send_signal(signal.SIGINT)
+    assert building.stderr
+    until_said(building, "after the current batch")
+    building.send_signal(signal.SIGINT)
+    code, said = end(building)
+    assert code == 130, said
+    assert is_gone(hook_pids(place)[0])
+    [run] = json.loads(maand.must("runs", "list", "-o", "json").out)
+    assert run["state"] == "cancelled"
+
+
+def until_said(process: "subprocess.Popen[str]", words: str) -> None:
+    assert process.stderr
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} was never said")
+
+
+def test_a_second_build_is_told_who_holds_the_bucket_or_waits_for_it(maand: Maand, place: Path) -> None:
+    first = maand.start("build")
+    waiting(maand, place)
+    refused = maand("build")
+    assert refused.code == 6
+    assert "build" in refused.err
+    assert "@" in refused.err, "it says by whom"
+    second = maand.start("build", "--lock-timeout", "30")
+    (place / "go").touch()
+    assert end(first)[0] == 0
+    assert end(second)[0] == 0
+
+
+def test_detach_leaves_and_watch_attaches(maand: Maand, place: Path) -> None:
+    run_id = maand.must("build", "--detach").out.strip()
+    waiting(maand, place)
+    watching = maand.start("runs", "watch", run_id)
+    (place / "go").touch()
+    code, said = end(watching)
+    assert code == 0
+    assert "app@127.0.0.9 | waiting" in said
+    assert "gone on" in maand.must("logs", run_id).out
+
+
+def test_a_timeout_ends_the_run_with_124(maand: Maand, place: Path) -> None:
+    del place
+    said = maand("build", "--timeout", "1s")
+    assert said.code == 124, said
+
+
+def test_a_command_inside_a_hook_joins_the_hooks_run(maand: Maand, place: Path) -> None:
+    del place
+    hook = maand.bucket / "workspace/jobs/app/_hooks/hook_slow.py"
+    hook.write_text(
+        "import subprocess, sys\n"
+        f"words = [{sys.executable!r}, '-m', 'maand_cli', 'gc', '--bucket', {str(maand.bucket)!r}]\n"
+        "sys.exit(subprocess.run(words).returncode)\n"
+    )
+    said = maand("build")
+    assert said.code == 0, said
+    runs = {run["kind"]: run for run in json.loads(maand.must("runs", "list", "-o", "json").out)}
+    assert runs["gc"]["parent_run_id"] == runs["build"]["run_id"]
+
+
+def test_secrets_are_written_rotated_and_revealed(maand: Maand, place: Path) -> None:
+    (place / "go").touch()
+    maand.must("build")
+    (place / "value").write_text("s3cret value")
+    maand.must("secret", "set", "app", "token", "-f", str(place / "value"))
+    keys = (maand.bucket / "secrets/kv.key").read_text().splitlines()
+    maand.must("secret", "rotate")
+    assert (maand.bucket / "secrets/kv.key").read_text().splitlines()[: len(keys)] == keys
+    [info] = json.loads(maand.must("secret", "list", "app", "-o", "json").out)
+    newest = (maand.bucket / "secrets/kv.key").read_text().splitlines()[-1].partition(":")[0]
+    assert info["key_id"] == newest
+    assert maand.must("secret", "reveal", "app", "token").out == "s3cret value\n"
+
+
+@pytest.mark.parametrize("kind", ["manifest", "workers", "disabled", "maand.conf"])
+def test_schemas_are_printed(kind: str, maand: Maand) -> None:
+    schema = json.loads(maand.must("schema", kind).out)
+    assert "$schema" in schema or "type" in schema
