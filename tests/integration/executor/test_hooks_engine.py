@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import stat
 import sys
@@ -489,6 +490,24 @@ async def test_a_huge_line_is_split_cut_and_does_not_stop_the_hook(bed: HookBed)
     assert max(map(len, lines)) <= 64 * 1024
     assert sum(map(len, lines)) < 11 * 1024 * 1024
     assert any("output cut after 10 MiB" in line for line in lines)
+
+
+async def test_two_hundred_megabytes_through_the_journal_keep_memory_bounded_and_the_end_known(bed: HookBed) -> None:
+    bed.add(
+        "hook_flood",
+        """
+        import sys
+        block = b"x" * 99 + b"\\n"
+        for _ in range(2_000):
+            sys.stdout.buffer.write(block * 1_000)
+        sys.exit("gave up after 200 MB")
+        """,
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (result,) = (await bed.run()).results
+    assert result.last_lines[-1] == "gave up after 200 MB"
+    assert "output cut after 10 MiB" in bed.lines()[-1]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
 async def test_binary_output_is_shown_as_far_as_it_is_text(bed: HookBed) -> None:
