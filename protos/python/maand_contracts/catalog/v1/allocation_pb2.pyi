@@ -449,12 +449,15 @@ class PurgeAllocationsRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     ALLOCATION_IDS_FIELD_NUMBER: _builtins.int
+    RETAIN_DAYS_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
     run_id: _builtins.str
     """The gc run."""
     fence: _builtins.int
     """Its fence."""
+    retain_days: _builtins.int
+    """Also removes versions of KV entries older than this, days, beyond the latest seven of their key. Unset = none are removed."""
     @_builtins.property
     def allocation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Allocations to forget."""
@@ -466,12 +469,15 @@ class PurgeAllocationsRequest(_message.Message):
         run_id: _builtins.str = ...,
         fence: _builtins.int = ...,
         allocation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        retain_days: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retain_days", b"_retain_days", "retain_days", b"retain_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_ids", b"allocation_ids", "bucket_id", b"bucket_id", "fence", b"fence", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retain_days", b"_retain_days", "allocation_ids", b"allocation_ids", "bucket_id", b"bucket_id", "fence", b"fence", "retain_days", b"retain_days", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retain_days: _TypeAlias = _typing.Literal["retain_days"]  # noqa: Y015
+    _WhichOneofArgType__retain_days: _TypeAlias = _typing.Literal["_retain_days", b"_retain_days"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retain_days) -> _WhichOneofReturnType__retain_days | None: ...
 
 Global___PurgeAllocationsRequest: _TypeAlias = PurgeAllocationsRequest  # noqa: Y015
 
@@ -483,19 +489,23 @@ class PurgeAllocationsResponse(_message.Message):
 
     ALLOCATIONS_FIELD_NUMBER: _builtins.int
     KV_ENTRIES_FIELD_NUMBER: _builtins.int
+    KV_VERSIONS_FIELD_NUMBER: _builtins.int
     allocations: _builtins.int
     """Allocations forgotten."""
     kv_entries: _builtins.int
     """KV entries forgotten."""
+    kv_versions: _builtins.int
+    """Versions of KV entries removed by age."""
     def __init__(
         self,
         *,
         allocations: _builtins.int = ...,
         kv_entries: _builtins.int = ...,
+        kv_versions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "kv_entries", b"kv_entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "kv_entries", b"kv_entries", "kv_versions", b"kv_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

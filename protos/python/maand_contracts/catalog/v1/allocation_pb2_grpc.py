@@ -95,7 +95,8 @@ class AllocationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PurgeAllocations(self, request, context):
-        """Forgets allocations that are removed and were stopped: their rows and KV. FAILED_PRECONDITION for any other. For gc.
+        """Forgets allocations that are removed and were stopped: their rows and KV; FAILED_PRECONDITION for any other. Removes KV
+        history by age when asked to. For gc.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

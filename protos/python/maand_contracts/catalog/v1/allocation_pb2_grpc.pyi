@@ -26,7 +26,9 @@ class AllocationServiceStub:
     equal content is accepted and changes nothing.
     """
     PurgeAllocations: _aio.UnaryUnaryMultiCallable[_allocation_pb2.PurgeAllocationsRequest, _allocation_pb2.PurgeAllocationsResponse]
-    """Forgets allocations that are removed and were stopped: their rows and KV. FAILED_PRECONDITION for any other. For gc."""
+    """Forgets allocations that are removed and were stopped: their rows and KV; FAILED_PRECONDITION for any other. Removes KV
+    history by age when asked to. For gc.
+    """
     ListCertificates: _aio.UnaryUnaryMultiCallable[_allocation_pb2.ListCertificatesRequest, _allocation_pb2.ListCertificatesResponse]
     """Lists the certificates of the last build, without private keys."""
     GetAllocationCertificates: _aio.UnaryUnaryMultiCallable[_allocation_pb2.GetAllocationCertificatesRequest, _allocation_pb2.GetAllocationCertificatesResponse]
@@ -68,7 +70,9 @@ class AllocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _allocation_pb2.PurgeAllocationsRequest,
         context: _aio.ServicerContext[_allocation_pb2.PurgeAllocationsRequest, _abc.Awaitable[_allocation_pb2.PurgeAllocationsResponse]],
     ) -> _abc.Awaitable[_allocation_pb2.PurgeAllocationsResponse]:
-        """Forgets allocations that are removed and were stopped: their rows and KV. FAILED_PRECONDITION for any other. For gc."""
+        """Forgets allocations that are removed and were stopped: their rows and KV; FAILED_PRECONDITION for any other. Removes KV
+        history by age when asked to. For gc.
+        """
 
     @_abc_1.abstractmethod
     def ListCertificates(
