@@ -29,9 +29,9 @@ __all__ = ["Database", "Transaction"]
 T = TypeVar("T")
 
 SWITCH_INTERVAL_SECONDS = 0.0005
-"""How long a thread may keep the interpreter while another wants it, for the whole process. SQLite's driver lets go of it at every
-statement: with Python's 5 ms a busy event loop makes each statement wait that long (measured: 3,400 instead of 17,400 writes/s
-with 16 writers)."""
+"""How long a thread may keep the interpreter while another wants it, for the whole process. SQLite's driver lets go of it at
+every statement: with Python's 5 ms a busy event loop makes each statement wait that long (measured with 16 writers: 3,400
+instead of 17,400 writes a second)."""
 
 
 class Database:

@@ -51,6 +51,11 @@ class Write:
     error: BaseException | None = None
     topics: set[str] = field(default_factory=set)
 
+    def begin_anew(self) -> None:
+        """Forget what an earlier try left."""
+        self.result, self.error = None, None
+        self.topics.clear()
+
     def fail(self, error: BaseException) -> None:
         """Remember what the caller is to be told; nothing is notified."""
         self.result, self.error = None, unavailable(error) if lost_connection(error) else error
@@ -102,6 +107,7 @@ class GroupWriter:
         self._alone = ThreadPoolExecutor(WRITE_CONNECTIONS - 1, thread_name_prefix="catalog-write-alone")
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
         self._connection: Connection | None = None
+        self._may_have_committed = False
         self._thread.start()
 
     async def write(self, intention: Callable[[Transaction], Any], *, alone: bool) -> Any:
@@ -142,16 +148,26 @@ class GroupWriter:
         return drained
 
     def _write_group(self, writes: list[Write]) -> None:
-        try:
-            self._commit_group(writes)
-        except Exception as error:  # noqa: BLE001 - everyone in the group must hear of it
-            self._drop_connection()
+        error = self._try_group(writes)
+        if error is not None and lost_connection(error) and not self._may_have_committed:
+            error = self._try_group(writes)  # the connection had died since the last group; a fresh one may live
+        if error is not None:
             for write in writes:
                 write.fail(error)
-        for write in writes:
-            if write.lost_a_race:
-                self._alone.submit(self._write_alone, write)
+        to_retry = [write for write in writes if write.lost_a_race]
         self._report([write for write in writes if not write.lost_a_race])
+        for write in to_retry:
+            self._alone.submit(self._write_alone, write)
+
+    def _try_group(self, writes: list[Write]) -> Exception | None:
+        """Commit a group; return what kept it from being committed."""
+        self._may_have_committed = False
+        try:
+            self._commit_group(writes)
+        except Exception as error:  # noqa: BLE001 - returned
+            self._drop_connection()
+            return error
+        return None
 
     def _commit_group(self, writes: list[Write]) -> None:
         connection = self._open_connection()
@@ -159,10 +175,12 @@ class GroupWriter:
             tx = Transaction(connection, self._clock)
             savepoint = Savepoint(connection) if len(writes) > 1 else None
             for write in writes:
+                write.begin_anew()
                 self._carry_out(tx, write, savepoint)
             self._notify_others(connection, set().union(*(write.topics for write in writes)))
             if savepoint is None and writes[0].error is not None:
                 transaction.rollback()
+            self._may_have_committed = True
 
     def _carry_out(self, tx: Transaction, write: Write, savepoint: "Savepoint | None") -> None:
         """Run one intention, under the savepoint when it is not alone in its group; only a lost connection is raised."""
@@ -202,7 +220,7 @@ class GroupWriter:
 
     def _write_alone(self, write: Write) -> None:
         for _attempt in range(ATTEMPTS):
-            write.result, write.error = None, None
+            write.begin_anew()
             try:
                 self._commit_alone(write)
             except Exception as error:  # noqa: BLE001 - the caller hears of it
