@@ -16,7 +16,7 @@ from typing import Any
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.cancel import CancelLevel, CancelSignal
-from maand_executor.catalog_client import BuildReport, ClaimedRun, RenewedLease
+from maand_executor.catalog_client import BuildReport, ClaimedRun, Purged, RenewedLease
 from maand_executor.content import ContentStore
 from maand_executor.context import RunContext
 from maand_executor.endings import Ending, ending_of
@@ -117,10 +117,10 @@ class FleetCatalog(FakeCatalog):
         for job in (*post_deploy_owed_jobs, *post_deploy_done_jobs):
             self._owe(job, owed=job in post_deploy_owed_jobs)
 
-    async def purge_allocations(self, run: RunIdentity, allocation_ids: Sequence[str]) -> tuple[int, int]:
+    async def purge_allocations(self, run: RunIdentity, allocation_ids: Sequence[str], *, retain_days: int) -> Purged:
         for one in allocation_ids:
             del self.allocations[one]
-        return len(allocation_ids), 0
+        return Purged(allocations=len(allocation_ids))
 
     async def build_snapshot(self, run: RunIdentity, snapshot_id: str) -> BuildReport:
         if self.build_failure:

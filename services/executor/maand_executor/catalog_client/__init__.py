@@ -6,11 +6,11 @@ catalog's own words.
 
 import grpc.aio
 
-from maand_executor.catalog_client.allocations import AllocationCalls
+from maand_executor.catalog_client.allocations import AllocationCalls, Purged
 from maand_executor.catalog_client.fleet import BlobPiece, BuildReport, FleetCalls
 from maand_executor.catalog_client.runs import ClaimedRun, RenewedLease, RunCalls
 
-__all__ = ["BlobPiece", "BuildReport", "CatalogClient", "ClaimedRun", "RenewedLease"]
+__all__ = ["BlobPiece", "BuildReport", "CatalogClient", "ClaimedRun", "Purged", "RenewedLease"]
 
 
 class CatalogClient(RunCalls, FleetCalls, AllocationCalls):

@@ -1,6 +1,7 @@
 """Calls about allocations: their state, files, certificates, and what templates and masking may read."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import grpc.aio
 
@@ -23,6 +24,15 @@ from maand_executor.facts import (
 )
 
 IDS_A_CALL = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purged:
+    """How much was forgotten."""
+
+    allocations: int = 0
+    kv_entries: int = 0
+    kv_versions: int = 0
 
 
 class AllocationCalls:
@@ -78,13 +88,17 @@ class AllocationCalls:
         )
         await call(self._allocations.MoveAllocations, request, repeatable=True, deadline=LONG_DEADLINE)
 
-    async def purge_allocations(self, run: RunIdentity, allocation_ids: Sequence[str]) -> tuple[int, int]:
-        """Forget removed, stopped allocations; return how many, and how many KV entries. Not repeated: the second finds none."""
+    async def purge_allocations(self, run: RunIdentity, allocation_ids: Sequence[str], *, retain_days: int) -> Purged:
+        """Forget removed, stopped allocations, and KV history older than that. Not repeated: the second finds none."""
         request = allocation_pb2.PurgeAllocationsRequest(
-            bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, allocation_ids=allocation_ids
+            bucket_id=run.bucket_id,
+            run_id=run.run_id,
+            fence=run.fence,
+            allocation_ids=allocation_ids,
+            retain_days=retain_days,
         )
         response = await call(self._allocations.PurgeAllocations, request, repeatable=False, deadline=LONG_DEADLINE)
-        return response.allocations, response.kv_entries
+        return Purged(allocations=response.allocations, kv_entries=response.kv_entries, kv_versions=response.kv_versions)
 
     async def read_certificates(self, bucket_id: str, allocation_ids: Sequence[str]) -> Certificates:
         """Return certificates with private keys, and the bucket's CA certificate."""

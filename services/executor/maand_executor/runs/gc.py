@@ -25,11 +25,14 @@ async def collect_garbage(context: RunContext) -> None:
     if context.spec.gc.dry_run:
         show(context, ready)
         return
-    purged = await delete_directories(context, fleet, ready)
-    allocations, entries = await context.catalog.purge_allocations(context.identity, [one.allocation_id for one in purged])
-    context.report.count("purged", allocations)
-    context.report.count("kv_entries", entries)
-    context.report.message = f"forgot {allocations} allocations and {entries} KV entries"
+    gone = [one.allocation_id for one in await delete_directories(context, fleet, ready)]
+    purged = await context.catalog.purge_allocations(context.identity, gone, retain_days=context.spec.gc.retain_days)
+    context.report.count("purged", purged.allocations)
+    context.report.count("kv_entries", purged.kv_entries)
+    context.report.count("kv_versions", purged.kv_versions)
+    context.report.message = (
+        f"forgot {purged.allocations} allocations, {purged.kv_entries} KV entries and {purged.kv_versions} old KV versions"
+    )
 
 
 def refuse(context: RunContext, running: Sequence[Allocation]) -> None:
