@@ -7,27 +7,25 @@ import pytest
 
 from maand_executor.ssh.copy import failure
 from maand_executor.ssh.errors import CopyFailed, SudoRefused
-from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, remote_line
+from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, remote_line, rsh_word
 
 
 def test_kept_directories_are_excluded_at_the_top_only() -> None:
-    arguments = local_arguments(source=Path("/s"), target="t", relay=["relay"], excludes=("data", "logs"))
+    arguments = local_arguments(source=Path("/s"), target="t", excludes=("data", "logs"))
 
     assert [argument for argument in arguments if "exclude" in argument] == ["--exclude=/data", "--exclude=/logs"]
     assert arguments[-3:] == ["--", "/s/", "worker:t/"]
 
 
 def test_content_decides_and_deletions_come_last() -> None:
-    arguments = local_arguments(source=Path("/s"), target="t", relay=["relay"], excludes=())
+    arguments = local_arguments(source=Path("/s"), target="t", excludes=())
 
     assert {"--checksum", "--delete-after", "--delay-updates", "--perms", "--protect-args"} <= set(arguments)
     assert not {"--times", "--archive", "--owner", "--group"} & set(arguments)
 
 
-def test_words_of_the_relay_may_hold_spaces_and_quotes() -> None:
-    arguments = local_arguments(source=Path("/s"), target="t", relay=["/my python", 'a"b'], excludes=())
-
-    assert '--rsh="/my python" "a""b"' in arguments
+def test_the_remote_shell_is_quoted_as_rsync_unquotes() -> None:
+    assert rsh_word('say "hi"') == '"say ""hi"""'
 
 
 @pytest.mark.parametrize(("sudo", "start"), [(False, ["exec", "sh"]), (True, ["exec", "sudo", "-n", "sh"])])

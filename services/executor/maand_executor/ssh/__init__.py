@@ -10,6 +10,6 @@ remote.Remote        one per bucket: run, copy, connect, probes. What the rest o
     pacing           the two brakes: logins per second, channels per connection
   command            what a command is; its bash text (pure); bootstrap.sh is the part that never varies
   execution          one command on one channel: output, limit, end of the process tree
-  copy, rsync        rsync over a pooled connection; relay.py is its remote shell, junction passes its bytes
+  copy, rsync        rsync over a pooled connection; junction passes its bytes
   probes             questions to workers: tools, facts, round trip
 """

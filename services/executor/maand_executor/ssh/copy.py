@@ -1,16 +1,14 @@
 """Copying a directory to a worker: the local rsync talks to an rsync on the worker over a channel of the pooled connection.
 
-    rsync (here) --starts--> relay.py --rsync's pipes, its words--> executor --channel--> [sudo] rsync --server (worker)
-         ^-------------------------------- bytes of the copy (junction) -----------------------^
+    rsync (here) --its words, its bytes--> pipes --junction--> channel --> [sudo] rsync --server (worker)
 
-There is no second login, and nothing but rsync's own protocol on the channel.
+There is no second login, and nothing but rsync's own protocol on the channel. rsync's remote shell is a line of `sh` that passes
+bytes between rsync and two pipes of the executor (`rsync.RELAY`); only rsync and the executor hold their ends.
 """
 
 import asyncio
 import os
 import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,10 +20,6 @@ import asyncssh
 from maand_executor.ssh.errors import ConnectionLost, CopyFailed, SudoRefused
 from maand_executor.ssh.junction import RsyncPipes, RsyncSession, take_pipes
 from maand_executor.ssh.rsync import KEPT_DIRECTORIES, CopyResult, local_arguments, main_message, parse_stats, remote_line
-
-RELAY = Path(__file__).with_name("relay.py")
-MOST_WORDS = 64 * 1024
-
 
 OpenChannel = Callable[[str, RsyncPipes], AbstractAsyncContextManager[RsyncSession]]
 """Opens a channel for a command line, joined to the pipes of the local rsync."""
@@ -51,7 +45,7 @@ async def copy_tree(worker: str, copy: RemoteCopy, open_channel: OpenChannel) ->
     seconds = copy.timeout.total_seconds() if copy.timeout is not None else None
     try:
         async with asyncio.timeout(seconds), local_rsync(copy) as rsync:
-            complaints = await serve(copy, rsync.ours, open_channel)
+            complaints = await serve(copy, rsync.pipes, open_channel)
             stdout, stderr = await rsync.account
     except TimeoutError:
         raise CopyFailed(worker, f"copying to {copy.target} took longer than {seconds:g} s") from None
@@ -66,85 +60,65 @@ async def copy_tree(worker: str, copy: RemoteCopy, open_channel: OpenChannel) ->
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRsync:
-    """The rsync on this side: its process, what it will have said, and our end of the pair whose other end its relay holds."""
+    """The rsync on this side: its process, what it will have said, and the pipes to it."""
 
     process: asyncio.subprocess.Process
     account: asyncio.Task[tuple[bytes, bytes]]
-    ours: socket.socket
+    pipes: RsyncPipes
 
 
 @asynccontextmanager
 async def local_rsync(copy: RemoteCopy) -> AsyncIterator[LocalRsync]:
     """Start the local rsync; it is ended with the block."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            process = await start_rsync(copy, theirs)
-        account = asyncio.create_task(process.communicate())
-        try:
-            yield LocalRsync(process=process, account=account, ours=ours)
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.wait([account])
+    its_in, write_to = os.pipe()
+    read_from, its_out = os.pipe()
+    try:
+        process = await start_rsync(copy, its_in, its_out)
+    except BaseException:
+        close_all(write_to, read_from)
+        raise
+    finally:
+        close_all(its_in, its_out)
+    account = asyncio.create_task(process.communicate())
+    pipes = await take_pipes(read_from=read_from, write_to=write_to)
+    try:
+        yield LocalRsync(process=process, account=account, pipes=pipes)
+    finally:
+        pipes.close()
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.wait([account])
 
 
-async def start_rsync(copy: RemoteCopy, theirs: socket.socket) -> asyncio.subprocess.Process:
+async def start_rsync(copy: RemoteCopy, its_in: int, its_out: int) -> asyncio.subprocess.Process:
     """Start the local rsync in a process group of its own, with nothing of our environment that could change what it does."""
-    relay = (sys.executable, "-I", "-S", str(RELAY), str(theirs.fileno()))
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "IN": str(its_in), "OUT": str(its_out)}
     return await asyncio.create_subprocess_exec(
-        *local_arguments(source=copy.source, target=copy.target, relay=relay, excludes=copy.keep),
+        *local_arguments(source=copy.source, target=copy.target, excludes=copy.keep),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        pass_fds=(theirs.fileno(),),
+        env=environment,
+        pass_fds=(its_in, its_out),
         process_group=0,
     )
 
 
-async def serve(copy: RemoteCopy, ours: socket.socket, open_channel: OpenChannel) -> str:
-    """Do what the relay asks for; return what was complained about on the worker."""
-    call = await receive_call(ours)
-    if call is None:
+def close_all(*descriptors: int) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+async def serve(copy: RemoteCopy, pipes: RsyncPipes, open_channel: OpenChannel) -> str:
+    """Run on the worker what the local rsync wants run; return what was complained about there."""
+    _host, *words = await pipes.incoming.words or ("",)
+    if not words:
         return ""
-    pipes = await take_pipes(read_from=call.read_from, write_to=call.write_to)
-    try:
-        async with open_channel(remote_line(call.words, target=copy.target, sudo=copy.sudo), pipes) as session:
-            await session.ended()
-    except BaseException:
-        pipes.close()
-        raise
-    with suppress(OSError):
-        ours.send(bytes([session.exit_code if session.exit_code is not None else 255]))
+    async with open_channel(remote_line(words, target=copy.target, sudo=copy.sudo), pipes) as session:
+        await session.ended()
     return session.complaints.decode("utf-8", "replace")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RsyncCall:
-    """What the local rsync wants run on the worker, and its own two pipes."""
-
-    words: tuple[str, ...]
-    read_from: int
-    write_to: int
-
-
-async def receive_call(ours: socket.socket) -> RsyncCall | None:
-    """Wait for the relay's message; None when rsync ended without starting one."""
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    ours.setblocking(False)
-    loop.add_reader(ours, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(ours)
-    message, pipes, _, _ = socket.recv_fds(ours, MOST_WORDS, 2)
-    if len(pipes) != 2:
-        return None
-    _host, *words = message.decode("utf-8", "surrogateescape").split("\0")
-    return RsyncCall(words=tuple(words), read_from=pipes[0], write_to=pipes[1])
 
 
 def failure(worker: str, stderr: str, complaints: str) -> CopyFailed | SudoRefused:

@@ -1,6 +1,8 @@
 """Joins the local rsync's two pipes to a channel: bytes pass both ways, and whoever is slow slows the other down.
 
-rsync writes -> Incoming -> channel -> worker          worker -> channel -> RsyncSession -> outgoing pipe -> rsync reads
+    rsync writes -> Incoming -> channel -> worker          worker -> channel -> RsyncSession -> outgoing pipe -> rsync reads
+
+What rsync's remote shell writes first are the words rsync wants run on the worker: each ends with a NUL, an empty one ends them.
 """
 
 import asyncio
@@ -9,25 +11,58 @@ from dataclasses import dataclass
 
 import asyncssh
 
+MOST_WORDS = 64 * 1024
 MOST_COMPLAINTS = 64 * 1024
+END_OF_WORDS = b"\0\0"
 
 Channel = asyncssh.SSHClientChannel[bytes]
 
 
 class Incoming(asyncio.Protocol):
-    """Reads what rsync writes; nothing is read before there is a channel."""
+    """Reads what rsync writes: its words, then what is passed on to the channel."""
 
-    channel: Channel | None = None
+    def __init__(self) -> None:
+        self.words: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self._kept = b""
+        self._transport: asyncio.ReadTransport | None = None
+        self._channel: Channel | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the pipe."""
+        assert isinstance(transport, asyncio.ReadTransport)
+        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on."""
-        if self.channel is not None and not self.channel.is_closing():
-            self.channel.write(data)
+        """Pass bytes on; before there is a channel, read the words and nothing beyond."""
+        if self._channel is not None:
+            self._pass_on(data)
+            return
+        self._kept += data
+        words, end, _ = self._kept.partition(END_OF_WORDS)
+        if end or len(self._kept) > MOST_WORDS:
+            assert self._transport is not None
+            self._transport.pause_reading()
+        if end and not self.words.done():
+            self._kept = self._kept[len(words) + len(end) :]
+            self.words.set_result(tuple(words.decode("utf-8", "surrogateescape").split("\0")))
 
     def eof_received(self) -> None:
         """Pass the end on."""
-        if self.channel is not None and not self.channel.is_closing():
-            self.channel.write_eof()
+        if not self.words.done():
+            self.words.set_result(())
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write_eof()
+
+    def join(self, channel: Channel) -> None:
+        """Pass everything on to this channel from now on."""
+        assert self._transport is not None
+        self._channel = channel
+        self._pass_on(self._kept)
+        self._transport.resume_reading()
+
+    def _pass_on(self, data: bytes) -> None:
+        if data and self._channel is not None and not self._channel.is_closing():
+            self._channel.write(data)
 
 
 class Outgoing(asyncio.BaseProtocol):
@@ -57,20 +92,20 @@ class RsyncPipes:
 
     def join(self, channel: Channel) -> None:
         """Let bytes pass to and from a channel."""
-        self.incoming.channel = self.outgoing.channel = channel
-        self.reading.resume_reading()
+        self.outgoing.channel = channel
+        self.incoming.join(channel)
 
     def close(self) -> None:
-        """Let go of both at once."""
+        """Let go of both; what is closing already ends by itself when rsync does."""
         self.reading.close()
-        self.writing.abort()
+        if not self.writing.is_closing():
+            self.writing.abort()
 
 
 async def take_pipes(*, read_from: int, write_to: int) -> RsyncPipes:
     """Take two descriptors over."""
     loop = asyncio.get_running_loop()
     reading, incoming = await loop.connect_read_pipe(Incoming, os.fdopen(read_from, "rb", buffering=0))
-    reading.pause_reading()
     writing, outgoing = await loop.connect_write_pipe(Outgoing, os.fdopen(write_to, "wb", buffering=0))
     return RsyncPipes(incoming=incoming, outgoing=outgoing, reading=reading, writing=writing)
 
@@ -79,7 +114,6 @@ class RsyncSession(asyncssh.SSHClientSession[bytes]):
     """The rsync on the worker, on its channel."""
 
     def __init__(self, pipes: RsyncPipes) -> None:
-        self.exit_code: int | None = None
         self.complaints = b""
         self._lost: Exception | None = None
         self._pipes = pipes
@@ -125,10 +159,6 @@ class RsyncSession(asyncssh.SSHClientSession[bytes]):
     def resume_writing(self) -> None:
         """Let rsync go on."""
         self._pipes.reading.resume_reading()
-
-    def exit_status_received(self, status: int) -> None:
-        """Note how it ended."""
-        self.exit_code = status
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end."""

@@ -30,15 +30,26 @@ class CopyResult:
         return bool(self.files_transferred or self.files_deleted)
 
 
-def local_arguments(*, source: Path, target: str, relay: Sequence[str], excludes: Sequence[str]) -> list[str]:
-    """Return the command line of the local rsync: the content of `source` becomes the content of `target`."""
+RELAY = 'printf "%s\\0" "$@" "" >/dev/fd/$OUT; exec 3<&0; cat <&3 >/dev/fd/$OUT & exec cat </dev/fd/$IN'
+"""rsync's remote shell: tells the words rsync wants run, then lets bytes pass to and from two pipes of the executor.
+
+It ends when the executor closes IN, which is when the rsync on the worker ended: rsync waits for that. Two `cat` start in a
+fifth of the time of a Python, which at fifty copies is what one sees.
+"""
+
+
+def local_arguments(*, source: Path, target: str, excludes: Sequence[str]) -> list[str]:
+    """Return the command line of the local rsync: the content of `source` becomes the content of `target`.
+
+    Its remote shell is `RELAY`; IN and OUT in its environment are the descriptors of the executor's pipes.
+    """
     return [
         "rsync",
         *("--recursive", "--links", "--perms", "--omit-dir-times", "--checksum"),
         *("--delete-after", "--delay-updates"),
         *("--protect-args", "--stats", "--no-human-readable"),
         *(f"--exclude=/{name}" for name in excludes),
-        f"--rsh={' '.join(rsh_word(word) for word in relay)}",
+        f"--rsh=sh -c {rsh_word(RELAY)} relay",
         "--",
         f"{source}/",
         f"worker:{target}/",
@@ -52,7 +63,7 @@ def rsh_word(word: str) -> str:
 
 def remote_line(arguments: Sequence[str], *, target: str, sudo: bool) -> str:
     """Return the line that starts the rsync server on the worker; the target's parents are made first."""
-    serve = 'mkdir -p -- "$1" && shift && exec "$@"'
+    serve = '{ [ -d "$1" ] || mkdir -p -- "$1"; } && shift && exec "$@"'
     words = [*(["sudo", "-n"] if sudo else []), "sh", "-c", serve, "sh", target, *arguments]
     return f"exec {shlex.join(words)}"
 
