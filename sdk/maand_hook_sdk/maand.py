@@ -155,9 +155,10 @@ class Response:
             return
         try:
             error = self.json()["error"]
+            message, code, details = error["message"], error["code"], error["details"]
         except (ValueError, KeyError, TypeError):
             raise MaandError(f"the runtime API answered {self.status_code}", status_code=self.status_code) from None
-        raise MaandError(error["message"], status_code=self.status_code, code=error["code"], details=error["details"])
+        raise MaandError(message, status_code=self.status_code, code=code, details=details)
 
     def __repr__(self) -> str:
         return f"<Response {self.status_code}>"

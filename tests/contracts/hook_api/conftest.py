@@ -1,6 +1,7 @@
 """Hook APIs that serve the little fleet, and the drivers that call them."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -89,7 +90,11 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     loop.close()
 
 
-@pytest.fixture(scope="module", params=["raw", "python", "typescript"])
+LANGUAGES = ["python", "typescript", *(["node"] if shutil.which("node") else [])]
+"""Node is no part of maand's own set-up; where there is one, it is held to the same table."""
+
+
+@pytest.fixture(scope="module", params=["raw", *LANGUAGES])
 def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """Call it: by raw HTTP, by maand.py, by maand.ts."""
     made = RawHttp() if request.param == "raw" else start_sdk(request.param, tmp_path_factory)
@@ -97,7 +102,7 @@ def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     made.close()
 
 
-@pytest.fixture(scope="module", params=["python", "typescript"])
+@pytest.fixture(scope="module", params=LANGUAGES)
 def sdk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """Call SDK functions by name."""
     made = start_sdk(request.param, tmp_path_factory)
@@ -107,5 +112,5 @@ def sdk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def start_sdk(language: str, tmp_path_factory: pytest.TempPathFactory) -> SdkProcess:
     """Start a process beside a copy of the SDK."""
-    make = SdkProcess.python if language == "python" else SdkProcess.typescript
-    return make(tmp_path_factory.mktemp(language))
+    makers = {"python": SdkProcess.python, "typescript": SdkProcess.typescript, "node": SdkProcess.node}
+    return makers[language](tmp_path_factory.mktemp(language))
