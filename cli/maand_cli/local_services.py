@@ -147,7 +147,7 @@ def _read(path: Path) -> Services | None:
 def _spawn(bucket: Bucket) -> subprocess.Popen[bytes]:
     """Start a host in its own session: it outlives this command, and Ctrl-C here does not reach it."""
     bucket.services_log.parent.mkdir(exist_ok=True)
-    with bucket.services_log.open("ab") as log:
+    with os.fdopen(os.open(bucket.services_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "maand_local", "--bucket", str(bucket.path)],
             stdin=subprocess.DEVNULL,

@@ -3,16 +3,18 @@
 flags -> bucket directory -> maand.conf -> services (found, started, or named by the environment) -> settings applied
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import grpc.aio
 
 from maand_cli.bucket import Bucket, Conf, find_bucket, read_conf
-from maand_cli.client import Catalog
+from maand_cli.client import Catalog, RemoteError
 from maand_cli.errors import MissingPrerequisite
 from maand_cli.flags import Flags
 from maand_cli.local_services import ensure_services
@@ -71,8 +73,19 @@ async def open_session(flags: Flags) -> AsyncIterator[Session]:
             environment=environment,
         )
         if is_local:
-            await session.catalog.apply_config(conf.content)
+            await apply_settings(session)
         yield session
+
+
+async def apply_settings(session: Session) -> None:
+    """Make maand.conf the settings in force. A host that was just leaving, being idle, is replaced by a new one."""
+    try:
+        await session.catalog.apply_config(session.conf.content)
+    except RemoteError as error:
+        if error.status is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        await asyncio.to_thread(ensure_services, session.bucket)
+        await session.catalog.apply_config(session.conf.content)
 
 
 def local_endpoints(bucket: Bucket) -> tuple[Endpoint, Endpoint]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -196,11 +197,13 @@ def test_a_pipe_that_closes_early_is_no_error(maand: Maand) -> None:
     process.stderr.close()
 
 
-def test_starting_and_reading_are_fast(maand: Maand) -> None:
-    def once(*args: str) -> float:
-        began = time.perf_counter()
-        maand.must(*args)
-        return time.perf_counter() - began
+def test_reading_is_fast(maand: Maand) -> None:
+    maand.must("services", "start")
 
-    assert once("services", "start") < 4, "2 s on an idle machine"
-    assert min(once("runs", "list") for _ in range(3)) < 0.6, "0.3 s on an idle machine"
+    def cpu_seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        maand.must("runs", "list")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_seconds() for _ in range(3)) < 0.3
