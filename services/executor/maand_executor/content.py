@@ -26,6 +26,8 @@ from maand_executor.errors import ExecutorError
 STORED_AT = 315_619_200
 """Modification time of stored files: 2 January 1980, long before anybody could write to one."""
 MODE_BITS = 0o777
+KEPT_UNUSED = timedelta(days=30)
+"""How long a content stays that nobody links; what is wanted after all is fetched again."""
 
 
 class ContentDamaged(ExecutorError):
@@ -63,6 +65,7 @@ class ContentStore:
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in self._incoming.iterdir():
             leftover.unlink()
+        self.prune(KEPT_UNUSED)
 
     async def ensure(self, bucket_id: str, digests: Iterable[bytes]) -> None:
         """Have these contents on disk. Raises `RemoteError` when the catalog does not give them, `ContentDamaged`.

@@ -92,9 +92,9 @@ async def test_requirements_are_installed_once_for_all_jobs_and_allocations(bed:
     assert (await bed.run(targets=2, batch_size=2)).ok
     (environment,) = (tmp_path / "state/dependencies").glob("python-*")
     assert set(bed.lines()) == {f"hello {environment}"}
-    made_at = (environment / ".complete").stat().st_mtime_ns
+    made_at = environment.stat().st_mtime_ns
     assert (await bed.run(targets=2, batch_size=2)).ok
-    assert (environment / ".complete").stat().st_mtime_ns == made_at
+    assert environment.stat().st_mtime_ns == made_at
 
 
 async def test_another_wheel_under_the_same_name_is_another_environment(bed: HookBed, tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ async def test_packages_are_installed_once_per_package_and_lock_file(bed: HookBe
     assert (await bed.run(targets=2, batch_size=2)).ok
     assert bed.lines() == ["hello from a package"] * 2
     (installed,) = (tmp_path / "state/dependencies").glob("node-*")
-    made_at = (installed / ".complete").stat().st_mtime_ns
+    made_at = installed.stat().st_mtime_ns
     assert (await bed.run(done=lambda _: False)).ok
-    assert (installed / ".complete").stat().st_mtime_ns == made_at
+    assert installed.stat().st_mtime_ns == made_at
 
 
 async def test_packages_that_cannot_be_installed_are_an_error_with_the_installers_last_words(bed: HookBed, bun: Path) -> None:
@@ -183,6 +183,19 @@ async def test_packages_that_cannot_be_installed_are_an_error_with_the_installer
     bed.add("hook_a", "console.log(1)", suffix="ts")
     with pytest.raises(DependenciesNotInstalled, match=r"_hooks/package.json\) could not be installed"):
         await bed.run()
+
+
+async def test_installations_that_no_hook_used_for_long_go_at_the_next_start(bed: HookBed, tmp_path: Path, bun: Path) -> None:
+    bed.files["_hooks/package.json"] = '{"dependencies": {"greeting": "file:./greeting"}}'
+    bed.files["_hooks/greeting/package.json"] = '{"name": "greeting", "version": "1.0.0"}'
+    bed.add("hook_a", "console.log(1)", suffix="js")
+    await bed.run()
+    (installed,) = (tmp_path / "state/dependencies").glob("node-*")
+    HookBed(state_dir=tmp_path / "state").engine.close()
+    assert installed.exists()
+    os.utime(installed / ".complete", (0, 0))
+    HookBed(state_dir=tmp_path / "state").engine.close()
+    assert not installed.exists()
 
 
 async def test_a_missing_interpreter_is_a_clear_error_before_anything_starts(bed: HookBed, no_bun: None) -> None:

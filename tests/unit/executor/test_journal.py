@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from importlib.resources import files
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from maand_executor import journal as journal_module
 from maand_executor.errors import LeaseLost
 from maand_executor.facts import MaskValues, RunIdentity
 from maand_executor.journal import Journal
+from maand_executor.journal_entries import NOTICE_PREFIX
 from maand_executor.output_source import OutputSource
 from maand_wire.errors import RemoteError
 from tests.unit.executor.fake_catalog import AWAY, STALE, FakeCatalog
@@ -153,6 +155,12 @@ async def test_a_line_that_the_sdk_marks_becomes_a_notice(catalog: FakeCatalog) 
     assert [event.WhichOneof("event") for event in catalog.events] == ["output", "notice", "output", "output"]
     assert (catalog.events[1].job, catalog.events[1].notice.text) == ("api", "schema 42, ***")
     assert catalog.lines() == ["one", "two", "::maand-notice:: only on stdout"]
+
+
+@pytest.mark.parametrize("file", ["maand.py", "maand.ts"])
+def test_the_sdk_marks_notices_as_the_journal_expects(file: str) -> None:
+    sdk = files("maand_hook_sdk").joinpath(file).read_text()
+    assert f'NOTICE_PREFIX = "{NOTICE_PREFIX}"' in sdk
 
 
 async def test_an_append_that_failed_after_it_was_stored_is_stored_once(catalog: FakeCatalog) -> None:

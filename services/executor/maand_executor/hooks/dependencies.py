@@ -8,8 +8,10 @@ A directory counts only with its `.complete` file, which is written last: what a
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -27,6 +29,8 @@ from maand_executor.hooks.workspace import HOOKS, remove_tree, tree_of
 
 INSTALL_TIMEOUT = timedelta(minutes=15)
 """Limit of one installer: some packages are compiled."""
+KEPT_UNUSED = timedelta(days=90)
+"""How long an installation stays that no hook uses; its `.complete` file shows when one last did."""
 REQUIREMENTS = f"{HOOKS}/requirements.txt"
 PACKAGE = f"{HOOKS}/package.json"
 BUN_LOCKS = (f"{HOOKS}/bun.lock", f"{HOOKS}/bun.lockb")
@@ -44,6 +48,9 @@ class Dependencies:
         self._content = content
         self._warden = warden
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        for unused in self._directory.iterdir():
+            if unused_for(unused) > KEPT_UNUSED:
+                remove_tree(unused)
 
     async def python_for(self, job: str, files: Sequence[JobFile]) -> Path:
         """Return the interpreter of a virtual environment with what `requirements.txt` names."""
@@ -54,6 +61,7 @@ class Dependencies:
         async with self._locks[key]:
             if not (is_complete(directory) and python.exists()):  # the python it links to may have left this machine
                 await self._make_environment(job, directory, files)
+        mark_complete(directory)
         return python
 
     async def node_modules_for(self, job: str, files: Sequence[JobFile], bun: Path) -> Path:
@@ -65,6 +73,7 @@ class Dependencies:
         async with self._locks[key]:
             if not is_complete(directory):
                 await self._make_node_modules(job, directory, files, bun, frozen=any(path in named for path in BUN_LOCKS))
+        mark_complete(directory)
         return directory / HOOKS / "node_modules"
 
     def _mentioned(self, requirements: JobFile, files: Sequence[JobFile]) -> Iterable[str]:
@@ -80,18 +89,14 @@ class Dependencies:
         remove_tree(directory)
         with TemporaryDirectory(dir=self._directory, prefix="sources-") as sources:
             await asyncio.to_thread(self._content.materialise, hook_files(files), Path(sources))
-            python = str(directory / "bin" / "python")
-            pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", "requirements.txt")
-            for arguments in ((sys.executable, "-m", "venv", str(directory)), pip):
+            for arguments in environment_commands(directory):
                 await self._install(job, REQUIREMENTS, arguments, Path(sources, HOOKS))
-        (directory / ".complete").touch()
 
     async def _make_node_modules(self, job: str, directory: Path, files: Sequence[JobFile], bun: Path, *, frozen: bool) -> None:
         remove_tree(directory)
         await asyncio.to_thread(self._content.materialise, hook_files(files), directory)
         arguments = (str(bun), "install", *(("--frozen-lockfile",) if frozen else ("--no-save",)))
         await self._install(job, PACKAGE, arguments, directory / HOOKS)
-        (directory / ".complete").touch()
 
     async def _install(self, job: str, path: str, arguments: Sequence[str], directory: Path) -> None:
         """Run one installer. Raises `DependenciesNotInstalled` with its last words."""
@@ -103,6 +108,17 @@ class Dependencies:
         if end.return_code != 0 or end.ended_as:
             reason = sentence_of(end.ended_as or InvocationOutcome.FAILED, end.return_code, INSTALL_TIMEOUT)
             raise DependenciesNotInstalled(job=job, path=path, reason=reason, last_lines=last_lines(tail.text()))
+
+
+def environment_commands(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return how to make a virtual environment and install into it.
+
+    With the pip of this interpreter, when it has one: putting a pip into the environment takes longer than all the rest.
+    """
+    python, pip_here = str(directory / "bin" / "python"), importlib.util.find_spec("pip") is not None
+    make = (sys.executable, "-m", "venv", *(("--without-pip",) if pip_here else ()), str(directory))
+    pip = (sys.executable, "-m", "pip", "--python", python) if pip_here else (python, "-m", "pip")
+    return make, (*pip, "install", "--disable-pip-version-check", "--no-input", "-r", "requirements.txt")
 
 
 def hook_files(files: Sequence[JobFile]) -> list[TreeEntry]:
@@ -118,6 +134,18 @@ def installer_environment(host: Mapping[str, str]) -> dict[str, str]:
 def is_complete(directory: Path) -> bool:
     """Whether an installation was finished."""
     return (directory / ".complete").exists()
+
+
+def mark_complete(directory: Path) -> None:
+    """Say that an installation was finished, and is in use now."""
+    (directory / ".complete").touch()
+
+
+def unused_for(directory: Path) -> timedelta:
+    """Return for how long no hook used an installation; one that was never finished is used by nobody."""
+    if not is_complete(directory):
+        return timedelta.max
+    return timedelta(seconds=time.time() - (directory / ".complete").stat().st_mtime)
 
 
 def digest_of(*parts: str) -> str:
