@@ -1,11 +1,19 @@
 """`maand logs [RUN]`."""
 
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from maand_cli.acting import acting
 from maand_cli.flags import Flags
 from maand_cli.grammar import command
 from maand_cli.options import jobs_option, workers_option
+
+if TYPE_CHECKING:
+    from maand_cli.output.view import Line
+    from maand_contracts.catalog.v1.run_event_pb2 import RunEvent
 
 
 @command()
@@ -17,31 +25,36 @@ from maand_cli.options import jobs_option, workers_option
 @acting
 async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[str, ...], follow: bool, everything: bool) -> int:
     """Print what hooks and commands of a run said (the newest run when RUN is left out). Secrets are masked."""
-    import json
-
-    from maand_cli.output.text import clock
-    from maand_cli.output.view import Importance, RunView
-    from maand_cli.plain import plain
+    from maand_cli.output.view import RunView
     from maand_cli.run_names import find_run
     from maand_cli.session import open_session
 
     async with open_session(flags) as session:
         found = await find_run(session.catalog, run)
         view = RunView(kind=found.kind, run_id=found.run_id)
-        kept = []
+        document = []
         async for event in session.catalog.watch_run(found.run_id, follow=follow):
             lines = view.apply(event)
-            if (jobs and event.job not in jobs) or (workers and event.worker not in workers):
-                continue
-            if not everything and event.WhichOneof("event") != "output":
-                continue
-            if flags.output == "json":
-                kept.append(plain(event))
-            elif flags.output == "jsonl":
-                print(json.dumps(plain(event)), flush=True)
-            for line in lines if flags.is_human else ():
-                is_output = line.importance in (Importance.DATA, Importance.OUTPUT)
-                print(line.text if is_output else f"{clock(line.time)} {line.text}", flush=follow)
+            is_wanted = (not jobs or event.job in jobs) and (not workers or event.worker in workers)
+            if is_wanted and (everything or event.WhichOneof("event") == "output"):
+                document += tell(flags, event, lines, flush=follow)
     if flags.output == "json":
-        print(json.dumps(kept))
+        print(json.dumps(document))
     return 0
+
+
+def tell(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flush: bool) -> list[dict[str, Any]]:
+    """Print one event, or return it for the one document."""
+    from maand_cli.output.text import clock
+    from maand_cli.output.view import Importance
+    from maand_cli.plain import plain
+
+    if flags.output == "json":
+        return [plain(event)]
+    if flags.output == "jsonl":
+        print(json.dumps(plain(event)), flush=flush)
+        return []
+    for line in lines:
+        is_output = line.importance in (Importance.DATA, Importance.OUTPUT)
+        print(line.text if is_output else f"{clock(line.time)} {line.text}", flush=flush)
+    return []

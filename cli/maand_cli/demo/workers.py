@@ -55,10 +55,7 @@ async def serving_workers(place: Path, authorized_keys: Path, mark: str) -> Asyn
 
 async def _start(host: str, root: Path, keys: asyncssh.SSHAuthorizedKeys, mark: str) -> tuple[DemoWorker, asyncssh.SSHAcceptor]:
     """Start one worker on a free port."""
-    (root / "bin").mkdir(parents=True)
-    systemctl = root / "bin" / "systemctl"
-    systemctl.write_text(SYSTEMCTL)
-    systemctl.chmod(0o755)
+    furnish(root)
     environment = worker_environment(root, mark, os.environ)
 
     async def serve(process: "asyncssh.SSHServerProcess[bytes]") -> None:
@@ -80,6 +77,14 @@ async def _start(host: str, root: Path, keys: asyncssh.SSHAuthorizedKeys, mark: 
             help=f"on macOS: sudo ifconfig lo0 alias {host}",
         ) from error
     return DemoWorker(host=host, port=server.get_port(), root=root), server
+
+
+def furnish(root: Path) -> None:
+    """Make a worker's own directory, with a stand-in for systemctl first on its PATH."""
+    (root / "bin").mkdir(parents=True)
+    systemctl = root / "bin" / "systemctl"
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
 
 
 async def _stop(server: asyncssh.SSHAcceptor) -> None:
@@ -108,11 +113,16 @@ async def run_command(process: "asyncssh.SSHServerProcess[bytes]", root: Path, e
     await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
     ends, closes = asyncio.create_task(child.wait()), asyncio.create_task(process.wait_closed())
     await asyncio.wait({ends, closes}, return_when=asyncio.FIRST_COMPLETED)
-    if ends.done():
-        await process.stdout.drain()
-        process.exit(exit_status(ends.result()))
-        await closes
+    if not ends.done():
+        await end_child(child, ends)
         return
+    await process.stdout.drain()
+    process.exit(exit_status(ends.result()))
+    await closes
+
+
+async def end_child(child: asyncio.subprocess.Process, ends: "asyncio.Task[int]") -> None:
+    """End a command whose client is gone: its input first, then, if that does not do, the whole process group."""
     if child.stdin is not None:
         child.stdin.close()
     with suppress(TimeoutError):

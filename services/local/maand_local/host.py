@@ -68,32 +68,38 @@ async def serving(layout: Layout) -> AsyncIterator[RunningHost]:
     sockets = make_private(socket_directory(layout, temporary=Path(tempfile.gettempdir()), uid=os.getuid()))
     catalog_at, executor_at = (Endpoint(address=f"unix:{sockets / name}") for name in ("catalog.sock", "executor.sock"))
     async with AsyncExitStack() as stack:
-        catalog = await start_catalog(
-            CatalogSettings(
-                listen=catalog_at.address,
-                database_url=f"sqlite:///{layout.database}",
-                kv_key_file=layout.secrets / "kv.key",
-                ca_dir=layout.secrets,
-            )
-        )
+        catalog = await start_catalog(catalog_settings(layout, catalog_at))
         stack.push_async_callback(catalog.stop)
         await release_dead_leases(catalog_at)
         gateway = await start_gateway_somewhere(catalog_at, executor_at)
         stack.push_async_callback(gateway.stop)
-        executor = await start_executor(
-            ExecutorSettings(
-                listen=executor_at.address,
-                catalog=catalog_at,
-                secrets_dir=layout.secrets,
-                state_dir=layout.state,
-                workspace_dir=layout.workspace,
-                hook_api=gateway.address,
-            )
-        )
+        executor = await start_executor(executor_settings(layout, catalog_at, executor_at, hook_api=gateway.address))
         stack.push_async_callback(executor.stop)
         announce(layout, catalog=catalog_at, executor=executor_at, hook_api=gateway.address)
         stack.callback(layout.services_file.unlink, missing_ok=True)
         yield RunningHost(catalog=catalog, executor=executor, gateway=gateway)
+
+
+def catalog_settings(layout: Layout, listen: Endpoint) -> CatalogSettings:
+    """Tell the catalog where this bucket keeps what."""
+    return CatalogSettings(
+        listen=listen.address,
+        database_url=f"sqlite:///{layout.database}",
+        kv_key_file=layout.secrets / "kv.key",
+        ca_dir=layout.secrets,
+    )
+
+
+def executor_settings(layout: Layout, catalog: Endpoint, listen: Endpoint, *, hook_api: str) -> ExecutorSettings:
+    """Tell the executor where this bucket keeps what, and where its hooks find the gateway."""
+    return ExecutorSettings(
+        listen=listen.address,
+        catalog=catalog,
+        secrets_dir=layout.secrets,
+        state_dir=layout.state,
+        workspace_dir=layout.workspace,
+        hook_api=hook_api,
+    )
 
 
 async def start_gateway_somewhere(catalog: Endpoint, executor: Endpoint) -> RunningGateway:
