@@ -8,41 +8,26 @@ Compiling and issuing take the time and need no database; so the transaction sta
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from maand_catalog.bucket_config import BucketConfig
-from maand_catalog.build_plan import BuildPlan, Certificates, Remembered, plan_build, plan_certificates, plan_ports
-from maand_catalog.certificates import (
-    Authority,
-    BadAuthority,
-    CertificateFacts,
-    Leaf,
-    LeafRequest,
-    Validity,
-    facts_of,
-    issue,
-    renew_at,
-)
+from maand_catalog.build_plan import BuildPlan, Remembered, plan_build, plan_certificates, plan_ports
+from maand_catalog.certificates import Authority, Leaf, LeafRequest
 from maand_catalog.documents.compiler import Compiled, compile_config, compile_workspace, wanted_contents
 from maand_catalog.errors import InvalidConfig, InvalidWorkspace, Problem
+from maand_catalog.issuing import Issued, issue_all, issued_for, read_authority, serials_by_place, validity_of
 from maand_catalog.keyring import Keyring
-from maand_catalog.plaintext import Plaintext
-from maand_catalog.problems import ordered
+from maand_catalog.problems import ordered, tellable
 from maand_catalog.store.blobs import read_blobs
 from maand_catalog.store.buckets import StoredBucket, get_bucket
-from maand_catalog.store.build import (
-    BuildIdentity,
-    Issued,
-    merge_variables,
-    read_remembered,
-    read_variables,
-    reset_rollout_orders,
-    write_build,
-)
+from maand_catalog.store.build import BuildIdentity, read_remembered, write_build
+from maand_catalog.store.build_entries import merge_variables, read_variables, reset_rollout_orders
+from maand_catalog.store.bulk import work_long
 from maand_catalog.store.database import Database, Transaction
+from maand_catalog.store.kv_ledger import reserve_revisions
 from maand_catalog.store.run_rows import get_held_run, get_run, stale_fence
 from maand_catalog.store.snapshots import read_snapshot
 from maand_catalog.workspace import Workspace
@@ -161,6 +146,8 @@ class Builder:
         leaves: Mapping[LeafRequest, Leaf],
     ) -> BuildResult:
         """Decide from what is remembered now, write it, and check the fence last."""
+        work_long(tx)
+        reserve_revisions(tx, request.bucket_id, 0)  # a repeated call waits here for the first
         remembered = read_remembered(tx, request.bucket_id)
         workspace = workspace_of(material)
         validity = validity_of(material.config, tx.now)
@@ -219,72 +206,10 @@ def problems_of(compiled: Compiled, remembered: Remembered) -> tuple[Problem, ..
     return ordered(compiled.problem(finding) for finding in findings)
 
 
-def invalid(problems: Sequence[Problem]) -> InvalidWorkspace:
-    """Return the error that carries the problems."""
-    count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return InvalidWorkspace(f"the workspace has {count}", problems=problems)
-
-
-def read_authority(ca_dir: Path) -> Authority | None:
-    """Read the bucket's CA; None when there is none, which is fine until a job wants a certificate."""
-    certificate, key = ca_dir / "ca.crt", ca_dir / "ca.key"
-    if not certificate.exists() and not key.exists():
-        return None
-    try:
-        return Authority.from_pem(certificate.read_bytes(), key.read_bytes())
-    except OSError as error:
-        raise BadAuthority(f"{error.filename} cannot be read: {error.strerror}") from error
-
-
 def inputs_digest(snapshot_id: str, maand_conf: bytes, authority: Authority | None) -> bytes:
     """Return the digest of everything a build is made from, but for what it remembers."""
     parts = (FORMAT, snapshot_id.encode(), hashlib.sha256(maand_conf).digest(), authority.sha256 if authority else b"")
     return hashlib.sha256(b"\0".join(parts)).digest()
-
-
-def validity_of(config: BucketConfig, now: datetime) -> Validity:
-    """Return how long leaves live at this moment."""
-    return Validity(now=now, lifetime=timedelta(days=config.certs_ttl), buffer=timedelta(days=config.certs_renewal_buffer))
-
-
-def issue_all(requests: Iterable[LeafRequest], authority: Authority | None, validity: Validity) -> dict[LeafRequest, Leaf]:
-    """Issue certificates; `BadAuthority` when some are wanted and there is no CA."""
-    requests = list(requests)
-    if not requests:
-        return {}
-    if authority is None:
-        raise BadAuthority(f'job "{requests[0].job}" wants certificates, and this bucket has no CA')
-    return {request: issue(request, authority, validity) for request in requests}
-
-
-def issued_for(
-    certificates: Certificates, authority: Authority | None, validity: Validity, leaves: Mapping[LeafRequest, Leaf]
-) -> Issued:
-    """Bring together what stays and what is new; what was not issued ahead is issued now."""
-    late = issue_all((request for request in certificates.to_issue if request not in leaves), authority, validity)
-    new: list[CertificateFacts] = []
-    keys: dict[tuple[str, str, str], Plaintext] = {}
-    for request in certificates.to_issue:
-        leaf = late.get(request) or leaves[request]
-        assert authority is not None, "leaves are issued by a CA"
-        new += facts_of(request, leaf, authority)
-        keys |= {(request.job, request.name, host): leaf.key for host in request.hosts}
-    present = (*certificates.unchanged, *new)
-    return Issued(
-        certificates=present,
-        new=tuple(new),
-        keys=keys,
-        ca_certificate=authority.pem if authority else "",
-        renew_at=renew_at(present, validity),
-    )
-
-
-def serials_by_place(certificates: Iterable[CertificateFacts]) -> dict[tuple[str, str], list[str]]:
-    """Return the serial numbers of each allocation's certificates."""
-    serials: dict[tuple[str, str], list[str]] = {}
-    for leaf in certificates:
-        serials.setdefault((leaf.job, leaf.worker), []).append(leaf.serial)
-    return serials
 
 
 def result_of(plan: BuildPlan, issued: Issued, workspace: Workspace) -> BuildResult:
@@ -299,3 +224,11 @@ def result_of(plan: BuildPlan, issued: Issued, workspace: Workspace) -> BuildRes
         issued_certificates=len({(leaf.job, leaf.serial) for leaf in issued.new}),
         warnings=workspace.warnings,
     )
+
+
+def invalid(problems: Sequence[Problem]) -> InvalidWorkspace:
+    """Return the error that carries the problems, as many as fit a call's trailer; CheckSnapshot returns all."""
+    told = tellable(problems)
+    count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+    rest = "" if len(told) == len(problems) else f", the first {len(told)} are listed"
+    return InvalidWorkspace(f"the workspace has {count}{rest}", facts={"problems": len(problems)}, problems=told)

@@ -14,6 +14,9 @@ DNS_PART = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 LONGEST = 200
 """Longest name of any kind, so that it fits a KV key with what build puts around it."""
 
+LONGEST_HOST = 175
+"""With the longest job name it still fits a KV namespace: `maand/job/<63>/worker/<175>` has 256 characters."""
+
 
 def job_name(text: str) -> str:
     """Accept the name of a job."""
@@ -44,11 +47,25 @@ def certificate_name(text: str) -> str:
 
 def host(text: str) -> str:
     """Accept an IP address or a DNS name."""
-    if is_address(text) or is_dns_name(text):
+    if len(text) <= LONGEST_HOST and (is_address(text) or is_dns_name(text)):
         return text
     raise Rejected(
         "bad_host", f'"{text[:60]}" is neither an IP address nor a DNS name', help='for example "10.0.0.1" or "db1.internal"'
     )
+
+
+def user(text: str) -> str:
+    """Accept the name of a user on a worker; empty = the usual one."""
+    if not text or (len(text) <= LONGEST and text.isprintable() and not text.startswith("-") and " " not in text):
+        return text
+    raise Rejected("bad_user", f'"{text[:60]}" cannot be the name of a user')
+
+
+def tag(text: str) -> str:
+    """Accept the name of a tag: it becomes a KV key."""
+    if text.strip() and len(text) <= LONGEST and text.isprintable():
+        return text
+    raise Rejected("bad_tag", f"a tag has 1 to {LONGEST} characters and no control characters")
 
 
 def is_address(text: str) -> bool:
@@ -63,7 +80,7 @@ def is_address(text: str) -> bool:
 def is_dns_name(text: str) -> bool:
     """Whether a text is a host name; four numbers with dots are an address that went wrong."""
     parts = text.removesuffix(".").split(".")
-    return len(text) <= LONGEST and all(DNS_PART.fullmatch(part) for part in parts) and not parts[-1].isdigit()
+    return all(DNS_PART.fullmatch(part) for part in parts) and not parts[-1].isdigit()
 
 
 def matching(shape: re.Pattern[str], text: str, code: str, noun: str, rule: str) -> str:

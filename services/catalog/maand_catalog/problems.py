@@ -6,11 +6,14 @@ Rules know keys, not lines: they report findings. Whoever holds the text turns a
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from maand_catalog.errors import Problem
+
+TRAILER_BYTES = 6 * 1024
+"""Room for problems in an error: what is left of 8 KiB for code, message and framing is 2 KiB."""
 
 KeyPath = tuple[str | int, ...]
 """Keys and indexes from the top of a document down to one value."""
@@ -47,3 +50,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suggest the nearest known word; empty when none is near."""
     near = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else ""
+
+
+def tellable(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Return the first problems that fit into the trailer of a failed call: gRPC clients refuse more than 8 KiB of it."""
+    room = TRAILER_BYTES
+    told: list[Problem] = []
+    for problem in problems:
+        room -= 32 + len(f"{problem.code}{problem.message}{problem.file}{problem.help}".encode())
+        if room < 0:
+            break
+        told.append(problem)
+    return tuple(told)

@@ -80,6 +80,9 @@ WORKERS_FILE = [
         files={"workers.json": '[{"host": "a", §"lables": []}]'},
         help='did you mean "labels"?',
     ),
+    Row(rule="a host fits a namespace", code="bad_host", files={"workers.json": '[{"host": §"' + "a." * 100 + 'b"}]'}),
+    Row(rule="a user is one word", code="bad_user", files={"workers.json": '[{"host": "a", "ssh_user": §"-oProxyCommand=x"}]'}),
+    Row(rule="tags have names", code="bad_tag", files={"workers.json": '[{"host": "a", "tags": {§"a\\n": "b"}}]'}),
     Row(rule="an ssh port is a port", code="out_of_range", files={"workers.json": '[{"host": "a", "ssh_port": §70000}]'}),
 ]
 
@@ -295,6 +298,7 @@ JSON = [
     manifest("keys are given once, deep inside", "duplicate_key", '{"resources": {"cpu": {}, §"cpu": {}}}'),
     manifest("NaN is no number", "json_syntax", '{"max_concurrent_starts": §NaN}'),
     manifest("numbers are sane", "number_too_large", '{"max_concurrent_starts": §' + "9" * 5000 + "}"),
+    manifest("no U+0000", "nul_character", '{"restart_globs": ["x§\\u0000"]}'),
     manifest("half a surrogate pair", "not_utf8", '{"version": "§\\ud800"}'),
     Row(rule="nesting is sane", code="too_deep", files={MANIFEST: '{"a":' * 900 + "1" + "}" * 900}),
     Row(rule="nesting is sane, whatever its depth", code="too_deep", files={MANIFEST: "[" * 100_000}),
@@ -338,6 +342,9 @@ TOML = [
     ),
     Row(rule="variables of a job are plain", code="bad_variable", files={"jobs/api/vars.toml": "§a = [{b = 1}]\n"}),
     Row(rule="variables have names", code="bad_variable_name", files={"jobs/api/vars.toml": '§"" = 1\n'}),
+    Row(rule="nesting of tables is sane", code="too_deep", files={"jobs/api/vars.toml": "a." * 500_000 + "b = 1\n"}),
+    Row(rule="nesting of lists is sane", code="too_deep", files={"jobs/api/vars.toml": "a = " + "[" * 40 + "]" * 40 + "\n"}),
+    Row(rule="no U+0000", code="nul_character", files={"jobs/api/vars.toml": 'a = "§\\u0000"\n'}),
     Row(rule="broken vars.toml", code="toml_syntax", files={"jobs/api/vars.toml": "a = 1\nb = [1, §\n"}),
     Row(rule="keys are given once", code="duplicate_key", files={"jobs/api/vars.toml": "a = 1\na = 2\n"}),
 ]

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, RootModel, WithJsonSchema, model_validator
 
+from maand_catalog import names
 from maand_catalog.bucket_config import BucketConfig, PortPool
-from maand_catalog.documents.manifest_file import Cpu, Memory, when_text
+from maand_catalog.documents.fields import Cpu, Memory, when_text
 from maand_catalog.documents.validation import FileModel, checked, refusal
 from maand_catalog.problems import Rejected
 
@@ -65,7 +66,7 @@ class MaandConf(FileModel):
     """The settings of a bucket."""
 
     bucket_id: Annotated[str, checked(when_text(bucket_id)), WithJsonSchema({"type": "string", "format": "uuid"})]
-    ssh_user: Annotated[str, Field(min_length=1, max_length=200)] = "agent"
+    ssh_user: Annotated[str, checked(when_text(names.user)), Field(min_length=1)] = "agent"
     ssh_key: Annotated[str, checked(when_text(file_name))] = "worker.key"
     ssh_port: Annotated[int, Field(ge=1, le=65535)] = 22
     use_sudo: bool = True

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from maand_catalog.documents.source import NotReadable, Source, Spot, decode, position
+from maand_catalog.documents.source import NotReadable, Source, Spot, decode, position, refuse_deep, refuse_nul, too_deep
 from maand_catalog.errors import Problem
 from maand_catalog.problems import KeyPath
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
 SURROGATE = re.compile("[\ud800-\udfff]")
-DEEPEST = 32
-"""Levels of nesting that are read; no file of maand needs ten."""
 
 
 def read_json(file: str, content: bytes) -> Source:
@@ -32,8 +30,7 @@ def read_json(file: str, content: bytes) -> Source:
     except Refused as error:
         raise NotReadable(locate_refused(file, text, error)) from error
     source = Source(file, text, data, json_spots)
-    check_depth(source)
-    return source
+    return refuse_nul(check_surrogates(refuse_deep(source)))
 
 
 class Refused(ValueError):
@@ -77,34 +74,14 @@ def locate_refused(file: str, text: str, error: Refused) -> Problem:
     return Problem(code=error.code, message=message, file=file, line=line, column=column)
 
 
-def check_depth(source: Source) -> None:
-    """Refuse what is nested deeper than any file of maand needs, and text that is no text."""
-    level: list[Any] = [source.data]
-    for _ in range(DEEPEST):
-        level = [child for parent in level for child in children(parent)]
-        if not level:
-            break
-    else:
-        raise NotReadable(too_deep(source.file))
+def check_surrogates(source: Source) -> Source:
+    """Refuse text that is no text: half of a surrogate pair."""
     if "\\u" in source.text and SURROGATE.search(json.dumps(source.data, ensure_ascii=False)):
         match = re.search(r"\\u[dD][89a-fA-F]", source.text)
         line, column = position(source.text, match.start() if match else 0)
-        raise NotReadable(
-            Problem(code="not_utf8", message="half of a surrogate pair is no text", file=source.file, line=line, column=column)
-        )
-
-
-def children(value: Any) -> Iterator[Any]:
-    """Yield the parts of an object or a list."""
-    if isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, list):
-        yield from value
-
-
-def too_deep(file: str) -> Problem:
-    """Say that nesting went too far."""
-    return Problem(code="too_deep", message=f"the file nests deeper than {DEEPEST} levels", file=file)
+        message = "half of a surrogate pair is no text"
+        raise NotReadable(Problem(code="not_utf8", message=message, file=source.file, line=line, column=column))
+    return source
 
 
 @dataclass

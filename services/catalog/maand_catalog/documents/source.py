@@ -1,6 +1,6 @@
 """One file's text with its parsed data, and where each key of it stands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,9 @@ from maand_catalog.problems import Finding, KeyPath
 
 LARGEST_FILE_BYTES = 1024 * 1024
 """Largest file of settings that is read. Payload files have their own, larger limit."""
+
+DEEPEST = 32
+"""Levels of nesting that are read; no file of maand needs ten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,3 +84,50 @@ def decode(file: str, content: bytes) -> str:
             )
         )
     return text
+
+
+def refuse_deep(source: Source) -> Source:
+    """Refuse what is nested deeper than any file of maand needs; return the source otherwise."""
+    level: list[Any] = [source.data]
+    for _ in range(DEEPEST):
+        level = [child for parent in level for child in children(parent)]
+        if not level:
+            return source
+    raise NotReadable(too_deep(source.file))
+
+
+def children(value: Any) -> Iterator[Any]:
+    """Yield the parts of a table or a list."""
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+def too_deep(file: str) -> Problem:
+    """Say that nesting went too far."""
+    return Problem(code="too_deep", message=f"the file nests deeper than {DEEPEST} levels", file=file)
+
+
+def refuse_nul(source: Source) -> Source:
+    """Refuse a text with an escaped U+0000, which no shell, file name or database takes; return the source otherwise."""
+    for escape in ("\\u0000", "\\U00000000"):
+        offset = source.text.find(escape)
+        if offset >= 0 and "\0" in "".join(texts(source.data)):
+            line, column = position(source.text, offset)
+            message = "the character U+0000 cannot be part of a text"
+            raise NotReadable(Problem(code="nul_character", message=message, file=source.file, line=line, column=column))
+    return source
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text of a document, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            yield from texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from texts(each)

@@ -4,11 +4,14 @@ import re
 import tomllib
 from typing import Any
 
-from maand_catalog.documents.source import NotReadable, Source, Spot, decode, position
+from maand_catalog.documents.source import NotReadable, Source, Spot, decode, position, refuse_deep, refuse_nul, too_deep
 from maand_catalog.errors import Problem
 from maand_catalog.problems import KeyPath
 
 PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+LONG_KEY = re.compile(r"""(?<![\w-])(?:[\w-]+|"[^"\n]*"|'[^'\n]*')(?:[ \t]*\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')){64}""")
+"""A dotted key with more parts than any file may nest: tomllib takes quadratic time for it."""
+
 BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 SPACE = re.compile(r"[ \t]*")
 KEY_PART = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*'""")
@@ -18,12 +21,14 @@ SCALAR = re.compile(r'''"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?'{3,5}|"(?:[^"\\]|\\.)
 def read_toml(file: str, content: bytes) -> Source:
     """Parse a TOML file, or raise `NotReadable` with the position of what is wrong. An empty file is an empty table."""
     text = decode(file, content)
+    if LONG_KEY.search(text):
+        raise NotReadable(too_deep(file))
     try:
-        return Source(file, text, tomllib.loads(text), toml_spots)
+        return refuse_nul(refuse_deep(Source(file, text, tomllib.loads(text), toml_spots)))
     except tomllib.TOMLDecodeError as error:
         raise NotReadable(syntax_problem(file, text, str(error))) from error
     except RecursionError as error:
-        raise NotReadable(Problem(code="too_deep", message="the file nests too deep", file=file)) from error
+        raise NotReadable(too_deep(file)) from error
     except ValueError as error:  # a number with thousands of digits
         raise NotReadable(Problem(code="number_too_large", message="a number is too large", file=file)) from error
 

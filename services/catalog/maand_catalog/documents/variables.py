@@ -49,7 +49,7 @@ def as_text(value: Any) -> str:
 
 def wrong_entry(key: str, value: Any, text: str) -> tuple[str, str] | None:
     """Say why an entry cannot be kept, as code and sentence."""
-    if not key.strip() or len(key) > LONGEST_KEY or any(ord(letter) < 32 or ord(letter) == 127 for letter in key):
+    if not key.strip() or len(key) > LONGEST_KEY or any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in key):
         return "bad_variable_name", f"a key has 1 to {LONGEST_KEY} characters and no control characters"
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return "bad_variable", f'"{key}" is a list of lists or tables; a variable is a text, a number, or a list of these'

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, RootModel, WithJsonSchema
 
 from maand_catalog import names
-from maand_catalog.documents.manifest_file import Cpu, Label, Memory, when_text
+from maand_catalog.documents.fields import Cpu, Label, Memory, when_text
 from maand_catalog.documents.source import Source
 from maand_catalog.documents.validation import FileModel, checked
 from maand_catalog.errors import Problem
@@ -13,7 +13,7 @@ from maand_catalog.fleet import EVERY_WORKER, Disabled, WorkerFacts
 from maand_catalog.problems import Finding
 
 Host = Annotated[str, checked(when_text(names.host))]
-Tags = dict[Annotated[str, Field(min_length=1, max_length=512)], str]
+Tags = dict[Annotated[str, checked(when_text(names.tag))], Annotated[str, Field(max_length=4096)]]
 Labels = Annotated[tuple[Label, ...], Field(strict=False)]
 LARGEST_POSITION = 1_000_000
 
@@ -28,7 +28,7 @@ class WorkerModel(FileModel):
     cpu: Cpu = 0
     tags: Tags = Field(default_factory=dict)
     position: Annotated[int, Field(ge=0, le=LARGEST_POSITION)] | None = None
-    ssh_user: Annotated[str, Field(max_length=200)] = ""
+    ssh_user: Annotated[str, checked(when_text(names.user))] = ""
     ssh_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
 

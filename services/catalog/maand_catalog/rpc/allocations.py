@@ -15,6 +15,7 @@ from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.store import allocations as store
 from maand_catalog.store.buckets import get_bucket
 from maand_catalog.store.build import read_certificates
+from maand_catalog.store.bulk import work_long
 from maand_catalog.store.database import Database, Transaction
 from maand_catalog.store.kv_owned import purge_namespaces, read_sealed
 from maand_catalog.store.run_events import record_steps
@@ -96,6 +97,7 @@ class AllocationServicer(AllocationServiceServicer):
         require(context, Role.EXECUTOR)
 
         def intention(tx: Transaction) -> tuple[int, int]:
+            work_long(tx)
             get_held_run(tx, request.bucket_id, request.run_id, request.fence)
             forgotten = store.forget_allocations(tx, request.bucket_id, request.allocation_ids)
             gone_jobs, gone_workers = store.forget_emptied(tx, request.bucket_id)

@@ -7,6 +7,7 @@ from maand_catalog.documents.compiler import compile_config
 from maand_catalog.documents.schema import json_schema
 from maand_catalog.errors import InvalidConfig
 from maand_catalog.identity import Role
+from maand_catalog.problems import tellable
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_id, page_limit
 from maand_catalog.rpc.run_messages import timestamp
@@ -30,7 +31,7 @@ class BucketServicer(BucketServiceServicer):
         bucket_id = checked_id(request.bucket_id, "bucket_id")
         found = compile_config(request.maand_conf, bucket_id)
         if isinstance(found, tuple):
-            raise InvalidConfig("maand.conf is wrong", problems=found)
+            raise InvalidConfig("maand.conf is wrong", problems=tellable(found))
         bucket = await self._database.write(lambda tx: apply_config(tx, bucket_id, request.maand_conf))
         return pb.ApplyBucketConfigResponse(bucket=to_message(bucket))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.upserts import upsert
@@ -35,3 +35,9 @@ def in_chunks(items: Sequence[T], size: int = NAMES_AT_ONCE) -> Iterator[Sequenc
     """Cut a list into lists of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def work_long(tx: Transaction) -> None:
+    """Let this transaction pause between statements for longer than others may: a build plans in between, on a busy machine."""
+    if tx.dialect == "postgresql":
+        tx.connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))

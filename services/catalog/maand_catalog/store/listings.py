@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from maand_catalog.errors import NotFound
 from maand_catalog.problems import did_you_mean
+from maand_catalog.store.bulk import in_chunks
 from maand_catalog.store.kv import get_entry
 from maand_catalog.store.placement import active_workers
 from maand_catalog.store.tables_fleet import hooks, job_demands, jobs, workers
@@ -126,24 +127,13 @@ def list_jobs(
 def with_hooks(tx: Transaction, bucket_id: str, found: list[ListedJob]) -> list[ListedJob]:
     """Add hooks by name and demanded jobs to listed jobs."""
     by_name = {job.name: job for job in found}
-    if not by_name:
-        return []
-    some = {"first": min(by_name), "last": max(by_name)}
-    wanted = (
-        select(*HOOK_COLUMNS)
-        .where(hooks.c.bucket_id == bucket_id, hooks.c.job.between(some["first"], some["last"]))
-        .order_by(hooks.c.name)
-    )
-    for row in tx.connection.execute(wanted).mappings():
-        if row["job"] in by_name:
+    for names in in_chunks(sorted(by_name)):
+        h, d = hooks.c, job_demands.c
+        wanted = select(*HOOK_COLUMNS).where(h.bucket_id == bucket_id, h.job.in_(names)).order_by(h.name)
+        for row in tx.connection.execute(wanted).mappings():
             by_name[row["job"]].hooks.append(ListedHook(**row))
-    demands = (
-        select(job_demands.c.job, job_demands.c.demanded_job)
-        .where(job_demands.c.bucket_id == bucket_id, job_demands.c.job.between(some["first"], some["last"]))
-        .order_by(job_demands.c.demanded_job)
-    )
-    for job, demanded in tx.connection.execute(demands):
-        if job in by_name:
+        demands = select(d.job, d.demanded_job).where(d.bucket_id == bucket_id, d.job.in_(names)).order_by(d.demanded_job)
+        for job, demanded in tx.connection.execute(demands):
             by_name[job].demanded_jobs.append(demanded)
     return found
 
