@@ -1,12 +1,14 @@
 """Putting the catalog together: settings -> parts -> a server that answers. The only place where all parts meet."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 import grpc.aio
 import structlog
 
 from maand_catalog.activity import Activity
+from maand_catalog.errors import Unavailable
 from maand_catalog.keyring import Keyring
 from maand_catalog.metrics import Metrics, MetricsServer, serve_metrics
 from maand_catalog.rpc.identification import Identification
@@ -49,10 +51,13 @@ class RunningCatalog:
         return self.activity.open_streams
 
     async def stop(self) -> None:
-        """Stop: no new calls, those in progress have a grace, then the database is closed."""
-        await self.server.stop(self.settings.stop_grace.total_seconds())
-        await self.waiting_room.close()
+        """Stop: no new calls; who waits is told to try elsewhere, other calls have a grace; then the database is closed."""
+        stopping = asyncio.create_task(self.server.stop(self.settings.stop_grace.total_seconds()))
         await self.housekeeper.stop()
+        with contextlib.suppress(Unavailable):  # then its lease in the database ends by itself
+            await self.waiting_room.close()
+        self.database.bus.close()
+        await stopping
         if self.metrics_server is not None:
             await asyncio.to_thread(self.metrics_server.stop)
         await self.database.close()

@@ -31,6 +31,11 @@ async def get(catalog: ServedCatalog, run: pb.Run) -> pb.Run:
         return (await catalog.local.runs.GetRun(pb.GetRunRequest(bucket_id=run.bucket_id, run_id=run.run_id))).run
 
 
+async def claim_within(catalog: ServedCatalog, *, seconds: int, executor_id: str = "e1") -> pb.ClaimRunResponse:
+    with remote_errors():
+        return await catalog.local.runs.ClaimRun(pb.ClaimRunRequest(executor_id=executor_id, wait_seconds=seconds))
+
+
 async def must_claim(catalog: ServedCatalog, executor_id: str = "e1") -> pb.Run:
     run = await claim(catalog, executor_id)
     assert run is not None, "nothing was to be claimed"

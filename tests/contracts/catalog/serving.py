@@ -75,10 +75,13 @@ class ServedCatalog:
 
 
 @asynccontextmanager
-async def serve(database: Database, directory: Path, *, lease: timedelta = LEASE) -> AsyncIterator[ServedCatalog]:
+async def serve(
+    database: Database, directory: Path, *, lease: timedelta = LEASE, stop_grace: timedelta = timedelta()
+) -> AsyncIterator[ServedCatalog]:
     """Serve a database until the block ends. The key file lies in `directory`; the socket in one with a short path."""
     sockets = Path(tempfile.mkdtemp(prefix="maand-"))
     settings = settings_for(directory, listen=f"unix:{sockets}/catalog.sock", lease=lease)
+    settings = replace(settings, stop_grace=stop_grace)
     running = await start_serving(settings, database)
     over_tcp = await start_serving(replace(settings, listen="127.0.0.1:0"), database)
     channel = open_channel(Endpoint(address=running.address))

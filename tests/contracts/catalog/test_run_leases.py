@@ -9,10 +9,22 @@ import pytest
 
 from maand_catalog.store.database import Database
 from maand_contracts.catalog.v1 import run_pb2 as pb
-from maand_wire.errors import RemoteError, remote_errors
+from maand_wire.errors import RemoteError
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.contracts.catalog.run_builders import COMMAND, DEPLOY, HEALTH, a_bucket, a_create, an_output
-from tests.contracts.catalog.run_verbs import append, claim, create, finish, get, must_claim, record, renew, steps, watch
+from tests.contracts.catalog.run_verbs import (
+    append,
+    claim,
+    claim_within,
+    create,
+    finish,
+    get,
+    must_claim,
+    record,
+    renew,
+    steps,
+    watch,
+)
 from tests.contracts.catalog.serving import ServedCatalog, serve
 
 A_MINUTE = timedelta(minutes=1)
@@ -248,8 +260,3 @@ async def test_runs_survive_a_restart_of_the_catalog(database_url: str, tmp_path
         await finish(catalog, run)
         told = [event async for event in watch(catalog, run)]
     assert [event.WhichOneof("event") for event in told] == ["output", "output", "run_finished"]
-
-
-async def claim_within(catalog: ServedCatalog, *, seconds: int, executor_id: str = "e1") -> pb.ClaimRunResponse:
-    with remote_errors():
-        return await catalog.local.runs.ClaimRun(pb.ClaimRunRequest(executor_id=executor_id, wait_seconds=seconds))

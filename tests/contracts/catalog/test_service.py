@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -20,13 +21,14 @@ from maand_catalog.keyring import BadKeyFile
 from maand_catalog.rpc.services import CONTRACTS, SERVICE_NAMES
 from maand_catalog.rpc.statuses import STATUS_BY_ERROR
 from maand_catalog.service import start_catalog
+from maand_catalog.store.database import Database
 from maand_contracts.catalog.v1 import token_pb2, token_pb2_grpc
 from maand_wire.channels import OPTIONS, bearer
 from maand_wire.endpoints import EndpointError
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.run_builders import HEALTH, a_bucket, a_create
-from tests.contracts.catalog.run_verbs import create, finish, must_claim, watch
-from tests.contracts.catalog.serving import ServedCatalog, settings_for
+from tests.contracts.catalog.run_verbs import claim_within, create, finish, must_claim, watch
+from tests.contracts.catalog.serving import ServedCatalog, serve, settings_for
 
 METHODS = [
     f"/{service.full_name}/{method.name}"
@@ -104,6 +106,21 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - a counter tells nobody that it changed
             await asyncio.sleep(0.01)
+
+
+async def test_who_waits_is_told_at_once_when_the_catalog_stops(database: Database, tmp_path: Path) -> None:
+    async with serve(database, tmp_path, stop_grace=timedelta(seconds=30)) as catalog:
+        await create(catalog, a_create(await a_bucket(database), HEALTH))
+        run = await must_claim(catalog)
+        watching = asyncio.create_task(drain(watch(catalog, run)))
+        claiming = asyncio.create_task(claim_within(catalog, seconds=60))
+        await until(lambda: catalog.running.open_streams == 1)
+        async with asyncio.timeout(5):
+            await catalog.running.stop()
+        for waiting in (watching, claiming):
+            with pytest.raises(RemoteError) as caught:
+                await waiting
+            assert caught.value.is_temporary
 
 
 async def test_metrics_count_calls_by_status(sqlite_url: str, tmp_path: Path) -> None:

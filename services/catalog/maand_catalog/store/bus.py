@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from maand_catalog.errors import Unavailable
+
 RE_READ_AFTER = timedelta(seconds=1)
 """Longest wait without a look at the row when notifications may be lost."""
 
@@ -19,7 +21,8 @@ RE_READ_AFTER = timedelta(seconds=1)
 class Subscription:
     """One waiter's interest in a topic. Register first, read the row, then wait: nothing is missed in between."""
 
-    def __init__(self, longest_wait: timedelta | None) -> None:
+    def __init__(self, bus: "Bus", longest_wait: timedelta | None) -> None:
+        self._bus = bus
         self._woken = asyncio.Event()
         self._longest_wait = longest_wait
 
@@ -28,7 +31,10 @@ class Subscription:
         self._woken.set()
 
     async def wait(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - a wait for at most this long that never raises
-        """Return when the topic was notified since the last wait, after `timeout`, or when it is time to re-read."""
+        """Return when the topic was notified since the last wait, after `timeout`, or when it is time to re-read.
+
+        Raises `Unavailable` once the bus is closed: nobody waits in a process that stops.
+        """
         limit = timeout if self._longest_wait is None else min(timeout, self._longest_wait)
         try:
             async with asyncio.timeout(max(limit.total_seconds(), 0)):
@@ -36,6 +42,8 @@ class Subscription:
         except TimeoutError:
             pass
         self._woken.clear()
+        if self._bus.is_closed:
+            raise Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
 
 
 class Bus:
@@ -44,11 +52,12 @@ class Bus:
     def __init__(self, *, re_read_after: timedelta | None = None) -> None:
         self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
         self._re_read_after = re_read_after
+        self.is_closed = False
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription]:
         """Register interest in a topic for as long as the block runs."""
-        subscription = Subscription(self._re_read_after)
+        subscription = Subscription(self, self._re_read_after)
         self._subscriptions[topic].add(subscription)
         try:
             yield subscription
@@ -66,3 +75,8 @@ class Bus:
     def deliver_all(self) -> None:
         """Wake everyone: notifications may have been lost."""
         self.deliver(list(self._subscriptions))
+
+    def close(self) -> None:
+        """End every wait, now and from now on: the process stops."""
+        self.is_closed = True
+        self.deliver_all()
