@@ -1,6 +1,7 @@
 """An executor that dies in the middle of a deploy: another goes on, and repeats nothing that was promoted."""
 
 import asyncio
+import random
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 from maand_contracts.catalog.v1 import run_spec_pb2
 from tests.integration.executor.deploy_bed import DeployBed, deploy_bed
 from tests.testbed.sshd import SshTestBed
+from tests.testbed.worker import SshWorker
 
 DEPLOY = run_spec_pb2.RunSpec(deploy=run_spec_pb2.DeploySpec())
+JOBS = ("api", "database", "web")
 SLOW = """\
 start restart stop:
 \t@sleep 0.2; echo $@ $(JOB) >> ../../../log
@@ -27,6 +30,16 @@ async def killed_after_promotions(bed: DeployBed, promotions: int) -> str:
     process.kill()
     await process.wait()
     return run_id
+
+
+async def promoted_allocations(bed: DeployBed) -> list[str]:
+    """Return what is promoted, as `job host`."""
+    return [f"{job} {host}" for job in JOBS for host, state in (await bed.states(job)).items() if state == "promoted"]
+
+
+def started_on(bed: DeployBed, worker: SshWorker, job: str) -> int:
+    """Return how often a job was started on a worker."""
+    return bed.log_of(worker).count(f"start {job}")
 
 
 async def test_a_killed_deploy_is_taken_over_and_repeats_no_promoted_step(tmp_path: Path, test_bed: SshTestBed) -> None:
@@ -51,6 +64,31 @@ async def test_a_killed_deploy_is_taken_over_and_repeats_no_promoted_step(tmp_pa
         for worker in bed.workers:
             restarts = Counter(bed.log_of(worker))["restart api"]
             assert restarts == 1 if worker.host in done else restarts in (1, 2)
+
+
+async def test_an_executor_killed_again_and_again_still_deploys_everything_once(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=3, lease=timedelta(seconds=4)) as bed:
+        for job in ("api", "database", "web"):
+            bed.write_job(job, {"max_concurrent_starts": 1}, {"Makefile": SLOW})
+        await bed.build()
+        await bed.stop_executor()
+        run_id = await bed.begin(DEPLOY)
+        done: dict[str, int] = {}
+        for seconds in (1.5, 2.0, 2.5):
+            process = await bed.start_executor_process()
+            await asyncio.sleep(seconds + random.random())
+            process.kill()
+            await process.wait()
+            started = {f"{job} {worker.host}": started_on(bed, worker, job) for job in JOBS for worker in bed.workers}
+            assert all(started[key] == count for key, count in done.items())
+            done = {key: started[key] for key in await promoted_allocations(bed)}
+        await bed.start_executor()
+        ended = await bed.follow(run_id)
+        assert ended.state == "succeeded", ended.result
+        assert len(await promoted_allocations(bed)) == 9
+        for worker in bed.workers:
+            for job in JOBS:
+                assert started_on(bed, worker, job) == done.get(f"{job} {worker.host}", started_on(bed, worker, job))
 
 
 async def test_an_orderly_stop_interrupts_the_run_and_the_next_executor_goes_on_at_once(
