@@ -463,6 +463,7 @@ async def test_what_this_host_refuses_is_a_failure_of_the_hook(bed: HookBed, mon
     monkeypatch.setattr("maand_executor.content.ContentStore.materialise", refuse)
     (result,) = (await bed.run()).results
     assert (result.exit_code, result.message) == (126, "could not be started: [Errno 28] No space left on device")
+    assert set(bed.catalog.ended.values()) == {FAILED}
 
 
 async def test_two_hundred_hooks_of_a_batch_all_end_well(bed: HookBed) -> None:

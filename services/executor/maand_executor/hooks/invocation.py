@@ -122,25 +122,21 @@ class InvocationRunner:
             finally:
                 await self._put_away(invocation, directory)
         except OSError as error:
+            await ended(identities, invocation, InvocationOutcome.FAILED)
             message = f"could not be started: {error}"
             return result_of(invocation, InvocationOutcome.FAILED, exit_code=CANNOT_EXECUTE, message=message)
 
     async def _run_process(self, invocation: Invocation, directory: Path, identities: Identities) -> InvocationResult:
         request = invocation.request
         source = request.journal.source(job=request.job.name, worker=invocation.allocation.worker, step=invocation.hook.name)
-        outcome = None
         self._live.add(live_invocation(invocation))
         try:
             process = GroupProcess.start(self._command(invocation, directory), warden=self._warden, on_output=source.write)
             end = await self._follow(process, invocation)
-            outcome = outcome_of(end.return_code, end.ended_as)
-        except OSError:
-            outcome = InvocationOutcome.FAILED
-            raise
         finally:
             self._live.remove(invocation.begun.token)
             source.close()
-            await ended(identities, invocation, outcome or broken_off_as(invocation))
+        await ended(identities, invocation, outcome_of(end.return_code, end.ended_as))
         return await judged(invocation, end, source)
 
     async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
@@ -177,7 +173,7 @@ def broken_off_as(invocation: Invocation) -> InvocationOutcome:
 
 
 async def ended(identities: Identities, invocation: Invocation, outcome: InvocationOutcome) -> None:
-    """Revoke the token, also when this task is cancelled."""
+    """Revoke the token, also when this task is cancelled. What ended before stays ended as it was."""
     await asyncio.shield(asyncio.ensure_future(identities.end(invocation.begun.invocation_id, outcome)))
 
 
