@@ -13,7 +13,7 @@ import click
 from maand_cli.errors import CliError, Problem
 from maand_cli.exits import Exit, exit_of_error
 from maand_cli.flags import Flags
-from maand_cli.output.problems import problem_lines, problems_document
+from maand_cli.output.problems import error_header, problem_lines, problems_document
 
 if TYPE_CHECKING:
     from maand_wire.errors import RemoteError
@@ -39,6 +39,8 @@ def show(problems: Sequence[Problem], flags: Flags) -> None:
         for line in problem_lines(problems, color=wants_color(flags)):
             print(line, file=sys.stderr)
         return
+    if flags.output == "jsonl" and not flags.header_printed:
+        print(error_header())
     print(problems_document(problems, jsonl=flags.output == "jsonl"))
 
 

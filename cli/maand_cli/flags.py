@@ -20,6 +20,8 @@ class Flags:
     yes: bool = False
     timeout: float | None = None
     lock_timeout: float | None = None
+    header_printed: bool = False
+    """Whether the first line of `-o jsonl` is out; an error before it prints one."""
 
     @property
     def is_human(self) -> bool:

@@ -2,6 +2,7 @@
 
 import click
 
+from maand_cli import __version__
 from maand_cli.grammar import Entry, LazyGroup, MaandCommand
 
 
@@ -46,12 +47,23 @@ class Root(LazyGroup):
         return super().resolve_command(ctx, args)
 
 
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        print(__version__)
+        ctx.exit()
+
+
 root = Root(
     name="maand",
     table=COMMANDS,
     help="Agentless orchestrator for Linux fleets: jobs on SSH workers, rolled out in safe batches, with hooks.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     no_args_is_help=True,
+    params=[
+        click.Option(
+            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+        )
+    ],
 )
 
 __all__ = ["COMMANDS", "MaandCommand", "root"]

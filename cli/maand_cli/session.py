@@ -72,17 +72,21 @@ async def open_session(flags: Flags) -> AsyncIterator[Session]:
             is_local=is_local,
             environment=environment,
         )
-        if is_local:
-            await apply_settings(session)
+        await apply_settings(session)
         yield session
 
 
 async def apply_settings(session: Session) -> None:
-    """Make maand.conf the settings in force. A host that was just leaving, being idle, is replaced by a new one."""
+    """Make maand.conf the settings in force.
+
+    A local host that was just leaving, being idle, is replaced by a new one. Who may only read goes on with what is in force.
+    """
     try:
         await session.catalog.apply_config(session.conf.content)
     except RemoteError as error:
-        if error.status is not grpc.StatusCode.UNAVAILABLE:
+        if error.status is grpc.StatusCode.PERMISSION_DENIED:
+            return
+        if error.status is not grpc.StatusCode.UNAVAILABLE or not session.is_local:
             raise
         await asyncio.to_thread(ensure_services, session.bucket)
         await session.catalog.apply_config(session.conf.content)

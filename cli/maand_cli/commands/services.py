@@ -48,12 +48,29 @@ def stop(flags: Flags, *, within: float) -> int:
     from maand_cli.local_services import stop_services
     from maand_cli.output.rows import say, show_values
 
+    for run_id in runs_in_progress(here(flags)):
+        say(flags, f"run {run_id} is interrupted; it goes on when the services start again")
     pid = stop_services(here(flags), limit_seconds=within)
     if flags.is_human:
         say(flags, f"stopped process {pid}" if pid else "not running")
     else:
         show_values(flags, "services", {"running": False, "stopped_pid": pid})
     return 0
+
+
+def runs_in_progress(bucket: "Bucket") -> list[str]:
+    """Return the runs that a stop interrupts, as far as the services tell."""
+    from maand_cli.local_services import find_services
+
+    running = find_services(bucket)
+    if running is None:
+        return []
+    import asyncio
+
+    from maand_cli.executor_client import executor_status
+
+    told = asyncio.run(executor_status(running.executor))
+    return list(told.get("run_ids", []))
 
 
 @services.command()

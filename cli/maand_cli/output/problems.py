@@ -11,6 +11,9 @@ from dataclasses import asdict
 
 from maand_cli.errors import Problem
 
+SCHEMA_VERSION = 1
+"""Version of every JSON form, told in the header of `-o jsonl`; raised when a field changes its meaning or goes."""
+
 RED = "\x1b[1;31m"
 PLAIN = "\x1b[0m"
 
@@ -34,6 +37,11 @@ def position(problem: Problem) -> str:
 def problem_record(problem: Problem) -> dict[str, object]:
     """Give the JSON form."""
     return asdict(problem)
+
+
+def error_header() -> str:
+    """Give the first line of `-o jsonl` for a command that failed before it had anything to say."""
+    return json.dumps({"type": "header", "schema_version": SCHEMA_VERSION, "kind": "error"})
 
 
 def problems_document(problems: Sequence[Problem], *, jsonl: bool = False) -> str:

@@ -7,10 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from maand_cli.flags import Flags
-from maand_cli.output.text import moment, readable_time, table_lines
-
-SCHEMA_VERSION = 1
-"""Version of every JSON form, told in the header of `-o jsonl`; raised when a field changes its meaning or goes."""
+from maand_cli.output.problems import SCHEMA_VERSION
+from maand_cli.output.text import moment, readable_time, shortened, table_lines
 
 
 def show_rows(flags: Flags, kind: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -48,7 +46,11 @@ TIMES = ("_at", "since", "not_before", "not_after")
 
 
 def _shown(name: str, value: Any) -> Any:
-    return readable_time(value) if isinstance(value, str) and value and name.endswith(TIMES) else value
+    if not isinstance(value, str):
+        return value
+    if value and name.endswith(TIMES):
+        return readable_time(value)
+    return shortened(value) if name == "value" else value
 
 
 def say(flags: Flags, text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TextIO
 
 from maand_cli.failures import wants_color
 from maand_cli.flags import Flags
-from maand_cli.output.rows import SCHEMA_VERSION
+from maand_cli.output.problems import SCHEMA_VERSION
 from maand_cli.output.text import clock, duration
 from maand_cli.output.view import Importance, Line, RunView
 from maand_cli.plain import plain
@@ -52,6 +52,7 @@ def make_screen(flags: Flags, view: RunView) -> Screen:
     if flags.output == "json":
         return JsonScreen(view)
     if flags.output == "jsonl":
+        flags.header_printed = True
         return JsonLinesScreen(view)
     if sys.stderr.isatty() and not flags.quiet:
         from maand_cli.output.live import LiveScreen

@@ -67,6 +67,11 @@ def _cell(value: object) -> str:
     return str(value).replace("\n", "\\n")
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Cut a long value for a table."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def readable_time(text: str) -> str:
     """Shorten an ISO 8601 time of a JSON form for people: `2026-11-22 09:11:30` (UTC)."""
     return text[:19].replace("T", " ")

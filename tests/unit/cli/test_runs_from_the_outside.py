@@ -257,8 +257,24 @@ def test_job_control_says_what_and_where(fake: FakeCatalog, maand: Maand) -> Non
     assert maand("job", "run", "api").code == 2
 
 
-def test_settings_are_applied_in_local_mode_only(fake: FakeCatalog, maand: Maand) -> None:
+def test_settings_are_applied_before_anything_else(fake: FakeCatalog, maand: Maand, bucket: Path) -> None:
+    assert maand("build").code == 0
+    assert fake.requests[0][0] == "ApplyBucketConfig"
+    assert fake.requests[0][1].maand_conf == (bucket / "maand.conf").read_bytes()
+
+
+def test_who_may_only_read_reads_with_the_settings_in_force(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["ApplyBucketConfig"] = Refusal(
+        grpc.StatusCode.PERMISSION_DENIED, "viewers change nothing", code="permission_denied"
+    )
     fake.answers["GetBucket"] = bucket_pb2.GetBucketResponse(bucket=bucket_pb2.Bucket(bucket_id=BUCKET_ID, jobs=2))
     said = maand("info", "-o", "json")
-    assert json.loads(said.out)["jobs"] == 2
-    assert fake.asked("ApplyBucketConfig") == []
+    assert (said.code, json.loads(said.out)["jobs"]) == (0, 2)
+
+
+def test_jsonl_has_one_header_and_ends_with_a_result_whatever_goes_wrong(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["GetRun"] = Refusal(grpc.StatusCode.INTERNAL, "lost", code="internal")
+    for args in (("deploy",), ("deploy", "--nope"), ("kv", "get", "a", "b", "--bucket", "/nowhere")):
+        lines = [json.loads(line) for line in maand(*args, "-o", "jsonl").out.splitlines()]
+        assert [line["type"] for line in lines] == ["header", "result"]
+        assert lines[-1]["errors"]

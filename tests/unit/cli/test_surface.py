@@ -107,6 +107,7 @@ def test_flags_are_accepted_before_and_after_the_command(maand: Maand) -> None:
 
 
 def test_the_version_is_the_distributions(maand: Maand) -> None:
+    assert maand("--version").out == maand("version").out
     assert maand("version").out.strip() == maand_cli.__version__ == version("maand")
 
 
