@@ -9,14 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from maand_catalog.allocations import Allocation, AllocationState, Target, kept, left, placed
-from maand_catalog.certificates import (
-    Authority,
-    CertificateFacts,
-    LeafRequest,
-    Validity,
-    leaf_requests,
-    needs_issue,
-)
+from maand_catalog.certificates import CertificateFacts, Issuer, LeafRequest, Validity, leaf_requests, needs_issue
 from maand_catalog.job_files import TEMPLATE_SUFFIX, goes_to_workers
 from maand_catalog.ports import PortFacts, assign, empty_pool_findings, requests
 from maand_catalog.problems import Finding
@@ -72,11 +65,11 @@ def plan_ports(workspace: Workspace, remembered: Remembered) -> tuple[dict[str, 
 
 
 def plan_certificates(
-    workspace: Workspace, present: Sequence[CertificateFacts], authority: Authority | None, validity: Validity
+    workspace: Workspace, present: Sequence[CertificateFacts], issuer: Issuer | None, validity: Validity
 ) -> Certificates:
     """Decide which leaves are issued. Without a CA there is nothing to decide; the caller refuses if any is wanted."""
     wanted = tuple(leaf_requests(workspace.placement, workspace.parts.manifests()))
-    if authority is None:
+    if issuer is None:
         return Certificates(to_issue=wanted)
     by_name: dict[tuple[str, str, str], CertificateFacts] = {(leaf.job, leaf.name, leaf.worker): leaf for leaf in present}
     unchanged: list[CertificateFacts] = []
@@ -84,7 +77,7 @@ def plan_certificates(
     for request in wanted:
         places = [(request.job, request.name, host) for host in request.hosts]
         has = [by_name[place] for place in places if place in by_name]
-        if needs_issue(request, has, authority, validity):
+        if needs_issue(request, has, issuer, validity):
             to_issue.append(request)
         else:
             unchanged += has

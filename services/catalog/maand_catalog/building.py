@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from maand_catalog.authority import Authority, Leaf
 from maand_catalog.bucket_config import BucketConfig
 from maand_catalog.build_plan import BuildPlan, Remembered, plan_build, plan_certificates, plan_ports
-from maand_catalog.certificates import Authority, Leaf, LeafRequest
+from maand_catalog.certificates import Issuer, LeafRequest
 from maand_catalog.documents.compiler import Compiled, compile_config, compile_workspace, wanted_contents
 from maand_catalog.errors import InvalidConfig, InvalidWorkspace, Problem
 from maand_catalog.issuing import Issued, issue_all, issued_for, read_authority, serials_by_place, validity_of
@@ -122,7 +123,7 @@ class Builder:
     def _issue_ahead(self, workspace: Workspace, material: Material, authority: Authority | None) -> dict[LeafRequest, Leaf]:
         """Issue what is likely needed before the transaction begins."""
         validity = validity_of(material.config, datetime.now(UTC))
-        wanted = plan_certificates(workspace, material.remembered.certificates, authority, validity)
+        wanted = plan_certificates(workspace, material.remembered.certificates, issuer_of(authority), validity)
         return issue_all(wanted.to_issue, authority, validity)
 
     def _repeat(self, tx: Transaction, request: BuildRequest, inputs: bytes) -> BuildResult | None:
@@ -154,7 +155,7 @@ class Builder:
         ports, findings = plan_ports(workspace, remembered)
         if findings:
             raise invalid([material.compiled.problem(finding) for finding in findings])
-        certificates = plan_certificates(workspace, remembered.certificates, authority, validity)
+        certificates = plan_certificates(workspace, remembered.certificates, issuer_of(authority), validity)
         issued = issued_for(certificates, authority, validity, leaves)
         plan = plan_build(
             request.bucket_id,
@@ -204,6 +205,11 @@ def problems_of(compiled: Compiled, remembered: Remembered) -> tuple[Problem, ..
         return compiled.problems
     _, findings = plan_ports(compiled.workspace, remembered)
     return ordered(compiled.problem(finding) for finding in findings)
+
+
+def issuer_of(authority: Authority | None) -> Issuer | None:
+    """Return what leaves are compared with, if there is a CA."""
+    return authority.issuer() if authority else None
 
 
 def inputs_digest(snapshot_id: str, maand_conf: bytes, authority: Authority | None) -> bytes:

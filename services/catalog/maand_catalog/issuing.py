@@ -5,19 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from maand_catalog.authority import Authority, BadAuthority, Leaf, facts_of, issue
 from maand_catalog.bucket_config import BucketConfig
 from maand_catalog.build_plan import Certificates
-from maand_catalog.certificates import (
-    Authority,
-    BadAuthority,
-    CertificateFacts,
-    Leaf,
-    LeafRequest,
-    Validity,
-    facts_of,
-    issue,
-    renew_at,
-)
+from maand_catalog.certificates import CertificateFacts, LeafRequest, Validity, renew_at
 from maand_catalog.plaintext import Plaintext
 
 

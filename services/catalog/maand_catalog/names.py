@@ -10,7 +10,7 @@ PORT = re.compile(r"[a-z][a-z0-9_]*")
 HOOK = re.compile(r"hook_[a-z0-9_]+")
 LABEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 CERTIFICATE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-DNS_PART = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+DNS_PART = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)
 LONGEST = 200
 """Longest name of any kind, so that it fits a KV key with what build puts around it."""
 
@@ -59,6 +59,20 @@ def user(text: str) -> str:
     if not text or (len(text) <= LONGEST and text.isprintable() and not text.startswith("-") and " " not in text):
         return text
     raise Rejected("bad_user", f'"{text[:60]}" cannot be the name of a user')
+
+
+def subject_part(text: str) -> str:
+    """Accept a part of a certificate's subject; X.509 counts bytes."""
+    if text.strip() and len(text.encode()) <= 64 and text.isprintable():
+        return text
+    raise Rejected("bad_subject", "a part of a subject has 1 to 64 bytes and no control characters")
+
+
+def country(text: str) -> str:
+    """Accept a country code."""
+    if len(text) == 2 and text.isascii() and text.isalpha():
+        return text
+    raise Rejected("bad_subject", f'"{text[:60]}" is not a country code', help='write two letters, for example "DE"')
 
 
 def tag(text: str) -> str:

@@ -10,7 +10,7 @@ CPU_UNITS = {"mhz": 1, "ghz": 1000}
 LARGEST = 2**40
 """No machine has more; a larger number is a slip of the keyboard and would not fit a database column."""
 
-AMOUNT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", re.IGNORECASE)
+AMOUNT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
 
 def memory_mb(written: object) -> int:

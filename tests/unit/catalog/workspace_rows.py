@@ -146,6 +146,8 @@ MANIFEST_FILE = [
     ),
     manifest("health waits at least once", "out_of_range", '{"health_check": {"wait": {"attempts": §0}}}'),
     manifest("certificate names become file names", "bad_certificate_name", '{"certs": {§"../tls": {}}}'),
+    manifest("subjects fit X.509", "bad_subject", '{"certs": {"tls": {"subject": {"common_name": §"' + "ä" * 33 + '"}}}}'),
+    manifest("countries have two letters", "bad_subject", '{"certs": {"tls": {"subject": {"country": §"Germany"}}}}'),
     manifest("commands are hooks now", "old_name", '{§"commands": {}}', help='"commands" is now "hooks"'),
     manifest("deploy_parallel_count was replaced", "old_name", '{§"deploy_parallel_count": 1}', help="max_concurrent_starts"),
     manifest("update_parallel_count was replaced", "old_name", '{§"update_parallel_count": 1}', help="max_concurrent_upgrades"),

@@ -67,6 +67,8 @@ VersionText = Annotated[str, checked(when_text(version_text))]
 Event = Annotated[str, checked(when_text(event_name)), WithJsonSchema({"enum": list(EVENTS)})]
 PortName = Annotated[str, checked(when_text(names.port_name))]
 HookName = Annotated[str, checked(when_text(names.hook_name))]
+SubjectPart = Annotated[str, checked(when_text(names.subject_part))]
+Country = Annotated[str, checked(when_text(names.country))]
 CertificateName = Annotated[str, checked(when_text(names.certificate_name))]
 PortNumber = Annotated[
     int | None,

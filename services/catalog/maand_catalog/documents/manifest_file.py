@@ -9,6 +9,7 @@ from maand_catalog.documents.fields import (
     LARGEST_COUNT,
     CertificateName,
     Count,
+    Country,
     Cpu,
     Event,
     HookName,
@@ -17,6 +18,7 @@ from maand_catalog.documents.fields import (
     PortName,
     PortNumber,
     ProbePort,
+    SubjectPart,
     VersionText,
     http_path,
     when_text,
@@ -160,12 +162,12 @@ class HealthSection(FileModel):
 class Subject(FileModel):
     """Subject of a certificate."""
 
-    common_name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    organization: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    organizational_unit: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    country: Annotated[str, Field(min_length=2, max_length=2)] | None = None
-    state: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    locality: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    common_name: SubjectPart | None = None
+    organization: SubjectPart | None = None
+    organizational_unit: SubjectPart | None = None
+    country: Country | None = None
+    state: SubjectPart | None = None
+    locality: SubjectPart | None = None
 
 
 class CertificateModel(FileModel):
