@@ -35,6 +35,6 @@ def number_token(page_token: str) -> int | None:
     """Read a page token that is a number; None for the first page."""
     if not page_token:
         return None
-    if not page_token.isdecimal() or len(page_token) > 18:
+    if not (page_token.isascii() and page_token.isdecimal()) or len(page_token) > 18:
         raise InvalidArgument("page_token is not one of ours", help="pass next_page_token of the page before, unchanged")
     return int(page_token)

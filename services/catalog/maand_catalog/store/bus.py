@@ -35,6 +35,7 @@ class Subscription:
 
         Raises `Unavailable` once the bus is closed: nobody waits in a process that stops.
         """
+        self._bus.check_open()
         limit = timeout if self._longest_wait is None else min(timeout, self._longest_wait)
         try:
             async with asyncio.timeout(max(limit.total_seconds(), 0)):
@@ -42,8 +43,7 @@ class Subscription:
         except TimeoutError:
             pass
         self._woken.clear()
-        if self._bus.is_closed:
-            raise Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
+        self._bus.check_open()
 
 
 class Bus:
@@ -52,7 +52,7 @@ class Bus:
     def __init__(self, *, re_read_after: timedelta | None = None) -> None:
         self._subscriptions: dict[str, set[Subscription]] = defaultdict(set)
         self._re_read_after = re_read_after
-        self.is_closed = False
+        self._is_closed = False
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription]:
@@ -78,5 +78,10 @@ class Bus:
 
     def close(self) -> None:
         """End every wait, now and from now on: the process stops."""
-        self.is_closed = True
+        self._is_closed = True
         self.deliver_all()
+
+    def check_open(self) -> None:
+        """Raise `Unavailable` once the bus is closed."""
+        if self._is_closed:
+            raise Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
