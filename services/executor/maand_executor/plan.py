@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from maand_executor.digest import changed_paths, runtime_digest
+from maand_executor.digest import changed_paths
 from maand_executor.facts import Allocation, AllocationState, Job, PlannedFile, RestartPolicy
 
 UNFINISHED = frozenset({AllocationState.DEPLOYING, AllocationState.FAILED})
@@ -73,17 +73,17 @@ def plan_allocation(
     allocation: Allocation,
     *,
     wanted: Sequence[PlannedFile],
+    digest: bytes,
     deployed: Sequence[PlannedFile] = (),
     options: PlanOptions = PlanOptions(),
 ) -> PlannedAllocation:
     """Decide what happens to one allocation.
 
-    `wanted` are the files that shall be on the worker, `deployed` those last promoted (empty when unknown: then every path
-    counts as changed).
+    `wanted` are the files that shall be on the worker, `digest` their runtime digest, `deployed` the files last promoted (empty
+    when unknown: then every path counts as changed).
     """
     if allocation.removed or allocation.disabled:
         return plan_inactive(allocation)
-    digest = runtime_digest(wanted)
     changed = changed_paths(deployed, wanted) if digest != allocation.deployed_sha256 else ()
     action, reason = decide(job, allocation, digest=digest, changed=changed, options=options)
     return PlannedAllocation(

@@ -11,7 +11,9 @@ While work is being ended the lease is still kept: nobody takes the run over bef
 
 import asyncio
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -33,6 +35,9 @@ from maand_executor.ssh.remote import Remotes
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")
+
+LAST_WORDS = timedelta(seconds=5)
+"""How long a run that is let go may still store output; a stop of the executor waits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class Runner:
         self._lease = Lease(parts.catalog, claim, self._cancel, parts.settings.lease)
         self._journal = Journal(claim.identity, parts.catalog)
         self._report = RunReport()
-        self._staging = parts.settings.state_dir / "staging" / f"{claim.identity.run_id}.{claim.identity.fence}"
+        self._staging = parts.settings.staging_dir / f"{claim.identity.run_id}.{claim.identity.fence}"
 
     async def carry_out(self) -> None:
         """Do the run's work and record its end. Cancelling it ends the work; the run is then left to `release_leases`."""
@@ -73,6 +78,7 @@ class Runner:
             log.warning("run let go", run=run.run_id, reason=str(error))
         finally:
             await end(keeper)
+            await self._end_journal()
             await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
 
     async def _work_to_its_end(self, keeper: asyncio.Task[None]) -> Ending:
@@ -127,6 +133,12 @@ class Runner:
         await self._journal.close()
         assert ending.state is not None
         await self._parts.catalog.finish_run(self._claim.identity, ending.state, result)
+
+    async def _end_journal(self) -> None:
+        """Store what is still on its way, as far as the catalog takes it: after a stop, or a lost lease."""
+        with suppress(LeaseLost, RemoteError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS.total_seconds()):
+                await self._journal.close()
 
 
 async def end(task: "asyncio.Task[None]") -> None:

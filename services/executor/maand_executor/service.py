@@ -1,6 +1,7 @@
 """Putting the executor together: settings -> parts -> a server for its hooks and a loop that claims runs."""
 
 import asyncio
+import shutil
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     """Serve, and claim runs from now on. Raises the wire's `EndpointError` when an address cannot be used."""
     channel = open_channel(settings.catalog)
     parts = assemble(settings, CatalogClient(channel))
+    await asyncio.to_thread(tidy_up, parts)
     claims = Claims(parts)
     server = make_server([ErrorBoundary(STATUS_BY_ERROR)])
     try:
@@ -106,6 +108,12 @@ def assemble(settings: ExecutorSettings, catalog: CatalogClient) -> Parts:
         hooks=hooks,
         remotes=Remotes(settings.secrets_dir),
     )
+
+
+def tidy_up(parts: Parts) -> None:
+    """Delete what an executor that was killed left behind, and content that nobody needed for long."""
+    shutil.rmtree(parts.settings.staging_dir, ignore_errors=True)
+    parts.content.prune(parts.settings.work.content_kept)
 
 
 async def serve(server: grpc.aio.Server, parts: Parts, claims: Claims) -> str:

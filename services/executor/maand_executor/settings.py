@@ -50,6 +50,8 @@ class WorkSettings:
     """Limit of looking whether a worker's SSH port answers."""
     preflight_timeout: timedelta = timedelta(seconds=30)
     """Limit of reaching one worker and looking for its tools."""
+    content_kept: timedelta = timedelta(days=30)
+    """How long stored content that nothing links to stays on disk: longer than most pauses between two deploys of a job."""
     stop_grace: timedelta = timedelta(seconds=1)
     """What calls of hooks that are in progress get when the executor stops; the hooks are gone by then."""
 
@@ -68,6 +70,11 @@ class ExecutorSettings:
     bucket_ids: tuple[str, ...] = ()
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     work: WorkSettings = field(default_factory=WorkSettings)
+
+    @property
+    def staging_dir(self) -> Path:
+        """Where trees are made that are about to be copied: one directory a run, private."""
+        return self.state_dir / "staging"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maand_executor.content import TreeEntry
-from maand_executor.digest import content_digest
+from maand_executor.digest import content_digest, runtime_digest
 from maand_executor.errors import ExecutorError
 from maand_executor.facts import AllocationViews, Certificates, JobFile, PlannedFile
 from maand_executor.hooks.workspace import certificate_files, tree_of
@@ -49,6 +49,7 @@ class AllocationTree:
 
     entries: tuple[TreeEntry, ...] = field(repr=False)
     files: tuple[PlannedFile, ...] = field(repr=False)
+    digest: bytes
     secret_paths: frozenset[str] = frozenset()
 
 
@@ -86,9 +87,11 @@ def make_tree(
         own += certificate_files(certificates, subject.allocation.allocation_id)
     entries = (*content.plain, *own)
     refuse_clashes(content.job, entries)
+    files = tuple(map(planned_file, entries))
     return AllocationTree(
         entries=entries,
-        files=tuple(map(planned_file, entries)),
+        files=files,
+        digest=runtime_digest(files),
         secret_paths=frozenset(one.path for one in rendered if one.secret),
     )
 

@@ -4,7 +4,7 @@ import pytest
 
 from maand_executor.digest import runtime_digest
 from maand_executor.facts import Allocation, AllocationState, Job, PlannedFile, RestartPolicy
-from maand_executor.plan import Action, PlanOptions, plan_allocation
+from maand_executor.plan import Action, PlannedAllocation, PlanOptions, plan_allocation
 
 ALWAYS, RELOAD, NEVER = RestartPolicy.ALWAYS, RestartPolicy.RELOAD, RestartPolicy.NEVER
 OLD = (PlannedFile(path="app.conf", mode=0o644, sha256=b"1" * 32), PlannedFile(path="Makefile", mode=0o644, sha256=b"m" * 32))
@@ -37,6 +37,11 @@ def allocation(
     )
 
 
+def plan(of: Job, subject: Allocation, wanted: tuple[PlannedFile, ...], options: PlanOptions | None = None) -> PlannedAllocation:
+    digest = runtime_digest(wanted)
+    return plan_allocation(of, subject, wanted=wanted, digest=digest, deployed=OLD, options=options or PlanOptions())
+
+
 PLANNED = allocation(promoted=False, state=AllocationState.PLANNED)
 RE_ENABLED = allocation(state=AllocationState.STOPPED)
 UNFINISHED = allocation(state=AllocationState.DEPLOYING)
@@ -63,7 +68,7 @@ def test_an_active_allocation_is_decided_by_its_row_and_its_policy(
     row: str, subject: Allocation, wanted: tuple[PlannedFile, ...], cells: tuple[str, str, str, str]
 ) -> None:
     def action(policy: RestartPolicy, options: PlanOptions) -> str:
-        return plan_allocation(job(policy), subject, wanted=wanted, deployed=OLD, options=options).action
+        return plan(job(policy), subject, wanted, options).action
 
     decided = (*(action(policy, PlanOptions()) for policy in (ALWAYS, RELOAD, NEVER)), action(ALWAYS, SYNC_ONLY))
     assert decided == cells, row
@@ -79,7 +84,7 @@ def test_an_active_allocation_is_decided_by_its_row_and_its_policy(
     ],
 )
 def test_force_rolls_out_what_is_unchanged(policy: RestartPolicy, options: PlanOptions, action: Action) -> None:
-    assert plan_allocation(job(policy), SAME, wanted=OLD, deployed=OLD, options=options).action is action
+    assert plan(job(policy), SAME, OLD, options).action is action
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_force_rolls_out_what_is_unchanged(policy: RestartPolicy, options: PlanO
     [(("app.conf",), Action.RESTART), (("*.conf",), Action.RESTART), (("bin/*",), Action.RELOAD), ((), Action.RELOAD)],
 )
 def test_a_changed_path_in_restart_globs_turns_reload_into_restart(globs: tuple[str, ...], action: Action) -> None:
-    assert plan_allocation(job(RELOAD, globs), SAME, wanted=NEW, deployed=OLD).action is action
+    assert plan(job(RELOAD, globs), SAME, NEW).action is action
 
 
 @pytest.mark.parametrize(
@@ -106,15 +111,15 @@ def test_a_changed_path_in_restart_globs_turns_reload_into_restart(globs: tuple[
     ],
 )
 def test_an_inactive_allocation_is_stopped_once(subject: Allocation, action: Action) -> None:
-    assert plan_allocation(job(), subject, wanted=NEW, deployed=OLD).action is action
+    assert plan(job(), subject, NEW).action is action
 
 
 def test_a_plan_names_what_changed_and_why() -> None:
-    planned = plan_allocation(job(), SAME, wanted=NEW, deployed=OLD)
+    planned = plan(job(), SAME, NEW)
     assert planned.changed_paths == ("app.conf",)
     assert planned.reason == "changed: app.conf"
     assert planned.digest == runtime_digest(NEW)
 
 
 def test_a_version_change_says_from_what_to_what() -> None:
-    assert plan_allocation(job(), NEWER, wanted=OLD, deployed=OLD).reason == "version 1.0.0 -> 1.1.0"
+    assert plan(job(), NEWER, OLD).reason == "version 1.0.0 -> 1.1.0"

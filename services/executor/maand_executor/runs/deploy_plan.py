@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maand_executor.context import RunContext
-from maand_executor.digest import runtime_digest
 from maand_executor.facts import Allocation, AllocationViews, Certificates, Job, PlannedFile, RolloutOrder
 from maand_executor.lifecycle import job_directory
 from maand_executor.plan import ROLLED_OUT, STARTS, UPDATES, Action, PlannedAllocation, PlanOptions, plan_allocation
@@ -69,18 +68,30 @@ async def plan_job(
     ordered = in_rollout_order(allocations, order.hosts)
     trees = await make_trees(context, fleet, job, ordered)
     deployed = await deployed_files(context, ordered, trees)
-    plans = tuple(
+    plans = await asyncio.to_thread(decide_all, job, ordered, trees, deployed, options)
+    wanted = {plan.allocation.allocation_id for plan in plans if plan.action in ROLLED_OUT}
+    return JobPlan(job=job, order=order, plans=plans, trees={one: tree for one, tree in trees.items() if one in wanted})
+
+
+def decide_all(
+    job: Job,
+    allocations: Sequence[Allocation],
+    trees: Mapping[str, AllocationTree],
+    deployed: Mapping[str, Sequence[PlannedFile]],
+    options: PlanOptions,
+) -> tuple[PlannedAllocation, ...]:
+    """Decide for each allocation, in order."""
+    return tuple(
         plan_allocation(
             job,
             allocation,
             wanted=trees[allocation.allocation_id].files,
+            digest=trees[allocation.allocation_id].digest,
             deployed=deployed.get(allocation.allocation_id, ()),
             options=options,
         )
-        for allocation in ordered
+        for allocation in allocations
     )
-    wanted = {plan.allocation.allocation_id for plan in plans if plan.action in ROLLED_OUT}
-    return JobPlan(job=job, order=order, plans=plans, trees={one: tree for one, tree in trees.items() if one in wanted})
 
 
 async def make_trees(
@@ -138,9 +149,7 @@ async def deployed_files(
 ) -> Mapping[str, tuple[PlannedFile, ...]]:
     """Return what was last promoted where it is not what is wanted now."""
     differing = [
-        one.allocation_id
-        for one in allocations
-        if one.deployed_sha256 and one.deployed_sha256 != runtime_digest(trees[one.allocation_id].files)
+        one.allocation_id for one in allocations if one.deployed_sha256 and one.deployed_sha256 != trees[one.allocation_id].digest
     ]
     if not differing:
         return {}

@@ -89,7 +89,7 @@ class HealthJudge:
             if not found or attempt + 1 == patience.attempts:
                 return
             if attempt == 0:
-                self._tell_waiting(found, patience)
+                self._tell_waiting(found, len(allocations), patience)
             await asyncio.sleep(max(patience.interval.total_seconds() - (time.monotonic() - began), 0.05))
 
     async def _attempt(self, allocations: Sequence[Allocation], order: RolloutOrder) -> list[pb.Failure]:
@@ -128,9 +128,9 @@ class HealthJudge:
         attempts = max(self._check.attempts, 1)
         return Patience(attempts=attempts, interval=max(self._check.interval, longest / attempts))
 
-    def _tell_waiting(self, found: Sequence[pb.Failure], patience: Patience) -> None:
-        workers = ", ".join(dict.fromkeys(failure.worker for failure in found))
-        reason = f"health of {self._job.name} on {workers}"
+    def _tell_waiting(self, found: Sequence[pb.Failure], watched: int, patience: Patience) -> None:
+        unhealthy = len({failure.worker for failure in found})
+        reason = f"health of {self._job.name} ({watched - unhealthy} of {watched})"
         self._context.journal.report(events.waiting(job=self._job.name, reason=reason, limit=patience.limit))
 
     def _failure(self, result: ProbeResult) -> pb.Failure:
