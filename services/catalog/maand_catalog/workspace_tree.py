@@ -2,10 +2,10 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from maand_catalog.problems import Rejected
+from maand_catalog.problems import Finding
 
 NOT_STORED = frozenset({".venv", "venv", "node_modules", "__pycache__"})
 """Directories directly under a job's `_hooks` that a machine makes again by itself."""
@@ -60,34 +60,43 @@ def is_stored(path: str) -> bool:
 
 
 def accept(entries: Iterable[TreeEntry]) -> tuple[TreeEntry, ...]:
-    """Return what of a listed tree is kept, by path; raise `Rejected` for a list that is no tree."""
-    kept = sorted((entry for entry in entries if is_stored(entry.path)), key=lambda entry: entry.path)
+    """Return what of a listed tree is kept, by path. What is wrong with the list, `listing_findings` says."""
+    return tuple(sorted((entry for entry in entries if is_stored(entry.path)), key=lambda entry: entry.path))
+
+
+def listing_findings(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
+    """Find entries that could not be files of a workspace, and paths that are listed twice or as two things."""
+    paths: set[str] = set()
     directories: set[str] = set()
-    for entry in kept:
-        check_entry(entry)
+    for entry in entries:
+        yield from entry_findings(entry)
+        if entry.path in paths:
+            yield finding(entry, "duplicate_path", "is listed twice")
+        paths.add(entry.path)
         parts = entry.path.split("/")
         directories.update("/".join(parts[:count]) for count in range(1, len(parts)))
-    paths = {entry.path for entry in kept}
-    if len(paths) < len(kept):
-        raise Rejected("duplicate_path", "a path is listed twice")
-    if paths & directories:
-        raise Rejected("bad_path", f'"{min(paths & directories)}" is listed as a file and as a directory')
-    return tuple(kept)
+    for path in sorted(paths & directories):
+        yield finding(TreeEntry(path=path), "bad_path", "is listed as a file and as a directory")
 
 
-def check_entry(entry: TreeEntry) -> None:
-    """Refuse an entry that could not be a file of a workspace."""
-    parts = entry.path.split("/")
-    if not is_text(entry.path) or any(part in ("", ".", "..") for part in parts):
-        raise Rejected("bad_path", f'"{entry.path[:200]}" is not a path inside the workspace')
+def entry_findings(entry: TreeEntry) -> Iterator[Finding]:
+    """Find what is wrong with one entry."""
+    if not is_text(entry.path) or any(part in ("", ".", "..") for part in entry.path.split("/")):
+        yield finding(entry, "bad_path", "is not a path inside the workspace")
     if entry.size > LARGEST_FILE_BYTES:
-        raise Rejected("file_too_large", f'"{entry.path}" is larger than 64 MiB', help=HELP_LARGE)
+        yield finding(entry, "file_too_large", "is larger than 64 MiB", help_text=HELP_LARGE)
     if entry.mode & ~0o777:
-        raise Rejected("bad_mode", f'"{entry.path}" has a mode beyond permission bits')
+        yield finding(entry, "bad_mode", "has a mode beyond permission bits")
     if bool(entry.link_target) == bool(entry.sha256) or (entry.sha256 and len(entry.sha256) != 32):
-        raise Rejected("bad_entry", f'"{entry.path}" needs either a SHA-256 or a link target')
-    if entry.link_target and not is_text(entry.link_target):
-        raise Rejected("bad_link", f'the target of the link "{entry.path}" is not a path')
+        yield finding(entry, "bad_entry", "needs either a SHA-256 or a link target")
+    if not is_text(entry.link_target):
+        yield finding(entry, "bad_link", "is a link whose target is not a path")
+
+
+def finding(entry: TreeEntry, code: str, what: str, *, help_text: str = "") -> Finding:
+    """Say something about one entry as a whole."""
+    path = entry.path[:LONGEST_PATH]
+    return Finding(code=code, message=f'"{path[:200]}" {what}', file=f"workspace/{path}", help=help_text)
 
 
 def is_text(path: str) -> bool:

@@ -7,16 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from maand_catalog.building import Builder, BuildRequest
-from maand_catalog.errors import InvalidArgument, InvalidWorkspace, LimitExceeded, Problem
+from maand_catalog.documents.compiler import place_finding
+from maand_catalog.errors import InvalidArgument, InvalidWorkspace, LimitExceeded
 from maand_catalog.identity import Role
-from maand_catalog.problems import Rejected
+from maand_catalog.problems import ordered, tellable
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.store.blobs import PIECE_BYTES, Blob, blob_sizes, missing_blobs, read_blobs, read_piece, store_blobs
 from maand_catalog.store.buckets import get_bucket
 from maand_catalog.store.database import Database, Transaction
 from maand_catalog.store.snapshots import create_snapshot
-from maand_catalog.workspace_tree import HELP_LARGE, LARGEST_FILE_BYTES, TreeEntry, accept
+from maand_catalog.workspace_tree import HELP_LARGE, LARGEST_FILE_BYTES, TreeEntry, accept, listing_findings
 from maand_contracts.catalog.v1 import workspace_pb2 as pb
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceServicer
 from maand_wire.errors import to_problem
@@ -195,13 +196,13 @@ def groups_by_size(digests: Iterable[bytes], sizes: dict[bytes, int]) -> list[li
 
 
 def accepted_tree(files: Iterable[pb.WorkspaceFile]) -> tuple[TreeEntry, ...]:
-    """Return the tree that a listing describes; a listing that is no tree is a problem of the file it names."""
-    entries = (
+    """Return the tree that a listing describes; InvalidWorkspace says what is wrong with one that is no tree."""
+    entries = accept(
         TreeEntry(path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target)
         for file in files
     )
-    try:
-        return accept(entries)
-    except Rejected as error:
-        problem = Problem(code=error.code, message=error.message, help=error.help)
-        raise InvalidWorkspace(error.message, help=error.help, problems=[problem]) from error
+    findings = (place_finding({}, finding) for finding in listing_findings(entries))
+    problems = ordered(findings)
+    if problems:
+        raise InvalidWorkspace("the workspace cannot be taken in as it is listed", problems=tellable(problems))
+    return entries

@@ -1,10 +1,9 @@
 """Keeping contents: each once per bucket, by its SHA-256, in pieces."""
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from maand_catalog.errors import NotFound
 from maand_catalog.store.tables_workspace import blob_pieces, blobs
@@ -91,16 +90,6 @@ def read_piece(tx: Transaction, bucket_id: str, digest: bytes, piece: int) -> by
         blob_pieces.c.bucket_id == bucket_id, blob_pieces.c.sha256 == digest, blob_pieces.c.piece == piece
     )
     return bytes(tx.connection.execute(wanted).scalar_one())
-
-
-def count_blobs(tx: Transaction, bucket_id: str) -> int:
-    """Return how many contents a bucket keeps."""
-    return tx.connection.scalar(select(func.count()).select_from(blobs).where(blobs.c.bucket_id == bucket_id)) or 0
-
-
-def digest_of(data: bytes) -> bytes:
-    """Return the SHA-256 of a content."""
-    return hashlib.sha256(data).digest()
 
 
 def chunks(digests: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
