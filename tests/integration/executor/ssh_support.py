@@ -20,6 +20,8 @@ IMPATIENT = SshSettings(
     keepalive_interval=timedelta(seconds=0.3),
     keepalive_count=2,
     grace=timedelta(seconds=1),
+    heartbeat=timedelta(seconds=0.3),
+    silence=timedelta(seconds=2),
 )
 """Limits that let a test see the end of patience soon."""
 

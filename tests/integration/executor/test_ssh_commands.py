@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.ssh.errors import CommandNotStarted, SudoRefused
-from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
+from maand_executor.facts import Worker
+from maand_executor.ssh.command import Watch, command_line, order
+from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, SudoRefused
+from tests.integration.executor.ssh_support import command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
 
@@ -258,6 +260,22 @@ async def test_a_missing_directory_is_an_error_unless_optional(test_bed: SshTest
     assert optional.stdout == b"/home/agent\n"
 
 
+async def test_a_nul_character_is_refused_before_anything_is_contacted(test_bed: SshTestBed) -> None:
+    async with remote_of(test_bed) as remote:
+        with pytest.raises(CommandNotStarted, match="NUL"):
+            await remote.run(Worker(host="192.0.2.1"), command("echo a\0b"))
+
+
+async def test_nothing_of_a_command_is_logged(test_bed: SshTestBed, caplog: pytest.LogCaptureFixture) -> None:
+    worker = test_bed.start_worker()
+    caplog.set_level("INFO")
+
+    async with remote_of(test_bed) as remote:
+        await remote.run(fact(worker), command("true"))
+
+    assert not caplog.records
+
+
 async def test_sudo_that_asks_for_a_password_is_named(make_test_bed: MakeTestBed) -> None:
     bed = make_test_bed()
     (bed.directory / "shared" / "sudoers").write_text("root ALL=(ALL) NOPASSWD: ALL\n")
@@ -284,19 +302,45 @@ async def test_a_thousand_commands_share_one_connection(test_bed: SshTestBed) ->
     assert open_descriptors() <= descriptors + 1
 
 
-async def test_the_worker_ends_a_command_by_itself_when_the_executor_is_cut_off(test_bed: SshTestBed) -> None:
+@pytest.mark.parametrize("sudo", [False, True])
+async def test_the_worker_ends_a_command_by_itself_when_the_executor_is_cut_off(test_bed: SshTestBed, sudo: bool) -> None:
     worker = test_bed.start_worker()
     started = asyncio.Event()
 
-    async with remote_of(test_bed, settings=IMPATIENT) as remote:
+    async with remote_of(test_bed) as remote:
         running = asyncio.create_task(
-            remote.run(fact(worker), command("echo up; sleep 4321"), on_output=lambda *_: started.set())
+            remote.run(fact(worker), command("echo up; sleep 4321", sudo=sudo), on_output=lambda *_: started.set())
         )
         await asyncio.wait_for(started.wait(), 10)
-        with worker.cut_off("reset"):
-            with pytest.raises(Exception, match="connection was lost"):
+        with worker.cut_off():
+            with pytest.raises(ConnectionLost):
                 await running
-        await asyncio.to_thread(worker.wait_until_gone, "4321", seconds=20)
+            await asyncio.to_thread(worker.wait_until_gone, "4321")
+
+
+async def test_a_silent_command_lives_as_long_as_the_executor_is_heard(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed) as remote:
+        result = await remote.run(fact(worker), command("sleep 4.5; echo done"))  # more than two silences
+
+    assert result.stdout == b"done\n"
+
+
+async def test_the_worker_keeps_the_limit_when_nobody_else_does(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+    watch = Watch(grace=timedelta(seconds=1), silence=timedelta(seconds=60))
+    order_text = order(command("sleep 4321", timeout=timedelta(seconds=300)), watch=watch).replace(
+        b"maand_begin 311", b"maand_begin 1"
+    )
+
+    async with remote_of(test_bed) as remote, remote._pool.lease(remote._destination(fact(worker))) as link:
+        process = await link.connection.create_process(command_line(sudo=False), encoding=None)
+        process.stdin.write(order_text)
+        done = await asyncio.wait_for(process.wait(), 10)
+
+    assert done.exit_signal is not None
+    assert not [line for line in worker.processes() if "4321" in line]
 
 
 def open_descriptors() -> int:

@@ -7,13 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor.ssh.command import BOOTSTRAP, Fence, HostCheck, Opening, RemoteCommand, command_line, limit_seconds, order
+from maand_executor.ssh.command import (
+    BOOTSTRAP,
+    Fence,
+    HostCheck,
+    Opening,
+    RemoteCommand,
+    Watch,
+    command_line,
+    limit_seconds,
+    order,
+)
 
-GRACE = timedelta(seconds=5)
+WATCH = Watch(grace=timedelta(seconds=5), silence=timedelta(seconds=30))
 
 
 def lines_of(command: RemoteCommand, **options: object) -> list[str]:
-    text, _, _ = order(command, grace=GRACE, **options).partition(b"\0")  # type: ignore[arg-type]  # options of order
+    text, _, _ = order(command, watch=WATCH, **options).partition(b"\0")  # type: ignore[arg-type]  # options of order
     return text.decode().splitlines()
 
 
@@ -35,7 +45,7 @@ def test_an_order_exports_then_begins_then_changes_directory_then_runs() -> None
 
     assert lines_of(command) == [
         "export JOB='a b'",
-        "maand_begin 311 5 1 0",
+        "maand_begin 311 5 1 30 0",
         "cd -- '/opt/x y' 2>/dev/null || maand_refuse directory",
         "maand_say begun",
         "unset maand_order",
@@ -45,10 +55,10 @@ def test_an_order_exports_then_begins_then_changes_directory_then_runs() -> None
 
 def test_the_commands_own_input_follows_the_order() -> None:
     command = RemoteCommand(script="cat", sudo=False, stdin=b"a\0b", end_with_connection=False)
-    text, _, rest = order(command, grace=GRACE).partition(b"\0")
+    text, _, rest = order(command, watch=WATCH).partition(b"\0")
 
     assert rest == b"a\0b"
-    assert b"maand_begin 100000000 5 0 3" in text
+    assert b"maand_begin 100000000 5 0 30 3" in text
 
 
 def test_an_optional_directory_is_no_condition() -> None:
@@ -69,7 +79,7 @@ def test_an_optional_directory_is_no_condition() -> None:
 )
 def test_what_bash_cannot_hold_is_refused_here(command: RemoteCommand) -> None:
     with pytest.raises(ValueError, match=r"NUL|variable"):
-        order(command, grace=GRACE)
+        order(command, watch=WATCH)
 
 
 def test_a_fence_and_a_host_check_come_before_the_command_begins() -> None:
@@ -101,7 +111,7 @@ ANY_TEXT = st.text(alphabet=st.characters(exclude_characters="\0", exclude_categ
 @given(value=ANY_TEXT)
 def test_any_value_reaches_the_environment_unchanged(value: str) -> None:
     command = RemoteCommand(script='printf %s "$VALUE"', sudo=False, environment={"VALUE": value})
-    text, _, _ = order(command, grace=GRACE).partition(b"\0")
+    text, _, _ = order(command, watch=WATCH).partition(b"\0")
     script = b"maand_begin() { :; }; maand_say() { :; }\n" + text
 
     done = subprocess.run(["bash", "--noprofile", "--norc", "-c", script], capture_output=True, check=True)

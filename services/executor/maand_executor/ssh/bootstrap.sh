@@ -1,8 +1,9 @@
 # What every remote command starts with, handed to `bash --noprofile --norc -c` on the worker (comments are stripped first).
 #
 # The channel's input carries, in this order: the order (bash text up to a NUL byte: environment, checks, the script), the bytes
-# of the command's own input, and then nothing: it is the lifeline. A byte on it, its end, or the limit ends the process tree:
-# TERM, some seconds of grace, KILL. So cancelling needs no second channel, and a dead executor leaves nothing running.
+# of the command's own input, and then a dot now and then: it is the lifeline. Any other byte, its end, silence, or the limit
+# ends the process tree: TERM, some seconds of grace, KILL. So cancelling needs no second channel, and an executor that died or
+# was cut off leaves nothing running.
 # Secrets travel in the order only: `ps` on the worker shows this text and nothing else. No single quotes and no `!` in here:
 # whatever login shell the worker's user has must pass it on unchanged.
 
@@ -35,13 +36,16 @@ maand_find_session() {
   if [[ $4 == "$$" ]] || [[ -n $SUDO_UID && $4 == "$PPID" ]]; then maand_session=$4; fi
 }
 
-# Watch the lifeline (descriptor 3): limit in seconds, seconds of grace, 1 = the end of the connection ends the command.
+# Watch the lifeline (descriptor 3): limit in seconds, seconds of grace, 1 = the end of the connection ends the command, and
+# after how many seconds silence is taken for that end.
 maand_watch() {
   trap "" TERM HUP INT PIPE
   exec < /dev/null > /dev/null 2>&1
-  local answer how
-  IFS= read -r -N 1 -t "$1" -u 3 answer; how=$?
-  if ((how == 1 && $3 == 0)); then while [[ -d /proc/$$ ]] && ((SECONDS < $1)); do sleep 1; done; fi
+  local beat=.
+  while [[ $beat == . ]] && ((SECONDS < $1)); do
+    beat=; IFS= read -r -N 1 -t $(($4 < $1 - SECONDS ? $4 : $1 - SECONDS)) -u 3 beat
+  done
+  if [[ -z $beat && $3 == 0 ]]; then while [[ -d /proc/$$ ]] && ((SECONDS < $1)); do sleep 1; done; fi
   [[ -d /proc/$$ ]] || exit 0
   declare -A maand_seen=([$$]=seen)
   maand_find_session
@@ -53,14 +57,14 @@ maand_watch() {
   kill -KILL "${maand_alive[@]}"
 }
 
-# Begin: the watch in the background, the command's input (that many bytes) on descriptor 0.
+# Begin: the watch in the background (its four numbers), the command's input (that many bytes) on descriptor 0.
 maand_begin() {
-  if (($4)); then
+  if (($5)); then
     local directory=/dev/shm file; [[ -w $directory ]] || directory=${TMPDIR:-/tmp}
-    file=$(umask 077; mktemp "$directory/maand.XXXXXXXX") && head -c "$4" <&3 > "$file" && exec < "$file" || maand_refuse input
+    file=$(umask 077; mktemp "$directory/maand.XXXXXXXX") && head -c "$5" <&3 > "$file" && exec < "$file" || maand_refuse input
     rm -f "$file"
   fi
-  maand_watch "$1" "$2" "$3" &
+  maand_watch "$1" "$2" "$3" "$4" &
   disown; exec 3<&-
 }
 

@@ -22,6 +22,14 @@ SPARE_SECONDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch:
+    """How the worker watches a command: time between TERM and KILL, and the silence after which the executor counts as gone."""
+
+    grace: timedelta
+    silence: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fence:
     """The owner of a run, as remembered on a worker: a command with a smaller pair than the last one seen is refused."""
 
@@ -91,15 +99,15 @@ def command_line(*, sudo: bool) -> str:
     return f"exec {'sudo -n ' if sudo else ''}bash --noprofile --norc -c {shlex.quote(BOOTSTRAP)}"
 
 
-def order(command: RemoteCommand, *, grace: timedelta, fence_directory: str = "", host_check: HostCheck | None = None) -> bytes:
+def order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "", host_check: HostCheck | None = None) -> bytes:
     """Return what is written to the command's input: order, NUL, the command's own input.
 
     Raises `ValueError` for a NUL byte in script or environment, or a name that is no variable name.
     """
     parts = [
         *exports(command.environment),
-        f"maand_begin {limit_seconds(command.timeout)} {max(1, round(grace.total_seconds()))}"
-        f" {int(command.end_with_connection)} {len(command.stdin)}",
+        f"maand_begin {limit_seconds(command.timeout)} {whole_seconds(watch.grace)} {int(command.end_with_connection)}"
+        f" {whole_seconds(watch.silence)} {len(command.stdin)}",
         *([host_check_text(host_check)] if host_check else []),
         *([fence_text(command.fence, fence_directory)] if command.fence else []),
         *([directory_text(command.directory, optional=command.directory_optional)] if command.directory else []),
@@ -115,6 +123,11 @@ def order(command: RemoteCommand, *, grace: timedelta, fence_directory: str = ""
 def limit_seconds(timeout: timedelta | None) -> int:
     """Return the worker's own limit, whole seconds."""
     return NO_LIMIT_SECONDS if timeout is None else int(timeout.total_seconds()) + 1 + SPARE_SECONDS
+
+
+def whole_seconds(time: timedelta) -> int:
+    """Return a time as bash takes it: seconds, at least one."""
+    return max(1, round(time.total_seconds()))
 
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

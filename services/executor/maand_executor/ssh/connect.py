@@ -26,6 +26,8 @@ from maand_executor.ssh.jumps import Jumps
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.settings import SshSettings
 
+asyncssh.set_log_level("WARNING")  # below that it logs every command line of every command; maand logs what it does itself
+
 FAST_ALGORITHMS: dict[str, Any] = {
     "kex_algs": ["curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "diffie-hellman-group14-sha256"],
     "encryption_algs": ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr"],

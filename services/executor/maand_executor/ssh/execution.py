@@ -2,7 +2,9 @@
 
     opened --order written--> running --exit status, or connection lost--> ended
                                  |
-                                 +--limit, or cancelled: one byte on the lifeline--> TERM, grace, KILL on the worker --> ended
+                                 +--limit, or cancelled: a byte on the lifeline--> TERM, grace, KILL on the worker --> ended
+
+While it runs the worker is told now and then that we are still there; when it hears nothing for long, it ends the command.
 
 Opening a channel runs nothing: the worker's bash waits for the order. So a channel that cannot be opened may be tried again on
 a fresh connection; once the order is written nothing is repeated.
@@ -24,8 +26,10 @@ OnOutput = Callable[[str, bytes], None]
 """Told the stream (`stdout` or `stderr`) and what came; must not block."""
 
 TIMED_OUT_EXIT_CODE = 124
+ALIVE = b"."
+"""Says on the lifeline that we are still there."""
 END = b"x"
-"""Any byte on the lifeline ends the command."""
+"""Any other byte ends the command."""
 
 
 class Capture:
@@ -60,6 +64,7 @@ class Execution(asyncssh.SSHClientSession[bytes]):
         self._settings = settings
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._draining: asyncio.TimerHandle | None = None
+        self._beating: asyncio.TimerHandle | None = None
 
     # Called by asyncssh -------------------------------------------------------------------------------------------------
 
@@ -105,13 +110,12 @@ class Execution(asyncssh.SSHClientSession[bytes]):
 
     def send(self, order: bytes) -> None:
         """Hand the worker the order."""
-        assert self._channel is not None
-        self._channel.write(order)
+        self._say(order)
+        self._beat_later()
 
     async def end_tree(self) -> None:
         """End the remote process tree: TERM, grace, KILL, all done by the worker; returns when it is over or cannot be told."""
-        if self._channel is not None and not self._channel.is_closing():
-            self._channel.write(END)
+        self._say(END)
         patience = self._settings.grace + timedelta(seconds=2)
         try:
             async with asyncio.timeout(patience.total_seconds()):
@@ -121,10 +125,23 @@ class Execution(asyncssh.SSHClientSession[bytes]):
 
     def close(self) -> None:
         """Let go of the channel."""
-        if self._draining is not None:
-            self._draining.cancel()
+        for timer in (self._draining, self._beating):
+            if timer is not None:
+                timer.cancel()
         if self._channel is not None:
             self._channel.close()
+
+    def _beat_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._beating = loop.call_later(self._settings.heartbeat.total_seconds(), self._beat)
+
+    def _beat(self) -> None:
+        self._say(ALIVE)
+        self._beat_later()
+
+    def _say(self, data: bytes) -> None:
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write(data)
 
 
 async def carry_out(execution: Execution, worker: str, command: RemoteCommand, order: bytes) -> RemoteResult:

@@ -9,10 +9,11 @@ import asyncssh
 
 from maand_executor.facts import BucketConfig, Worker
 from maand_executor.ssh.channels import Channels
-from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, command_line, order
+from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, order
 from maand_executor.ssh.connect import Connector, Destination
 from maand_executor.ssh.copy import RemoteCopy, copy_tree
 from maand_executor.ssh.credentials import Credentials
+from maand_executor.ssh.errors import CommandNotStarted
 from maand_executor.ssh.execution import Execution, OnOutput, carry_out
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
 from maand_executor.ssh.junction import RsyncPipes, RsyncSession
@@ -119,12 +120,15 @@ class Remote:
     def _order(self, worker: Worker, command: RemoteCommand) -> bytes:
         directory = PurePosixPath(self._config.worker_root) / self._config.bucket_id
         check = HostCheck(path=str(directory / "worker.json"), bucket_id=self._config.bucket_id, worker_id=worker.worker_id)
-        return order(
-            command,
-            grace=self._settings.grace,
-            fence_directory=str(directory),
-            host_check=check if command.check_host else None,
-        )
+        try:
+            return order(
+                command,
+                watch=Watch(grace=self._settings.grace, silence=self._settings.silence),
+                fence_directory=str(directory),
+                host_check=check if command.check_host else None,
+            )
+        except ValueError as error:
+            raise CommandNotStarted(worker.host, str(error)) from error
 
 
 class Remotes:

@@ -62,10 +62,10 @@ def rsh_word(word: str) -> str:
 
 
 def remote_line(arguments: Sequence[str], *, target: str, sudo: bool) -> str:
-    """Return the line that starts the rsync server on the worker; the target's parents are made first."""
-    serve = '{ [ -d "$1" ] || mkdir -p -- "$1"; } && shift && exec "$@"'
-    words = [*(["sudo", "-n"] if sudo else []), "sh", "-c", serve, "sh", target, *arguments]
-    return f"exec {shlex.join(words)}"
+    """Return the line that starts the rsync server on the worker; the target and its parents are made first."""
+    directory = shlex.quote(target)
+    serve = f"[ -d {directory} ] || mkdir -p -- {directory}; exec {shlex.join(arguments)}"
+    return f"exec sudo -n sh -c {shlex.quote(serve)}" if sudo else serve
 
 
 COUNTS = {

@@ -28,6 +28,10 @@ class SshSettings:
     """Refusals in a row, with no other channel open, after which the server is taken to allow none at all."""
     grace: timedelta = timedelta(seconds=5)
     """Between TERM and KILL of a remote process tree: a Ctrl-C must be over within 10 s."""
+    heartbeat: timedelta = timedelta(seconds=10)
+    """How often a running command is told that we are still there."""
+    silence: timedelta = timedelta(seconds=30)
+    """Silence after which a worker ends a command: three heartbeats, and longer than we take to give the connection up."""
     drain: timedelta = timedelta(seconds=1)
     """Output read after the command ended while something it left behind holds the channel open, as `ssh` never lets go of."""
     copies_at_once: int = 16
