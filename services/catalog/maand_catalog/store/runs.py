@@ -150,7 +150,8 @@ def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: st
     if run.has_lapsed(tx.now):
         run = interrupt(tx, run)
     if run.state is not RunState.RUNNING:
-        cancel_at_once(tx, run, requested_by=requested_by)
+        if not run.has_ended:  # it has when it was asked to stop before its lease lapsed
+            cancel_at_once(tx, run, requested_by=requested_by)
         return CancelLevel.NOW
     level = next_cancel_level(run.cancel)
     tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(cancel=level))
