@@ -15,6 +15,9 @@ CLAIMS = {
 
 REQUEST_ID = b"x-request-id"
 
+LONGEST = 512
+"""Characters of a header that are looked at. Tokens, ids and names are far shorter; gRPC refuses metadata beyond 16 KiB."""
+
 FORWARDED = frozenset({b"authorization", REQUEST_ID, *CLAIMS})
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -51,5 +54,5 @@ def bearer_token(authorization: bytes) -> str | None:
 
 def metadata_text(value: bytes) -> str:
     """Return a header value as gRPC metadata can carry it: other than printable ASCII is escaped, and so matches nothing."""
-    text = value.decode("latin-1").strip()
+    text = value[:LONGEST].decode("latin-1").strip()
     return text if text.isascii() and text.isprintable() else quote(text, safe="")

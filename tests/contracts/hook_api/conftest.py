@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from maand_wire.endpoints import Endpoint
 from tests.contracts.hook_api.drivers import Driver, RawHttp, SdkProcess
 from tests.contracts.hook_api.real_catalog import LittleFleet, running_catalog
 from tests.contracts.hook_api.world import CALLERS, ServedApi, begin_all, make_memory
+from tests.testbed.postgres import running_postgres
 from tests.unit.gateway.fake_services import RunningFakes
 
 
@@ -75,19 +76,21 @@ async def gateway_before_catalog(directory: Path, database_url: str = "") -> Asy
             await fleet.close()
 
 
-@pytest.fixture(scope="module", params=["memory", "gateway", "catalog"])
+@pytest.fixture(scope="module", params=["memory", "gateway", "sqlite", "postgresql"])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApi]:
-    """Serve the hook API: the SDK's in-memory one, the gateway before fakes, the gateway before a real catalog."""
+    """Serve the hook API: the SDK's in-memory one, the gateway before fakes, the gateway before real catalogs."""
     if request.param == "memory":
         with make_memory() as memory:
             yield ServedApi(address=memory.address, tokens=begin_all(memory), identities=CALLERS)
         return
-    loop = Loop()
-    serve = gateway_before_catalog if request.param == "catalog" else gateway_before_fakes
-    serving = serve(tmp_path_factory.mktemp("api"))
-    yield loop.run(serving.__aenter__())
-    loop.run(serving.__aexit__(None, None, None))
-    loop.close()
+    with ExitStack() as stack:
+        loop = stack.enter_context(closing(Loop()))
+        database = stack.enter_context(running_postgres()).create_database("hooks") if request.param == "postgresql" else ""
+        directory = tmp_path_factory.mktemp("api")
+        fakes = request.param == "gateway"
+        serving = gateway_before_fakes(directory) if fakes else gateway_before_catalog(directory, database)
+        yield loop.run(serving.__aenter__())
+        loop.run(serving.__aexit__(None, None, None))
 
 
 LANGUAGES = ["python", "typescript", *(["node"] if shutil.which("node") else [])]

@@ -61,6 +61,13 @@ def test_bytes_that_metadata_cannot_carry_are_escaped() -> None:
     assert all(value.isascii() and value.isprintable() for _, value in caller.metadata)
 
 
+def test_a_header_of_any_length_becomes_metadata_that_grpc_takes() -> None:
+    caller = caller_of([(b"authorization", b"Bearer " + b"a" * 100_000), (b"hook", b"\xff" * 100_000)])
+
+    assert caller is not None
+    assert sum(len(name) + len(value) for name, value in caller.metadata) < 8192
+
+
 def test_the_request_id_is_kept_apart() -> None:
     caller = caller_of([TOKEN, (b"x-request-id", b"r-1")])
 
