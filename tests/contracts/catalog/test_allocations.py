@@ -159,7 +159,7 @@ async def test_a_page_token_of_somebody_else_is_refused(bucket: BucketClient, to
     assert caught.value.status.name == "INVALID_ARGUMENT"
 
 
-async def purge(bucket: BucketClient, *allocations: pb.Allocation) -> pb.PurgeAllocationsResponse:
+async def purge(bucket: BucketClient, *allocations: pb.Allocation, retain_days: int | None = None) -> pb.PurgeAllocationsResponse:
     run = await bucket.begin()
     try:
         with remote_errors():
@@ -169,6 +169,7 @@ async def purge(bucket: BucketClient, *allocations: pb.Allocation) -> pb.PurgeAl
                     run_id=run.run_id,
                     fence=run.fence,
                     allocation_ids=[each.allocation_id for each in allocations],
+                    retain_days=retain_days,
                 )
             )
     finally:
@@ -217,6 +218,31 @@ async def test_gc_refuses_what_was_never_stopped(bucket: BucketClient) -> None:
             await purge(bucket, await bucket.allocation(worker))
         assert (caught.value.status.name, caught.value.code) == ("FAILED_PRECONDITION", "not_stopped")
     assert await bucket.everything() == before
+
+
+async def test_gc_trims_old_versions_and_moves_only_when_asked(bucket: BucketClient, clock: ShiftedClock) -> None:
+    for number in range(12):
+        await bucket.build({"bucket.conf": f"a = {number}\n"})
+    clock.advance(timedelta(days=8))
+
+    assert (await purge(bucket)).kv_versions == 0
+    assert (await purge(bucket, retain_days=30)).kv_versions == 0
+    assert (await purge(bucket, retain_days=7)).kv_versions == 5
+    assert (await bucket.entries("vars"))["vars/bucket"] == {"a": "11"}
+
+
+async def test_gc_forgets_content_that_nothing_names_any_more(bucket: BucketClient, clock: ShiftedClock) -> None:
+    await bucket.upload(b"abandoned")
+    await bucket.build({"jobs/api/Makefile": "old:\n"})
+    await bucket.build({"jobs/api/Makefile": "new:\n"})
+    await purge(bucket)
+    assert await bucket.missing(b"abandoned", b"old:\n", b"new:\n") == []
+
+    clock.advance(timedelta(days=2))
+    await purge(bucket)
+
+    assert len(await bucket.missing(b"abandoned", b"old:\n")) == 2
+    assert await bucket.missing(b"new:\n") == []
 
 
 async def test_private_keys_and_moves_are_for_executors(bucket: BucketClient) -> None:

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from maand_catalog import building
+from maand_catalog.runs import StaleFence
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1 import job_pb2, worker_pb2, workspace_pb2
 from maand_wire.errors import RemoteError, remote_errors
@@ -280,6 +282,23 @@ async def test_a_stale_fence_builds_nothing(bucket: BucketClient) -> None:
         await bucket.build_for(run, snapshot_id, fence=run.fence + 1)
 
     assert (caught.value.status.name, caught.value.code) == ("FAILED_PRECONDITION", "stale_fence")
+    assert await bucket.everything() == before
+
+
+async def test_a_claim_lost_at_the_last_moment_undoes_everything(bucket: BucketClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bucket.build()
+    snapshot_id = await bucket.snapshot({**WORKSPACE, "jobs/api/manifest.json": TLS, "workers.json": ONE_WORKER})
+    run = await bucket.begin()
+    before = await bucket.everything()
+
+    def lost(*_: object) -> None:
+        raise StaleFence("taken over", facts={})
+
+    monkeypatch.setattr(building, "get_held_run", lost)
+    with pytest.raises(RemoteError) as caught:
+        await bucket.build_for(run, snapshot_id)
+
+    assert caught.value.code == "stale_fence"
     assert await bucket.everything() == before
 
 

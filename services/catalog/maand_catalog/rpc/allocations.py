@@ -1,6 +1,7 @@
 """AllocationService: where jobs are placed, what state each placement is in, and their certificates."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from maand_catalog.allocations import Allocation, AllocationState
@@ -18,6 +19,7 @@ from maand_catalog.store.build import read_certificates
 from maand_catalog.store.bulk import work_long
 from maand_catalog.store.database import Database, Transaction
 from maand_catalog.store.kv_owned import purge_namespaces, read_sealed
+from maand_catalog.store.kv_retention import trim_history
 from maand_catalog.store.run_events import record_steps
 from maand_catalog.store.run_rows import get_held_run
 from maand_catalog.store.snapshots import forget_unused_content
@@ -36,6 +38,7 @@ STATES = {
 STATE_OF = {number: state for state, number in STATES.items()}
 MOST_ALLOCATIONS = 1_000
 LONGEST_MESSAGE = 4_000
+LONGEST_RETENTION_DAYS = 36_500
 
 
 class AllocationServicer(AllocationServiceServicer):
@@ -93,21 +96,25 @@ class AllocationServicer(AllocationServiceServicer):
         return pb.MoveAllocationsResponse()
 
     async def PurgeAllocations(self, request: pb.PurgeAllocationsRequest, context: Any) -> pb.PurgeAllocationsResponse:
-        """Forget allocations that are removed and were stopped."""
+        """Forget allocations that are removed and were stopped, content that nothing names, and old versions."""
         require(context, Role.EXECUTOR)
 
-        def intention(tx: Transaction) -> tuple[int, int]:
+        def intention(tx: Transaction) -> pb.PurgeAllocationsResponse:
             work_long(tx)
             get_held_run(tx, request.bucket_id, request.run_id, request.fence)
             forgotten = store.forget_allocations(tx, request.bucket_id, request.allocation_ids)
             gone_jobs, gone_workers = store.forget_emptied(tx, request.bucket_id)
             prefixes = purged_prefixes(forgotten, gone_jobs, gone_workers)
             entries = purge_namespaces(tx, request.bucket_id, prefixes) if prefixes else 0
+            store.trim_moves(tx, request.bucket_id)
             forget_unused_content(tx, request.bucket_id)
-            return len(forgotten), entries
+            retain = timedelta(days=request.retain_days) if request.HasField("retain_days") else None
+            versions = 0 if retain is None else trim_history(tx, request.bucket_id, retain=retain)
+            return pb.PurgeAllocationsResponse(allocations=len(forgotten), kv_entries=entries, kv_versions=versions)
 
-        count, entries = await self._database.write(intention, alone=True)
-        return pb.PurgeAllocationsResponse(allocations=count, kv_entries=entries)
+        if request.retain_days > LONGEST_RETENTION_DAYS:
+            raise LimitExceeded(f"retain_days is more than {LONGEST_RETENTION_DAYS}")
+        return await self._database.write(intention, alone=True)
 
     async def ListCertificates(self, request: pb.ListCertificatesRequest, context: Any) -> pb.ListCertificatesResponse:
         """List the certificates of the last build."""

@@ -13,6 +13,9 @@ from maand_catalog.store.bulk import in_chunks, put_rows
 from maand_catalog.store.tables_fleet import allocation_moves, allocations, certificates, deployed_files, jobs, workers
 from maand_catalog.store.transaction import Transaction
 
+MOVES_KEPT = 100
+"""Moves of an allocation that gc leaves: a few dozen deploys."""
+
 FIELDS = tuple(field.name for field in fields(Allocation))
 
 
@@ -224,3 +227,11 @@ def forget_emptied(tx: Transaction, bucket_id: str) -> tuple[list[str], list[str
     names = tx.connection.scalars(gone_jobs.returning(jobs.c.name))
     hosts = tx.connection.scalars(gone_workers.returning(workers.c.host))
     return list(names), list(hosts)
+
+
+def trim_moves(tx: Transaction, bucket_id: str) -> None:
+    """Forget all but the newest moves of each allocation. For gc."""
+    m, a = allocation_moves.c, allocations.c
+    made = select(a.moves).where(a.bucket_id == m.bucket_id, a.allocation_id == m.allocation_id).correlate(allocation_moves)
+    old = m.number <= made.scalar_subquery() - MOVES_KEPT
+    tx.connection.execute(delete(allocation_moves).where(m.bucket_id == bucket_id, old))
