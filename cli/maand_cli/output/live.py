@@ -31,23 +31,25 @@ class LiveScreen:
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
         self._data_scrolls = sys.stdout.isatty()
+        self._scrolling: list[Text] = []
 
     def event(self, event: run_event_pb2.RunEvent) -> None:
-        """Let the lines of an event scroll by."""
+        """Let the lines of an event scroll by, at the next tick: drawing costs a millisecond, a hook may print thousands."""
         for line in self.view.apply(event):
             if not self._shows(line):
                 continue
             if line.importance is Importance.DATA and not self._data_scrolls:
                 print(line.text, flush=True)
             else:
-                self._console.print(Text(line.text, style=STYLES[line.importance]), soft_wrap=True)
+                self._scrolling.append(Text(line.text, style=STYLES[line.importance]))
 
     def say(self, text: str) -> None:
         """Let this command's own words scroll by."""
-        self._console.print(Text(text, style="bold"), soft_wrap=True)
+        self._scrolling.append(Text(text, style="bold"))
 
     def tick(self, now: datetime) -> None:
-        """Draw the rows anew."""
+        """Let lines scroll by and draw the rows anew."""
+        self._scroll()
         rows = self.view.rows(now)
         text = Text("\n".join(rows), no_wrap=True, overflow="ellipsis")
         text.stylize("bold", 0, len(rows[0]))
@@ -55,7 +57,13 @@ class LiveScreen:
 
     def close(self) -> None:
         """Take the rows away."""
+        self._scroll()
         self._live.stop()
+
+    def _scroll(self) -> None:
+        if self._scrolling:
+            self._console.print(Text("\n").join(self._scrolling), soft_wrap=True)
+            self._scrolling.clear()
 
     def result(self, document: Mapping[str, Any]) -> None:
         """People get a summary instead."""
