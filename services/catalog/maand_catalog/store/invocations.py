@@ -1,8 +1,9 @@
 """Hook invocations: begun under a run's fence, ended once, and what a hook's token stands for in between."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from maand_catalog.errors import NotFound
 from maand_catalog.identity import HookCaller
@@ -14,6 +15,19 @@ from maand_catalog.store.tables_fleet import allocations
 from maand_catalog.store.tables_identity import invocations
 from maand_catalog.store.tables_runs import runs
 from maand_catalog.store.transaction import Transaction
+
+FIND_HOOK_CALLER = (
+    select(*(invocations.c[field.name] for field in fields(HookCaller)))
+    .join(runs, runs.c.run_id == invocations.c.run_id)
+    .where(
+        invocations.c.token_sha256 == bindparam("the_token"),
+        invocations.c.ended_at.is_(None),
+        runs.c.fence == invocations.c.fence,
+        runs.c.state == RunState.RUNNING,
+        runs.c.lease_until > bindparam("the_time"),
+    )
+)
+"""Made once: it is asked for every call of every hook."""
 
 
 def begin_invocations(tx: Transaction, bucket_id: str, run_id: str, fence: int, begins: Sequence[InvocationBegin]) -> None:
@@ -82,25 +96,5 @@ def end_live_invocations(tx: Transaction, run_id: str, outcome: InvocationOutcom
 
 def find_hook_caller(tx: Transaction, token_sha256: bytes) -> HookCaller | None:
     """Find the live invocation that a token stands for: not ended, its run still owned by whoever began it."""
-    query = (
-        select(
-            invocations.c.bucket_id,
-            invocations.c.run_id,
-            invocations.c.invocation_id,
-            invocations.c.job,
-            invocations.c.allocation_id,
-            invocations.c.worker,
-            invocations.c.hook,
-            invocations.c.event,
-        )
-        .join(runs, runs.c.run_id == invocations.c.run_id)
-        .where(
-            invocations.c.token_sha256 == token_sha256,
-            invocations.c.ended_at.is_(None),
-            runs.c.fence == invocations.c.fence,
-            runs.c.state == RunState.RUNNING,
-            runs.c.lease_until > tx.now,
-        )
-    )
-    row = tx.connection.execute(query).mappings().one_or_none()
+    row = tx.connection.execute(FIND_HOOK_CALLER, {"the_token": token_sha256, "the_time": tx.now}).mappings().one_or_none()
     return HookCaller(**row) if row else None

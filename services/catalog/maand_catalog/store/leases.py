@@ -4,12 +4,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, update
 
 from maand_catalog.run_kinds import TAKEN_OVER
 from maand_catalog.runs import CancelLevel, Run, RunState
 from maand_catalog.store.run_ends import interrupt_lapsed
-from maand_catalog.store.run_rows import RUN_COLUMNS, get_run, held_by, move, stale_fence, to_run
+from maand_catalog.store.run_rows import IS_HELD, RUN_COLUMNS, get_run, held_by, move, stale_fence, to_run
 from maand_catalog.store.tables_runs import runs
 from maand_catalog.store.transaction import Transaction
 
@@ -31,6 +31,9 @@ NOBODY_AHEAD: ColumnElement[bool] = or_(
     ),
 )
 """Exclusive runs go in the order of their holds: every run of an earlier hold must have ended."""
+
+
+RENEW = update(runs).where(IS_HELD).values(lease_until=bindparam("the_end")).returning(runs.c.cancel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +83,8 @@ def oldest_claimable(bucket_ids: Collection[str]) -> Select[tuple[object, ...]]:
 
 def renew_lease(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, lease: timedelta) -> Renewal:
     """Let a claim last from now on, and tell what is wished of the run. NotFound, StaleFence."""
-    renew = update(runs).where(held_by(bucket_id, run_id, fence, tx)).values(lease_until=tx.now + lease)
-    level = tx.connection.execute(renew.returning(runs.c.cancel)).scalar_one_or_none()
+    parameters = {**held_by(tx, bucket_id, run_id, fence), "the_end": tx.now + lease}
+    level = tx.connection.execute(RENEW, parameters).scalar_one_or_none()
     if level is None:
         raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
     return Renewal(lease=lease, cancel=CancelLevel(level))

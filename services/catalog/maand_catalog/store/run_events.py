@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from maand_catalog.runs import EventRecord, Run
-from maand_catalog.store.run_rows import get_run, held_by, stale_fence, topic
+from maand_catalog.store.run_rows import IS_HELD, get_run, held_by, stale_fence, topic
 from maand_catalog.store.tables_runs import run_appends, run_events, run_steps, runs
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.upserts import upsert
@@ -14,6 +14,27 @@ from maand_catalog.store.upserts import upsert
 CHUNK_EVENTS = 500
 CHUNK_BYTES = 1024 * 1024
 """Events, and about how many bytes of them, that are read at once."""
+
+
+ADVANCE = (
+    update(runs)
+    .where(IS_HELD)
+    .values(last_sequence=runs.c.last_sequence + bindparam("the_count"))
+    .returning(runs.c.last_sequence)
+)
+ADVANCE_AND_SAY = ADVANCE.values(message=bindparam("the_message"))
+ADVANCE_STEPS = update(runs).where(IS_HELD).values(steps=runs.c.steps + bindparam("the_count")).returning(runs.c.steps)
+FIND_APPEND = select(run_appends.c.last_sequence).where(
+    run_appends.c.run_id == bindparam("the_run"), run_appends.c.request_id == bindparam("the_request")
+)
+INSERT_APPEND = insert(run_appends)
+INSERT_EVENTS = insert(run_events)
+READ_EVENTS = (
+    select(run_events.c.sequence, run_events.c.payload)
+    .where(run_events.c.run_id == bindparam("the_run"), run_events.c.sequence > bindparam("after"))
+    .order_by(run_events.c.sequence)
+    .limit(CHUNK_EVENTS)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +63,9 @@ def append_events(
     2. A known request id: give the numbers back, and answer as the first time.
     3. Insert the events.
     """
-    changes = {"last_sequence": runs.c.last_sequence + len(events)} | ({"message": doing} if doing else {})
-    advance = update(runs).where(held_by(bucket_id, run_id, fence, tx)).values(changes).returning(runs.c.last_sequence)
-    last = tx.connection.execute(advance).scalar_one_or_none()
+    parameters = {**held_by(tx, bucket_id, run_id, fence), "the_count": len(events)}
+    advance = (ADVANCE_AND_SAY, {**parameters, "the_message": doing}) if doing else (ADVANCE, parameters)
+    last = tx.connection.execute(*advance).scalar_one_or_none()
     if last is None:
         raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
     if request_id:
@@ -52,7 +73,7 @@ def append_events(
             tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(last_sequence=last - len(events)))
             return first
         note = {"run_id": run_id, "request_id": request_id, "bucket_id": bucket_id, "last_sequence": last}
-        tx.connection.execute(insert(run_appends), note)
+        tx.connection.execute(INSERT_APPEND, note)
     insert_events(tx, bucket_id, run_id, first_sequence=last - len(events) + 1, events=events)
     return int(last)
 
@@ -66,8 +87,7 @@ def append_own(tx: Transaction, run: Run, event: EventRecord) -> None:
 
 def find_append(tx: Transaction, run_id: str, request_id: str) -> int | None:
     """Return what an earlier append with this request id answered."""
-    query = select(run_appends.c.last_sequence).where(run_appends.c.run_id == run_id, run_appends.c.request_id == request_id)
-    return tx.connection.execute(query).scalar_one_or_none()
+    return tx.connection.execute(FIND_APPEND, {"the_run": run_id, "the_request": request_id}).scalar_one_or_none()
 
 
 def insert_events(tx: Transaction, bucket_id: str, run_id: str, *, first_sequence: int, events: Sequence[EventRecord]) -> None:
@@ -78,7 +98,7 @@ def insert_events(tx: Transaction, bucket_id: str, run_id: str, *, first_sequenc
         {"run_id": run_id, "sequence": sequence, "bucket_id": bucket_id, "kind": event.kind, "payload": event.payload}
         for sequence, event in enumerate(events, start=first_sequence)
     ]
-    tx.connection.execute(insert(run_events), rows)
+    tx.connection.execute(INSERT_EVENTS, rows)
     tx.notify(topic(run_id))
 
 
@@ -91,15 +111,9 @@ def last_kind(tx: Transaction, run_id: str) -> str | None:
 def read_events(tx: Transaction, bucket_id: str, run_id: str, *, after: int) -> EventChunk:
     """Read a run and the next events after a point, of one moment. NotFound."""
     run = get_run(tx, bucket_id, run_id)
-    query = (
-        select(run_events.c.sequence, run_events.c.payload)
-        .where(run_events.c.run_id == run_id, run_events.c.sequence > after)
-        .order_by(run_events.c.sequence)
-        .limit(CHUNK_EVENTS)
-    )
     events: list[StoredEvent] = []
     size = 0
-    with tx.connection.execute(query) as rows:
+    with tx.connection.execute(READ_EVENTS, {"the_run": run_id, "after": after}) as rows:
         for sequence, payload in rows:
             events.append(StoredEvent(sequence=sequence, payload=payload))
             size += len(payload)
@@ -111,8 +125,8 @@ def read_events(tx: Transaction, bucket_id: str, run_id: str, *, after: int) -> 
 
 def record_steps(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, names: Sequence[str]) -> None:
     """Record steps as done, those recorded before left as they were. NotFound, StaleFence."""
-    advance = update(runs).where(held_by(bucket_id, run_id, fence, tx)).values(steps=runs.c.steps + len(names))
-    last = tx.connection.execute(advance.returning(runs.c.steps)).scalar_one_or_none()
+    parameters = {**held_by(tx, bucket_id, run_id, fence), "the_count": len(names)}
+    last = tx.connection.execute(ADVANCE_STEPS, parameters).scalar_one_or_none()
     if last is None:
         raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
     if not names:

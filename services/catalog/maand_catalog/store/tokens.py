@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from maand_catalog.errors import NotFound
 from maand_catalog.identity import Role, RoleCaller
@@ -37,6 +37,9 @@ class AuditRecord:
 
 
 TOKEN_COLUMNS = [api_tokens.c[field.name] for field in fields(ApiToken)]
+FIND_ROLE_CALLER = select(api_tokens.c.name, api_tokens.c.role, api_tokens.c.expires_at).where(
+    api_tokens.c.token_sha256 == bindparam("the_token"), api_tokens.c.revoked_at.is_(None)
+)
 AUDIT_COLUMNS = [audit_records.c[field.name] for field in fields(AuditRecord)]
 
 
@@ -77,10 +80,7 @@ def revoke_token(tx: Transaction, token_id: str, *, actor: str) -> None:
 
 def find_role_caller(tx: Transaction, token_sha256: bytes) -> RoleCaller | None:
     """Find whom a valid API token stands for."""
-    query = select(api_tokens.c.name, api_tokens.c.role, api_tokens.c.expires_at).where(
-        api_tokens.c.token_sha256 == token_sha256, api_tokens.c.revoked_at.is_(None)
-    )
-    row = tx.connection.execute(query).one_or_none()
+    row = tx.connection.execute(FIND_ROLE_CALLER, {"the_token": token_sha256}).one_or_none()
     if row is None or (row.expires_at is not None and row.expires_at <= tx.now):
         return None
     return RoleCaller.with_role(row.name, row.role)
