@@ -44,8 +44,10 @@ class Claims:
             )
         except RemoteError as error:
             log.warning("cannot ask for runs", reason=error.message)
-            await asyncio.sleep(settings.lease.retry_pause.total_seconds())
-            return None
+        except Exception:  # an answer that makes no sense must not end the loop
+            log.exception("a claim could not be understood")
+        await asyncio.sleep(settings.lease.retry_pause.total_seconds())
+        return None
 
     async def _carry_out(self, claim: ClaimedRun) -> None:
         run_id = claim.identity.run_id

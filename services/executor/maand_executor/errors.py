@@ -4,9 +4,12 @@ ExecutorError
   RunFailed            the run cannot go on: ends it as failed, with the failures it carries
     InvalidRequest       what was asked makes no sense
     NotBuilt             nothing was ever built
+  CannotRender         what goes to a worker cannot be made: ends the job
     TemplateError        a template cannot be rendered
+    staging.PathClash    two sources make the same file
   LeaseLost            another executor may own the run now: stop everything, record nothing
   RunCancelled         asked to stop, and stopped
+  RunTimedOut          took longer than its own limit
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +61,13 @@ class NotBuilt(RunFailed):
     help = "run `maand build` first"
 
 
-class TemplateError(ExecutorError):
+class CannotRender(ExecutorError):
+    """What goes to a worker cannot be put together. The message says which file is wrong; nothing of the job was copied."""
+
+    code = "cannot_render"
+
+
+class TemplateError(CannotRender):
     """A template cannot be rendered. The message names file and line; nothing of the job was copied."""
 
     code = "template_error"

@@ -49,7 +49,8 @@ class Lease:
         self._cancel = cancel
         self._settings = settings
         self._clock = clock
-        self._good_until = clock() + self._share(claim.lease)
+        self._good_for = self._share(claim.lease)
+        self._good_until = clock() + self._good_for
         cancel.raise_to(claim.cancel)
 
     @property
@@ -65,7 +66,7 @@ class Lease:
     async def keep(self) -> NoReturn:
         """Renew until cancelled. Raises `LeaseLost` when the run has, or may soon have, another owner."""
         while True:
-            await asyncio.sleep(min(self._settings.renew_every.total_seconds(), self._left()))
+            await asyncio.sleep(min(self._settings.renew_every.total_seconds(), self._good_for / 4, self._left()))
             await self._renew()
 
     async def _renew(self) -> None:
@@ -76,7 +77,8 @@ class Lease:
             self._refused(error)
             await asyncio.sleep(min(self._settings.retry_pause.total_seconds(), self._left()))
             return
-        self._good_until = asked_at + self._share(renewed.lease)
+        self._good_for = self._share(renewed.lease)
+        self._good_until = asked_at + self._good_for
         self._cancel.raise_to(renewed.cancel)
 
     def _refused(self, error: RemoteError) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from maand_executor.content import TreeEntry
 from maand_executor.digest import content_digest, runtime_digest
-from maand_executor.errors import ExecutorError
+from maand_executor.errors import CannotRender
 from maand_executor.facts import AllocationViews, Certificates, JobFile, PlannedFile
 from maand_executor.hooks.workspace import certificate_files, tree_of
 from maand_executor.templates import SUFFIX, JobTemplates, TemplateSubject
@@ -23,7 +23,7 @@ LINK_MODE = 0o777
 """Mode of every symbolic link: it has none of its own."""
 
 
-class PathClash(ExecutorError):
+class PathClash(CannotRender):
     """Two sources make the same path on a worker, for example `app.conf` and `app.conf.j2`. Rename or delete one of them."""
 
     code = "path_clash"

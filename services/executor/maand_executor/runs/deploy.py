@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
 from maand_executor.context import RunContext
-from maand_executor.errors import ExecutorError, InvalidRequest, RunFailed
+from maand_executor.errors import CannotRender, InvalidRequest, RunFailed
 from maand_executor.facts import Job
 from maand_executor.runs import events
 from maand_executor.runs.build import build_snapshot
@@ -95,9 +95,7 @@ class DeployRun:
         candidates = tuple(one for one in self._deploy.candidates(job.name) if not self._deploy.was_promoted(one))
         try:
             return await plan_job(self._context, self._deploy.fleet, job, candidates, self._deploy.options)
-        except RunFailed:
-            raise
-        except ExecutorError:
+        except CannotRender:
             return None  # planned again when its turn comes: a job before it may store what is missing
 
     def _present_jobs(self) -> list[Job]:

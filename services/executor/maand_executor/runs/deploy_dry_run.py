@@ -8,7 +8,7 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
 from maand_executor.content import ContentStore, TreeEntry
 from maand_executor.context import RunContext
-from maand_executor.errors import ExecutorError, RunFailed
+from maand_executor.errors import CannotRender
 from maand_executor.facts import Job, PlannedFile
 from maand_executor.plan import STOPS, Action, PlannedAllocation, PlanOptions, plan_inactive
 from maand_executor.runs import events
@@ -45,9 +45,7 @@ async def show_job(context: RunContext, fleet: Fleet, job: Job, options: PlanOpt
     try:
         if not job.removed:
             plan = await plan_job(context, fleet, job, fleet.active_of_job(job.name), options)
-    except RunFailed:
-        raise
-    except ExecutorError as error:
+    except CannotRender as error:
         tell_unplannable(context, fleet, job, error)
         may_change = True
     diffs = await diffs_of(context, plan) if plan else {}
@@ -60,7 +58,7 @@ async def show_job(context: RunContext, fleet: Fleet, job: Job, options: PlanOpt
         context.report.note(f"{job.name}: its pre_deploy hooks may still change this")
 
 
-def tell_unplannable(context: RunContext, fleet: Fleet, job: Job, error: ExecutorError) -> None:
+def tell_unplannable(context: RunContext, fleet: Fleet, job: Job, error: CannotRender) -> None:
     """Tell that a template cannot be rendered: a failure, unless hooks of this deploy may store what is missing."""
     related = (job, *(fleet.jobs[name] for name in job.demanded_jobs if name in fleet.jobs))
     if any(one.hooks_on("pre_deploy") for one in related):

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.errors import ExecutorError
+from maand_executor.errors import CannotRender
 from maand_executor.facts import AllocationMove, AllocationState, Job
 from maand_executor.plan import Action, PlannedAllocation
 from maand_executor.runs import events
@@ -52,7 +52,7 @@ class JobRollout:
         fresh = tuple(one for one in self._candidates if not self._deploy.was_promoted(one))
         try:
             return await plan_job(self._context, self._deploy.fleet, self._job, fresh, self._deploy.options)
-        except ExecutorError as error:
+        except CannotRender as error:
             failure = pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=self._job.name, step="render", message=str(error))
             raise JobFailed(str(error), [failure]) from error
 
