@@ -113,7 +113,7 @@ def test_migrations_go_on_from_where_the_schema_is() -> None:
 
 
 def test_a_migration_that_fails_keeps_what_was_done_and_lets_the_slot_go() -> None:
-    state = {"ssh": [{"command": "*migrate-3*", "exit_code": 1, "stderr": "no such table"}, {"command": "*migrate-2*"}]}
+    state = {"ssh": [{"command": "*echo 3 *", "exit_code": 1, "stderr": "no such table"}, {"command": "*echo 2 *"}]}
 
     report = run("single-writer-migration", "orders", "hook_migrate", "pre_deploy", state=state)
 

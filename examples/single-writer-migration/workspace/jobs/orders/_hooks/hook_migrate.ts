@@ -2,9 +2,10 @@
 //
 // The semaphore lets one invocation in; whoever comes after finds the work done. `ifVersion` guards against the one case that a
 // lock cannot: a process that lost its lock without noticing. The fencing token is handed to the migration for the same reason.
-import { allocationIp, getStoreValue, jobName, notice, putJobVariable, runMakeTarget, withSemaphore } from "./maand";
+import { allocationIp, getStoreValue, jobName, notice, putJobVariable, rolloutOrder, runSsh, withSemaphore } from "./maand";
 
 const target = 3; // the schema this version of the job needs
+const database = rolloutOrder()[0]; // the worker that keeps the data
 
 await withSemaphore("migrate", async (slot) => {
   for (;;) {
@@ -15,7 +16,7 @@ await withSemaphore("migrate", async (slot) => {
     if (schema >= target) break;
 
     console.log(`${allocationIp()} migrates ${schema} -> ${schema + 1} (fence ${slot.fencingToken})`);
-    await runMakeTarget(`migrate-${schema + 1}`);
+    await runSsh(database, `mkdir -p /opt/worker && echo ${schema + 1} >> /opt/worker/orders.migrations`); // stands for DDL
     const precondition = version === undefined ? { ifAbsent: true } : { ifVersion: version };
     (await putJobVariable("schema_version", String(schema + 1), precondition)).raiseForStatus();
     notice(`${allocationIp()} migrated the schema to ${schema + 1}`);
