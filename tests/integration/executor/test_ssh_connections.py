@@ -127,7 +127,7 @@ async def test_an_unknown_host_key_is_refused_with_the_command_that_pins_it(test
             await remote.connect(fact(worker))
         (key,) = await remote.scan_host_keys(fact(worker))
 
-        assert f"maand worker trust {worker.host}" in refused.value.help
+        assert f"maand worker trust -w {worker.host}" in refused.value.help
         assert refused.value.facts["fingerprint"] == key.fingerprint
         assert remote.host_key_state(fact(worker), key) is PinState.UNKNOWN
 
@@ -148,7 +148,7 @@ async def test_a_changed_host_key_is_refused_even_by_accept_new(test_bed: SshTes
             await remote.connect(fact(worker))
         keys = await remote.scan_host_keys(fact(worker))
 
-        assert f"maand worker trust {worker.host} --force" in refused.value.help
+        assert f"maand worker trust -w {worker.host} --force" in refused.value.help
         assert [remote.host_key_state(fact(worker), key) for key in keys] == [PinState.CHANGED]
 
         remote.pin_host_keys(fact(worker), keys, replace=True)

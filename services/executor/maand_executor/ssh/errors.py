@@ -55,14 +55,14 @@ class HostKeyUnknown(HostKeyRefused):
     """No host key of the worker is pinned. Compare its fingerprint, then pin it with `maand worker trust`."""
 
     code = "host_key_unknown"
-    help = "compare the fingerprint, then run `maand worker trust {worker}`"
+    help = "compare the fingerprint, then run `maand worker trust -w {worker}`"
 
 
 class HostKeyChanged(HostKeyRefused):
     """The worker shows another host key than the pinned one: it was reinstalled, or somebody is in between."""
 
     code = "host_key_changed"
-    help = "if it was reinstalled, run `maand worker trust {worker} --force`; if not, find out who answers there"
+    help = "if it was reinstalled, run `maand worker trust -w {worker} --force`; if not, find out who answers there"
 
 
 class AuthenticationRefused(SshError):
