@@ -23,17 +23,23 @@ class Metering(grpc.aio.ServerInterceptor):
     def __init__(self, activity: Activity, metrics: Metrics) -> None:
         self._activity = activity
         self._metrics = metrics
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handler that the server would call."""
-        handler, method = await continuation(handler_call_details), handler_call_details.method
-        if handler is None or method.startswith(NOT_ACTIVITY):
-            return handler
+        """Wrap the handler that the server would call, with all inner interceptors, once per method: they never differ."""
+        method = handler_call_details.method
+        if method not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[method] = handler if method.startswith(NOT_ACTIVITY) else self._metered(handler, method)
+        return self._handlers[method]
 
+    def _metered(self, handler: grpc.RpcMethodHandler[Any, Any], method: str) -> grpc.RpcMethodHandler[Any, Any]:
         def unary(behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
             async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
                 self._activity.called()
