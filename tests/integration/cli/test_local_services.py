@@ -98,13 +98,19 @@ def test_services_of_another_version_are_named_with_the_remedy(maand: Maand) -> 
 def test_when_port_8080_is_taken_hooks_are_told_a_free_one(maand: Maand) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 8080))
-            taken.listen()
-        except OSError:
-            pass  # somebody else has it: the same situation
+        until(lambda: takes(taken, 8080), seconds=60, what="getting the port from another test's services")
         maand.must("services", "start")
         assert maand.services()["hook_api"] != "127.0.0.1:8080"
+
+
+def takes(taken: socket.socket, port: int) -> bool:
+    """Take a port if it is free."""
+    try:
+        taken.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    taken.listen()
+    return True
 
 
 def test_an_idle_host_leaves_by_itself(maand: Maand) -> None:
