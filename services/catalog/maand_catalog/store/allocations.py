@@ -9,7 +9,7 @@ from sqlalchemy import Row, delete, insert, select, tuple_, update
 
 from maand_catalog.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved
 from maand_catalog.errors import NotFound
-from maand_catalog.store.bulk import in_chunks, put_rows
+from maand_catalog.store.bulk import in_chunks, one_of, put_rows
 from maand_catalog.store.tables_fleet import allocation_moves, allocations, certificates, deployed_files, jobs, workers
 from maand_catalog.store.transaction import Transaction
 
@@ -76,7 +76,7 @@ def find_allocations(
     for chunk in in_chunks(sorted(set(allocation_ids))):
         query = (
             select(allocations)
-            .where(allocations.c.bucket_id == bucket_id, allocations.c.allocation_id.in_(chunk))
+            .where(allocations.c.bucket_id == bucket_id, one_of(tx, allocations.c.allocation_id, chunk))
             .order_by(allocations.c.allocation_id)
         )
         rows = tx.connection.execute(query.with_for_update() if locked else query)
@@ -172,7 +172,7 @@ def list_deployed_files(
     packed: dict[str, bytes] = {}
     for chunk in in_chunks(allocation_ids):
         query = select(deployed_files.c.allocation_id, deployed_files.c.files).where(
-            deployed_files.c.bucket_id == bucket_id, deployed_files.c.allocation_id.in_(chunk)
+            deployed_files.c.bucket_id == bucket_id, one_of(tx, deployed_files.c.allocation_id, chunk)
         )
         packed.update({row.allocation_id: bytes(row.files) for row in tx.connection.execute(query)})
     return [(each, unpack_files(packed[each])) for each in dict.fromkeys(allocation_ids) if each in packed]
@@ -202,7 +202,7 @@ def forget_allocations(tx: Transaction, bucket_id: str, allocation_ids: Sequence
             )
     for chunk in in_chunks(list(found)):
         tx.connection.execute(
-            delete(allocations).where(allocations.c.bucket_id == bucket_id, allocations.c.allocation_id.in_(chunk))
+            delete(allocations).where(allocations.c.bucket_id == bucket_id, one_of(tx, allocations.c.allocation_id, chunk))
         )
     places = [(each.job, each.worker) for each in found.values()]
     for places_chunk in in_chunks(places):

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from maand_catalog.errors import NotFound
+from maand_catalog.store.bulk import in_chunks, one_of
 from maand_catalog.store.tables_workspace import blob_pieces, blobs
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.upserts import upsert
 
 PIECE_BYTES = 1024 * 1024
 """Largest piece stored, and sent."""
-
-DIGESTS_AT_ONCE = 500
-"""Digests in one IN list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +26,9 @@ class Blob:
 def missing_blobs(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> list[bytes]:
     """Return which of these contents are not kept, in the order asked, each once."""
     held: set[bytes] = set()
-    for chunk in chunks(digests):
+    for chunk in in_chunks(digests):
         held.update(
-            tx.connection.scalars(select(blobs.c.sha256).where(blobs.c.bucket_id == bucket_id, blobs.c.sha256.in_(chunk)))
+            tx.connection.scalars(select(blobs.c.sha256).where(blobs.c.bucket_id == bucket_id, one_of(tx, blobs.c.sha256, chunk)))
         )
     return [digest for digest in dict.fromkeys(digests) if digest not in held]
 
@@ -61,10 +59,10 @@ def pieces_of(data: bytes) -> Iterator[bytes]:
 def read_blobs(tx: Transaction, bucket_id: str, digests: Collection[bytes]) -> dict[bytes, bytes]:
     """Return whole contents by digest; those not kept are missing. For small files: all of it is in memory."""
     found: dict[bytes, list[bytes]] = {}
-    for chunk in chunks(list(digests)):
+    for chunk in in_chunks(list(digests)):
         wanted = (
             select(blob_pieces.c.sha256, blob_pieces.c.data)
-            .where(blob_pieces.c.bucket_id == bucket_id, blob_pieces.c.sha256.in_(chunk))
+            .where(blob_pieces.c.bucket_id == bucket_id, one_of(tx, blob_pieces.c.sha256, chunk))
             .order_by(blob_pieces.c.sha256, blob_pieces.c.piece)
         )
         for digest, data in tx.connection.execute(wanted):
@@ -75,8 +73,8 @@ def read_blobs(tx: Transaction, bucket_id: str, digests: Collection[bytes]) -> d
 def blob_sizes(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> dict[bytes, int]:
     """Return the size of each content; `NotFound` names the first that is not kept."""
     sizes: dict[bytes, int] = {}
-    for chunk in chunks(digests):
-        wanted = select(blobs.c.sha256, blobs.c.size).where(blobs.c.bucket_id == bucket_id, blobs.c.sha256.in_(chunk))
+    for chunk in in_chunks(digests):
+        wanted = select(blobs.c.sha256, blobs.c.size).where(blobs.c.bucket_id == bucket_id, one_of(tx, blobs.c.sha256, chunk))
         sizes.update({bytes(digest): size for digest, size in tx.connection.execute(wanted)})
     unknown = next((digest for digest in digests if digest not in sizes), None)
     if unknown is not None:
@@ -90,9 +88,3 @@ def read_piece(tx: Transaction, bucket_id: str, digest: bytes, piece: int) -> by
         blob_pieces.c.bucket_id == bucket_id, blob_pieces.c.sha256 == digest, blob_pieces.c.piece == piece
     )
     return bytes(tx.connection.execute(wanted).scalar_one())
-
-
-def chunks(digests: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Cut a list of digests into what one statement takes."""
-    for start in range(0, len(digests), DIGESTS_AT_ONCE):
-        yield digests[start : start + DIGESTS_AT_ONCE]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Table, text
+from sqlalchemy import ColumnElement, Table, bindparam, cast, func, select, text
+from sqlalchemy.dialects import postgresql
 
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.upserts import upsert
@@ -35,6 +36,18 @@ def in_chunks(items: Sequence[T], size: int = NAMES_AT_ONCE) -> Iterator[Sequenc
     """Cut a list into lists of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def one_of(tx: Transaction, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column holds one of many values.
+
+    On PostgreSQL the values are one array to join with. A list of parameters there may be planned once, while the table is small,
+    as a scan that compares every row with every value; that plan is then kept (measured: 1 s instead of 2 ms for 500 of 20,000).
+    """
+    if tx.dialect != "postgresql":
+        return column.in_(values)
+    array = bindparam(None, list(values), type_=postgresql.ARRAY(column.type), unique=True)
+    return column.in_(select(func.unnest(cast(array, postgresql.ARRAY(column.type)))))
 
 
 def work_long(tx: Transaction) -> None:

@@ -6,7 +6,8 @@ from datetime import timedelta
 from sqlalchemy import delete, select
 
 from maand_catalog.errors import FailedPrecondition, NotFound
-from maand_catalog.store.blobs import chunks, missing_blobs
+from maand_catalog.store.blobs import missing_blobs
+from maand_catalog.store.bulk import in_chunks, one_of
 from maand_catalog.store.tables_buckets import builds
 from maand_catalog.store.tables_fleet import jobs
 from maand_catalog.store.tables_workspace import blobs, snapshots
@@ -67,6 +68,6 @@ def forget_unused_content(tx: Transaction, bucket_id: str) -> int:
     used = {entry.sha256 for tree in trees for entry in unpack(bytes(tree))}
     held = tx.connection.scalars(select(blobs.c.sha256).where(blobs.c.bucket_id == bucket_id, blobs.c.created_at < old))
     unused = [bytes(digest) for digest in held if bytes(digest) not in used]
-    for chunk in chunks(unused):
-        tx.connection.execute(delete(blobs).where(blobs.c.bucket_id == bucket_id, blobs.c.sha256.in_(chunk)))
+    for chunk in in_chunks(unused):
+        tx.connection.execute(delete(blobs).where(blobs.c.bucket_id == bucket_id, one_of(tx, blobs.c.sha256, chunk)))
     return len(unused)
