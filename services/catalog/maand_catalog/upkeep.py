@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from maand_catalog.errors import Unavailable
+from maand_catalog.errors import CatalogError
 from maand_catalog.settings import Upkeep
 from maand_catalog.store.database import Database
 from maand_catalog.store.retention import Retention, end_long_waits, needs_care, trim_runs
@@ -60,10 +61,10 @@ class Housekeeper:
 
 
 async def again_and_again(work: Callable[[], Awaitable[None]], *, every: timedelta) -> None:
-    """Do the work, wait, and so on; a database that is away does not end it."""
+    """Do the work, wait, and so on; a database that is away or too slow does not end it."""
     while True:
         try:
             await work()
-        except Unavailable as error:
+        except (CatalogError, SQLAlchemyError) as error:
             log.warning("upkeep is postponed", reason=str(error))
         await asyncio.sleep(every.total_seconds())

@@ -10,6 +10,7 @@ import psycopg
 import structlog
 
 from maand_catalog.store.bus import Bus
+from maand_catalog.store.engine import POSTGRESQL_KEEPALIVES
 
 log = structlog.get_logger("maand.catalog.listener")
 
@@ -43,7 +44,7 @@ class Listener:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, **POSTGRESQL_KEEPALIVES)
         await connection.execute(f"LISTEN {CHANNEL}")
         return connection
 
