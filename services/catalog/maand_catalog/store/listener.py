@@ -8,6 +8,7 @@ import asyncio
 
 import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
 
 from maand_catalog.store.bus import Bus
 from maand_catalog.store.engine import POSTGRESQL_KEEPALIVES
@@ -27,7 +28,7 @@ class Listener:
     """Feeds a bus from PostgreSQL until it is closed."""
 
     def __init__(self, conninfo: str, *, replica: str, bus: Bus) -> None:
-        self._conninfo = conninfo
+        self._conninfo = make_conninfo(conninfo, **POSTGRESQL_KEEPALIVES)
         self._replica = replica
         self._bus = bus
         self._task: asyncio.Task[None] | None = None
@@ -44,7 +45,7 @@ class Listener:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, **POSTGRESQL_KEEPALIVES)
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         await connection.execute(f"LISTEN {CHANNEL}")
         return connection
 
