@@ -209,10 +209,11 @@ def purpose(command: RemoteCommand) -> str:
 
 @dataclass
 class FakeHooks:
-    """Hooks that succeed unless told otherwise. `fail` maps `<event> <host>` to an exit code."""
+    """Hooks that succeed unless told otherwise. `fail` maps `<event> <host>` to an exit code; `notices` are what each says."""
 
     did: list[str]
     fail: dict[str, int] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
     requests: list[EventRun] = field(default_factory=list)
     on_event: Callable[[EventRun], None] = lambda _: None
 
@@ -231,6 +232,7 @@ class FakeHooks:
             allocation_id=allocation.allocation_id,
             worker=allocation.worker,
             outcome=InvocationOutcome.FAILED if code else InvocationOutcome.SUCCEEDED,
+            notices=self.notices,
             exit_code=code,
         )
 

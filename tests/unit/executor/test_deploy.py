@@ -50,6 +50,13 @@ async def test_hooks_run_around_the_rollout_in_their_order(bed: RunBed) -> None:
     ]
 
 
+async def test_what_hooks_give_for_the_summary_is_in_the_result_once(bed: RunBed) -> None:
+    bed.add_job("api", workers=2, hooks=("pre_deploy", "post_deploy"))
+    bed.hooks.notices = ("the schema is at version 42",)
+    ended = await bed.deploy()
+    assert list(ended.result.notices) == ["the schema is at version 42"]
+
+
 async def test_pre_deploy_runs_also_when_nothing_changes_and_post_deploy_does_not(bed: RunBed) -> None:
     bed.add_job("api", hooks=("pre_deploy", "post_deploy"))
     await bed.deploy()

@@ -72,7 +72,10 @@ async def hook_event(
         record=memory.record,
         reachable=lambda host: is_reachable(context, fleet, host),
     )
-    return await context.hooks.run_event(request)
+    outcome = await context.hooks.run_event(request)
+    for notice in outcome.notices:
+        context.report.note(notice)
+    return outcome
 
 
 async def is_reachable(context: RunContext, fleet: Fleet, host: str) -> bool:
