@@ -18,7 +18,7 @@ import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ from maand_contracts.catalog.v1 import (
 )
 from maand_executor.service import RunningExecutor, start_executor
 from maand_executor.settings import ExecutorSettings
+from maand_runtime_gateway.service import RunningGateway, start_gateway
+from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
 from tests.testbed.sshd import SshTestBed
@@ -106,6 +108,7 @@ class DeployBed:
     bucket_id: str
     executor: RunningExecutor | None = None
     executor_settings: ExecutorSettings
+    gateway: RunningGateway | None = None
     labels: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -215,6 +218,16 @@ class DeployBed:
         """Start an executor in this process."""
         self.executor = await start_executor(self.executor_settings)
 
+    async def start_gateway(self) -> None:
+        """Serve the hook API, and have the executor started anew tell its hooks so."""
+        await self.stop_executor()
+        executor = Endpoint(address=self.executor_settings.listen)
+        self.gateway = await start_gateway(
+            GatewaySettings(listen="127.0.0.1:0", catalog=self.executor_settings.catalog, executor=executor)
+        )
+        self.executor_settings = replace(self.executor_settings, hook_api=self.gateway.address)
+        await self.start_executor()
+
     async def stop_executor(self) -> None:
         """Stop it in an orderly way."""
         if self.executor:
@@ -313,6 +326,8 @@ async def deploy_bed(
         yield bed
     finally:
         await bed.stop_executor()
+        if bed.gateway:
+            await bed.gateway.stop()
         await channel.close()
         await catalog.stop()
         shutil.rmtree(sockets)
