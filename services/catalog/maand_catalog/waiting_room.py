@@ -81,17 +81,19 @@ class WaitingRoom:
             call.end()
 
     async def close(self) -> None:
-        """Let everybody go: the process stops. Callers find another replica, where a repeated request keeps its place."""
+        """Let everybody go: the process stops. Callers find another replica, where a repeated request keeps its place.
+
+        `Unavailable` when the database is closed already; then the room's lease ends by itself.
+        """
         calls = list(self._calls.values())
-        for call in calls:
-            if not call.granted.done():
-                call.granted.set_exception(Unavailable("the catalog stops", help="try again with the same request_id"))
+        self._fail_all(Unavailable("the catalog stops", help="try again with the same request_id"))
         await asyncio.gather(*(call.ended.wait() for call in calls))
         await asyncio.gather(*self._leaving, return_exceptions=True)
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         if self._lease_renewed_at > float("-inf"):
+            self._database.bus.check_open()
             await self._database.write(lambda tx: close_room(tx, self.room_id))
 
     async def _join(self, call: Call) -> Granted | None:
@@ -116,6 +118,7 @@ class WaitingRoom:
         """Leave the line; when the database is away the claim stays until the keeper, or the room's lease, removes it."""
         await asyncio.gather(joining, return_exceptions=True)
         try:
+            self._database.bus.check_open()
             await self._database.write(lambda tx: leave(tx, call.ask.call_id))
         except (CatalogError, SQLAlchemyError) as error:
             log.warning("could not leave the line", semaphore=call.ask.scope.name, reason=str(error))
@@ -138,8 +141,15 @@ class WaitingRoom:
                     is_due = time.monotonic() - looked_at >= LOOK_AFTER.total_seconds()
                     looked_at = time.monotonic() if is_due else looked_at
                     await self._look(thoroughly=is_due)
+        except Unavailable as stopping:
+            self._fail_all(stopping)
         finally:
             self._keeper = None
+
+    def _fail_all(self, error: Unavailable) -> None:
+        for call in self._calls.values():
+            if not call.granted.done():
+                call.granted.set_exception(error)
 
     async def _look(self, *, thoroughly: bool) -> None:
         """Do the keeper's work once. Whatever fails is tried again at the next look: everybody in the room relies on it."""
