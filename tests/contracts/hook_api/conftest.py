@@ -1,7 +1,6 @@
 """Hook APIs that serve the little fleet, and the drivers that call them."""
 
 import asyncio
-import shutil
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
@@ -93,8 +92,7 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         loop.run(serving.__aexit__(None, None, None))
 
 
-LANGUAGES = ["python", "typescript", *(["node"] if shutil.which("node") else [])]
-"""Node is no part of maand's own set-up; where there is one, it is held to the same table."""
+LANGUAGES = ["python", "typescript", "node"]
 
 
 @pytest.fixture(scope="module", params=["raw", *LANGUAGES])

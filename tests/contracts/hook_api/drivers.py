@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from maand_hook_sdk import SDK_FILES
-from tests.testbed.bun import find_bun
+from tests.testbed.javascript import find_bun, find_node
 
 HERE = Path(__file__).parent
 
@@ -85,7 +85,7 @@ class SdkProcess:
         lay_out(directory, "runner.ts")
         build = [str(find_bun()), "build", "runner.ts", "--target", "node", "--outfile", "runner.mjs"]
         subprocess.run(build, cwd=directory, check=True, capture_output=True)
-        return cls(["node", "runner.mjs"], directory)
+        return cls([str(find_node()), "runner.mjs"], directory)
 
     def call(self, environment: Mapping[str, str], request: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call."""

@@ -11,7 +11,7 @@ import pytest
 from maand_hook_sdk import SDK_FILES
 from tests.contracts.hook_api.world import ServedApi, environment
 from tests.integration.gateway.conftest import Chain
-from tests.testbed.bun import find_bun
+from tests.testbed.javascript import find_bun
 
 HOOKS = 200
 AT_ONCE = 200

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.maand import Bucket
-from tests.testbed.bun import ROOT
+from tests.testbed.javascript import ROOT
 from tests.testbed.sshd import SshTestBed
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300)]

@@ -8,7 +8,7 @@ import pytest
 
 from maand_hook_sdk.hook_test import HookTestReport, run_hook_test
 from maand_hook_sdk.memory_state import MemoryState
-from tests.testbed.bun import ROOT, find_bun
+from tests.testbed.javascript import ROOT, find_bun
 
 EXAMPLES = ROOT / "examples"
 

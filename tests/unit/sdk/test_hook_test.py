@@ -10,7 +10,7 @@ from maand_hook_sdk import pytest_plugin
 from maand_hook_sdk.hook_test import HookTestError, HookTestReport, run_hook_test
 from maand_hook_sdk.memory_state import BadState, MemoryState
 from maand_hook_sdk.pytest_plugin import RunHook
-from tests.testbed.bun import find_bun
+from tests.testbed.javascript import find_bun
 
 run_hook = pytest_plugin.run_hook
 """The fixture, as `pytest_plugins` would give it."""
