@@ -132,6 +132,17 @@ def test_times_are_kept_to_the_microsecond(moment: datetime) -> None:
     assert kind.process_result_value(kind.process_bind_param(moment, dialect), dialect) == moment
 
 
+async def test_a_closed_database_takes_no_more_writes_and_has_finished_those_it_took(database_url: str) -> None:
+    database = await Database.open(database_url)
+    await database.write(lambda tx: tx.connection.execute(text(PROBE)))
+    taken = [asyncio.create_task(database.write(put(str(number)))) for number in range(20)]
+    await asyncio.sleep(0)
+    await database.close()
+    assert await asyncio.gather(*taken) == [str(number) for number in range(20)]
+    with pytest.raises(Unavailable):
+        await database.write(put("late"))
+
+
 async def test_a_second_process_cannot_open_a_sqlite_database_and_is_told_who_has_it(sqlite_url: str) -> None:
     script = (
         "import asyncio, sys\n"

@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from maand_catalog.errors import Unavailable
 from maand_catalog.store.bus import Bus
 from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.engine import WRITE_CONNECTIONS, Engines
@@ -108,10 +109,13 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
         self._connection: Connection | None = None
         self._may_have_committed = False
+        self._is_closed = False
         self._thread.start()
 
     async def write(self, intention: Callable[[Transaction], Any], *, alone: bool) -> Any:
         """Carry out the intention and return what it returns, once it is durable."""
+        if self._is_closed:
+            raise Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
         write = Write(intention=intention, future=self._loop.create_future())
         if alone and self._is_postgresql:
             self._alone.submit(self._write_alone, write)
@@ -121,6 +125,7 @@ class GroupWriter:
 
     async def close(self) -> None:
         """Finish what is queued and stop."""
+        self._is_closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._alone.shutdown)
