@@ -1,1 +1,1 @@
-"""Real OpenSSH workers on loopback for the tests; `sshd.py` describes what they offer, `fixtures.py` hands them to pytest."""
+"""Real OpenSSH workers for the tests: `sshd.py` on loopback, `fleet.py` as separate hosts; `fixtures.py` hands them to pytest."""

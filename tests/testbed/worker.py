@@ -53,10 +53,9 @@ class SshWorker:
         """Start it without waiting."""
         (self.tree / "sshd_config").write_text(self._sshd_config())
         (self.tree / "boot").write_text(self._boot_script())
-        own_namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *own_namespaces, "bash", "-e", str(self.tree / "boot")],
+                ["setpriv", "--pdeathsig", "KILL", *self._launcher(), "bash", "-e", str(self.tree / "boot")],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -120,7 +119,7 @@ class SshWorker:
     def known_hosts_lines(self) -> str:
         """The line that pins its present host key, for each of its addresses."""
         kind, key, *_ = (self.tree / "host_key.pub").read_text().split()
-        return "".join(f"[{host}]:{self.port} {kind} {key}\n" for host in self.hosts)
+        return "".join(f"{host if self.port == 22 else f'[{host}]:{self.port}'} {kind} {key}\n" for host in self.hosts)
 
     def change_host_key(self, kind: str = "ed25519") -> None:
         """Give it another host key, as a reinstalled machine has; later connections see it."""
@@ -180,6 +179,9 @@ class SshWorker:
             time.sleep(0.01)
 
     # Inside -------------------------------------------------------------------------------------------------------------
+
+    def _launcher(self) -> list[str]:
+        return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
     def _pids(self) -> list[int]:
         namespace = _namespace(Path(f"/proc/{self._init_pid()}"))
