@@ -89,6 +89,8 @@ class _StepOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepOutco
     """The worker could not be reached."""
     STEP_OUTCOME_SKIPPED: _StepOutcome.ValueType  # 6
     """It was not needed."""
+    STEP_OUTCOME_INTERRUPTED: _StepOutcome.ValueType  # 7
+    """The executor that carried it out died or was stopped; how it ended on the worker is unknown. It was not repeated."""
 
 class StepOutcome(_StepOutcome, metaclass=_StepOutcomeEnumTypeWrapper):
     """StepOutcome says how a step ended."""
@@ -107,6 +109,8 @@ STEP_OUTCOME_UNREACHABLE: StepOutcome.ValueType  # 5
 """The worker could not be reached."""
 STEP_OUTCOME_SKIPPED: StepOutcome.ValueType  # 6
 """It was not needed."""
+STEP_OUTCOME_INTERRUPTED: StepOutcome.ValueType  # 7
+"""The executor that carried it out died or was stopped; how it ended on the worker is unknown. It was not repeated."""
 Global___StepOutcome: _TypeAlias = StepOutcome  # noqa: Y015
 
 class _OutputStream:

@@ -709,6 +709,7 @@ class AppendEventsRequest(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
     run_id: _builtins.str
@@ -717,6 +718,8 @@ class AppendEventsRequest(_message.Message):
     """Fence of the claim."""
     request_id: _builtins.str
     """Chosen by the caller; a repeat appends nothing. Empty = not repeatable."""
+    task_id: _builtins.str
+    """Task of the run under whose claim the events are sent; `fence` is then the task's. Empty = the run's own claim."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_run_event_pb2.RunEvent]:
         """Events without sequence; `time` is kept as sent."""
@@ -729,10 +732,11 @@ class AppendEventsRequest(_message.Message):
         fence: _builtins.int = ...,
         events: _abc.Iterable[_run_event_pb2.RunEvent] | None = ...,
         request_id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "events", b"events", "fence", b"fence", "request_id", b"request_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "events", b"events", "fence", b"fence", "request_id", b"request_id", "run_id", b"run_id", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

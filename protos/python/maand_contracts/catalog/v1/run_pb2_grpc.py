@@ -203,7 +203,7 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLeases(self, request, context):
-        """Gives up every lease of one executor at once: its runs become interrupted. Called on an orderly shutdown, and by the local
+        """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly shutdown, and by the local
         host when it knows that an earlier executor of the same bucket is dead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

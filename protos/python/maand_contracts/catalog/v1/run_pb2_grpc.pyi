@@ -56,7 +56,7 @@ class RunServiceStub:
     FinishRun: _aio.UnaryUnaryMultiCallable[_run_pb2.FinishRunRequest, _run_pb2.FinishRunResponse]
     """Ends a run: state, result, last event; ends its invocations. FAILED_PRECONDITION `stale_fence`. May be repeated."""
     ReleaseLeases: _aio.UnaryUnaryMultiCallable[_run_pb2.ReleaseLeasesRequest, _run_pb2.ReleaseLeasesResponse]
-    """Gives up every lease of one executor at once: its runs become interrupted. Called on an orderly shutdown, and by the local
+    """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly shutdown, and by the local
     host when it knows that an earlier executor of the same bucket is dead.
     """
 
@@ -180,7 +180,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ReleaseLeasesRequest,
         context: _aio.ServicerContext[_run_pb2.ReleaseLeasesRequest, _abc.Awaitable[_run_pb2.ReleaseLeasesResponse]],
     ) -> _abc.Awaitable[_run_pb2.ReleaseLeasesResponse]:
-        """Gives up every lease of one executor at once: its runs become interrupted. Called on an orderly shutdown, and by the local
+        """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly shutdown, and by the local
         host when it knows that an earlier executor of the same bucket is dead.
         """
 
