@@ -1,7 +1,11 @@
 """What goes wrong is said clearly, with the documented exit code, and nothing is half-changed."""
 
+import signal
 import socket
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,14 +56,25 @@ def test_an_unknown_host_key_names_the_command_that_pins_it(bucket: Bucket, test
     bucket.must("deploy")
 
 
-def test_port_8080_taken_is_no_obstacle(bucket: Bucket) -> None:
+@contextmanager
+def port_8080_taken() -> Iterator[None]:
+    """Hold port 8080, waiting for whoever has it now to let go: then it is surely taken while inside."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 8080))
-            taken.listen()
-        except OSError:
-            pass  # somebody else has it: the same situation
+        ends = time.monotonic() + 60
+        while True:
+            try:
+                taken.bind(("127.0.0.1", 8080))
+                break
+            except OSError:
+                assert time.monotonic() < ends, "somebody else keeps port 8080"
+                time.sleep(0.1)
+        taken.listen()
+        yield
+
+
+def test_port_8080_taken_is_no_obstacle(bucket: Bucket) -> None:
+    with port_8080_taken():
         bucket.must("build")
         bucket.must("deploy")
         assert bucket.must("services", "status", "-o", "json").json()["hook_api"] != "127.0.0.1:8080"
@@ -74,8 +89,9 @@ def test_a_second_deploy_while_one_runs_is_told_who_holds_the_bucket(bucket: Buc
         assert first.poll() is None
     refused = bucket.must("deploy", exit_code=6)
     assert "deploy" in refused.stderr
-    first.send_signal(2)
-    first.send_signal(2)
+    first.send_signal(signal.SIGINT)
+    time.sleep(1)  # two signals at once would be one
+    first.send_signal(signal.SIGINT)
     first.communicate(timeout=30)
 
 

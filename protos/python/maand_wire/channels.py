@@ -12,7 +12,12 @@ from maand_wire.endpoints import Endpoint, EndpointError
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either way: a workspace of 100,000 files lists in about 16 MiB."""
 
+MAX_ERROR_BYTES = 1024 * 1024
+"""Largest trailer: an error carries the positions of some thousand problems; gRPC's own limit is 8 KiB."""
+
 OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_metadata_size", MAX_ERROR_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_ERROR_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),

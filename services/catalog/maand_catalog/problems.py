@@ -12,8 +12,8 @@ from typing import Literal
 
 from maand_catalog.errors import Problem
 
-TRAILER_BYTES = 6 * 1024
-"""Room for problems in an error: what is left of 8 KiB for code, message and framing is 2 KiB."""
+TRAILER_BYTES = 512 * 1024
+"""Room for problems in an error: half of what `maand_wire.channels` lets clients take, text is sent twice as long at worst."""
 
 KeyPath = tuple[str | int, ...]
 """Keys and indexes from the top of a document down to one value."""
@@ -53,7 +53,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def tellable(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """Return the first problems that fit into the trailer of a failed call: gRPC clients refuse more than 8 KiB of it."""
+    """Return the first problems that fit into the trailer of a failed call; clients refuse larger ones."""
     room = TRAILER_BYTES
     told: list[Problem] = []
     for problem in problems:

@@ -66,7 +66,7 @@ def remove_directory_script(config: BucketConfig, job: str) -> str:
 
 def preflight_script(*, sudo: bool) -> str:
     """Name the tools a worker lacks, one a line; nothing printed means that all are there."""
-    lines = [f"command -v {tool} >/dev/null 2>&1 || echo {tool}" for tool in ("bash", "make", "rsync", "timeout")]
+    lines = [f"command -v {tool} >/dev/null 2>&1 || echo {tool}" for tool in ("bash", "make", "rsync", "timeout", "flock")]
     if sudo:
         lines.append("sudo -n true >/dev/null 2>&1 || echo 'sudo without a password'")
     return "\n".join(lines)

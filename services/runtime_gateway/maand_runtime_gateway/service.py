@@ -77,11 +77,21 @@ async def start_gateway(settings: GatewaySettings) -> RunningGateway:
     stopping = asyncio.Event()
     server = EmbeddedServer(server_config(settings, upstream, stopping))
     watch = Watch(server.server_state, settings.limits)
-    tasks = [asyncio.create_task(server.serve(sockets=[listener])), asyncio.create_task(watch.run())]
-    await server.serves.wait()
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await until_serving(server, serving)
+    tasks = [serving, asyncio.create_task(watch.run())]
     address = "{}:{}".format(*bound(listener))
     log.info("runtime gateway serves", address=address)
     return RunningGateway(address=address, server=server, upstream=upstream, stopping=stopping, tasks=tasks)
+
+
+async def until_serving(server: EmbeddedServer, serving: asyncio.Task[None]) -> None:
+    """Wait until connections are accepted; raises what kept the server from it."""
+    ready = asyncio.ensure_future(server.serves.wait())
+    await asyncio.wait((ready, serving), return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if serving.done():
+        serving.result()
 
 
 def server_config(settings: GatewaySettings, upstream: Upstream, stopping: asyncio.Event) -> uvicorn.Config:

@@ -12,7 +12,7 @@ from maand_executor.ssh.command import RemoteCommand
 from maand_executor.ssh.errors import SshError
 
 PREFLIGHT = "preflight"
-INSTALL_HELP = "install it on the worker, for example: apt-get install make rsync coreutils sudo"
+INSTALL_HELP = "install it on the worker, for example: apt-get install make rsync coreutils util-linux sudo"
 
 
 class Preflight:
