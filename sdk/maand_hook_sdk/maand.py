@@ -644,19 +644,18 @@ def call_api(method: str, path: str, fields: Optional[Mapping[str, Any]] = None,
     request = _request(method, path, fields or {}, f"{host}:{port}")
     connection = _take(host, port, timeout)
     try:
-        response = _exchange(connection, request, timeout)
+        return _exchange(connection, request, timeout)
     except OSError as error:
-        connection.close()
-        if not connection.was_idle or isinstance(error, _timeout_errors()) or path in ("/ssh", "/http", "/semaphore/release"):
+        if not connection.was_idle or path in _ONCE or isinstance(error, _timeout_errors()):
             raise _unreachable(host, port, error) from error
-        connection = _connect(host, port, timeout)  # an idle connection ended under our hands; this request may be repeated
-        try:
-            response = _exchange(connection, request, timeout)
-        except OSError as second:
-            connection.close()
-            raise _unreachable(host, port, second) from second
-    _give_back(connection, response)
-    return response
+    try:  # the idle connection ended under our hands, and this request may be repeated
+        return _exchange(_connect(host, port, timeout), request, timeout)
+    except OSError as error:
+        raise _unreachable(host, port, error) from error
+
+
+_ONCE = frozenset({"/ssh", "/http", "/semaphore/release"})
+"""Paths of requests that are not repeated when a kept connection ended under our hands."""
 
 
 def _request(method: str, path: str, fields: Mapping[str, Any], host: str) -> bytes:
@@ -758,7 +757,8 @@ def _connect(host: str, port: str, timeout: float) -> _Connection:
         raise _unreachable(host, port, error) from error
 
 
-def _give_back(connection: _Connection, response: Response) -> None:
+def _keep(connection: _Connection, response: Response) -> None:
+    """Keep one idle connection for the next call."""
     if _idle or response.headers.get("connection", "").lower() == "close" or connection.buffer:
         connection.close()
         return
@@ -767,12 +767,28 @@ def _give_back(connection: _Connection, response: Response) -> None:
 
 
 def _exchange(connection: _Connection, request: bytes, timeout: float) -> Response:
-    """Send a request and read its answer. An answer sent before the request was complete (413) is read too."""
+    """Send a request, read its answer, and keep the connection; `OSError` closes it."""
+    try:
+        _send(connection, request, timeout)
+        response = _receive(connection)
+    except OSError:
+        connection.close()
+        raise
+    _keep(connection, response)
+    return response
+
+
+def _send(connection: _Connection, request: bytes, timeout: float) -> None:
+    """Send a request. On a new connection a broken pipe is no end yet: the answer may be there before all was sent (413)."""
     try:
         connection.send(request, timeout)
     except (BrokenPipeError, ConnectionResetError):
         if connection.was_idle:
             raise
+
+
+def _receive(connection: _Connection) -> Response:
+    """Read one answer."""
     head, _, rest = _read_until(connection, b"\r\n\r\n").partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
