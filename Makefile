@@ -1,6 +1,6 @@
 # `make demo` shows maand at work; `make test` proves it. Both set everything up by themselves and may be repeated.
 
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -13,8 +13,7 @@ help:            ## this list
 setup: $(VENV)/.installed  ## virtual environment with everything, from requirements.lock
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@scripts/need-python "$(PYTHON)"
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@test -x $(BIN)/python || { python=$$(scripts/find-python $(PYTHON)) && "$$python" -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
