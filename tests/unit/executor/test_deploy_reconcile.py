@@ -1,5 +1,6 @@
 """What is not meant to run any more is stopped, once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,38 @@ async def test_a_removed_allocation_is_stopped_then_its_files_are_deleted(bed: R
     await bed.deploy()
     assert bed.did == ["stop api 10.0.0.2", "hook after_allocation_stopped api 10.0.0.2", "remove 10.0.0.2"]
     assert bed.catalog.states("api") == ["promoted", "removed"]
+
+
+async def test_hooks_reach_the_worker_of_a_removed_allocation_that_was_just_stopped(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, hooks=("after_allocation_stopped", "post_deploy"))
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.2", removed=True)
+    bed.catalog.change("api", "10.0.0.3", removed=True)
+    bed.catalog.change("api", "10.0.0.1", deployed_sha256=b"")
+    await bed.deploy()
+    stopped, after = bed.hooks.requests[-2:]
+    assert [worker.host for worker in stopped.workers] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert (after.event, [worker.host for worker in after.workers]) == ("post_deploy", ["10.0.0.1"])
+
+
+async def test_a_hook_that_fails_for_a_dead_worker_is_told_and_holds_nobody_up(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, hooks=("after_allocation_stopped",))
+    await bed.deploy()
+    for host in ("10.0.0.2", "10.0.0.3"):
+        bed.catalog.change("api", host, removed=True)
+    bed.catalog.workers["10.0.0.3"] = replace(bed.catalog.workers["10.0.0.3"], removed=True)
+    bed.remote.unreachable.add("10.0.0.3")
+    bed.hooks.fail["after_allocation_stopped 10.0.0.3"] = 1
+    ended = await bed.deploy()
+    assert ended.word == "succeeded", ended.result
+    assert bed.catalog.states("api") == ["promoted", "removed", "removed"]
+    assert any("failed on 10.0.0.3, which is assumed dead" in notice for notice in ended.result.notices)
+    assert bed.did == [
+        "stop api 10.0.0.2",
+        "hook after_allocation_stopped api 10.0.0.2",
+        "remove 10.0.0.2",
+        "hook after_allocation_stopped api 10.0.0.3",
+    ]
 
 
 async def test_what_was_disabled_and_stopped_is_only_deleted_when_it_is_removed(bed: RunBed) -> None:

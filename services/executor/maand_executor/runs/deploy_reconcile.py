@@ -59,18 +59,27 @@ class JobStops:
             events.batch_started(job=self._job.name, phase="stop", index=position.index, count=position.count, workers=workers)
         )
         running = [plan for plan in plans if may_run(plan.allocation)]
-        failures = await self._stop(running, position)
-        failures = failures or await self._hooks("after_allocation_stopped", running, position)
+        alive = self._alive(running)
+        failures = await self._stop(alive, position)
+        failures = failures or await self._hooks("after_allocation_stopped", alive, position)
         failures = failures or await self._delete_files([plan for plan in plans if plan.action is Action.REMOVE])
         if failures:
             raise JobFailed(f"stop batch {position.index + 1} of {position.count} failed", failures)
+        await self._tell_of_the_dead([plan for plan in running if plan not in alive], position)
         await self._record(plans)
+
+    async def _tell_of_the_dead(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> None:
+        """Let hooks know which allocations died with their workers; what then fails is noted: the dead hold nobody up."""
+        for failure in await self._hooks("after_allocation_stopped", plans, position):
+            text = f"{self._job.name}: {failure.step} failed on {failure.worker}, which is assumed dead: {failure.message}"
+            self._context.report.note(text)
+            self._context.journal.report(events.notice(text, job=self._job.name, warning=True))
 
     async def _stop(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
         """Stop through the Makefile; through `job_control` where there is none."""
         if not self._job.has_makefile and self._job.hooks_on("job_control"):
             return await self._hooks("job_control", plans, position)
-        results = await side_by_side(self._alive(plans), self._make_stop)
+        results = await side_by_side(plans, self._make_stop)
         return [result.failure() for result in results if not result.ok]
 
     async def _make_stop(self, plan: PlannedAllocation) -> StepResult:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from maand_executor.context import RunContext
-from maand_executor.facts import Allocation, Job, RolloutOrder
+from maand_executor.facts import Allocation, Job, RolloutOrder, Worker
 from maand_executor.hooks.batches import BatchPosition
 from maand_executor.hooks.outcome import EventOutcome
 from maand_executor.hooks.request import EventRun, nothing_done, record_nothing
@@ -59,7 +59,7 @@ async def hook_event(
         event=event,
         allocations=tuple(allocations),
         order=order,
-        workers=tuple(fleet.worker(one.worker) for one in fleet.of_job(job.name) if not one.removed),
+        workers=workers_in_reach(fleet, job, allocations),
         batch=batch.position if batch else None,
         phase=batch.phase if batch else "",
         lifecycle=batch.variables if batch else {},
@@ -76,6 +76,11 @@ async def hook_event(
     for notice in outcome.notices:
         context.report.note(notice)
     return outcome
+
+
+def workers_in_reach(fleet: Fleet, job: Job, allocations: Sequence[Allocation]) -> tuple[Worker, ...]:
+    """Return the workers that hooks may reach: the job's, and those of the event, which an allocation may just have left."""
+    return tuple(fleet.worker(one.worker) for one in fleet.of_job(job.name) if not one.removed or one in allocations)
 
 
 async def is_reachable(context: RunContext, fleet: Fleet, host: str) -> bool:
