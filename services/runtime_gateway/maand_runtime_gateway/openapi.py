@@ -28,7 +28,7 @@ MEANINGS = {
     413: "The body is larger than 2 MiB.",
     415: "The body is not JSON.",
     500: "maand failed unexpectedly; its log knows more.",
-    502: "The worker cannot be reached.",
+    502: "The worker cannot be reached, or the connection to it was lost.",
     503: "The service behind the route is unavailable; try again.",
     504: "The service behind the route did not answer in time.",
 }

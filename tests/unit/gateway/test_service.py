@@ -3,10 +3,12 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic_core import from_json
 
+from maand_runtime_gateway import upstream
 from maand_runtime_gateway.errors import NotLoopback, PortTaken
 from maand_runtime_gateway.service import start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
@@ -96,6 +98,17 @@ async def test_the_document_describes_every_route_with_its_fields_and_errors(gat
     assert put["requestBody"]["content"]["application/json"]["schema"]["required"] == ["namespace", "key", "value"]
     get = document["paths"]["/kv"]["get"]
     assert {field["name"]: field["required"] for field in get["parameters"]} == {"namespace": True, "key": True, "version": False}
+
+
+def test_the_gateway_presents_no_token_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: list[Endpoint] = []
+    monkeypatch.setattr(upstream, "open_channel", opened.append)
+    token_file = tmp_path / "token"
+    token_file.write_text("ma_gateway")
+
+    upstream.open_hook_channel(Endpoint(address="catalog:7600", token_file=token_file))
+
+    assert opened == [Endpoint(address="catalog:7600")]
 
 
 def test_settings_come_from_the_environment() -> None:

@@ -34,6 +34,7 @@ def test_every_http_status_is_explained_in_the_document() -> None:
         ("FAILED_PRECONDITION", "semaphore_not_held", 409),
         ("FAILED_PRECONDITION", "semaphore_capacity", 409),
         ("UNAVAILABLE", "worker_unreachable", 502),
+        ("UNKNOWN", "connection_lost", 502),
         ("UNAVAILABLE", "unavailable", 503),
         ("DEADLINE_EXCEEDED", "deadline_exceeded", 504),
         ("DEADLINE_EXCEEDED", "http_timed_out", 504),
