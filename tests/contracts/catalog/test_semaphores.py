@@ -254,6 +254,29 @@ async def test_the_slots_of_a_run_that_lost_its_executor_are_free(hooks: Hooks, 
     assert [claim.invocation_id for claim in (await status(hooks)).holders] == [two]
 
 
+async def test_whoever_waits_behind_a_long_line_of_the_dead_is_served(hooks: Hooks) -> None:
+    first, *line = await hooks.begin(60)
+    others = await Hooks.of_a_new_run(hooks.database, hooks.bucket_id)
+    [last] = await others.begin(1)
+    await hooks.database.write(lambda tx: store.open_room(tx, "room"))
+    for invocation in (first, *line):
+        await take_place(hooks, invocation)
+    assert await take_place(others, last) is None
+    assert len((await status(hooks)).waiters) == 60
+
+    await change_run(hooks.database, hooks.run_id, **ENDED["lease"])
+    held = await take_place(others, last)
+
+    assert held is not None
+    assert held.fencing_token == 61
+    assert [claim.invocation_id for claim in (await status(hooks)).claims] == [last]
+
+
+async def take_place(hooks: Hooks, invocation: str) -> Granted | None:
+    ask = replace(hooks.ask(invocation), request_id=invocation, call_id=invocation, room_id="room")
+    return await hooks.database.write(lambda tx: store.take_place(tx, ask))
+
+
 async def test_a_repeated_request_keeps_its_place_across_rooms(hooks: Hooks, room: WaitingRoom) -> None:
     one, two, three = await hooks.begin(3)
     await room.acquire(hooks.ask(one), LONG)

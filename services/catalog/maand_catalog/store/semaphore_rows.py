@@ -2,18 +2,21 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, false, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, false, func, or_, select, update
 
 from maand_catalog.runs import RunState
-from maand_catalog.semaphores import Claim, Scope, Semaphore, State, Upkeep, look_after
+from maand_catalog.semaphores import SLOTTED, Claim, Scope, Semaphore, State, Upkeep, look_after
 from maand_catalog.store.tables_identity import invocations
 from maand_catalog.store.tables_runs import runs
 from maand_catalog.store.tables_semaphores import semaphore_claims, semaphores, waiting_rooms
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.upserts import upsert
+
+SPARE = 16
+"""Waiters read beyond those that could be granted a slot, so that a few who are gone do not cost another query."""
 
 s = semaphores.c
 c = semaphore_claims.c
@@ -26,7 +29,10 @@ def room_topic(room_id: str) -> str:
 
 @dataclass(kw_only=True)
 class LockedSemaphore:
-    """A semaphore whose row is locked until the transaction ends, with everyone in it. Changes are stored as they are made."""
+    """A semaphore whose row is locked until the transaction ends, with the claims that matter. Changes are stored as made.
+
+    What matters is who has a slot, who is next, and whom the act concerns: with 1,000 in line, an act reads some twenty rows.
+    """
 
     tx: Transaction
     semaphore_id: str
@@ -34,7 +40,11 @@ class LockedSemaphore:
     capacity: int
     seq: int
     granted: int
-    claims: list[Claim]
+    concerned: ColumnElement[bool] | None
+    claims: list[Claim] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._read()
 
     @property
     def is_idle(self) -> bool:
@@ -51,6 +61,11 @@ class LockedSemaphore:
 
     def look_after(self) -> None:
         """Let go of who is gone, and grant free slots to the next in line. Rooms of the granted are woken after the commit."""
+        while self._look_after_the_near():
+            self._read()
+
+    def _look_after_the_near(self) -> bool:
+        """Look after the claims that were read; whether the line became shorter, so that others are near now."""
         upkeep = look_after(self.capacity, self.claims, self.tx.now)
         self.remove(upkeep.gone)
         for claim in upkeep.left:
@@ -61,6 +76,11 @@ class LockedSemaphore:
             self.tx.notify(room_topic(claim.room_id))
         if upkeep.granted:
             self.set(granted=self.granted)
+        return bool(upkeep.left) or any(claim.state is State.WAITING for claim in upkeep.gone)
+
+    def _read(self) -> None:
+        near = None if self.concerned is None else or_(self.concerned, is_near(self.semaphore_id, self.capacity))
+        self.claims = read_claims(self.tx, [self.semaphore_id], near).get(self.semaphore_id, [])
 
     def move(self, claim: Claim, state: State, **values: Any) -> Claim:
         """Move a claim to another state, with what else changes."""
@@ -91,28 +111,30 @@ class LockedSemaphore:
         return and_(c.semaphore_id == self.semaphore_id, c.ticket == claim.ticket)
 
 
-def lock_for_ticket(tx: Transaction, scope: Scope) -> LockedSemaphore:
-    """Lock a semaphore, creating it at its first use, and draw the next ticket."""
+def lock_for_ticket(tx: Transaction, scope: Scope, invocation_id: str) -> LockedSemaphore:
+    """Lock a semaphore, creating it at its first use, and draw the next ticket for an invocation."""
     new = {"semaphore_id": str(uuid.uuid4()), **vars(scope), "capacity": 1, "seq": 1, "granted": 0}
     draw = upsert(tx, semaphores).values(new)
     draw = draw.on_conflict_do_update(index_elements=[s.bucket_id, s.job, s.event, s.name], set_={"seq": s.seq + 1})
-    return locked(tx, tx.connection.execute(draw.returning(*semaphores.c)).one())
+    return locked(tx, tx.connection.execute(draw.returning(*semaphores.c)).one(), c.invocation_id == invocation_id)
 
 
-def lock_semaphore(tx: Transaction, scope: Scope) -> LockedSemaphore | None:
-    """Lock a semaphore; None when it was never used."""
+def lock_semaphore(tx: Transaction, scope: Scope, concerned: ColumnElement[bool]) -> LockedSemaphore | None:
+    """Lock a semaphore for an act that concerns some claims; None when it was never used."""
     row = tx.connection.execute(select(semaphores).where(in_scope(scope)).with_for_update()).one_or_none()
-    return locked(tx, row) if row else None
+    return locked(tx, row, concerned) if row else None
 
 
-def lock_semaphores(tx: Transaction, semaphore_ids: Iterable[str]) -> list[LockedSemaphore]:
-    """Lock several, in one order everywhere, so that nobody waits in a circle."""
+def lock_semaphores(
+    tx: Transaction, semaphore_ids: Iterable[str], concerned: ColumnElement[bool] | None
+) -> list[LockedSemaphore]:
+    """Lock several, in one order everywhere, so that nobody waits in a circle. `concerned` None = read everybody."""
     wanted = select(semaphores).where(s.semaphore_id.in_(sorted(set(semaphore_ids)))).order_by(s.semaphore_id)
-    return [locked(tx, row) for row in tx.connection.execute(wanted.with_for_update()).all()]
+    return [locked(tx, row, concerned) for row in tx.connection.execute(wanted.with_for_update()).all()]
 
 
-def locked(tx: Transaction, row: Row[Any]) -> LockedSemaphore:
-    """Read everyone in a semaphore whose row was just locked."""
+def locked(tx: Transaction, row: Row[Any], concerned: ColumnElement[bool] | None) -> LockedSemaphore:
+    """Describe a semaphore whose row was just locked."""
     return LockedSemaphore(
         tx=tx,
         semaphore_id=row.semaphore_id,
@@ -120,12 +142,20 @@ def locked(tx: Transaction, row: Row[Any]) -> LockedSemaphore:
         capacity=row.capacity,
         seq=row.seq,
         granted=row.granted,
-        claims=read_claims(tx, [row.semaphore_id]).get(row.semaphore_id, []),
+        concerned=concerned,
     )
 
 
-def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list[Claim]]:
-    """Return everyone in these semaphores, by ticket, with what is known of their lives."""
+def is_near(semaphore_id: str, capacity: int) -> ColumnElement[bool]:
+    """Keep who has a slot, and as many waiters as could be granted one, and some more."""
+    line = select(c.ticket).where(c.semaphore_id == semaphore_id, c.state == State.WAITING)
+    return or_(c.state.in_(SLOTTED), c.ticket.in_(line.order_by(c.ticket).limit(capacity + SPARE)))
+
+
+def read_claims(
+    tx: Transaction, semaphore_ids: Sequence[str], where: ColumnElement[bool] | None = None
+) -> dict[str, list[Claim]]:
+    """Return who is in these semaphores, by ticket, with what is known of their lives."""
     wanted = (
         select(
             semaphore_claims,
@@ -138,6 +168,7 @@ def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list
         .where(c.semaphore_id.in_(semaphore_ids))
         .order_by(c.ticket)
     )
+    wanted = wanted if where is None else wanted.where(where)
     claims: dict[str, list[Claim]] = {}
     for row in tx.connection.execute(wanted):
         claims.setdefault(row.semaphore_id, []).append(to_claim(row))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, select
 
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.semaphores import (
@@ -75,7 +75,7 @@ def take_place(tx: Transaction, ask: Ask) -> Granted | None:
     """
     if not is_alive(tx, ask.invocation_id):
         raise InvocationEnded("this hook has ended, so it gets no slot")
-    semaphore = lock_for_ticket(tx, ask.scope)
+    semaphore = lock_for_ticket(tx, ask.scope, ask.invocation_id)
     semaphore.look_after()
     agree_on_capacity(semaphore, ask.capacity)
     mine = semaphore.find(ask.invocation_id)
@@ -128,9 +128,9 @@ def hold(semaphore: LockedSemaphore, mine: Claim, ask: Ask) -> Granted:
 
 def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
     """Take every slot that was granted to a call of this waiting room: from now on it is held."""
-    granted = select(c.semaphore_id).where(c.room_id == room_id, c.state == State.GRANTED)
+    granted = and_(c.room_id == room_id, c.state == State.GRANTED)
     held = []
-    for semaphore in lock_semaphores(tx, tx.connection.scalars(granted)):
+    for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(granted)), granted):
         for claim in [claim for claim in semaphore.holders() if claim.room_id == room_id and claim.state is State.GRANTED]:
             semaphore.move(claim, State.HELD)
             held.append(Granted(call_id=claim.call_id, fencing_token=claim.ticket, capacity=semaphore.capacity))
@@ -139,7 +139,8 @@ def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
 
 def leave(tx: Transaction, call_id: str) -> None:
     """Take a call that goes away out of the line, or give back the slot that it never learned of."""
-    for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(c.call_id == call_id))):
+    its = c.call_id == call_id
+    for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(its)), its):
         for mine in [claim for claim in semaphore.claims if claim.call_id == call_id]:
             if mine.has_slot:
                 semaphore.remove([mine])
@@ -150,7 +151,7 @@ def leave(tx: Transaction, call_id: str) -> None:
 
 def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
     """Give a slot back. `SemaphoreNotHeld`."""
-    semaphore = lock_semaphore(tx, scope)
+    semaphore = lock_semaphore(tx, scope, c.invocation_id == invocation_id)
     mine = semaphore.find(invocation_id) if semaphore else None
     if semaphore is None or mine is None or not mine.has_slot:
         raise SemaphoreNotHeld(f"this invocation holds no slot of semaphore {scope.name}", help="acquire it first")
@@ -160,7 +161,7 @@ def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
 
 def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Claim]:
     """Take the slot of an allocation away, or of the only holder when none is named. `NotFound`, `FailedPrecondition`."""
-    semaphore = lock_semaphore(tx, scope)
+    semaphore = lock_semaphore(tx, scope, c.state == State.HELD)
     holders = semaphore.holders() if semaphore else []
     taken = [claim for claim in holders if allocation_id in ("", claim.allocation_id)]
     if semaphore is None or not taken:
@@ -175,8 +176,8 @@ def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Cla
 def end_invocations(tx: Transaction, invocation_ids: Sequence[str]) -> None:
     """Remove everything these invocations hold or wait for, and grant what became free."""
     for chunk in in_chunks(sorted(set(invocation_ids)), IDS_PER_QUERY):
-        theirs = select(c.semaphore_id).where(c.invocation_id.in_(chunk))
-        for semaphore in lock_semaphores(tx, tx.connection.scalars(theirs)):
+        theirs = c.invocation_id.in_(chunk)
+        for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(theirs)), theirs):
             ended = set(chunk)
             semaphore.remove([claim for claim in semaphore.claims if claim.invocation_id in ended])
             semaphore.look_after()
@@ -184,7 +185,7 @@ def end_invocations(tx: Transaction, invocation_ids: Sequence[str]) -> None:
 
 def tend(tx: Transaction, semaphore_ids: Iterable[str]) -> None:
     """Let go of who is gone from these semaphores, and grant what became free."""
-    for semaphore in lock_semaphores(tx, semaphore_ids):
+    for semaphore in lock_semaphores(tx, semaphore_ids, None):
         semaphore.look_after()
 
 
