@@ -28,7 +28,7 @@ test: setup      ## all tests that need neither namespaces nor containers
 
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
 	@scripts/need-system rsync make sshd sudo flock ip iptables
-	$(BIN)/python -m pytest tests -m fleet
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/fleet
 
 lint: setup      ## format, lint, types, layers, contracts
 	$(BIN)/ruff format --check .

@@ -29,6 +29,8 @@ A = TypeVar("A", bound=Message)
 CALL_SECONDS = 30.0
 UPLOAD_SECONDS = 600.0
 RETRY_PAUSES_SECONDS = (0.05, 0.2, 0.5, 1.0)
+PASSING = ("unavailable", "connection_closed")
+"""What passes by itself while a service restarts; a certificate that is not trusted does not."""
 
 
 class Catalog:
@@ -107,7 +109,7 @@ async def call(method: Callable[..., Awaitable[A]], request: Message, *, seconds
         try:
             return await _call_once(method, request, seconds)
         except RemoteError as error:
-            if error.status is not grpc.StatusCode.UNAVAILABLE or error.code != "unavailable":
+            if error.status is not grpc.StatusCode.UNAVAILABLE or error.code not in PASSING:
                 raise
             await asyncio.sleep(pause)
     return await _call_once(method, request, seconds)

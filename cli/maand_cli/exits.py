@@ -56,6 +56,9 @@ EXIT_OF_CODE: Mapping[str, Exit] = {
     "invalid_config": Exit.INVALID,
     "not_built": Exit.INVALID,
     "worker_unreachable": Exit.UNREACHABLE,
+    "certificate_unusable": Exit.UNREACHABLE,
+    "certificate_expired": Exit.UNREACHABLE,
+    "certificate_not_yet_valid": Exit.UNREACHABLE,
 }
 """Exit by an error's stable word, where the word says more than its status."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from maand_cli.errors import CliError, Problem
-from maand_cli.exits import Exit, exit_of_error
+from maand_cli.exits import EXIT_OF_CODE, Exit, exit_of_error
 from maand_cli.flags import Flags
 from maand_cli.output.problems import error_header, problem_lines, problems_document
 
@@ -66,7 +66,7 @@ def describe(error: BaseException) -> tuple[tuple[Problem, ...], int]:
         return _remote(error)
     endpoints = sys.modules.get("maand_wire.endpoints")
     if endpoints is not None and isinstance(error, endpoints.EndpointError):
-        return (Problem(code=error.code, message=str(error)),), Exit.INVALID
+        return (Problem(code=error.code, message=str(error)),), EXIT_OF_CODE.get(error.code, Exit.INVALID)
     if isinstance(error, OSError):
         return (_from_system(error),), Exit.INVALID
     return (

@@ -65,20 +65,20 @@ class FleetTestBed(SshTestBed):
     def _prepare(self) -> None:
         super()._prepare()
         self.port = SSH_PORT
-        self._hosts = HostNetwork()
+        self.network = HostNetwork()
 
     def stop(self) -> None:
         """End every worker and remove the network."""
         super().stop()
-        self._hosts.remove()
+        self.network.remove()
 
     def _new_worker(self, addresses: int = 1) -> SshWorker:
         if addresses != 1:
             raise ValueError("a host of a fleet has one address")
-        address = f"{self._hosts.prefix}.{len(self.workers) + 1}"
+        address = f"{self.network.prefix}.{len(self.workers) + 1}"
         worker = FleetWorker(
             self.directory / "workers" / address,
-            place=self._hosts.add_host(address),
+            place=self.network.add_host(address),
             hosts=[address],
             port=SSH_PORT,
             user=self.user,

@@ -46,12 +46,12 @@ class HostNetwork:
     def __init__(self) -> None:
         remove_leftovers()
         self._name = f"{os.getpid()}-{next(_numbers)}"
-        self._bridge = f"mb{self._name}"
+        self.bridge = f"mb{self._name}"
         self._places: list[Place] = []
         self.prefix = free_network()
-        ip("link", "add", self._bridge, "type", "bridge")
-        ip("address", "add", f"{self.prefix}.254/24", "dev", self._bridge)
-        ip("link", "set", self._bridge, "up")
+        ip("link", "add", self.bridge, "type", "bridge")
+        ip("address", "add", f"{self.prefix}.254/24", "dev", self.bridge)
+        ip("link", "set", self.bridge, "up")
 
     def add_host(self, address: str) -> Place:
         """Make the place of one more host."""
@@ -60,14 +60,14 @@ class HostNetwork:
         self._places.append(place)
         ip("netns", "add", place.namespace)
         ip("link", "add", place.link, "type", "veth", "peer", "name", "eth0", "netns", place.namespace)
-        ip("link", "set", place.link, "master", self._bridge, "up")
+        ip("link", "set", place.link, "master", self.bridge, "up")
         inside = "link set lo up", f"address add {address}/24 dev eth0", "link set eth0 up"
         ip("-netns", place.namespace, "-batch", "-", text="\n".join(inside))
         return place
 
     def remove(self) -> None:
         """Remove everything: links first, which is quicker than leaving them to their namespaces."""
-        remove(links=[*(place.link for place in self._places), self._bridge], namespaces=[one.namespace for one in self._places])
+        remove(links=[*(place.link for place in self._places), self.bridge], namespaces=[one.namespace for one in self._places])
         self._places.clear()
 
 

@@ -56,7 +56,7 @@ class Stage:
         code = await ended(process)
         self.commands += 1
         if code != 0:
-            raise DemoFailed(f"maand {shown(args)} ended with exit code {code}", help=f"look around in {self.bucket}")
+            raise DemoFailed(f"maand {shown(args)} ended with exit code {code}", help="`maand demo --keep` leaves the bucket to look around in")
 
     async def ask(self, *args: str) -> Any:
         """Run a reading command quietly and return its JSON document."""
@@ -170,7 +170,7 @@ async def sum_up(stage: Stage, workers: Sequence[DemoWorker]) -> None:
     variables = {entry["key"]: entry["value"] for entry in await stage.ask("kv", "list", "vars/job/api")}
     wrong = [one for one in allocations if one["state"] != "promoted" or one["new_version"] != one["current_version"]]
     if wrong or len(allocations) != len(workers) + 1:
-        raise DemoFailed(f"not everything is promoted: {wrong}", help=f"look around in {stage.bucket}")
+        raise DemoFailed(f"not everything is promoted: {wrong}", help="`maand demo --keep` leaves the bucket to look around in")
     print("\nWhat happened")
     print(f"  {len(workers)} workers, {len(allocations)} allocations, all promoted; api runs 1.1.0 everywhere")
     print(f"  {len(runs)} runs: {', '.join(run['kind'] for run in reversed(runs))}")

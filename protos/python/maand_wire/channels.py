@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from maand_wire.certificates import check_own_certificate
 from maand_wire.endpoints import Endpoint, EndpointError
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -40,14 +41,19 @@ def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     """Open an asyncio channel; it connects at the first call."""
     if is_clear(endpoint):
         return grpc.aio.insecure_channel(endpoint.target(), options=OPTIONS)
-    return grpc.aio.secure_channel(endpoint.target(), channel_credentials(endpoint), options=OPTIONS)
+    return grpc.aio.secure_channel(endpoint.target(), channel_credentials(endpoint), options=tls_options(endpoint))
 
 
 def open_blocking_channel(endpoint: Endpoint) -> grpc.Channel:
     """Open a blocking channel; it connects at the first call."""
     if is_clear(endpoint):
         return grpc.insecure_channel(endpoint.target(), options=OPTIONS)
-    return grpc.secure_channel(endpoint.target(), channel_credentials(endpoint), options=OPTIONS)
+    return grpc.secure_channel(endpoint.target(), channel_credentials(endpoint), options=tls_options(endpoint))
+
+
+def tls_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
+    """Say which name the servers' certificates must carry: the first address's host, when a list is dialled by number."""
+    return [*OPTIONS, ("grpc.default_authority", endpoint.server_name)] if endpoint.is_list else OPTIONS
 
 
 def is_clear(endpoint: Endpoint) -> bool:
@@ -60,13 +66,15 @@ def channel_credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
     if endpoint.tls is None or endpoint.tls.ca is None:
         raise EndpointError(f"{endpoint.address} is reached over TLS: set MAAND_TLS_CA to the file with its CA")
     tls = endpoint.tls
+    check_own_certificate(tls)
     credentials = grpc.ssl_channel_credentials(
-        root_certificates=tls.ca.read_bytes() if tls.ca else None,
+        root_certificates=endpoint.tls.ca.read_bytes(),
         private_key=tls.key.read_bytes() if tls.key else None,
         certificate_chain=tls.certificate.read_bytes() if tls.certificate else None,
     )
     if endpoint.token_file is None:
         return credentials
+    endpoint.token()  # a file that cannot be read is told now and by name, not as a failure of every call
     return grpc.composite_channel_credentials(credentials, grpc.metadata_call_credentials(TokenFromFile(endpoint.token)))
 
 

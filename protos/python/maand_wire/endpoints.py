@@ -8,7 +8,9 @@
 | `MAAND_API_TOKEN_FILE`                   | file with the API token to present                                    |
 """
 
+import ipaddress
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +63,35 @@ class Endpoint:
         """Whether it is one TCP address of this machine, where health and reflection may be asked in clear."""
         return self.address.rpartition(":")[0] in LOOPBACK_HOSTS
 
+    @property
+    def is_list(self) -> bool:
+        """Whether it is several addresses, separated by commas, that are used in turn."""
+        return not self.is_local and "," in self.address
+
+    @property
+    def server_name(self) -> str:
+        """What the servers' certificates must carry: the host of the (first) address."""
+        return self.address.partition(",")[0].rpartition(":")[0].strip("[]")
+
     def target(self) -> str:
-        """Return the gRPC target name: several addresses become one list that gRPC balances over."""
-        if self.is_local or "," not in self.address:
+        """Return the gRPC target name: several addresses become one list that gRPC balances over.
+
+        Names in a list are looked up once, here. A process that lives long is better given one name that has several addresses:
+        gRPC looks that up again whenever a connection is lost.
+        """
+        if not self.is_list:
             return self.address
-        return "ipv4:" + self.address
+        numbers = [_numeric(address) for address in self.address.split(",")]
+        return ("ipv6:" if numbers[0].startswith("[") else "ipv4:") + ",".join(numbers)
 
     def token(self) -> str | None:
         """Read the API token, if one is to be presented. The file is read at every call, so that a rotated token is found."""
-        return self.token_file.read_text().strip() if self.token_file else None
+        if self.token_file is None:
+            return None
+        try:
+            return self.token_file.read_text().strip()
+        except OSError as error:
+            raise EndpointError(f"the API token cannot be read from {self.token_file}: {error.strerror}") from error
 
     @classmethod
     def from_environment(cls, service: str, environment: Mapping[str, str] = os.environ) -> Self:
@@ -85,3 +107,16 @@ class Endpoint:
             tls=TlsFiles.from_environment(environment),
             token_file=Path(token_file) if token_file else None,
         )
+
+
+def _numeric(address: str) -> str:
+    """Return `host:port` with its host as a number. EndpointError for a name that nobody knows."""
+    host, _, port = address.strip().rpartition(":")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        try:
+            return f"{socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]}:{port}"
+        except OSError as error:
+            raise EndpointError(f"{address} is not known: {error.strerror}") from error
+    return f"{host}:{port}"

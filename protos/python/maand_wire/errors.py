@@ -21,6 +21,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from maand_contracts.common.v1 import error_pb2
+from maand_wire.certificates import handshake_failure
 
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -74,7 +75,12 @@ def remote_error(error: grpc.RpcError) -> RemoteError:
     detail = error_detail(call.trailing_metadata() or ())
     message = call.details() or status.name.lower().replace("_", " ")
     if detail is None:
-        return RemoteError(status, message)
+        failure = handshake_failure(message) if status is grpc.StatusCode.UNAVAILABLE else None
+        return (
+            RemoteError(status, failure.message, code=failure.code, help=failure.help)
+            if failure
+            else RemoteError(status, message)
+        )
     return RemoteError(status, message, code=detail.code, help=detail.help, facts=detail.facts, problems=list(detail.problems))
 
 

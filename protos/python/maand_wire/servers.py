@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -40,17 +41,18 @@ async def announce_serving(servicer: health.aio.HealthServicer, service_names: S
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
 
-def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None = None) -> str:
+def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None = None, *, mutual: bool = False) -> str:
     """Bind `unix:/path` or `host:port` (port 0 = a free one) and return the address bound.
 
-    In clear only unix sockets and loopback addresses are bound; anything else needs TLS.
+    In clear only unix sockets and loopback addresses are bound; anything else needs TLS. With `mutual`, who connects needs a
+    certificate of the CA in `tls`: gRPC for Python knows "never" and "always", so who may do without has an address of its own.
     """
     if address.startswith("unix:"):
         return listen_unix(server, Path(address.removeprefix("unix:")))
     host, _, _ = address.rpartition(":")
     try:
         if tls and tls.certificate and tls.key:
-            port = server.add_secure_port(address, server_credentials(tls))
+            port = server.add_secure_port(address, server_credentials(tls, mutual=mutual))
         elif host in LOOPBACK_HOSTS:
             port = server.add_insecure_port(address)
         else:
@@ -75,12 +77,41 @@ def listen_unix(server: grpc.aio.Server, path: Path) -> str:
     return f"unix:{path}"
 
 
-def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    """Build server TLS; with a CA, a client certificate is checked when one is presented."""
+def server_credentials(tls: TlsFiles, *, mutual: bool = False) -> grpc.ServerCredentials:
+    """Build server TLS whose files are looked at for every new connection, so that new ones need no restart."""
     if tls.key is None or tls.certificate is None:
         raise EndpointError("serving TLS needs both MAAND_TLS_CERTIFICATE and MAAND_TLS_KEY")
-    return grpc.ssl_server_credentials(
-        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
-        root_certificates=tls.ca.read_bytes() if tls.ca else None,
-        require_client_auth=False,
-    )
+    if mutual and tls.ca is None:
+        raise EndpointError("client certificates are checked against MAAND_TLS_CA, which is not set")
+    files = ServedFiles(key=tls.key, certificate=tls.certificate, ca=tls.ca if mutual else None)
+    changed: Any = files.read_if_changed  # may answer None = unchanged, which the stubs do not know
+    return grpc.dynamic_ssl_server_credentials(files.read(), changed, require_client_authentication=mutual)
+
+
+class ServedFiles:
+    """The files of a server's identity, read again when they changed."""
+
+    def __init__(self, *, key: Path, certificate: Path, ca: Path | None) -> None:
+        self._key, self._certificate, self._ca = key, certificate, ca
+        self._seen = self._stamps()
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """Read all of them."""
+        pair = (self._key.read_bytes(), self._certificate.read_bytes())
+        return grpc.ssl_server_certificate_configuration([pair], self._ca.read_bytes() if self._ca else None)
+
+    def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Read them when one is new; None = go on with what is known, also while a file is just being replaced."""
+        try:
+            stamps = self._stamps()
+            if stamps == self._seen:
+                return None
+            fresh = self.read()
+        except OSError:
+            return None
+        self._seen = stamps
+        return fresh
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        files = (file.stat() for file in (self._key, self._certificate, self._ca) if file is not None)
+        return tuple((file.st_mtime_ns, file.st_ino) for file in files)

@@ -31,6 +31,7 @@ class RunningCatalog:
     """A catalog that serves. `address` is what clients dial."""
 
     address: str
+    services_address: str | None
     metrics_address: str | None
     settings: CatalogSettings
     database: Database
@@ -82,19 +83,22 @@ async def start_serving(settings: CatalogSettings, database: Database) -> Runnin
     await migrate(database)
     activity, metrics = Activity(), Metrics()
     metrics.watch_open_streams(lambda: activity.open_streams)
-    server = make_server([Metering(activity, metrics), ErrorBoundary(STATUS_BY_ERROR), Identification(database)])
+    identification = Identification(database, executors_show_certificates=settings.services_listen is not None)
+    server = make_server([Metering(activity, metrics), ErrorBoundary(STATUS_BY_ERROR), identification])
     keyring, room = Keyring(settings.kv_key_file), WaitingRoom(database)
     add_services(server, Parts(database=database, keyring=keyring, waiting_room=room, settings=settings))
     health = add_standard_services(server, SERVICE_NAMES)
     address = listen(server, settings.listen, settings.tls)
+    services = listen(server, settings.services_listen, settings.tls, mutual=True) if settings.services_listen else None
     metrics_server = serve_metrics(metrics, settings.metrics_listen) if settings.metrics_listen else None
     housekeeper = Housekeeper(database, upkeep=settings.upkeep, retention=settings.retention)
     await server.start()
     await announce_serving(health, SERVICE_NAMES)
     housekeeper.start()
-    log.info("catalog serves", address=address, database=database.engines.dialect)
+    log.info("catalog serves", address=address, services=services, database=database.engines.dialect)
     return RunningCatalog(
         address=address,
+        services_address=services,
         metrics_address=metrics_server.address if metrics_server else None,
         settings=settings,
         database=database,

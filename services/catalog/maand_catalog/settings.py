@@ -3,6 +3,7 @@
 | Variable                | Meaning                                                                                     |
 |-------------------------|---------------------------------------------------------------------------------------------|
 | `MAAND_CATALOG_LISTEN`  | `unix:/path` or `host:port` to serve on, default `127.0.0.1:7600`                            |
+| `MAAND_CATALOG_SERVICES_LISTEN` | second `host:port`, for callers with a certificate only; executors must then use it  |
 | `MAAND_DATABASE_URL`    | `sqlite:////path` or `postgresql://user@host/name`; needed                                   |
 | `MAAND_KV_KEY_FILE`     | file with the keys that encrypt secrets, one `<key_id>:<base64url of 32 bytes>` a line; needed |
 | `MAAND_CA_DIR`          | directory with `ca.crt` and `ca.key`, which sign the certificates of jobs; needed            |
@@ -48,6 +49,9 @@ class CatalogSettings:
     kv_key_file: Path
     ca_dir: Path
     listen: str = "127.0.0.1:7600"
+    services_listen: str | None = None
+    """Where callers must show a certificate (mutual TLS). When set, an executor's token is refused anywhere else."""
+
     tls: TlsFiles | None = None
     metrics_listen: str | None = None
     lease: timedelta = LEASE
@@ -66,6 +70,7 @@ class CatalogSettings:
             kv_key_file=Path(needed(environment, "MAAND_KV_KEY_FILE", "/run/secrets/kv.key")),
             ca_dir=Path(needed(environment, "MAAND_CA_DIR", "/run/secrets/ca")),
             listen=environment.get("MAAND_CATALOG_LISTEN") or cls.listen,
+            services_listen=environment.get("MAAND_CATALOG_SERVICES_LISTEN") or None,
             tls=TlsFiles.from_environment(environment),
             metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
         )

@@ -8,6 +8,9 @@
 | no token                         | `local`            | refused                      |
 | health or reflection as method   | let through                                       |
 
+Where the catalog has an address for services, which takes only callers with a certificate of the cluster's CA, an executor's
+token is worth nothing without such a certificate.
+
 A hook's call may claim allocation, hook and event in metadata; a claim that the token does not bear out is refused. Tokens are
 looked up for every call: a token is dead for the next call the moment its end is committed, on every replica.
 """
@@ -21,7 +24,7 @@ import grpc
 import grpc.aio
 
 from maand_catalog.errors import PermissionDenied, Unauthenticated
-from maand_catalog.identity import API_TOKEN_PREFIX, HOOK_TOKEN_PREFIX, LOCAL, Caller, HookCaller, token_digest
+from maand_catalog.identity import API_TOKEN_PREFIX, HOOK_TOKEN_PREFIX, LOCAL, Caller, HookCaller, Role, token_digest
 from maand_catalog.rpc.callers import let_in
 from maand_catalog.store.database import Database
 from maand_catalog.store.invocations import find_hook_caller
@@ -47,11 +50,19 @@ class IdentityMismatch(PermissionDenied):
     code = "identity_mismatch"
 
 
+class CertificateNeeded(Unauthenticated):
+    """An executor's token came without a certificate. Dial the address for services, with MAAND_TLS_CERTIFICATE and its key."""
+
+    code = "certificate_needed"
+    help = "dial the catalog's address for services, with MAAND_TLS_CERTIFICATE and MAAND_TLS_KEY"
+
+
 class Identification(grpc.aio.ServerInterceptor):
     """Says who calls before the handler runs; refuses whom it cannot tell."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, executors_show_certificates: bool = False) -> None:
         self._database = database
+        self._executors_show_certificates = executors_show_certificates
 
     async def intercept_service(
         self,
@@ -81,9 +92,11 @@ class Identification(grpc.aio.ServerInterceptor):
 
     async def _identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         metadata = dict(context.invocation_metadata() or ())
-        return await self.caller_from(metadata, is_local=context.peer().startswith("unix:"))
+        is_local = context.peer().startswith("unix:")
+        has_certificate = is_local or "x509_common_name" in context.auth_context()
+        return await self.caller_from(metadata, is_local=is_local, has_certificate=has_certificate)
 
-    async def caller_from(self, metadata: Metadata, *, is_local: bool) -> Caller:
+    async def caller_from(self, metadata: Metadata, *, is_local: bool, has_certificate: bool = False) -> Caller:
         """Tell who calls, from what came with the call. Unauthenticated, IdentityMismatch."""
         token = bearer_token(metadata)
         if token.startswith(HOOK_TOKEN_PREFIX):
@@ -93,7 +106,7 @@ class Identification(grpc.aio.ServerInterceptor):
                 "this call needs the token of a running hook", help="send Authorization: Bearer $HOOK_API_TOKEN"
             )
         if token.startswith(API_TOKEN_PREFIX):
-            return await self._role(token)
+            return await self._role(token, has_certificate=has_certificate)
         if is_local and not token:
             return LOCAL
         raise Unauthenticated(
@@ -111,13 +124,11 @@ class Identification(grpc.aio.ServerInterceptor):
         check_claims(caller, metadata)
         return caller
 
-    async def _role(self, token: str) -> Caller:
+    async def _role(self, token: str, *, has_certificate: bool) -> Caller:
         digest = token_digest(token)
         caller = await self._database.read(lambda tx: find_role_caller(tx, digest))
-        if caller is None:
-            raise Unauthenticated(
-                "this API token is not valid: unknown, expired or revoked", help="ask an operator for a new token"
-            )
+        if self._executors_show_certificates and Role.EXECUTOR in caller.roles and not has_certificate:
+            raise CertificateNeeded(f"{caller.name} is an executor, and those show a certificate here")
         return caller
 
 

@@ -5,11 +5,32 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, insert, select, update
 
-from maand_catalog.errors import NotFound
+from maand_catalog.errors import NotFound, Unauthenticated
 from maand_catalog.identity import Role, RoleCaller
 from maand_catalog.ids import new_id
 from maand_catalog.store.tables_identity import api_tokens, audit_records
 from maand_catalog.store.transaction import Transaction
+
+
+class TokenUnknown(Unauthenticated):
+    """Nobody was ever given this token here. Look whether it belongs to another cluster, or ask an operator for one."""
+
+    code = "token_unknown"
+    help = "does it belong to another cluster? an operator makes tokens: maand-catalog token create"
+
+
+class TokenRevoked(Unauthenticated):
+    """The token was taken back. Ask an operator for a new one."""
+
+    code = "token_revoked"
+    help = "ask an operator for a new token"
+
+
+class TokenExpired(Unauthenticated):
+    """The token's time is over. Ask an operator for a new one."""
+
+    code = "token_expired"
+    help = "ask an operator for a new token"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +58,8 @@ class AuditRecord:
 
 
 TOKEN_COLUMNS = [api_tokens.c[field.name] for field in fields(ApiToken)]
-FIND_ROLE_CALLER = select(api_tokens.c.name, api_tokens.c.role, api_tokens.c.expires_at).where(
-    api_tokens.c.token_sha256 == bindparam("the_token"), api_tokens.c.revoked_at.is_(None)
+FIND_ROLE_CALLER = select(api_tokens.c.name, api_tokens.c.role, api_tokens.c.expires_at, api_tokens.c.revoked_at).where(
+    api_tokens.c.token_sha256 == bindparam("the_token")
 )
 AUDIT_COLUMNS = [audit_records.c[field.name] for field in fields(AuditRecord)]
 
@@ -78,11 +99,15 @@ def revoke_token(tx: Transaction, token_id: str, *, actor: str) -> None:
         record_audit(tx, actor=actor, action="token.revoke", subject=token_id)
 
 
-def find_role_caller(tx: Transaction, token_sha256: bytes) -> RoleCaller | None:
-    """Find whom a valid API token stands for."""
+def find_role_caller(tx: Transaction, token_sha256: bytes) -> RoleCaller:
+    """Find whom an API token stands for. TokenUnknown, TokenRevoked, TokenExpired: each says so, to whoever has the token."""
     row = tx.connection.execute(FIND_ROLE_CALLER, {"the_token": token_sha256}).one_or_none()
-    if row is None or (row.expires_at is not None and row.expires_at <= tx.now):
-        return None
+    if row is None:
+        raise TokenUnknown("this API token is unknown here")
+    if row.revoked_at is not None:
+        raise TokenRevoked(f"the API token {row.name} was revoked on {row.revoked_at:%Y-%m-%d at %H:%M} UTC")
+    if row.expires_at is not None and row.expires_at <= tx.now:
+        raise TokenExpired(f"the API token {row.name} expired on {row.expires_at:%Y-%m-%d at %H:%M} UTC")
     return RoleCaller.with_role(row.name, row.role)
 
 
