@@ -56,7 +56,9 @@ class Stage:
         code = await ended(process)
         self.commands += 1
         if code != 0:
-            raise DemoFailed(f"maand {shown(args)} ended with exit code {code}", help="`maand demo --keep` leaves the bucket to look around in")
+            raise DemoFailed(
+                f"maand {shown(args)} ended with exit code {code}", help="`maand demo --keep` leaves the bucket to look around in"
+            )
 
     async def ask(self, *args: str) -> Any:
         """Run a reading command quietly and return its JSON document."""
