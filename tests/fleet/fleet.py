@@ -119,8 +119,9 @@ def put_right(fleet: Fleet) -> bool:
         worker.restore()
         worker.run("rm -f /opt/hang-* /opt/refuse /opt/unhealthy /opt/stopped; pkill -CONT . ; true")
     for source in JOBS.rglob("*"):
-        if source.is_file() and source.name != "content" and source.suffix != ".pyc":
-            fleet.bucket.write(f"workspace/{source.relative_to(JOBS.parent)}", source.read_text())
+        path = f"workspace/{source.relative_to(JOBS.parent)}"
+        if source.is_file() and not (source.name == "content" and (fleet.bucket.path / path).exists()):
+            fleet.bucket.write(path, source.read_text())
     (fleet.bucket.path / "workspace/disabled.json").unlink(missing_ok=True)
     write_workers(fleet, fleet.hosts)
     fleet.bucket.run("kv", "set", "vars/job/api", "leader", "")
