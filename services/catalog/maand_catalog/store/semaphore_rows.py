@@ -3,23 +3,42 @@
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Row, and_, delete, false, func, or_, select, update
+from sqlalchemy import Row
 
-from maand_catalog.runs import RunState
-from maand_catalog.semaphores import SLOTTED, Claim, Scope, Semaphore, State, Upkeep, look_after
-from maand_catalog.store.tables_identity import invocations
-from maand_catalog.store.tables_runs import runs
-from maand_catalog.store.tables_semaphores import semaphore_claims, semaphores, waiting_rooms
+from maand_catalog.semaphores import Claim, Scope, Semaphore, State, Upkeep, look_after
+from maand_catalog.store import semaphore_statements as st
+from maand_catalog.store.tables_semaphores import semaphore_claims
 from maand_catalog.store.transaction import Transaction
-from maand_catalog.store.upserts import upsert
 
 SPARE = 16
 """Waiters read beyond those that could be granted a slot, so that a few who are gone do not cost another query."""
 
-s = semaphores.c
-c = semaphore_claims.c
+FIELDS = tuple(each.name for each in fields(Claim))
+STORED_FIELDS = tuple(name for name in FIELDS if name in semaphore_claims.c)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concern:
+    """Whose claims an act concerns, beside those that are near: by invocation, by call, or nobody's in particular."""
+
+    column: str = ""
+    values: tuple[str, ...] = ()
+
+    @classmethod
+    def invocations(cls, *ids: str) -> Self:
+        """Concern the claims of these invocations."""
+        return cls(column="invocation_id", values=ids)
+
+    @classmethod
+    def call(cls, call_id: str) -> Self:
+        """Concern the claim that a call waits for."""
+        return cls(column="call_id", values=(call_id,))
+
+
+NOBODY = Concern()
 
 
 def room_topic(room_id: str) -> str:
@@ -40,7 +59,7 @@ class LockedSemaphore:
     capacity: int
     seq: int
     granted: int
-    concerned: ColumnElement[bool] | None
+    concern: Concern | None
     claims: list[Claim] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,61 +98,69 @@ class LockedSemaphore:
         return bool(upkeep.left) or any(claim.state is State.WAITING for claim in upkeep.gone)
 
     def _read(self) -> None:
-        near = None if self.concerned is None else or_(self.concerned, is_near(self.semaphore_id, self.capacity))
-        self.claims = read_claims(self.tx, [self.semaphore_id], near).get(self.semaphore_id, [])
+        if self.concern is None:
+            self.claims = read_claims(self.tx, [self.semaphore_id]).get(self.semaphore_id, [])
+            return
+        near = {"near_of": self.semaphore_id, "near": self.capacity + SPARE}
+        asked = {"semaphore_ids": [self.semaphore_id], "now": self.tx.now, "concerned": list(self.concern.values), **near}
+        self.claims = [to_claim(row) for row in self.tx.connection.execute(st.NEAR_CLAIMS[self.concern.column], asked)]
 
     def move(self, claim: Claim, state: State, **values: Any) -> Claim:
         """Move a claim to another state, with what else changes."""
         since = claim.since if state is State.HELD and claim.state is State.GRANTED else self.tx.now
         moved = replace(claim, state=state, since=since, **values)
-        self.tx.connection.execute(update(semaphore_claims).where(self._is(claim)).values(state=state, since=since, **values))
+        self.tx.connection.execute(st.MOVE, {**self._is(claim), "state": state, "since": since, **values})
         self.claims[self.claims.index(claim)] = moved
         return moved
 
     def add(self, claim: Claim) -> None:
         """Let a new claim into the line."""
-        stored = {field.name: getattr(claim, field.name) for field in fields(claim) if field.name in c}
-        stored |= {"semaphore_id": self.semaphore_id, "bucket_id": self.scope.bucket_id}
-        self.tx.connection.execute(semaphore_claims.insert().values(stored))
+        stored = {name: getattr(claim, name) for name in STORED_FIELDS}
+        self.tx.connection.execute(st.ADD, {**stored, "semaphore_id": self.semaphore_id, "bucket_id": self.scope.bucket_id})
         self.claims.append(claim)
 
     def remove(self, claims: Iterable[Claim]) -> None:
         """Forget claims: their slots are free."""
         for claim in claims:
-            self.tx.connection.execute(delete(semaphore_claims).where(self._is(claim)))
+            self.tx.connection.execute(st.REMOVE, self._is(claim))
             self.claims.remove(claim)
 
     def set(self, **values: int) -> None:
         """Store values of the semaphore itself."""
-        self.tx.connection.execute(update(semaphores).where(s.semaphore_id == self.semaphore_id).values(values))
+        self.tx.connection.execute(st.SET, {"of": self.semaphore_id, **values})
 
-    def _is(self, claim: Claim) -> Any:
-        return and_(c.semaphore_id == self.semaphore_id, c.ticket == claim.ticket)
+    def _is(self, claim: Claim) -> dict[str, Any]:
+        return {"of": self.semaphore_id, "number": claim.ticket}
 
 
 def lock_for_ticket(tx: Transaction, scope: Scope, invocation_id: str) -> LockedSemaphore:
     """Lock a semaphore, creating it at its first use, and draw the next ticket for an invocation."""
     new = {"semaphore_id": str(uuid.uuid4()), **vars(scope), "capacity": 1, "seq": 1, "granted": 0}
-    draw = upsert(tx, semaphores).values(new)
-    draw = draw.on_conflict_do_update(index_elements=[s.bucket_id, s.job, s.event, s.name], set_={"seq": s.seq + 1})
-    return locked(tx, tx.connection.execute(draw.returning(*semaphores.c)).one(), c.invocation_id == invocation_id)
+    row = tx.connection.execute(st.DRAW_TICKET[tx.dialect], new).one()
+    return locked(tx, row, Concern.invocations(invocation_id))
 
 
-def lock_semaphore(tx: Transaction, scope: Scope, concerned: ColumnElement[bool]) -> LockedSemaphore | None:
+def lock_semaphore(tx: Transaction, scope: Scope, concern: Concern) -> LockedSemaphore | None:
     """Lock a semaphore for an act that concerns some claims; None when it was never used."""
-    row = tx.connection.execute(select(semaphores).where(in_scope(scope)).with_for_update()).one_or_none()
-    return locked(tx, row, concerned) if row else None
+    asked = {f"the_{part}": value for part, value in vars(scope).items()}
+    row = tx.connection.execute(st.LOCK_BY_SCOPE, asked).one_or_none()
+    return locked(tx, row, concern) if row else None
 
 
-def lock_semaphores(
-    tx: Transaction, semaphore_ids: Iterable[str], concerned: ColumnElement[bool] | None
-) -> list[LockedSemaphore]:
-    """Lock several, in one order everywhere, so that nobody waits in a circle. `concerned` None = read everybody."""
-    wanted = select(semaphores).where(s.semaphore_id.in_(sorted(set(semaphore_ids)))).order_by(s.semaphore_id)
-    return [locked(tx, row, concerned) for row in tx.connection.execute(wanted.with_for_update()).all()]
+def lock_semaphores(tx: Transaction, semaphore_ids: Iterable[str], concern: Concern | None) -> list[LockedSemaphore]:
+    """Lock several for an act that concerns some claims, or (None) everybody in them."""
+    ids = sorted(set(semaphore_ids))
+    rows = tx.connection.execute(st.LOCK_BY_ID, {"semaphore_ids": ids}).all() if ids else []
+    return [locked(tx, row, concern) for row in rows]
 
 
-def locked(tx: Transaction, row: Row[Any], concerned: ColumnElement[bool] | None) -> LockedSemaphore:
+def lock_those_of(tx: Transaction, concern: Concern) -> list[LockedSemaphore]:
+    """Lock every semaphore in which a claim is concerned."""
+    asked = {"concerned": list(concern.values)}
+    return lock_semaphores(tx, tx.connection.scalars(st.SEMAPHORES_OF[concern.column], asked), concern)
+
+
+def locked(tx: Transaction, row: Row[Any], concern: Concern | None) -> LockedSemaphore:
     """Describe a semaphore whose row was just locked."""
     return LockedSemaphore(
         tx=tx,
@@ -142,60 +169,26 @@ def locked(tx: Transaction, row: Row[Any], concerned: ColumnElement[bool] | None
         capacity=row.capacity,
         seq=row.seq,
         granted=row.granted,
-        concerned=concerned,
+        concern=concern,
     )
 
 
-def is_near(semaphore_id: str, capacity: int) -> ColumnElement[bool]:
-    """Keep who has a slot, and as many waiters as could be granted one, and some more."""
-    line = select(c.ticket).where(c.semaphore_id == semaphore_id, c.state == State.WAITING)
-    return or_(c.state.in_(SLOTTED), c.ticket.in_(line.order_by(c.ticket).limit(capacity + SPARE)))
-
-
-def read_claims(
-    tx: Transaction, semaphore_ids: Sequence[str], where: ColumnElement[bool] | None = None
-) -> dict[str, list[Claim]]:
-    """Return who is in these semaphores, by ticket, with what is known of their lives."""
-    wanted = (
-        select(
-            semaphore_claims,
-            func.coalesce(lives(tx), false()).label("alive"),
-            func.coalesce(waiting_rooms.c.lease_until > tx.now, false()).label("awaited"),
-        )
-        .outerjoin(invocations, invocations.c.invocation_id == c.invocation_id)
-        .outerjoin(runs, runs.c.run_id == invocations.c.run_id)
-        .outerjoin(waiting_rooms, waiting_rooms.c.room_id == c.room_id)
-        .where(c.semaphore_id.in_(semaphore_ids))
-        .order_by(c.ticket)
-    )
-    wanted = wanted if where is None else wanted.where(where)
+def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list[Claim]]:
+    """Return everyone in these semaphores, by ticket, with what is known of their lives."""
     claims: dict[str, list[Claim]] = {}
-    for row in tx.connection.execute(wanted):
+    for row in tx.connection.execute(st.CLAIMS, {"semaphore_ids": list(semaphore_ids), "now": tx.now}):
         claims.setdefault(row.semaphore_id, []).append(to_claim(row))
     return claims
 
 
 def is_alive(tx: Transaction, invocation_id: str) -> bool:
-    """Whether an invocation lives, and goes on to live until this transaction ends: whoever ends it waits for us."""
-    wanted = (
-        select(lives(tx)).join(runs, runs.c.run_id == invocations.c.run_id).where(invocations.c.invocation_id == invocation_id)
-    )
-    return bool(tx.connection.scalar(wanted.with_for_update(read=True, of=invocations)))
-
-
-def lives(tx: Transaction) -> ColumnElement[bool]:
-    """Return the condition on an invocation and its run: not ended, and still its run's owner's."""
-    return and_(
-        invocations.c.ended_at.is_(None),
-        runs.c.state == RunState.RUNNING,
-        runs.c.fence == invocations.c.fence,
-        runs.c.lease_until > tx.now,
-    )
+    """Whether an invocation lives, and goes on to live until this transaction ends."""
+    return bool(tx.connection.scalar(st.IS_ALIVE, {"invocation": invocation_id, "now": tx.now}))
 
 
 def to_claim(row: Row[Any]) -> Claim:
     """Make the fact from its row."""
-    return Claim(**{field.name: getattr(row, field.name) for field in fields(Claim)})
+    return Claim(**{name: getattr(row, name) for name in FIELDS})
 
 
 def scope_of(row: Row[Any]) -> Scope:
@@ -203,12 +196,7 @@ def scope_of(row: Row[Any]) -> Scope:
     return Scope(bucket_id=row.bucket_id, job=row.job, event=row.event, name=row.name)
 
 
-def in_scope(scope: Scope) -> Any:
-    """Return the condition that finds a semaphore by its scope."""
-    return and_(s.bucket_id == scope.bucket_id, s.job == scope.job, s.event == scope.event, s.name == scope.name)
-
-
-def as_seen(row: Row[Any], claims: Sequence[Claim], now: Any) -> Semaphore:
+def as_seen(row: Row[Any], claims: Sequence[Claim], now: datetime) -> Semaphore:
     """Describe a semaphore as its next change would leave it: without those who are gone or left."""
     upkeep: Upkeep = look_after(row.capacity, claims, now)
     there = [claim for claim in claims if claim.state is not State.LEFT and claim not in upkeep.gone and claim not in upkeep.left]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, delete, select
+from sqlalchemy import delete, select
 
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.semaphores import (
@@ -23,15 +23,18 @@ from maand_catalog.semaphores import (
     may_resume,
 )
 from maand_catalog.store.semaphore_rows import (
+    NOBODY,
+    Concern,
     LockedSemaphore,
     as_seen,
-    in_scope,
     is_alive,
     lock_for_ticket,
     lock_semaphore,
     lock_semaphores,
+    lock_those_of,
     read_claims,
 )
+from maand_catalog.store.semaphore_statements import GRANTED_IN_ROOM
 from maand_catalog.store.sets import in_chunks
 from maand_catalog.store.tables_semaphores import semaphore_claims, semaphores, waiting_rooms
 from maand_catalog.store.transaction import Transaction
@@ -128,9 +131,8 @@ def hold(semaphore: LockedSemaphore, mine: Claim, ask: Ask) -> Granted:
 
 def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
     """Take every slot that was granted to a call of this waiting room: from now on it is held."""
-    granted = and_(c.room_id == room_id, c.state == State.GRANTED)
     held = []
-    for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(granted)), granted):
+    for semaphore in lock_semaphores(tx, tx.connection.scalars(GRANTED_IN_ROOM, {"room": room_id}), NOBODY):
         for claim in [claim for claim in semaphore.holders() if claim.room_id == room_id and claim.state is State.GRANTED]:
             semaphore.move(claim, State.HELD)
             held.append(Granted(call_id=claim.call_id, fencing_token=claim.ticket, capacity=semaphore.capacity))
@@ -139,8 +141,7 @@ def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
 
 def leave(tx: Transaction, call_id: str) -> None:
     """Take a call that goes away out of the line, or give back the slot that it never learned of."""
-    its = c.call_id == call_id
-    for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(its)), its):
+    for semaphore in lock_those_of(tx, Concern.call(call_id)):
         for mine in [claim for claim in semaphore.claims if claim.call_id == call_id]:
             if mine.has_slot:
                 semaphore.remove([mine])
@@ -151,7 +152,7 @@ def leave(tx: Transaction, call_id: str) -> None:
 
 def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
     """Give a slot back. `SemaphoreNotHeld`."""
-    semaphore = lock_semaphore(tx, scope, c.invocation_id == invocation_id)
+    semaphore = lock_semaphore(tx, scope, Concern.invocations(invocation_id))
     mine = semaphore.find(invocation_id) if semaphore else None
     if semaphore is None or mine is None or not mine.has_slot:
         raise SemaphoreNotHeld(f"this invocation holds no slot of semaphore {scope.name}", help="acquire it first")
@@ -161,7 +162,7 @@ def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
 
 def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Claim]:
     """Take the slot of an allocation away, or of the only holder when none is named. `NotFound`, `FailedPrecondition`."""
-    semaphore = lock_semaphore(tx, scope, c.state == State.HELD)
+    semaphore = lock_semaphore(tx, scope, NOBODY)
     holders = semaphore.holders() if semaphore else []
     taken = [claim for claim in holders if allocation_id in ("", claim.allocation_id)]
     if semaphore is None or not taken:
@@ -176,8 +177,7 @@ def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Cla
 def end_invocations(tx: Transaction, invocation_ids: Sequence[str]) -> None:
     """Remove everything these invocations hold or wait for, and grant what became free."""
     for chunk in in_chunks(sorted(set(invocation_ids)), IDS_PER_QUERY):
-        theirs = c.invocation_id.in_(chunk)
-        for semaphore in lock_semaphores(tx, tx.connection.scalars(select(c.semaphore_id).where(theirs)), theirs):
+        for semaphore in lock_those_of(tx, Concern.invocations(*chunk)):
             ended = set(chunk)
             semaphore.remove([claim for claim in semaphore.claims if claim.invocation_id in ended])
             semaphore.look_after()
@@ -234,7 +234,8 @@ def survey(tx: Transaction, room_id: str) -> Survey:
 
 def get_semaphore(tx: Transaction, scope: Scope) -> Semaphore:
     """Return a semaphore with everyone in it; one never used has capacity 1 and nobody in it."""
-    row = tx.connection.execute(select(semaphores).where(in_scope(scope))).one_or_none()
+    wanted = select(semaphores).where(*(s[part] == value for part, value in vars(scope).items()))
+    row = tx.connection.execute(wanted).one_or_none()
     if row is None:
         return Semaphore(scope=scope)
     return as_seen(row, read_claims(tx, [row.semaphore_id]).get(row.semaphore_id, []), tx.now)
