@@ -3,14 +3,15 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select, tuple_
 
 from maand_catalog.errors import OutOfRange
 from maand_catalog.keyring import Keyring, Sealed, associated
 from maand_catalog.kv import KeyNotFound, has_expired
 from maand_catalog.plaintext import Plaintext
-from maand_catalog.store.sets import in_chunks, names_in
+from maand_catalog.store.sets import DIALECTS, in_chunks, names_asked, names_in
 from maand_catalog.store.tables_kv import kv_buckets, kv_versions
 from maand_catalog.store.transaction import Transaction
 
@@ -26,6 +27,18 @@ NAMES_PER_QUERY = 500
 
 Name = tuple[str, str]
 """Namespace and key."""
+
+ENTRIES: Select[tuple[object, ...]] = select(
+    *(v[name] for name in ("bucket_id", "namespace", "key", "version", "revision", "value")),
+    *(v[name] for name in ("sealed", "key_id", "created_at", "expires_at", "writer")),
+)
+"""What an `Entry` is made of."""
+
+NEWEST = {
+    dialect: ENTRIES.where(v.bucket_id == bindparam("bucket"), v.newest, names_in(dialect, v.namespace, v.key))
+    for dialect in DIALECTS
+}
+"""The newest versions of some keys: made once, since every get and every put asks for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +93,8 @@ def find_newest(tx: Transaction, bucket_id: str, names: Collection[Name]) -> dic
     """Return the newest versions of these keys, tombstones and expired ones too; a key never written is missing."""
     found = {}
     for chunk in in_chunks(sorted(names), NAMES_PER_QUERY):
-        wanted = entries_of(bucket_id).where(v.newest, names_in(tx, v.namespace, v.key, chunk))
-        for row in tx.connection.execute(wanted):
+        asked = {"bucket": bucket_id, **names_asked(tx.dialect, chunk)}
+        for row in tx.connection.execute(NEWEST[tx.dialect], asked):
             entry = to_entry(row)
             found[entry.namespace, entry.key] = entry
     return found
@@ -147,26 +160,23 @@ def list_changes(tx: Transaction, bucket_id: str, prefix: str, after_revision: i
 
 def entries_of(bucket_id: str) -> Select[tuple[object, ...]]:
     """Select what an `Entry` is made of."""
-    return select(
-        v.bucket_id,
-        v.namespace,
-        v.key,
-        v.version,
-        v.revision,
-        v.value,
-        v.sealed,
-        v.key_id,
-        v.created_at,
-        v.expires_at,
-        v.writer,
-    ).where(v.bucket_id == bucket_id)
+    return ENTRIES.where(v.bucket_id == bucket_id)
 
 
-def to_entry(row: Row[tuple[object, ...]]) -> Entry:
-    """Make an entry of a row of `entries_of`."""
-    facts = dict(row._mapping)  # noqa: SLF001 - the public name of SQLAlchemy's row mapping
-    sealed, key_id = facts.pop("sealed"), facts.pop("key_id")
-    return Entry(sealed=Sealed(key_id=key_id, data=sealed) if key_id is not None else None, **facts)
+def to_entry(row: Any) -> Entry:
+    """Make an entry of a row of `ENTRIES`."""
+    return Entry(
+        bucket_id=row.bucket_id,
+        namespace=row.namespace,
+        key=row.key,
+        version=row.version,
+        revision=row.revision,
+        value=row.value,
+        sealed=None if row.key_id is None else Sealed(key_id=row.key_id, data=row.sealed),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        writer=row.writer,
+    )
 
 
 def is_absent(tx: Transaction, entry: Entry) -> bool:

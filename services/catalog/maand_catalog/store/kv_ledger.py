@@ -9,14 +9,14 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, insert, select, update
+from sqlalchemy import bindparam, exists, insert, select, update
 
 from maand_catalog.errors import NotFound
 from maand_catalog.keyring import CannotDecrypt, Keyring
 from maand_catalog.kv import UNREADABLE, Head
 from maand_catalog.plaintext import Plaintext
 from maand_catalog.store.kv import Entry, Name, binding, find_newest
-from maand_catalog.store.sets import in_chunks, numbers_in
+from maand_catalog.store.sets import DIALECTS, in_chunks, numbers_in
 from maand_catalog.store.tables_buckets import buckets
 from maand_catalog.store.tables_kv import kv_buckets, kv_versions
 from maand_catalog.store.transaction import Transaction
@@ -28,6 +28,20 @@ ROWS_AT_ONCE = 5_000
 """New versions held in memory before they are written: bounds what a build of 300,000 keys needs."""
 
 Row = dict[str, Any]
+
+RESERVE = (
+    update(kv_buckets)
+    .where(kv_buckets.c.bucket_id == bindparam("bucket"))
+    .values(revision=kv_buckets.c.revision + bindparam("room"))
+    .returning(kv_buckets.c.revision)
+)
+
+SUPERSEDE = {
+    dialect: update(kv_versions).where(v.bucket_id == bindparam("bucket"), numbers_in(dialect, v.revision)).values(newest=False)
+    for dialect in DIALECTS
+}
+
+ADD = insert(kv_versions)
 
 
 def kv_topic(bucket_id: str) -> str:
@@ -111,9 +125,8 @@ class Ledger:
         if not rows:
             return
         for chunk in in_chunks(self._replaced, ROWS_AT_ONCE):
-            replaced = update(kv_versions).where(v.bucket_id == self._bucket_id, numbers_in(self._tx, v.revision, chunk))
-            self._tx.connection.execute(replaced.values(newest=False))
-        self._tx.connection.execute(insert(kv_versions), rows)
+            self._tx.connection.execute(SUPERSEDE[self._tx.dialect], {"bucket": self._bucket_id, "numbers": list(chunk)})
+        self._tx.connection.execute(ADD, rows)
         if self._secrets_changed_at:
             mark_secrets_changed(self._tx, self._bucket_id, self._secrets_changed_at)
         self._tx.notify(kv_topic(self._bucket_id))
@@ -143,17 +156,12 @@ def comparable_value(keyring: Keyring, entry: Entry) -> str | None:
 
 def reserve_revisions(tx: Transaction, bucket_id: str, room: int) -> int:
     """Lock the bucket's row until the transaction ends, reserve revisions, and return the last of them."""
-    reserve = (
-        update(kv_buckets)
-        .where(kv_buckets.c.bucket_id == bucket_id)
-        .values(revision=kv_buckets.c.revision + room)
-        .returning(kv_buckets.c.revision)
-    )
-    last: int | None = tx.connection.scalar(reserve)
+    asked = {"bucket": bucket_id, "room": room}
+    last: int | None = tx.connection.scalar(RESERVE, asked)
     if last is not None:
         return last
     begin_bucket(tx, bucket_id)
-    return int(tx.connection.execute(reserve).scalar_one())
+    return int(tx.connection.execute(RESERVE, asked).scalar_one())
 
 
 def begin_bucket(tx: Transaction, bucket_id: str) -> None:
