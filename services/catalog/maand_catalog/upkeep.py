@@ -1,4 +1,4 @@
-"""What the catalog does unasked: interrupt runs whose lease is over, end waits that went on too long, trim old events.
+"""What the catalog does unasked: take runs and tasks whose lease is over, end waits that went on too long, trim old events.
 
 Every replica does it; what one did, another finds done. A failure (the database is away) is logged and tried again next time.
 """
@@ -15,12 +15,13 @@ from maand_catalog.settings import Upkeep
 from maand_catalog.store.database import Database
 from maand_catalog.store.retention import Retention, end_long_waits, needs_care, trim_runs
 from maand_catalog.store.run_ends import interrupt_lapsed
+from maand_catalog.store.tasks import is_any_lapsed, settle_lapsed
 
 log = structlog.get_logger("maand.catalog.upkeep")
 
 
 class Housekeeper:
-    """Runs the two loops until it is stopped."""
+    """Runs its loops until it is stopped."""
 
     def __init__(self, database: Database, *, upkeep: Upkeep, retention: Retention) -> None:
         self._database = database
@@ -41,6 +42,7 @@ class Housekeeper:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(again_and_again(self.look_after_leases, every=self._upkeep.look_every))
+            tasks.create_task(again_and_again(self.look_after_tasks, every=self._upkeep.look_every))
             tasks.create_task(again_and_again(self.trim, every=self._upkeep.trim_every))
 
     async def look_after_leases(self) -> None:
@@ -53,6 +55,15 @@ class Housekeeper:
             log.warning("run interrupted: its lease is over", run=run_id)
         for run_id in failed:
             log.info("run failed: it waited for the bucket too long", run=run_id)
+
+    async def look_after_tasks(self) -> None:
+        """Take tasks from executors that let their lease lapse."""
+        if not await self._database.read(is_any_lapsed):
+            return
+        for task in await self._database.write(settle_lapsed):
+            log.warning(
+                "task taken from its executor: its lease is over", run=task.run_id, task=task.name, executor=task.executor_id
+            )
 
     async def trim(self) -> None:
         """Trim until nothing is left to trim."""

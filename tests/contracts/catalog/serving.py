@@ -20,6 +20,7 @@ from maand_catalog.store.leases import LEASE
 from maand_catalog.store.tokens import create_token
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
+from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceStub
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceStub
 from maand_wire.channels import OPTIONS, bearer, open_channel
 from maand_wire.endpoints import Endpoint
@@ -42,6 +43,10 @@ class Client:
     @property
     def invocations(self) -> InvocationServiceStub:
         return InvocationServiceStub(self.channel)
+
+    @property
+    def tasks(self) -> TaskServiceStub:
+        return TaskServiceStub(self.channel)
 
     @property
     def tokens(self) -> TokenServiceStub:

@@ -13,7 +13,7 @@ from maand_catalog.activity import Activity
 from maand_catalog.metrics import Metrics
 from maand_wire.errors import wrap_handler
 
-NOT_ACTIVITY = ("/grpc.", "/maand.catalog.v1.RunService/ClaimRun")
+NOT_ACTIVITY = ("/grpc.", "/maand.catalog.v1.RunService/ClaimRun", "/maand.catalog.v1.TaskService/ClaimTask")
 """Health checks, reflection, and an executor that waits for work: nobody is at work because of these."""
 
 

@@ -1,7 +1,6 @@
 """RunService: runs asked for, watched, claimed, recorded and ended."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,18 +12,18 @@ from maand_catalog.ids import new_id
 from maand_catalog.keyring import CannotDecrypt, Sealed
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
+from maand_catalog.rpc.long_polls import until_found
 from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, state_from, to_message
 from maand_catalog.rpc.run_specs import kind_of, spec_holds_bucket
 from maand_catalog.run_kinds import RunKind
 from maand_catalog.runs import Run, RunRequest, RunState
-from maand_catalog.store import leases, run_ends, run_events, runs
+from maand_catalog.store import leases, run_ends, run_events, runs, tasks
 from maand_catalog.store.database import Database, Transaction
 from maand_catalog.store.run_rows import CLAIMABLE, get_run, topic
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceServicer
 
-LONGEST_CLAIM_WAIT = timedelta(seconds=60)
 LONGEST_LOCK_WAIT_SECONDS = 24 * 3600
 CLAIM_LOOKS_EVERY = timedelta(seconds=1)
 """A waiting claim looks this often without being woken: a lease that lapses tells nobody."""
@@ -136,8 +135,12 @@ class RunServicer(RunServiceServicer):
                     run_ends.fail_claimed(tx, run, str(error), help_text=error.help)
             return None
 
-        wait = min(timedelta(seconds=request.wait_seconds), LONGEST_CLAIM_WAIT)
-        return await self._until_claimed(intention, wait) or pb.ClaimRunResponse()
+        async def claim() -> pb.ClaimRunResponse | None:
+            return await self._database.write(intention)
+
+        bus, seconds = self._database.bus, request.wait_seconds
+        claimed = await until_found(bus, CLAIMABLE, claim, wait_seconds=seconds, look_every=CLAIM_LOOKS_EVERY)
+        return claimed or pb.ClaimRunResponse()
 
     def _claimed(self, run: Run, tx: Transaction) -> pb.ClaimRunResponse:
         """Describe a claim, with the values of `hook_env`."""
@@ -147,20 +150,6 @@ class RunServicer(RunServiceServicer):
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open(sealed, bucket_id=run.bucket_id, run_id=run.run_id),
         )
-
-    async def _until_claimed(
-        self, claim: Callable[[Transaction], pb.ClaimRunResponse | None], wait: timedelta
-    ) -> pb.ClaimRunResponse | None:
-        """Try until there is a run or the time is over; registered on the bus before each look."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait.total_seconds()
-        with self._database.bus.subscribe(CLAIMABLE) as subscription:
-            while True:
-                claimed = await self._database.write(claim)
-                left = timedelta(seconds=deadline - loop.time())
-                if claimed is not None or left <= timedelta():
-                    return claimed
-                await subscription.wait(min(left, CLAIM_LOOKS_EVERY))
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:
         """Extend a lease and report a wish to cancel."""
@@ -188,6 +177,7 @@ class RunServicer(RunServiceServicer):
                 events=records,
                 doing=doing,
                 request_id=request_id,
+                task_id=request.task_id,
             )
         )
         return pb.AppendEventsResponse(last_sequence=last)
@@ -231,10 +221,14 @@ class RunServicer(RunServiceServicer):
     async def ReleaseLeases(self, request: pb.ReleaseLeasesRequest, context: Any) -> pb.ReleaseLeasesResponse:
         """Interrupt the runs of an executor that is gone."""
         require(context, Role.EXECUTOR)
-        run_ids = await self._database.write(
-            lambda tx: run_ends.release_leases(tx, executor_id=request.executor_id, except_executor_id=request.except_executor_id)
-        )
-        return pb.ReleaseLeasesResponse(run_ids=run_ids)
+        mine, others = request.executor_id, request.except_executor_id
+
+        def release(tx: Transaction) -> list[str]:
+            run_ids = run_ends.release_leases(tx, executor_id=mine, except_executor_id=others)
+            tasks.release_tasks(tx, executor_id=mine, except_executor_id=others)
+            return run_ids
+
+        return pb.ReleaseLeasesResponse(run_ids=await self._database.write(release))
 
 
 def read_after(request: pb.WatchRunRequest, seen: int, tx: Transaction) -> run_events.EventChunk:

@@ -15,6 +15,7 @@ from maand_catalog.rpc.kv import KvServicer
 from maand_catalog.rpc.runs import RunServicer
 from maand_catalog.rpc.secrets import SecretServicer
 from maand_catalog.rpc.semaphores import SemaphoreServicer
+from maand_catalog.rpc.tasks import TaskServicer
 from maand_catalog.rpc.tokens import TokenServicer
 from maand_catalog.rpc.workers import WorkerServicer
 from maand_catalog.rpc.workspace import WorkspaceServicer
@@ -39,6 +40,8 @@ from maand_contracts.catalog.v1 import (
     secret_pb2_grpc,
     semaphore_pb2,
     semaphore_pb2_grpc,
+    task_pb2,
+    task_pb2_grpc,
     token_pb2,
     token_pb2_grpc,
     worker_pb2,
@@ -56,6 +59,7 @@ CONTRACTS = (
     run_pb2,
     secret_pb2,
     semaphore_pb2,
+    task_pb2,
     token_pb2,
     worker_pb2,
     workspace_pb2,
@@ -88,6 +92,7 @@ def add_services(server: grpc.aio.Server, parts: Parts) -> None:
     run_pb2_grpc.add_RunServiceServicer_to_server(runs, server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(SecretServicer(kv), server)
     semaphore_pb2_grpc.add_SemaphoreServiceServicer_to_server(SemaphoreServicer(database, parts.waiting_room), server)
+    task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, lease=settings.lease), server)
     token_pb2_grpc.add_TokenServiceServicer_to_server(TokenServicer(database), server)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(database), server)
     workspace_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(database, builder), server)

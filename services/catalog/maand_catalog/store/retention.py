@@ -15,6 +15,7 @@ from maand_catalog.store.run_rows import RUN_COLUMNS, to_run
 from maand_catalog.store.runs import find_holder
 from maand_catalog.store.tables_identity import invocations
 from maand_catalog.store.tables_runs import run_appends, run_events, run_steps, runs
+from maand_catalog.store.tables_tasks import tasks
 from maand_catalog.store.transaction import Transaction
 
 TRIM_AT_ONCE = 20
@@ -77,6 +78,6 @@ def trim_run(tx: Transaction, run_id: str) -> None:
     """Remove what is not kept for ever of one run."""
     last = select(func.max(run_events.c.sequence)).where(run_events.c.run_id == run_id).scalar_subquery()
     tx.connection.execute(delete(run_events).where(run_events.c.run_id == run_id, run_events.c.sequence < last))
-    for table in (run_steps, run_appends, invocations):
+    for table in (run_steps, run_appends, invocations, tasks):
         tx.connection.execute(delete(table).where(table.c.run_id == run_id))
     tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(trimmed=True))

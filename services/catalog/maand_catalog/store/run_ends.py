@@ -1,6 +1,7 @@
 """How runs stop being run: finished by their owner, interrupted, cancelled while nobody runs them, or tired of waiting.
 
-Whatever ends a claim ends its hook invocations in the same transaction: their tokens are dead and their semaphores free.
+Whatever ends a claim ends its hook invocations in the same transaction: their tokens are dead and their semaphores free. Its
+open tasks are dropped: whoever works on one is refused.
 """
 
 from collections.abc import Collection
@@ -15,6 +16,7 @@ from maand_catalog.store.invocations import end_live_invocations
 from maand_catalog.store.run_events import append_own, last_kind
 from maand_catalog.store.run_rows import RUN_COLUMNS, get_run, move, stale_fence, to_run
 from maand_catalog.store.tables_runs import runs
+from maand_catalog.store.task_rows import drop_tasks
 from maand_catalog.store.transaction import Transaction
 
 
@@ -38,6 +40,7 @@ def finish_run(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, stat
 def interrupt(tx: Transaction, run: Run) -> Run:
     """Take a running run from its executor; one that was asked to stop is cancelled instead. Returns it as it then is."""
     end_live_invocations(tx, run.run_id, InvocationOutcome.INTERRUPTED)
+    drop_tasks(tx, run.run_id)
     append_own(tx, run, run_records.interruption(run, tx.now))
     move(tx, run, RunState.INTERRUPTED, message=f"executor {run.executor_id} gave it up or died")
     interrupted = replace(run, state=RunState.INTERRUPTED, lease_until=None)
@@ -67,6 +70,7 @@ def fail_claimed(tx: Transaction, run: Run, message: str, *, help_text: str) -> 
 
 def end(tx: Transaction, run: Run, state: RunState, *, message: str, result: bytes) -> None:
     """Move a run to its end, with its last event."""
+    drop_tasks(tx, run.run_id)
     if last_kind(tx, run.run_id) != FINISHED:
         append_own(tx, run, run_records.finished(result, tx.now))
     move(tx, run, state, message=message, result=result)

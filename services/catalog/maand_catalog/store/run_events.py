@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, insert, select, update
 from maand_catalog.runs import EventRecord, Run
 from maand_catalog.store.run_rows import IS_HELD, get_run, held_by, stale_fence, topic
 from maand_catalog.store.tables_runs import run_appends, run_events, run_steps, runs
+from maand_catalog.store.task_rows import get_task, stale_task
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.upserts import upsert
 
@@ -55,19 +56,31 @@ class EventChunk:
 
 
 def append_events(
-    tx: Transaction, bucket_id: str, run_id: str, fence: int, *, events: Sequence[EventRecord], doing: str, request_id: str
+    tx: Transaction,
+    bucket_id: str,
+    run_id: str,
+    fence: int,
+    *,
+    events: Sequence[EventRecord],
+    doing: str,
+    request_id: str,
+    task_id: str = "",
 ) -> int:
     """Append events and return the number of the last one. NotFound, StaleFence. A repeat appends nothing.
 
-    1. Advance the run's counter under the fence: this orders appends of one run, on any replica.
+    1. Advance the run's counter under the run's fence: this orders appends of one run, on any replica.
+       Under a task, `fence` is the task's: then the claim that created the task must own the run, and this one the task.
     2. A known request id: give the numbers back, and answer as the first time.
     3. Insert the events.
     """
-    parameters = {**held_by(tx, bucket_id, run_id, fence), "the_count": len(events)}
+    run_fence = get_task(tx, bucket_id, task_id).run_fence if task_id else fence
+    parameters = {**held_by(tx, bucket_id, run_id, run_fence), "the_count": len(events)}
     advance = (ADVANCE_AND_SAY, {**parameters, "the_message": doing}) if doing else (ADVANCE, parameters)
     last = tx.connection.execute(*advance).scalar_one_or_none()
     if last is None:
-        raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
+        raise stale_fence(get_run(tx, bucket_id, run_id), run_fence, tx)
+    if task_id:
+        check_task(tx, bucket_id, run_id, task_id, fence)
     if request_id:
         if (first := find_append(tx, run_id, request_id)) is not None:
             tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(last_sequence=last - len(events)))
@@ -76,6 +89,13 @@ def append_events(
         tx.connection.execute(INSERT_APPEND, note)
     insert_events(tx, bucket_id, run_id, first_sequence=last - len(events) + 1, events=events)
     return int(last)
+
+
+def check_task(tx: Transaction, bucket_id: str, run_id: str, task_id: str, fence: int) -> None:
+    """Raise `StaleFence` when the claim with this fence does not own this task of the run."""
+    task = get_task(tx, bucket_id, task_id, locked=True)
+    if task.run_id != run_id or not task.is_held_by(fence, tx.now):
+        raise stale_task(task, fence)
 
 
 def append_own(tx: Transaction, run: Run, event: EventRecord) -> None:

@@ -21,7 +21,9 @@ from maand_catalog.store.run_ends import cancel_at_once, interrupt
 from maand_catalog.store.run_rows import CLAIMABLE, RUN_COLUMNS, get_run, move, to_run, topic
 from maand_catalog.store.tables_buckets import buckets
 from maand_catalog.store.tables_runs import runs
+from maand_catalog.store.task_rows import drop_tasks
 from maand_catalog.store.transaction import Transaction
+from maand_catalog.tasks import TaskState
 
 IS_ACTIVE = and_(runs.c.finished_at.is_(None), runs.c.state.in_(ACTIVE))
 
@@ -155,6 +157,8 @@ def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: st
         return CancelLevel.NOW
     level = next_cancel_level(run.cancel)
     tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(cancel=level))
+    if level is CancelLevel.NOW:
+        drop_tasks(tx, run_id, TaskState.PENDING)
     tx.notify(topic(run_id))
     return level
 

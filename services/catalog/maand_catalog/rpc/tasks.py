@@ -1,0 +1,112 @@
+"""TaskService: wide work shared by executors."""
+
+from datetime import timedelta
+from typing import Any
+
+from maand_catalog.errors import LimitExceeded
+from maand_catalog.identity import Role
+from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.long_polls import until_found
+from maand_catalog.rpc.requests import checked_id, checked_text
+from maand_catalog.rpc.run_messages import CANCEL_LEVELS
+from maand_catalog.rpc.run_messages import to_message as run_message
+from maand_catalog.rpc.task_messages import read_new_task, to_message, write_outcomes
+from maand_catalog.store import leases, tasks
+from maand_catalog.store.database import Database
+from maand_catalog.store.task_rows import CLAIMABLE, topic
+from maand_catalog.store.transaction import Transaction
+from maand_contracts.catalog.v1 import task_pb2 as pb
+from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceServicer
+
+MOST_TASKS = 1_000
+MOST_OUTCOMES = 10_000
+LOOK_EVERY = timedelta(seconds=5)
+"""Waiting calls look this often without being woken; every change of a task wakes them."""
+
+
+class TaskServicer(TaskServiceServicer):
+    """Keeps tasks, for executors."""
+
+    def __init__(self, database: Database, *, lease: timedelta = leases.LEASE) -> None:
+        self._database = database
+        self._lease = lease
+
+    async def CreateTasks(self, request: pb.CreateTasksRequest, context: Any) -> pb.CreateTasksResponse:
+        """Split a run's work."""
+        require(context, Role.EXECUTOR)
+        if len(request.tasks) > MOST_TASKS:
+            raise LimitExceeded(f"more than {MOST_TASKS} tasks in one call", facts={"field": "tasks"})
+        new = [read_new_task(task) for task in request.tasks]
+        await self._database.write(lambda tx: tasks.create_tasks(tx, request.bucket_id, request.run_id, request.fence, new))
+        return pb.CreateTasksResponse()
+
+    async def ClaimTask(self, request: pb.ClaimTaskRequest, context: Any) -> pb.ClaimTaskResponse:
+        """Claim the oldest task to be had, waiting for one if asked to."""
+        require(context, Role.EXECUTOR)
+        executor_id = checked_text(request.executor_id, "executor_id", longest=128, required=True)
+        bucket_ids = [checked_id(bucket_id, "bucket_ids") for bucket_id in request.bucket_ids]
+        run_id = checked_id(request.run_id, "run_id") if request.run_id else ""
+
+        def is_there(tx: Transaction) -> bool:
+            return tasks.is_anything_claimable(tx, executor_id=executor_id, bucket_ids=bucket_ids, run_id=run_id)
+
+        def claim(tx: Transaction) -> pb.ClaimTaskResponse | None:
+            claimed = tasks.claim_task(tx, executor_id=executor_id, bucket_ids=bucket_ids, run_id=run_id, lease=self._lease)
+            if claimed is None:
+                return None
+            task, run = claimed
+            return pb.ClaimTaskResponse(
+                task=to_message(task), run=run_message(run, tx.now), lease_seconds=self._lease.total_seconds()
+            )
+
+        async def look() -> pb.ClaimTaskResponse | None:
+            return await self._database.write(claim) if await self._database.read(is_there) else None
+
+        bus, seconds = self._database.bus, request.wait_seconds
+        return await until_found(bus, CLAIMABLE, look, wait_seconds=seconds, look_every=LOOK_EVERY) or pb.ClaimTaskResponse()
+
+    async def RenewTask(self, request: pb.RenewTaskRequest, context: Any) -> pb.RenewTaskResponse:
+        """Extend a lease, keep outcomes, report a wish to cancel."""
+        require(context, Role.EXECUTOR)
+        check_outcomes(len(request.outcomes))
+        outcomes = write_outcomes(request.outcomes)
+        renewal = await self._database.write(
+            lambda tx: tasks.renew_task(
+                tx, request.bucket_id, request.task_id, request.fence, outcomes=outcomes, lease=self._lease
+            )
+        )
+        return pb.RenewTaskResponse(lease_seconds=renewal.lease.total_seconds(), cancel=CANCEL_LEVELS[renewal.cancel])
+
+    async def FinishTask(self, request: pb.FinishTaskRequest, context: Any) -> pb.FinishTaskResponse:
+        """End a task, or give it up."""
+        require(context, Role.EXECUTOR)
+        check_outcomes(len(request.outcomes))
+        outcomes = write_outcomes(request.outcomes)
+        await self._database.write(
+            lambda tx: tasks.finish_task(
+                tx, request.bucket_id, request.task_id, request.fence, outcomes=outcomes, given_up=request.given_up
+            )
+        )
+        return pb.FinishTaskResponse()
+
+    async def AwaitTasks(self, request: pb.AwaitTasksRequest, context: Any) -> pb.AwaitTasksResponse:
+        """Return tasks that ended, waiting for one if asked to."""
+        require(context, Role.EXECUTOR)
+
+        def read(tx: Transaction) -> list[pb.Task] | None:
+            ended = tasks.read_ended(tx, request.bucket_id, request.run_id, request.fence, after=request.after_sequence)
+            return [to_message(task) for task in ended] or None
+
+        async def look() -> list[pb.Task] | None:
+            return await self._database.read(read)
+
+        ended = await until_found(
+            self._database.bus, topic(request.run_id), look, wait_seconds=request.wait_seconds, look_every=LOOK_EVERY
+        )
+        return pb.AwaitTasksResponse(tasks=ended or [])
+
+
+def check_outcomes(count: int) -> None:
+    """Refuse lists of an unreasonable size."""
+    if count > MOST_OUTCOMES:
+        raise LimitExceeded(f"more than {MOST_OUTCOMES} outcomes in one call", facts={"field": "outcomes"})
