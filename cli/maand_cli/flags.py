@@ -13,6 +13,7 @@ class Flags:
     """The global flags as given so far; filled while Click parses, read by commands."""
 
     bucket: Path | None = None
+    context: str = ""
     output: str = "human"
     quiet: bool = False
     verbose: int = 0
@@ -100,6 +101,12 @@ def global_options() -> list[click.Parameter]:
             callback=_store("bucket"),
             metavar="DIR",
             help="Bucket directory; else MAAND_BUCKET, else the nearest maand.conf upwards.",
+        ),
+        _option(
+            "--context",
+            callback=_store("context"),
+            metavar="NAME",
+            help="Cluster to speak to, or `local`; else MAAND_CONTEXT, else the one chosen with `maand context use`.",
         ),
         _option(
             "-o", "--output", type=click.Choice(["human", "json", "jsonl"]), callback=_store("output"), help="Form of the output."

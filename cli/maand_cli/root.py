@@ -27,6 +27,7 @@ COMMANDS = {
     "runs": _at("runs", "runs", "List, show, watch, cancel and resume runs."),
     "logs": _at("logs", "logs", "Print the output of a run."),
     "info": _at("info", "info", "Tell about this bucket and its services."),
+    "context": _at("context", "context", "Name clusters and choose which one commands speak to."),
     "services": _at("services", "services", "Start, stop and look at the local services."),
     "schema": _at("schema", "schema", "Print the JSON Schema of a user file."),
     "demo": _at("demo", "demo", "Watch the whole system work, on workers inside this process."),

@@ -1,6 +1,7 @@
 """One command's surroundings: the bucket, the services, the settings applied, and who is asking.
 
-flags -> bucket directory -> maand.conf -> services (found, started, or named by the environment) -> settings applied
+flags -> bucket directory -> maand.conf -> services (a context's, the environment's, or local ones, started if need be)
+      -> settings applied
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import grpc.aio
 
 from maand_cli.bucket import Bucket, Conf, find_bucket, read_conf
 from maand_cli.client import Catalog, RemoteError
+from maand_cli.contexts import chosen_context
 from maand_cli.errors import MissingPrerequisite
 from maand_cli.flags import Flags
 from maand_cli.local_services import ensure_services
@@ -59,8 +61,12 @@ async def open_session(flags: Flags) -> AsyncIterator[Session]:
     environment = dict(os.environ)
     bucket = find_bucket(flags.bucket, environment=environment, start=Path.cwd())
     conf = read_conf(bucket)
-    is_local = not environment.get("MAAND_CATALOG_ADDRESS")
-    catalog, executor = local_endpoints(bucket) if is_local else remote_endpoints(environment)
+    named, context = chosen_context(flags.context, environment=environment)
+    is_local = context is None and bool(named)
+    if context is not None:
+        catalog, executor = context.catalog_endpoint(), context.executor_endpoint()
+    else:
+        catalog, executor = local_endpoints(bucket) if is_local else remote_endpoints(environment)
     async with open_channel(catalog) as channel:
         session = Session(
             flags=flags,

@@ -90,4 +90,10 @@ class Bucket:
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MAAND_")}
         tools = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-        return {**kept, "PATH": tools, "MAAND_IDLE_SECONDS": "120", **self.environment}
+        return {
+            **kept,
+            "PATH": tools,
+            "MAAND_IDLE_SECONDS": "120",
+            "XDG_CONFIG_HOME": str(self.path.parent / "config"),
+            **self.environment,
+        }

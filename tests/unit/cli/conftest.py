@@ -44,8 +44,9 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "workspace/workers.json").write_text('[{"host": "10.0.0.1"}, {"host": "10.0.0.2"}]')
     (tmp_path / "secrets").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name in ("MAAND_BUCKET", "RUN_ID", "BUCKET_ID", "NO_COLOR", "MAAND_EXECUTOR_ADDRESS"):
+    for name in ("MAAND_BUCKET", "RUN_ID", "BUCKET_ID", "NO_COLOR", "MAAND_EXECUTOR_ADDRESS", "MAAND_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path
 
 

@@ -34,6 +34,7 @@ SPECIFIED = [
     "semaphore",
     "runs",
     "logs",
+    "context",
     "services",
     "schema",
     "demo",
@@ -48,6 +49,7 @@ SUBCOMMANDS = {
     "secret": "set delete list reveal rotate",
     "semaphore": "list release",
     "runs": "list show watch cancel resume",
+    "context": "list use add",
     "services": "start stop status logs",
 }
 
@@ -127,7 +129,7 @@ def test_every_command_declares_every_shared_flag_once() -> None:
         assert command is not None
         names = [param.name for param in command.params if isinstance(param, GlobalOption)]
         assert sorted(str(name) for name in names) == sorted(
-            ["bucket", "output", "quiet", "verbose", "color", "yes", "timeout", "lock_timeout"]
+            ["bucket", "context", "output", "quiet", "verbose", "color", "yes", "timeout", "lock_timeout"]
         )
 
 
