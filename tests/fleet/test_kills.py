@@ -1,7 +1,7 @@
 """The services are killed at random moments of deploys, again and again: everything is promoted in the end, nothing twice.
 
 Each round changes the content of all jobs, builds, deploys, and kills. On even rounds the services that the next command starts
-take the deploy over; on odd rounds that is cancelled, and a new deploy does what is left.
+take the deploy over; on odd rounds that is cancelled after the batch it was in, and a new deploy does what is left.
 """
 
 import json
@@ -76,7 +76,7 @@ def go_on(fleet: Fleet, run_id: str, *, by_takeover: bool) -> None:
     if by_takeover:
         fleet.bucket.must("runs", "watch", run_id)
         return
-    fleet.bucket.run("runs", "cancel", run_id, "--now")
+    fleet.bucket.run("runs", "cancel", run_id)  # refused when the run had ended before it was killed
     fleet.bucket.must("deploy", "--build", "--lock-timeout", "60s")
 
 
@@ -103,6 +103,6 @@ def check_round(fleet: Fleet, content: str, recorded: set[tuple[str, str]]) -> N
     assert all(fleet.delivered(job) == {content} for job in ("api", "web", "database"))
     assert set(after) == expected
     assert {key: after[key] for key in recorded} == dict.fromkeys(recorded, 1), "what was promoted did not run again"
-    assert all(count <= 2 for count in after.values()), "what was in flight ran twice at most"
+    assert {key: count for key, count in after.items() if count > 2} == {}, "what was in flight ran twice at most"
     assert hooks_alive(fleet.bucket) == []
     assert fleet.bucket.must("semaphore", "list", "-o", "json").json() == []
