@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import py_compile
 import re
 import shutil
 import socket
@@ -50,14 +51,19 @@ def test_a_call_imports_little_more(tmp_path: Path) -> None:
 
 def test_it_costs_less_than_fifteen_milliseconds_on_top_of_the_interpreter(tmp_path: Path) -> None:
     shutil.copy(MAAND_PY, tmp_path)
+    py_compile.compile(str(tmp_path / "maand.py"), doraise=True)  # as the executor lays it out
     (tmp_path / "hook.py").write_text("import maand")
+
+    assert min(import_cost(tmp_path) for _ in range(15)) < 15_000, "the best of many: other work on the machine is not its cost"
+
+
+def import_cost(directory: Path) -> int:
+    """Return what `import maand` takes, microseconds."""
     command = [sys.executable, "-X", "importtime", "hook.py"]
-    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)  # leaves the bytecode, as the executor does
-
-    shown = [subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr for _ in range(5)]
-
-    costs = [int(found[1]) for text in shown if (found := re.search(r"\|\s*(\d+) \| maand$", text, re.MULTILINE))]
-    assert min(costs) < 15_000
+    shown = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True).stderr
+    found = re.search(r"\|\s*(\d+) \| maand$", shown, re.MULTILINE)
+    assert found
+    return int(found[1])
 
 
 def test_it_is_python_3_9() -> None:
