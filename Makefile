@@ -45,8 +45,9 @@ format: setup    ## let ruff do what it can
 contracts: setup ## regenerate the Python contracts
 	$(BIN)/python protos/generate.py
 
-bench: setup     ## figures against peers, as ratios of one run; see tests/bench/README.md
-	$(BIN)/python -m tests.bench
+bench: setup     ## figures against peers, as ratios of one run; WHAT="ssh-warm --rounds 3" chooses; see tests/bench/README.md
+	@scripts/need-system rsync make sshd postgresql sudo flock
+	$(BIN)/python -m tests.bench $(WHAT)
 
 clean:           ## remove what set-up made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """What a build costs: 200 jobs on 50 workers (10,000 allocations, 20,000 files), first, unchanged, and with one change.
 
-    python -m tests.bench.bench_build [--jobs 200] [--workers 50] [--files 100] [--rounds 3] [--databases sqlite,postgresql]
+    python -m tests.bench build [--jobs 200] [--workers 50] [--files 100] [--rounds 3] [--databases sqlite,postgresql]
 
 The catalog is a process of its own, reached over its unix socket; its peak memory is what the kernel saw. PostgreSQL is durable.
 Rounds of changed and unchanged builds alternate, so that a slow minute of the machine hits both.
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +144,7 @@ def span(seconds: list[float]) -> str:
     return f"{min(seconds):6.2f} / {statistics.median(seconds):.2f} / {max(seconds):.2f} s"
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure on each database."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=200)
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100, help="files of each job")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--databases", default="sqlite,postgresql")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     scale = Scale(jobs=options.jobs, workers=options.workers, files=options.files)
     print(f"{scale.jobs} jobs x {scale.workers} workers, {scale.jobs * scale.files} files (min / median / max)")
     for database in options.databases.split(","):
@@ -163,7 +163,3 @@ def main() -> None:
         else:
             with running_postgres(durable=True) as cluster:
                 asyncio.run(measure(cluster.create_database("bench"), scale, options.rounds))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """The hook API measured through the whole chain: HTTP -> gRPC -> catalog -> database, and what an SDK call adds.
 
-    python -m tests.bench.bench_hook_api [--database sqlite|postgresql] [--seconds 2] [--clients 1,16,64]
+    python -m tests.bench hook-api [--database sqlite|postgresql] [--seconds 2] [--clients 1,16,64]
 
 Interleaved with a bare FastAPI + gRPC server that does nothing, so that the ratio means something on a busy machine.
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,13 +198,13 @@ async def measure(options: argparse.Namespace, database_url: str, directory: Pat
         await asyncio.to_thread(start_costs, directory, api)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--clients", type=lambda text: [int(part) for part in text.split(",")], default=[1, 16, 64])
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory() as name:
         if options.database == "sqlite":
@@ -212,7 +212,3 @@ def main() -> None:
         else:
             with running_postgres() as cluster:
                 asyncio.run(measure(options, cluster.create_database("bench"), Path(name)))
-
-
-if __name__ == "__main__":
-    main()

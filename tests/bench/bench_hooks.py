@@ -1,6 +1,6 @@
 """What a hook costs over the bare interpreter, and how many start per second; ratios of interleaved rounds of one run.
 
-    python -m tests.bench.bench_hooks [--hooks 200] [--rounds 5]
+    python -m tests.bench hooks [--hooks 200] [--rounds 5]
 
 The catalog is the one in memory: this measures directories, processes, output and tokens, not the wire.
 """
@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from maand_executor.hooks.process import death_with_parent
@@ -73,12 +73,12 @@ async def measure(hooks: int, rounds: int) -> dict[str, list[float]]:
         return taken
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--hooks", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     taken = asyncio.run(measure(options.hooks, options.rounds))
     base = taken["bare python"]
     print(f"{options.hooks} starts, {SIDE_BY_SIDE} at once, {options.rounds} rounds; × bare python: min / median / max")
@@ -87,7 +87,3 @@ def main() -> None:
         each = statistics.median(seconds) / options.hooks
         spread = f"{ratios[0]:.2f} / {statistics.median(ratios):.2f} / {ratios[-1]:.2f}"
         print(f"{what:28} {1 / each:7.0f}/s  {each * 1000:6.1f} ms  × {spread}")
-
-
-if __name__ == "__main__":
-    main()
