@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import structlog
 
 from maand_executor.catalog_client import ClaimedRun
-from maand_executor.runner import Parts, Runner
+from maand_executor.parts import Parts
+from maand_executor.runner import Runner
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")

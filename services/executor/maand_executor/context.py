@@ -1,6 +1,6 @@
 """What the work of one run is given: who it is, what was asked, and the parts it may use."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,11 @@ from maand_executor.report import RunReport
 from maand_executor.settings import WorkSettings
 from maand_executor.ssh.command import Fence
 from maand_executor.ssh.remote import Remote
+
+
+async def nothing_to_share() -> None:
+    """Refuse to split work: what is a part already is not split further."""
+    raise RuntimeError("the work of a task is not split further")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,8 @@ class RunContext:
     settings: WorkSettings
     staging_dir: Path
     """The run's own directory for what is about to be copied; gone when the run ended."""
+    do_task: Callable[[], Awaitable[None]] = nothing_to_share
+    """Claims a task of this run, waiting a while for one, and carries it out: see `runs/spread.py`."""
 
     def with_config(self, config: BucketConfig) -> "RunContext":
         """Return the context with the settings now in force."""

@@ -11,6 +11,14 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskIdentity:
+    """One claim of one task."""
+
+    task_id: str
+    fence: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunIdentity:
     """One claim of one run. Every write and every remote lifecycle command names it, so that an older claim is refused."""
 
@@ -18,6 +26,8 @@ class RunIdentity:
     run_id: str
     seq: int
     fence: int
+    task: TaskIdentity | None = None
+    """The claim under which a part of the run's work is done for its owner. None = by the owner itself."""
 
 
 class HostKeyPolicy(StrEnum):

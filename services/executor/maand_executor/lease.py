@@ -15,8 +15,8 @@ from typing import NoReturn, Protocol
 import grpc
 import structlog
 
-from maand_executor.cancel import CancelSignal
-from maand_executor.catalog_client import ClaimedRun, RenewedLease
+from maand_executor.cancel import CancelLevel, CancelSignal
+from maand_executor.catalog_client import RenewedLease
 from maand_executor.errors import LeaseLost
 from maand_executor.facts import RunIdentity
 from maand_executor.settings import LeaseSettings
@@ -32,13 +32,29 @@ class LeaseCalls(Protocol):
         """Extend the lease."""
 
 
+class Claim(Protocol):
+    """What a lease begins with: a claimed run, or a claimed task of one."""
+
+    @property
+    def identity(self) -> RunIdentity:
+        """Whose it is."""
+
+    @property
+    def lease(self) -> timedelta:
+        """How long it lasts without renewal."""
+
+    @property
+    def cancel(self) -> CancelLevel:
+        """How urgently it was asked to stop when it was claimed."""
+
+
 class Lease:
-    """The lease of one run."""
+    """The lease of one run or task."""
 
     def __init__(
         self,
         catalog: LeaseCalls,
-        claim: ClaimedRun,
+        claim: Claim,
         cancel: CancelSignal,
         settings: LeaseSettings,
         *,

@@ -12,44 +12,29 @@ While work is being ended the lease is still kept: nobody takes the run over bef
 import asyncio
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
 from maand_executor.cancel import CancelLevel, CancelSignal
-from maand_executor.catalog_client import CatalogClient, ClaimedRun
-from maand_executor.content import ContentStore
+from maand_executor.catalog_client import ClaimedRun
 from maand_executor.context import RunContext
 from maand_executor.endings import Ending, ending_of
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
-from maand_executor.hooks.engine import HookEngine
 from maand_executor.journal import Journal
 from maand_executor.lease import Lease
+from maand_executor.parts import Parts
 from maand_executor.report import RunReport
 from maand_executor.runs import events
 from maand_executor.runs.dispatch import do_the_work
-from maand_executor.settings import ExecutorSettings
-from maand_executor.ssh.remote import Remotes
+from maand_executor.tasks import OwnTasks
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")
 
 LAST_WORDS = timedelta(seconds=5)
 """How long a run that is let go may still store output; a stop of the executor waits for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What all runs of one executor share."""
-
-    executor_id: str
-    settings: ExecutorSettings
-    catalog: CatalogClient
-    content: ContentStore
-    hooks: HookEngine
-    remotes: Remotes
 
 
 class Runner:
@@ -124,6 +109,7 @@ class Runner:
             report=self._report,
             settings=self._parts.settings.work,
             staging_dir=self._staging,
+            do_task=OwnTasks(self._parts, claim.identity.run_id).do_one,
         )
         await do_the_work(context)
 

@@ -1,4 +1,4 @@
-"""Putting the executor together: settings -> parts -> a server for its hooks and a loop that claims runs."""
+"""Putting the executor together: settings -> parts -> a server for its hooks, loops that claim runs and help with others'."""
 
 import asyncio
 import shutil
@@ -15,12 +15,14 @@ from maand_executor.catalog_client import CatalogClient
 from maand_executor.claims import Claims
 from maand_executor.content import ContentStore
 from maand_executor.hooks.engine import HookEngine
+from maand_executor.parts import Parts
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
-from maand_executor.runner import Parts, make_private
+from maand_executor.runner import make_private
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.remote import Remotes
+from maand_executor.tasks import HelpLoop
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
@@ -41,7 +43,7 @@ class RunningExecutor:
     claims: Claims
     channel: grpc.aio.Channel
     server: grpc.aio.Server
-    loop: "asyncio.Task[None]"
+    loops: "tuple[asyncio.Task[None], ...]"
 
     @property
     def executor_id(self) -> str:
@@ -56,12 +58,13 @@ class RunningExecutor:
     async def stop(self) -> None:
         """Stop in an orderly way.
 
-        1. No further run is claimed; what runs is ended: hooks TERM then KILL, remote commands likewise.
+        1. No further run or task is claimed; what runs is ended: hooks TERM then KILL, remote commands likewise.
         2. The leases are given up, so that another executor may go on at once.
         3. Connections are closed. May be called twice.
         """
-        self.loop.cancel()
-        await asyncio.gather(self.loop, return_exceptions=True)
+        for loop in self.loops:
+            loop.cancel()
+        await asyncio.gather(*self.loops, return_exceptions=True)
         with suppress(RemoteError):
             await self.parts.catalog.release_leases(self.executor_id)
         await self.server.stop(self.parts.settings.work.stop_grace.total_seconds())
@@ -84,9 +87,9 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
         parts.hooks.close()
         await channel.close()
         raise
-    loop = asyncio.create_task(claims.run(), name="claims")
+    loops = (asyncio.create_task(claims.run(), name="claims"), asyncio.create_task(HelpLoop(parts).run(), name="help"))
     log.info("executor serves", address=address, executor=parts.executor_id, catalog=settings.catalog.address)
-    return RunningExecutor(address=address, parts=parts, claims=claims, channel=channel, server=server, loop=loop)
+    return RunningExecutor(address=address, parts=parts, claims=claims, channel=channel, server=server, loops=loops)
 
 
 def assemble(settings: ExecutorSettings, catalog: CatalogClient) -> Parts:

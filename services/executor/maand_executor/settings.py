@@ -28,6 +28,8 @@ class LeaseSettings:
 
     renew_every: timedelta = timedelta(seconds=3)
     """A fifth of the catalog's 15 s lease: four renewals may be lost before the run is."""
+    renew_task_every: timedelta = timedelta(seconds=1)
+    """Likewise for tasks; outcomes go along, so that little is unknown when this executor dies."""
     give_up_at: float = 0.8
     """Share of the lease after which an executor that could not renew stops by itself, before anybody may take over."""
     claim_wait: timedelta = timedelta(seconds=20)
@@ -42,6 +44,10 @@ class WorkSettings:
 
     runs_at_once: int = 16
     """Runs side by side in one executor; each is mostly waiting, the SSH pool and the hook engine bound the real work."""
+    task_width: int = 50
+    """Workers in one task of wide work: a second or two of SSH for one executor, so that others get their share."""
+    foreign_tasks_at_once: int = 4
+    """Tasks of other executors' runs side by side; its own runs' tasks are not counted, they never wait for these."""
     lifecycle_timeout: timedelta = timedelta(seconds=300)
     """Limit of one `make` target on a worker: the specification's."""
     copy_timeout: timedelta = timedelta(seconds=900)

@@ -17,7 +17,8 @@ from maand_executor.catalog_client import ClaimedRun, RenewedLease
 from maand_executor.claims import Claims
 from maand_executor.content import ContentStore
 from maand_executor.facts import RunIdentity, Worker
-from maand_executor.runner import Parts, Runner
+from maand_executor.parts import Parts
+from maand_executor.runner import Runner
 from maand_executor.settings import ExecutorSettings, LeaseSettings
 from maand_executor.ssh.command import RemoteCommand, RemoteResult
 from maand_wire.endpoints import Endpoint

@@ -9,14 +9,16 @@ import grpc.aio
 from maand_executor.catalog_client.allocations import AllocationCalls, Purged
 from maand_executor.catalog_client.fleet import BlobPiece, BuildReport, FleetCalls
 from maand_executor.catalog_client.runs import ClaimedRun, RenewedLease, RunCalls
+from maand_executor.catalog_client.tasks import ClaimedTask, TaskCalls
 
-__all__ = ["BlobPiece", "BuildReport", "CatalogClient", "ClaimedRun", "Purged", "RenewedLease"]
+__all__ = ["BlobPiece", "BuildReport", "CatalogClient", "ClaimedRun", "ClaimedTask", "Purged", "RenewedLease"]
 
 
-class CatalogClient(RunCalls, FleetCalls, AllocationCalls):
-    """All calls of an executor over one channel; see the three bases for the nouns they speak of."""
+class CatalogClient(RunCalls, TaskCalls, FleetCalls, AllocationCalls):
+    """All calls of an executor over one channel; see the bases for the nouns they speak of."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         RunCalls.__init__(self, channel)
+        TaskCalls.__init__(self, channel)
         FleetCalls.__init__(self, channel)
         AllocationCalls.__init__(self, channel)

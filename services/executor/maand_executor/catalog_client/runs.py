@@ -58,7 +58,12 @@ class RunCalls:
     async def append_events(self, run: RunIdentity, events: Sequence[run_event_pb2.RunEvent], *, request_id: str) -> int:
         """Append events and return the newest sequence; a repeat with the same `request_id` appends nothing twice."""
         request = run_pb2.AppendEventsRequest(
-            bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, events=events, request_id=request_id
+            bucket_id=run.bucket_id,
+            run_id=run.run_id,
+            fence=run.task.fence if run.task else run.fence,
+            events=events,
+            request_id=request_id,
+            task_id=run.task.task_id if run.task else "",
         )
         response = await call(self._runs.AppendEvents, request, repeatable=bool(request_id), deadline=LONG_DEADLINE)
         return response.last_sequence

@@ -99,6 +99,13 @@ def step_finished(
     return made
 
 
+def step_interrupted(*, worker: str, step: str, message: str) -> pb.RunEvent:
+    """Say that nobody knows how a step ended: whoever carried it out died."""
+    made = event(worker=worker)
+    made.step_finished.CopyFrom(pb.StepFinished(step=step, outcome=pb.STEP_OUTCOME_INTERRUPTED, message=message))
+    return made
+
+
 def waiting(*, job: str, reason: str, limit: timedelta) -> pb.RunEvent:
     """Say that the run waits for something, at most that long."""
     made = event(job=job)

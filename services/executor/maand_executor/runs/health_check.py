@@ -6,6 +6,7 @@ Jobs side by side. Nothing configured = skipped, says so.
 from collections.abc import Iterable, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.context import RunContext
 from maand_executor.facts import Allocation, Job, RolloutOrder, TcpProbe, Worker
 from maand_executor.health import Prober, ProbeResult
@@ -13,10 +14,12 @@ from maand_executor.runs import events
 from maand_executor.runs.failures import of_ssh_error
 from maand_executor.runs.fleet import Fleet, read_fleet
 from maand_executor.runs.gate import PROBES_AT_ONCE, HealthJudge
+from maand_executor.runs.spread import Spread, not_well, well
 from maand_executor.side_by_side import side_by_side
 from maand_executor.ssh.errors import SshError
 from maand_executor.waves import in_rollout_order
 
+SSH = "ssh"
 UNCONFIGURED = "no probes and no health_check hooks"
 
 
@@ -43,8 +46,8 @@ def workers_of(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
 async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
     """Look whether workers' SSH ports answer; behind a jump host only a login can tell."""
     if context.config.ssh_config:
-        found = await side_by_side(workers, lambda worker: login(context, worker))
-        return [failure for failure in found if failure]
+        outcomes = await Spread(context, "login", login, step=SSH).over(workers)
+        return [one.failure for one in outcomes if one.HasField("failure")]
     prober = Prober(run_command=no_command)
     timeout = context.settings.connect_timeout
     results = await side_by_side(
@@ -55,13 +58,13 @@ async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.F
     return [unreachable(result) for result in results if not result.healthy]
 
 
-async def login(context: RunContext, worker: Worker) -> pb.Failure | None:
+async def login(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Log in on a worker."""
     try:
         await context.remote.connect(worker)
     except SshError as error:
-        return of_ssh_error(error, worker=worker.host, step="ssh")
-    return None
+        return not_well(of_ssh_error(error, worker=worker.host, step=SSH))
+    return well(worker.host)
 
 
 async def no_command(*_: object) -> int:
@@ -72,7 +75,7 @@ async def no_command(*_: object) -> int:
 def unreachable(result: ProbeResult) -> pb.Failure:
     """Say that a worker's SSH port does not answer."""
     message = f"{result.worker}: SSH port does not answer ({result.problem})"
-    return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=result.worker, step="ssh", message=message)
+    return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=result.worker, step=SSH, message=message)
 
 
 async def check_job(context: RunContext, fleet: Fleet, job: Job) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.context import RunContext
 from maand_executor.facts import Worker
 from maand_executor.lifecycle import preflight_script
 from maand_executor.runs.failures import of_ssh_error
-from maand_executor.side_by_side import side_by_side
+from maand_executor.runs.spread import Spread, not_well, well
 from maand_executor.ssh.command import RemoteCommand
 from maand_executor.ssh.errors import SshError
 
@@ -19,31 +20,37 @@ class Preflight:
     """What is known of the workers' readiness in one run."""
 
     def __init__(self, context: RunContext) -> None:
-        self._context = context
+        self._spread = Spread(context, "preflight", look_at, step=PREFLIGHT)
         self._found: dict[str, pb.Failure | None] = {}
 
     async def check(self, workers: Iterable[Worker]) -> list[pb.Failure]:
         """Return what is wrong with these workers, by position; all are looked at side by side, the pool paces them."""
         asked = sorted({worker.host: worker for worker in workers}.values(), key=lambda worker: (worker.position, worker.host))
         unknown = [worker for worker in asked if worker.host not in self._found]
-        found = await side_by_side(unknown, self._check)
-        self._found |= {worker.host: failure for worker, failure in zip(unknown, found, strict=True)}
+        outcomes = await self._spread.over(unknown)
+        self._found |= {one.worker: one.failure if one.HasField("failure") else None for one in outcomes}
         return [failure for worker in asked if (failure := self._found[worker.host])]
 
-    async def _check(self, worker: Worker) -> pb.Failure | None:
-        config, remote = self._context.config, self._context.remote
-        command = RemoteCommand(
-            script=preflight_script(sudo=config.use_sudo), sudo=False, timeout=self._context.settings.preflight_timeout
-        )
-        try:
-            result = await remote.run(worker, command)
-        except SshError as error:
-            return of_ssh_error(error, worker=worker.host, step=PREFLIGHT)
-        if result.timed_out:
-            message = f"{worker.host} did not answer within {self._context.settings.preflight_timeout.total_seconds():g} s"
-            return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=worker.host, step=PREFLIGHT, message=message)
-        missing = result.stdout.decode(errors="replace").split("\n")
-        return lacking(worker, [tool for tool in missing if tool])
+
+async def look_at(context: RunContext, worker: Worker) -> WorkerOutcome:
+    """Look at one worker."""
+    failure = await find_failure(context, worker)
+    return not_well(failure) if failure else well(worker.host)
+
+
+async def find_failure(context: RunContext, worker: Worker) -> pb.Failure | None:
+    """Return why a worker is not ready. None = it is."""
+    config, remote = context.config, context.remote
+    command = RemoteCommand(script=preflight_script(sudo=config.use_sudo), sudo=False, timeout=context.settings.preflight_timeout)
+    try:
+        result = await remote.run(worker, command)
+    except SshError as error:
+        return of_ssh_error(error, worker=worker.host, step=PREFLIGHT)
+    if result.timed_out:
+        message = f"{worker.host} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
+        return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=worker.host, step=PREFLIGHT, message=message)
+    missing = result.stdout.decode(errors="replace").split("\n")
+    return lacking(worker, [tool for tool in missing if tool])
 
 
 def lacking(worker: Worker, missing: list[str]) -> pb.Failure | None:

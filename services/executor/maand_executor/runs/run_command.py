@@ -1,10 +1,11 @@
 """`maand run_command`: a shell command or script on workers, in batches of N; the remote exit code is told per worker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import RunCommandSpec
+from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.cancel import CancelLevel
 from maand_executor.context import RunContext
 from maand_executor.errors import InvalidRequest
@@ -12,12 +13,18 @@ from maand_executor.facts import Worker
 from maand_executor.lifecycle import bucket_directory
 from maand_executor.names import known_names
 from maand_executor.runs import events
-from maand_executor.runs.steps import StepResult, remote_step
-from maand_executor.side_by_side import side_by_side
+from maand_executor.runs.spread import Spread
+from maand_executor.runs.steps import remote_step
 from maand_executor.ssh.command import RemoteCommand
 from maand_executor.waves import batches
 
 COMMAND = "command"
+WORDS: Mapping[int, str] = {
+    pb.STEP_OUTCOME_SUCCEEDED: "succeeded",
+    pb.STEP_OUTCOME_UNREACHABLE: "unreachable",
+    pb.STEP_OUTCOME_INTERRUPTED: "interrupted",
+}
+"""How workers are counted; what is not here has failed."""
 
 
 async def run_command(context: RunContext) -> None:
@@ -26,7 +33,7 @@ async def run_command(context: RunContext) -> None:
     if not spec.command.strip():
         raise InvalidRequest("there is no command to run")
     workers = await select_workers(context, spec)
-    parts = batches(workers, spec.concurrency)
+    parts, spread = batches(workers, spec.concurrency), Spread(context, "command", run_on, step=COMMAND)
     for index, part in enumerate(parts):
         if context.cancel.level > CancelLevel.NOT_ASKED:
             context.report.stopped_early = True
@@ -35,7 +42,7 @@ async def run_command(context: RunContext) -> None:
             continue
         hosts = [worker.host for worker in part]
         context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
-        gather(context, await side_by_side(part, lambda worker: run_on(context, worker)))
+        gather(context, await spread.over(part))
     summarise(context, len(workers))
 
 
@@ -52,7 +59,7 @@ async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Wor
     return chosen
 
 
-async def run_on(context: RunContext, worker: Worker) -> StepResult:
+async def run_on(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Run it on one worker, in the bucket's directory when that exists."""
     spec = context.spec.run_command
     seconds = spec.command_timeout_seconds
@@ -65,21 +72,25 @@ async def run_on(context: RunContext, worker: Worker) -> StepResult:
         timeout=timedelta(seconds=seconds) if seconds else None,
         capture_limit=0,
     )
-    return await remote_step(context, job="", worker=worker, step=COMMAND, command=command, name="the command")
+    result = await remote_step(context, job="", worker=worker, step=COMMAND, command=command, name="the command")
+    failure = None if result.ok else result.failure()
+    return WorkerOutcome(worker=worker.host, outcome=result.outcome, failure=failure)
 
 
-def gather(context: RunContext, results: Sequence[StepResult]) -> None:
+def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
     """Count and keep what a batch ended with."""
-    for result in results:
-        if result.ok:
-            context.report.count("succeeded")
-            continue
-        context.report.count("unreachable" if result.outcome == pb.STEP_OUTCOME_UNREACHABLE else "failed")
-        context.report.fail([result.failure()])
+    for one in outcomes:
+        context.report.count(WORDS.get(one.outcome, "failed"))
+        if one.HasField("failure"):
+            context.report.fail([one.failure])
+        if one.outcome == pb.STEP_OUTCOME_INTERRUPTED:  # who carried it out can tell nobody any more
+            context.journal.report(events.step_interrupted(worker=one.worker, step=COMMAND, message=one.failure.message))
 
 
 def summarise(context: RunContext, asked: int) -> None:
     """Say how it went."""
-    report = context.report
-    bad = report.counts["failed"] + report.counts["unreachable"]
-    report.message = f"failed on {bad} of {asked} workers" if bad else f"done on {report.counts['succeeded']} workers"
+    counts = context.report.counts
+    bad = counts["failed"] + counts["unreachable"]
+    ends = [f"failed on {bad} of {asked} workers"] if bad else []
+    ends += [f"unknown on {counts['interrupted']} of {asked} workers"] if counts["interrupted"] else []
+    context.report.message = ", ".join(ends) or f"done on {counts['succeeded']} workers"

@@ -1,10 +1,11 @@
 """`maand worker ping | facts | trust`: what can be found out about workers. Each worker is told, whatever the others are like."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
+from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.context import RunContext
 from maand_executor.errors import InvalidRequest
 from maand_executor.facts import Worker
@@ -13,10 +14,13 @@ from maand_executor.names import known_names
 from maand_executor.runs import events
 from maand_executor.runs.failures import of_ssh_error
 from maand_executor.runs.preflight import lacking
+from maand_executor.runs.spread import Spread, not_well, well
 from maand_executor.side_by_side import side_by_side
 from maand_executor.ssh.command import RemoteCommand
 from maand_executor.ssh.errors import SshError
 from maand_executor.ssh.host_keys import PinState
+
+PROBE = "probe"
 
 Probe = Callable[[RunContext, Worker], Awaitable[pb.WorkerReport]]
 
@@ -24,31 +28,46 @@ Probe = Callable[[RunContext, Worker], Awaitable[pb.WorkerReport]]
 async def probe_workers(context: RunContext) -> None:
     """Find it out on all or the named workers."""
     spec = context.spec.worker_probe
-    probe = PROBES.get(spec.probe)
-    if probe is None:
+    if spec.probe not in PROBES:
         raise InvalidRequest("no probe was named", help="say ping, facts or trust")
     workers = await context.catalog.list_workers(context.identity.bucket_id)
     named = known_names("worker", spec.workers, [worker.host for worker in workers])
     chosen = [worker for worker in workers if not named or worker.host in named]
-    reports = await side_by_side(chosen, lambda worker: probe_one(context, worker, probe))
-    good = sum(not report.problem for report in reports)
-    context.report.message = f"{good} of {len(chosen)} workers are well"
+    outcomes = await look_at_all(context, chosen)
+    gather(context, outcomes)
+    context.report.message = f"{context.report.counts['succeeded']} of {len(chosen)} workers are well"
 
 
-async def probe_one(context: RunContext, worker: Worker, probe: Probe) -> pb.WorkerReport:
+async def look_at_all(context: RunContext, workers: Sequence[Worker]) -> list[WorkerOutcome]:
+    """Probe them all; host keys here, because pinned ones are kept beside this executor's key."""
+    if context.spec.worker_probe.probe == spec_pb.WORKER_PROBE_HOST_KEYS:
+        return await side_by_side(workers, lambda worker: probe_one(context, worker))
+    return await Spread(context, "probe", probe_one, step=PROBE).over(workers)
+
+
+async def probe_one(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Look at one worker and tell what was found."""
+    failure = None
     try:
-        report = await probe(context, worker)
+        report = await PROBES[context.spec.worker_probe.probe](context, worker)
     except SshError as error:
         report = pb.WorkerReport(reachable=False, problem=str(error))
-        context.report.fail([of_ssh_error(error, worker=worker.host)])
+        failure = of_ssh_error(error, worker=worker.host)
     else:
         if report.problem:
-            kind = pb.FAILURE_KIND_PREREQUISITE
-            context.report.fail([pb.Failure(kind=kind, worker=worker.host, step="probe", message=report.problem)])
-    context.report.count("failed" if report.problem else "succeeded")
+            failure = pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.host, step=PROBE, message=report.problem)
     context.journal.report(events.worker_report(worker.host, report))
-    return report
+    outcome = not_well(failure) if failure else well(worker.host)
+    outcome.report.CopyFrom(report)
+    return outcome
+
+
+def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
+    """Count, and keep what is wrong."""
+    for one in outcomes:
+        context.report.count("failed" if one.HasField("failure") else "succeeded")
+        if one.HasField("failure"):
+            context.report.fail([one.failure])
 
 
 async def ping(context: RunContext, worker: Worker) -> pb.WorkerReport:

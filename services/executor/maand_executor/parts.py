@@ -1,0 +1,21 @@
+"""What everything in one executor shares, made once when it starts."""
+
+from dataclasses import dataclass
+
+from maand_executor.catalog_client import CatalogClient
+from maand_executor.content import ContentStore
+from maand_executor.hooks.engine import HookEngine
+from maand_executor.settings import ExecutorSettings
+from maand_executor.ssh.remote import Remotes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What all runs and tasks of one executor share."""
+
+    executor_id: str
+    settings: ExecutorSettings
+    catalog: CatalogClient
+    content: ContentStore
+    hooks: HookEngine
+    remotes: Remotes

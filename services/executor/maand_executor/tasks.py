@@ -1,0 +1,252 @@
+"""Carrying out tasks: parts of the wide work of a run, this executor's own or another's.
+
+    claim -> [ lease kept, outcomes told with it ] -> every worker done -> journal flushed -> FinishTask
+                 |                                       ^
+                 |                                       | ended by: cancel level NOW, shutdown -> given up
+                 v
+             LeaseLost: the task or its run is over; remote commands ended, nothing recorded
+
+A run's owner claims its own tasks itself (`OwnTasks`); `HelpLoop` waits for those of other executors' runs.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+
+from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
+from maand_contracts.catalog.v1 import task_pb2
+from maand_executor.cancel import CancelLevel, CancelSignal
+from maand_executor.catalog_client import CatalogClient, ClaimedTask, RenewedLease
+from maand_executor.context import RunContext
+from maand_executor.errors import LeaseLost
+from maand_executor.facts import RunIdentity, TaskIdentity, Worker
+from maand_executor.journal import Journal
+from maand_executor.lease import Lease
+from maand_executor.parts import Parts
+from maand_executor.report import RunReport
+from maand_executor.runs.task_work import WORK_BY_TASK
+from maand_executor.side_by_side import side_by_side
+from maand_wire.errors import RemoteError
+
+log = structlog.get_logger("maand.executor.tasks")
+
+LAST_WORDS = timedelta(seconds=5)
+"""How long a task that is given up may still tell what it knows; a stop of the executor waits for it."""
+
+
+class Outcomes:
+    """What became known of a task's workers, and what of it the catalog was not told yet."""
+
+    def __init__(self) -> None:
+        self.untold: list[task_pb2.WorkerOutcome] = []
+        self._known: set[str] = set()
+
+    def add(self, outcome: task_pb2.WorkerOutcome) -> None:
+        """Remember how it ended on a worker."""
+        self.untold.append(outcome)
+        self._known.add(outcome.worker)
+
+    def told(self, count: int) -> None:
+        """Forget the oldest: the catalog has them."""
+        del self.untold[:count]
+
+    def missing(self, hosts: Sequence[str]) -> list[str]:
+        """Return the workers of which nothing is known."""
+        return [host for host in hosts if host not in self._known]
+
+
+class TaskRenewals:
+    """Renews a task's lease where a `Lease` expects to renew a run's; outcomes go along."""
+
+    def __init__(self, catalog: CatalogClient, task: TaskIdentity, outcomes: Outcomes) -> None:
+        self._catalog = catalog
+        self._task = task
+        self._outcomes = outcomes
+
+    async def renew_lease(self, run: RunIdentity, *, deadline: timedelta) -> RenewedLease:
+        """Renew, and tell what became known."""
+        telling = list(self._outcomes.untold)
+        renewed = await self._catalog.renew_task(run.bucket_id, self._task, telling, deadline=deadline)
+        self._outcomes.told(len(telling))
+        return renewed
+
+
+class TaskRunner:
+    """Carries out one task."""
+
+    def __init__(self, parts: Parts, claim: ClaimedTask) -> None:
+        self._parts = parts
+        self._claim = claim
+        self._cancel = CancelSignal()
+        self._outcomes = Outcomes()
+        settings = replace(parts.settings.lease, renew_every=parts.settings.lease.renew_task_every)
+        renewals = TaskRenewals(parts.catalog, claim.task, self._outcomes)
+        self._lease = Lease(renewals, claim, self._cancel, settings)
+        self._journal = Journal(claim.identity, parts.catalog)
+
+    async def carry_out(self) -> None:
+        """Do it and record its end; when cancelled, or asked to stop now, end its commands and give it up."""
+        keeper = asyncio.create_task(self._lease.keep(), name=f"lease of {self._claim.name}")
+        try:
+            through = await self._work_to_its_end(keeper)
+            await self._journal.close()
+            await self._finish(given_up=not through)
+        except (LeaseLost, RemoteError) as error:
+            log.warning("task let go", run=self._claim.identity.run_id, task=self._claim.name, reason=str(error))
+        except asyncio.CancelledError:
+            await self._give_up()
+            raise
+        finally:
+            await end(keeper)
+            await self._end_journal()
+
+    async def _work_to_its_end(self, keeper: "asyncio.Task[None]") -> bool:
+        """Return whether it is through. Raises `LeaseLost`."""
+        work = asyncio.create_task(self._work(), name=f"task {self._claim.name}")
+        now = asyncio.create_task(self._cancel.wait(CancelLevel.NOW))
+        try:
+            await asyncio.wait({work, now, keeper}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                self._judge(work)
+                return True
+            if keeper.done():
+                keeper.result()
+            return False
+        finally:
+            await end(work)
+            await end(now)
+
+    def _judge(self, work: "asyncio.Task[None]") -> None:
+        """Let an accident that a repeat would meet again be told for every worker it left without an outcome."""
+        error = work.exception()
+        if error is None:
+            return
+        if isinstance(error, LeaseLost) or (isinstance(error, RemoteError) and error.is_temporary):
+            raise error
+        log.error("task failed unexpectedly", exc_info=error)
+        for host in self._outcomes.missing(self._claim.work.workers):
+            self._outcomes.add(accident(host, error))
+
+    async def _work(self) -> None:
+        context = await self._make_context()
+        do = WORK_BY_TASK[self._claim.work.WhichOneof("work") or ""]
+
+        async def on(worker: Worker) -> None:
+            self._outcomes.add(await do(context, worker))
+
+        await side_by_side(await self._find_workers(), on)
+
+    async def _find_workers(self) -> list[Worker]:
+        hosts, bucket_id = self._claim.work.workers, self._claim.identity.bucket_id
+        known = await self._parts.catalog.list_workers(bucket_id, hosts=hosts, include_removed=True)
+        by_host = {worker.host: worker for worker in known}
+        return [by_host.get(host) or Worker(host=host, removed=True) for host in hosts]
+
+    async def _make_context(self) -> RunContext:
+        claim, parts = self._claim, self._parts
+        config = await parts.catalog.read_config(claim.identity.bucket_id)
+        return RunContext(
+            identity=claim.identity,
+            kind=claim.kind,
+            spec=claim.spec,
+            config=config,
+            catalog=parts.catalog,
+            remote=parts.remotes.of(config),
+            hooks=parts.hooks,
+            content=parts.content,
+            lease=self._lease,
+            cancel=self._cancel,
+            journal=self._journal,
+            report=RunReport(),
+            settings=parts.settings.work,
+            staging_dir=parts.settings.staging_dir,
+        )
+
+    async def _finish(self, *, given_up: bool) -> None:
+        bucket_id, outcomes = self._claim.identity.bucket_id, list(self._outcomes.untold)
+        await self._parts.catalog.finish_task(bucket_id, self._claim.task, outcomes, given_up=given_up)
+
+    async def _give_up(self) -> None:
+        with suppress(LeaseLost, RemoteError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS.total_seconds()):
+                await self._journal.close()
+                await self._finish(given_up=True)
+
+    async def _end_journal(self) -> None:
+        with suppress(LeaseLost, RemoteError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS.total_seconds()):
+                await self._journal.close()
+
+
+def accident(host: str, error: BaseException) -> task_pb2.WorkerOutcome:
+    """Say that maand itself failed."""
+    message = f"maand itself failed ({type(error).__name__}); the executor's log knows more"
+    failure = events_pb.Failure(kind=events_pb.FAILURE_KIND_INTERNAL, worker=host, message=message)
+    return task_pb2.WorkerOutcome(worker=host, outcome=events_pb.STEP_OUTCOME_FAILED, failure=failure)
+
+
+class OwnTasks:
+    """Tasks of a run that this executor owns."""
+
+    def __init__(self, parts: Parts, run_id: str) -> None:
+        self._parts = parts
+        self._run_id = run_id
+
+    async def do_one(self) -> None:
+        """Claim one, waiting a while for it, and carry it out."""
+        parts = self._parts
+        claim = await claim_patiently(parts, run_id=self._run_id)
+        if claim is not None:
+            await TaskRunner(parts, claim).carry_out()
+
+
+class HelpLoop:
+    """Helps other executors with their runs: asks the catalog for tasks and carries out a few side by side."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._slots = asyncio.Semaphore(parts.settings.work.foreign_tasks_at_once)
+
+    async def run(self) -> None:
+        """Help until cancelled; then every task is ended and given up before this returns."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._slots.acquire()
+                claim = await claim_patiently(self._parts)
+                if claim is None:
+                    self._slots.release()
+                else:
+                    tasks.create_task(self._carry_out(claim))
+
+    async def _carry_out(self, claim: ClaimedTask) -> None:
+        try:
+            with structlog.contextvars.bound_contextvars(run=claim.identity.run_id, kind=claim.kind):
+                log.info("helps with a task", task=claim.name, workers=len(claim.work.workers))
+                await TaskRunner(self._parts, claim).carry_out()
+        except Exception:  # one task's accident must not end the others
+            log.exception("task abandoned", task=claim.name)
+        finally:
+            self._slots.release()
+
+
+async def claim_patiently(parts: Parts, *, run_id: str = "") -> ClaimedTask | None:
+    """Claim a task; nothing, after a pause, when the catalog cannot be asked."""
+    settings = parts.settings
+    try:
+        return await parts.catalog.claim_task(
+            parts.executor_id, wait=settings.lease.claim_wait, bucket_ids=settings.bucket_ids, run_id=run_id
+        )
+    except RemoteError as error:
+        log.warning("cannot ask for tasks", reason=error.message)
+    await asyncio.sleep(settings.lease.retry_pause.total_seconds())
+    return None
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task that still runs, and wait until it is over."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
