@@ -219,6 +219,7 @@ async def test_the_environment_of_the_process_is_clean_and_complete(tmp_path: Pa
     token = first.pop("HOOK_API_TOKEN")
     assert token in bed.catalog.tokens.values()
     assert first.pop("TRACEPARENT").startswith("00-0197c0deaaaa70008000000000000001-")
+    assert first.pop("JOB_PATH").endswith("/jobs/api")
     assert first.pop("LC_CTYPE", "C.UTF-8") == "C.UTF-8"  # Python sets it for itself where LANG is C
     assert first == {
         "PATH": os.environ["PATH"],

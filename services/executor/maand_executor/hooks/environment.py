@@ -1,4 +1,6 @@
-"""The environment of an invocation: clean, and exactly what the specification lists.
+"""The environment of an invocation: clean, and exactly what the specification lists, plus `JOB_PATH`.
+
+`JOB_PATH` is the job's directory on the worker, for the SDK's `run_make_target`.
 
 Later sources win, so neither the host nor `hook_env` can change who a hook is:
 
@@ -28,6 +30,7 @@ class InvocationFacts:
     run_id: str
     bucket_id: str
     invocation_id: str
+    job_path: str
     token: str = field(repr=False)
     hook_api: str = "127.0.0.1:8080"
     traceparent: str = ""
@@ -66,6 +69,7 @@ def identity_variables(facts: InvocationFacts) -> dict[str, str]:
         "CURRENT_VERSION": allocation.current_version,
         "NEW_VERSION": allocation.new_version,
         "DEPLOY_PHASE": facts.phase or facts.event,
+        "JOB_PATH": facts.job_path,
     }
 
 

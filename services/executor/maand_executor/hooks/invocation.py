@@ -29,6 +29,7 @@ from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supe
 from maand_executor.hooks.request import EventRun
 from maand_executor.hooks.warden import Warden
 from maand_executor.hooks.workspace import HOOKS, WorkspaceContent, Workspaces
+from maand_executor.lifecycle import job_directory
 from maand_executor.output_source import OutputSource
 
 CANNOT_EXECUTE = 126
@@ -226,6 +227,7 @@ def invocation_facts(invocation: Invocation, hook_api: str) -> InvocationFacts:
         run_id=request.run.run_id,
         bucket_id=request.run.bucket_id,
         invocation_id=invocation.begun.invocation_id,
+        job_path=job_directory(request.config, request.job.name),
         token=invocation.begun.token,
         hook_api=hook_api,
         traceparent=request.traceparent,
