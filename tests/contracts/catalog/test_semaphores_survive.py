@@ -206,20 +206,21 @@ async def test_a_counter_is_exact_although_its_catalog_is_killed(
     async with a_scene(tmp_path, url) as scene:
         catalogs = ["one"] if kind == "sqlite" else ["one", "two"]
         addresses = [await scene.fleet.start(name) for name in catalogs]
+        name = counter(scene.bucket_id)
         async with grpc.aio.insecure_channel(addresses[-1], options=OPTIONS) as channel:
-            kv, name = KvServiceStub(channel), counter(scene.bucket_id)
-            await kv.Put(kv_pb2.PutRequest(**name, value="0"))
-            crowd = scene.fleet.crowd(
-                kind="counts", addresses=addresses, log=str(scene.log), rounds=12, bucket_id=scene.bucket_id, clients=10
-            )
+            await KvServiceStub(channel).Put(kv_pb2.PutRequest(**name, value="0"))
+        crowd = scene.fleet.crowd(
+            kind="counts", addresses=addresses, log=str(scene.log), rounds=12, bucket_id=scene.bucket_id, clients=10
+        )
 
-            await scene.said("added", 40)
-            scene.fleet.kill("one")
-            if kind == "sqlite":
-                await scene.fleet.start("one")
-            exit_code = await asyncio.to_thread(crowd.finish, 100)
+        await scene.said("added", 40)
+        scene.fleet.kill("one")
+        if kind == "sqlite":
+            await scene.fleet.start("one")
+        exit_code = await asyncio.to_thread(crowd.finish, 100)
 
-            assert exit_code == 0, crowd.log.read_text()
-            counted = await kv.Get(kv_pb2.GetRequest(**name), wait_for_ready=True)
+        assert exit_code == 0, crowd.log.read_text()
+        async with grpc.aio.insecure_channel(addresses[-1], options=OPTIONS) as channel:
+            counted = await KvServiceStub(channel).Get(kv_pb2.GetRequest(**name), wait_for_ready=True)
         assert counted.entry.value == str(10 * 12)
         assert counted.entry.version == 10 * 12 + 1
