@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 KEPT = "data/precious"
 
 
-def acts_on(fleet: Fleet, worker: SshWorker, job: str) -> list[str]:
+def targets_on(fleet: Fleet, worker: SshWorker, job: str) -> list[str]:
     """Return the targets that ran for a job on a worker, with the content that is there now."""
     return [act.target for act in fleet.acts(job, current(fleet, job)) if act.worker == worker.host]
 
@@ -39,7 +39,7 @@ def test_a_disabled_allocation_is_stopped_once_keeps_its_data_and_comes_back(dep
     deployed.bucket.must("deploy", "--build")
     deployed.bucket.must("deploy")
 
-    assert acts_on(deployed, worker, "api") == ["restart", "stop"]
+    assert targets_on(deployed, worker, "api") == ["restart", "stop"]
     assert worker.path("/opt/stopped").read_text() == "disabled\n"
     assert deployed.states("api")[worker.host] == "stopped"
     assert list(deployed.states("api").values()).count("promoted") == 19
@@ -47,7 +47,7 @@ def test_a_disabled_allocation_is_stopped_once_keeps_its_data_and_comes_back(dep
 
     (deployed.bucket.path / "workspace/disabled.json").unlink()
     deployed.bucket.must("deploy", "--build")
-    assert acts_on(deployed, worker, "api") == ["restart", "stop", "start"]
+    assert targets_on(deployed, worker, "api") == ["restart", "stop", "start"]
     assert set(deployed.states("api").values()) == {"promoted"}
     assert deployed.job_path(worker, "api", KEPT).read_text() == "precious\n"
 
