@@ -96,6 +96,31 @@ def error_detail(trailing_metadata: Sequence[tuple[str, str | bytes]]) -> error_
     return None
 
 
+class UndecodableRequest(Exception):
+    """The request's bytes are not the message that this call takes, for example text that is not UTF-8. Send the message."""
+
+    code = "undecodable_request"
+
+
+def lenient(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Let a broken request through as an error value: gRPC itself would answer UNKNOWN before any of our code runs."""
+
+    def decode_or_tell(data: bytes) -> Any:
+        try:
+            return decode(data) if decode else data
+        except Exception:  # noqa: BLE001 - whatever the decoder raises, the request is to blame
+            return UndecodableRequest("the request cannot be decoded: it is not the message that this call takes")
+
+    return decode_or_tell
+
+
+def decoded(request: Any) -> Any:
+    """Return a request that was decoded, raise for one that was not."""
+    if isinstance(request, UndecodableRequest):
+        raise request
+    return request
+
+
 class ErrorBoundary(grpc.aio.ServerInterceptor):
     """The one place of a service where exceptions become statuses."""
 
@@ -111,12 +136,13 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        return wrap_handler(handler, self._unary, self._stream)
+        decode = handler.request_deserializer if handler.request_streaming else lenient(handler.request_deserializer)
+        return wrap_handler(handler, self._unary, self._stream, decode=decode)
 
     def _unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
-                return await behaviour(request, context)
+                return await behaviour(decoded(request), context)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - the boundary is where every error ends
@@ -127,7 +153,7 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
     def _stream(self, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
-                async for response in behaviour(request, context):
+                async for response in behaviour(decoded(request), context):
                     yield response
             except grpc.aio.AbortError:
                 raise
@@ -143,6 +169,8 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
         """Describe an exception: a domain error by the table, a failed onward call as it came, anything else as INTERNAL."""
         if isinstance(error, RemoteError):
             return rich_status(error.status, error.message, error)
+        if isinstance(error, UndecodableRequest):
+            return rich_status(grpc.StatusCode.INVALID_ARGUMENT, str(error), error)
         for kind in type(error).__mro__:
             if kind in self._status_by_error:
                 return rich_status(self._status_by_error[kind], str(error), error)
@@ -193,12 +221,14 @@ def wrap_handler(
     handler: grpc.RpcMethodHandler[Any, Any],
     unary: Callable[[Callable[..., Any]], Callable[..., Any]],
     stream: Callable[[Callable[..., Any]], Callable[..., Any]],
+    *,
+    decode: Callable[[bytes], Any] | None = None,
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """Return the same handler with its behaviour wrapped, by what it answers with."""
+    """Return the same handler with its behaviour wrapped, by what it answers with, and another decoder when one is given."""
     kind = ("stream" if handler.request_streaming else "unary") + "_" + ("stream" if handler.response_streaming else "unary")
     wrap = stream if handler.response_streaming else unary
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     wrapped: grpc.RpcMethodHandler[Any, Any] = make(
-        wrap(getattr(handler, kind)), handler.request_deserializer, handler.response_serializer
+        wrap(getattr(handler, kind)), decode or handler.request_deserializer, handler.response_serializer
     )
     return wrapped

@@ -158,3 +158,15 @@ def test_class_names_become_stable_words() -> None:
         "kv_precondition_lost",
         "tls_error",
     ]
+
+
+async def test_a_request_that_is_not_the_message_is_an_invalid_argument(tmp_path: Path) -> None:
+    server, endpoint = await serve(Lost("never reached"), tmp_path)
+    not_utf8 = b"\x0a\x02\xff\xfe"
+    try:
+        async with open_channel(endpoint) as channel:
+            with pytest.raises(RemoteError) as raised, remote_errors():
+                await channel.unary_unary("/maand.catalog.v1.RunService/GetRun", bytes)(not_utf8)
+    finally:
+        await server.stop(None)
+    assert (raised.value.status, raised.value.code) == (grpc.StatusCode.INVALID_ARGUMENT, "undecodable_request")
