@@ -242,6 +242,8 @@ async def claim_patiently(parts: Parts, *, run_id: str = "") -> ClaimedTask | No
         )
     except RemoteError as error:
         log.warning("cannot ask for tasks", reason=error.message)
+    except Exception:  # an answer that makes no sense must not end the loop
+        log.exception("a claim could not be understood")
     await asyncio.sleep(settings.lease.retry_pause.total_seconds())
     return None
 

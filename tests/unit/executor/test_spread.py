@@ -1,0 +1,94 @@
+"""How wide work is split, and what is told of workers of which nothing is known."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
+from maand_executor.context import RunContext
+from maand_executor.facts import RunIdentity, Worker
+from maand_executor.journal import Journal
+from maand_executor.report import RunReport
+from maand_executor.runs.spread import Spread, task_width, well
+from maand_executor.runs.task_work import WORK_BY_TASK
+from tests.unit.executor.fakes_runs import RUN, RunBed
+
+
+class TaskCatalog:
+    """Remembers what was split, and lets one task after the other be done or lost."""
+
+    def __init__(self, lost: Sequence[str] = ()) -> None:
+        self.created: list[task_pb2.NewTask] = []
+        self.ended: list[task_pb2.Task] = []
+        self._lost = lost
+
+    async def create_tasks(self, run: RunIdentity, tasks: Sequence[task_pb2.NewTask]) -> None:
+        self.created += tasks
+
+    async def await_tasks(self, run: RunIdentity, *, after: int, wait: timedelta) -> tuple[task_pb2.Task, ...]:
+        while len(self.ended) <= after:  # noqa: ASYNC110 - a list tells nobody that it grew
+            await asyncio.sleep(0)
+        return tuple(self.ended[after:])
+
+    async def do_task(self) -> None:
+        """Do the next task, as an executor would."""
+        if len(self.ended) == len(self.created):
+            await asyncio.Event().wait()
+        new = self.created[len(self.ended)]
+        outcomes = [] if new.name in self._lost else map(well, new.spec.workers)
+        sequence = len(self.ended) + 1
+        self.ended.append(task_pb2.Task(name=new.name, spec=new.spec, outcomes=outcomes, executor_id="helper", sequence=sequence))
+
+
+def workers(count: int) -> list[Worker]:
+    return [Worker(host=f"10.0.{number // 250}.{number % 250}", position=number) for number in range(count)]
+
+
+def a_context(directory: Path, catalog: TaskCatalog, *, sessions: int = 64) -> RunContext:
+    bed = RunBed(directory)
+    context = bed.context(run_spec_pb2.RunSpec(), Journal(RUN, bed.catalog), RunReport())
+    faked: Any = catalog
+    config = replace(context.config, max_ssh_sessions=sessions)
+    return replace(context, catalog=faked, config=config, do_task=catalog.do_task)
+
+
+async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
+    return well(worker.host)
+
+
+@pytest.mark.parametrize(("count", "widths"), [(50, []), (51, [26, 25]), (120, [40, 40, 40]), (101, [34, 34, 33])])
+async def test_what_is_more_than_fifty_is_split_evenly(tmp_path: Path, count: int, widths: list[int]) -> None:
+    catalog = TaskCatalog()
+    outcomes = await Spread(a_context(tmp_path, catalog), "login", do_well, step="ssh").over(workers(count))
+    assert [len(task.spec.workers) for task in catalog.created] == widths
+    assert [outcome.worker for outcome in outcomes] == [worker.host for worker in workers(count)]
+
+
+async def test_a_second_split_of_a_run_has_names_of_its_own_and_only_its_own_tasks_count(tmp_path: Path) -> None:
+    catalog = TaskCatalog()
+    spread = Spread(a_context(tmp_path, catalog), "login", do_well, step="ssh")
+    for _ in range(2):
+        assert len(await spread.over(workers(60))) == 60
+    assert [task.name for task in catalog.created] == ["login/1/1", "login/1/2", "login/2/1", "login/2/2"]
+
+
+async def test_workers_of_which_nothing_is_known_are_interrupted(tmp_path: Path) -> None:
+    catalog = TaskCatalog(lost=["command/1/2"])
+    outcomes = await Spread(a_context(tmp_path, catalog), "command", do_well, step="command").over(workers(60))
+    assert [one.outcome for one in outcomes] == [pb.STEP_OUTCOME_SUCCEEDED] * 30 + [pb.STEP_OUTCOME_INTERRUPTED] * 30
+    assert outcomes[-1].failure.message.startswith("executor helper stopped or died before it told how this ended")
+
+
+@pytest.mark.parametrize(("sessions", "width"), [(8, 50), (64, 50), (400, 200)])
+def test_two_tasks_keep_all_ssh_sessions_busy(tmp_path: Path, sessions: int, width: int) -> None:
+    assert task_width(a_context(tmp_path, TaskCatalog(), sessions=sessions)) == width
+
+
+def test_every_kind_of_task_of_the_contract_can_be_done() -> None:
+    assert set(WORK_BY_TASK) == {field.name for field in task_pb2.TaskSpec.DESCRIPTOR.oneofs_by_name["work"].fields}
