@@ -9,9 +9,8 @@ import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -20,9 +19,11 @@ from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.engine import READ_CONNECTIONS, Engines, make_engines, parse_url, sqlite_path
 from maand_catalog.store.failures import lost_connection, unavailable
 from maand_catalog.store.filelock import FileLock
-from maand_catalog.store.listener import Listener
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.writer import GroupWriter
+
+if TYPE_CHECKING:
+    from maand_catalog.store.listener import Listener
 
 __all__ = ["Database", "Transaction"]
 
@@ -44,7 +45,7 @@ class Database:
         clock: DatabaseClock,
         bus: Bus,
         writer: GroupWriter,
-        listener: Listener | None,
+        listener: "Listener | None",
         lock: FileLock | None,
     ) -> None:
         self.engines = engines
@@ -68,9 +69,11 @@ class Database:
             bus, listener, lock = Bus(), None, FileLock(sqlite_path(url))
             lock.take()
         else:
+            from maand_catalog.store.listener import Listener  # its driver takes 0.1 s to load: SQLite does without
+
             bus, lock = Bus(re_read_after=RE_READ_AFTER), None
             listener = Listener(url.set(drivername="postgresql").render_as_string(hide_password=False), replica=replica, bus=bus)
-            await start(listener)
+            await listener.start()
         writer = GroupWriter(engines, clock=clock, bus=bus, replica=replica)
         return cls(engines=engines, clock=clock, bus=bus, writer=writer, listener=listener, lock=lock)
 
@@ -117,11 +120,3 @@ class Database:
     @staticmethod
     def _told(error: Exception) -> Exception:
         return unavailable(error) if lost_connection(error) else error
-
-
-async def start(listener: Listener) -> None:
-    """Begin to listen; `Unavailable` when PostgreSQL cannot be reached."""
-    try:
-        await listener.start()
-    except psycopg.OperationalError as error:
-        raise unavailable(error) from error

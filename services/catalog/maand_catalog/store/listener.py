@@ -12,16 +12,12 @@ from psycopg.conninfo import make_conninfo
 
 from maand_catalog.store.bus import Bus
 from maand_catalog.store.engine import POSTGRESQL_KEEPALIVES
+from maand_catalog.store.failures import unavailable
+from maand_catalog.store.notifications import CHANNEL
 
 log = structlog.get_logger("maand.catalog.listener")
 
-CHANNEL = "maand"
 RETRY_AFTER_SECONDS = 0.5
-
-
-def payload(replica: str, topic: str) -> str:
-    """Return the text of a notification: who says it, and the topic."""
-    return f"{replica} {topic}"
 
 
 class Listener:
@@ -34,8 +30,11 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect, so that nothing said from now on is missed, and listen in the background."""
-        connection = await self._connect()
+        """Connect, so that nothing said from now on is missed, and listen in the background. Raises `Unavailable`."""
+        try:
+            connection = await self._connect()
+        except psycopg.OperationalError as error:
+            raise unavailable(error) from error
         self._task = asyncio.create_task(self._listen(connection), name="catalog-listener")
 
     async def close(self) -> None:

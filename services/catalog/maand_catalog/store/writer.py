@@ -24,7 +24,7 @@ from maand_catalog.store.bus import Bus
 from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.engine import WRITE_CONNECTIONS, Engines
 from maand_catalog.store.failures import lost_a_race, lost_connection, unavailable
-from maand_catalog.store.listener import CHANNEL, payload
+from maand_catalog.store.notifications import CHANNEL, payload
 from maand_catalog.store.transaction import Transaction
 
 LARGEST_GROUP = 256
