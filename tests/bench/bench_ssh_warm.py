@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
             directory=bed.directory,
         )
         show_memory(bucket, options.workers)
-        print(f"{options.workers} workers, {ssh_crew.AT_ONCE} at once, {options.rounds} rounds (min / median / max)")
+        print(f"{options.workers} workers, peers {ssh_crew.AT_ONCE} at once, {options.rounds} rounds (min / median / max)")
         with warm_works(bucket, target) as works:
             asyncio.run(take_turns(works, 1))  # opens what stays open
             show_against(asyncio.run(take_turns(works, options.rounds)), "maand run_command")
