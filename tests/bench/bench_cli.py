@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench.bucket import services_cpu_seconds
 from tests.bench.rounds import spread
 from tests.e2e.maand import PROGRAM, Bucket
 
@@ -89,18 +90,6 @@ def start_seconds(bucket: Bucket) -> tuple[float, float]:
     begun = time.perf_counter()
     bucket.must("services", "start")
     seconds = time.perf_counter() - begun
-    cpu = cpu_seconds(holder_of(bucket))
+    cpu = services_cpu_seconds(bucket)
     bucket.stop_services()
     return seconds, cpu
-
-
-def holder_of(bucket: Bucket) -> int:
-    """Return the process id of the services."""
-    found: int = bucket.must("services", "status", "-o", "json").json()["pid"]
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,7 @@ from functools import partial
 
 from tests.bench import peers, ssh_crew
 from tests.bench.bench_ssh_cold import run_true
-from tests.bench.bucket import crowd_bucket, restart_services, services_mebibytes
+from tests.bench.bucket import crowd_bucket, restart_services, services_cpu_seconds, services_mebibytes
 from tests.bench.rounds import Timed, blocking, show_against, take_turns
 from tests.bench.ssh_crew import Crew, Target
 from tests.e2e.maand import Bucket
@@ -37,25 +37,28 @@ def main(arguments: Sequence[str]) -> None:
             known_hosts=bucket.path / "secrets" / "known_hosts",
             directory=bed.directory,
         )
-        show_memory(bucket, options.workers)
+        show_costs(bucket, options.workers)
         print(f"{options.workers} workers, peers {ssh_crew.AT_ONCE} at once, {options.rounds} rounds (min / median / max)")
         with warm_works(bucket, target) as works:
             asyncio.run(take_turns(works, 1))  # opens what stays open
             show_against(asyncio.run(take_turns(works, options.rounds)), "maand run_command")
 
 
-def show_memory(bucket: Bucket, connections: int) -> None:
-    """Print what the services hold before and after they opened a connection to every worker."""
+def show_costs(bucket: Bucket, connections: int) -> None:
+    """Print what the services hold before and after they opened a connection to every worker, and what a command costs them."""
     restart_services(bucket)
     bucket.must("run_command", "true", "-q", "-w", next(iter(worker_hosts(bucket))))
     before = services_mebibytes(bucket)
     run_true(bucket)
-    after = services_mebibytes(bucket)
+    after, begun = services_mebibytes(bucket), services_cpu_seconds(bucket)
+    run_true(bucket)
+    cpu_ms = (services_cpu_seconds(bucket) - begun) / connections * 1000
     each = (after - before) / (connections - 1)
     print(
         f"  services: {before:.0f} MiB with one connection, {after:.0f} MiB with {connections}: {each:.2f} MiB each, "
         f"{after / connections:.2f} MiB each with everything else that they hold"
     )
+    print(f"  services: {cpu_ms:.2f} ms of CPU for one command over an open connection, catalog and events included")
 
 
 def worker_hosts(bucket: Bucket) -> list[str]:

@@ -52,6 +52,17 @@ def restart_services(bucket: Bucket) -> None:
 
 def services_mebibytes(bucket: Bucket) -> float:
     """Return the memory that the services hold now."""
-    pid = json.loads((bucket.path / "run" / "services.json").read_text())["pid"]
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{services_pid(bucket)}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def services_cpu_seconds(bucket: Bucket) -> float:
+    """Return the CPU time that the services have used since they began."""
+    fields = Path(f"/proc/{services_pid(bucket)}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def services_pid(bucket: Bucket) -> int:
+    """Return the process that hosts the services."""
+    pid: int = json.loads((bucket.path / "run" / "services.json").read_text())["pid"]
+    return pid

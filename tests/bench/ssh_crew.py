@@ -1,9 +1,8 @@
 """`true` on a crowd, by each of those who can: what is compared by ssh-cold and ssh-warm.
 
-Everyone has the same key and known hosts, peers run fifty at once, with the key exchange and cipher that maand prefers (where
-they can be told). maand goes the whole path, from the process
-of the command line through catalog and executor and back. Crews that are scripts run as processes that answer turn by turn, so
-that the second turn finds their connections open.
+Everyone has the same key and known hosts, and the key exchange and cipher that maand prefers, where they can be told; peers run
+fifty at once. maand goes the whole path, from the process of the command line through catalog and executor and back. Crews that
+are scripts run as processes that answer turn by turn, so that the second turn finds their connections open.
 """
 
 import json
