@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo test test-fleet cluster cluster-down images lock lint format contracts bench clean
+.PHONY: help setup demo test test-fleet test-cluster cluster cluster-down images lock lint format contracts bench clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -29,6 +29,9 @@ test: setup      ## all tests that need neither namespaces nor containers
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
 	@scripts/need-system rsync make sshd sudo flock ip iptables
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/fleet
+
+test-cluster: setup  ## tests on a cluster in containers of its own: kills, takeovers, refusals
+	$(BIN)/python -m pytest tests/cluster -m cluster
 
 cluster: setup   ## PostgreSQL, two catalogs, two executors, three workers in containers; prints how to use them
 	@scripts/cluster up
