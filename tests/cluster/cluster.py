@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,13 @@ class Cluster:
     def start(self, service: str) -> None:
         """Start a service that was ended."""
         docker("start", self.container(service))
+
+    def wait_until_healthy(self, service: str, *, seconds: float = 120) -> None:
+        """Return when a service that was started says that it is well."""
+        ends = time.monotonic() + seconds
+        while docker("inspect", "-f", "{{.State.Health.Status}}", self.container(service)).strip() != "healthy":
+            assert time.monotonic() < ends, f"{service} is not healthy after {seconds:.0f} s"
+            time.sleep(0.5)
 
     def copy(self, service: str, path: str, to: Path) -> None:
         """Copy a file out of a container, of its volumes too."""
