@@ -75,17 +75,27 @@ def deployed_from_nothing(scale: Scale) -> Iterator[Bucket]:
 def measure(bucket: Bucket, scale: Scale, rounds: int) -> None:
     """Take turns: nothing to do, something changed."""
     nothing, something = [], []
+    changed = scale.changed * scale.workers
     for number in range(rounds):
-        nothing.append(timed(bucket, "deploy"))
+        nothing.append(deploy(bucket, skipped=scale.allocations))
         for job in range(scale.changed):
             write_content(bucket, job, f"round {number}")
         bucket.must("build")
-        something.append(timed(bucket, "deploy"))
-    changed = scale.changed * scale.workers
+        something.append(deploy(bucket, promoted=changed, skipped=scale.allocations - changed))
     print(f"  deploy, nothing to do            {spread(nothing)} s")
     print(f"  deploy, {changed:4} changed             {spread(something)} s")
     each_ms = (statistics.median(something) - statistics.median(nothing)) / changed * 1000
     print(f"  a changed allocation costs       {each_ms:.0f} ms")
+
+
+def deploy(bucket: Bucket, **counts: int) -> float:
+    """Return the seconds of a deploy that must have done so much, no less and no more."""
+    begun = time.perf_counter()
+    ended = bucket.must("deploy", "-o", "json", timeout=600)
+    seconds = time.perf_counter() - begun
+    done = ended.json()["run"]["result"]["counts"]
+    assert done == {word: count for word, count in counts.items() if count}, done
+    return seconds
 
 
 def timed(bucket: Bucket, *words: str) -> float:
