@@ -23,6 +23,7 @@ def crowd_bucket(count: int) -> Iterator[tuple[Bucket, SshTestBed]]:
         try:
             crowd = bed.start_crowd(count)
             bucket = new_bucket(Path(name), bed, crowd.hosts, port=crowd.port)
+            bucket.configure(use_sudo=False)  # its peers do not become root either; sudo alone takes some milliseconds a command
             try:
                 bucket.must("build")
                 yield bucket, bed
