@@ -145,7 +145,7 @@ async def test_a_hook_that_closes_its_output_and_goes_on_is_waited_for(run: Run)
         """
     )
     assert end.return_code == 4
-    assert end.duration >= 0.5 * SECOND
+    assert end.duration >= 0.4 * SECOND  # its clock begins a little after the process did
 
 
 async def test_a_child_left_behind_delays_nothing_and_is_killed(run: Run) -> None:
