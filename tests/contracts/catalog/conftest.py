@@ -1,4 +1,4 @@
-"""One suite, two databases: everything that takes `database` runs against SQLite and against a private PostgreSQL.
+"""One suite, three databases: what takes `database` runs against SQLite, a private PostgreSQL, and the catalog in memory.
 
 database            an open Database on a fresh schema
 database_url        its URL, before anything opened it (the schema is there)
@@ -85,9 +85,13 @@ def clock() -> ShiftedClock:
     return ShiftedClock()
 
 
-@pytest.fixture
-async def database(database_url: str, clock: ShiftedClock) -> AsyncIterator[Database]:
-    database = await Database.open(database_url, clock=clock)
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+async def database(request: pytest.FixtureRequest, clock: ShiftedClock) -> AsyncIterator[Database]:
+    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
+    url = request.getfixturevalue(fixtures[request.param]) if request.param in fixtures else "sqlite://"
+    database = await Database.open(url, clock=clock)
+    if database.engines.is_memory:
+        await database.write(lambda tx: fill(tx.connection))
     yield database
     await database.close()
 
@@ -117,7 +121,12 @@ def create_schema(url: str) -> None:
     """Create the tables as the metadata has them, marked as up to date; test_migrations proves that they are the same."""
     engine = sqlalchemy.create_engine(parse_url(url))
     with engine.begin() as connection:
-        metadata.create_all(connection)
-        connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
-        connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": revisions()[-1]})
+        fill(connection)
     engine.dispose()
+
+
+def fill(connection: sqlalchemy.Connection) -> None:
+    """Create the tables in an open transaction."""
+    metadata.create_all(connection)
+    connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
+    connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": revisions()[-1]})

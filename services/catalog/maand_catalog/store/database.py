@@ -59,14 +59,16 @@ class Database:
 
     @classmethod
     async def open(cls, database_url: str, *, clock: DatabaseClock | None = None) -> Self:
-        """Open `sqlite:////path` or `postgresql://…`.
+        """Open `sqlite:////path`, `sqlite://` (in memory) or `postgresql://…`.
 
         Raises `DatabaseInUse` when another process has the SQLite file open, `Unavailable` when PostgreSQL cannot be reached.
         """
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         url, clock, replica = parse_url(database_url), clock or DatabaseClock(), uuid.uuid4().hex
         engines = make_engines(url)
-        if engines.dialect == "sqlite":
+        if engines.is_memory:
+            bus, listener, lock = Bus(), None, None
+        elif engines.dialect == "sqlite":
             bus, listener, lock = Bus(), None, FileLock(sqlite_path(url))
             lock.take()
         else:
@@ -80,6 +82,8 @@ class Database:
 
     async def read(self, intention: Callable[[Transaction], T]) -> T:
         """Carry out an intention that only reads, on one snapshot of the database."""
+        if self.engines.is_memory:
+            return await self.write(intention)
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_in_thread, intention)
 
     async def write(self, intention: Callable[[Transaction], T], *, alone: bool = False) -> T:

@@ -6,14 +6,19 @@
 | a write begins   | `BEGIN IMMEDIATE`, one connection                 | `BEGIN`, READ COMMITTED                         |
 | a read begins    | `BEGIN` on a `query_only` connection (a snapshot) | `BEGIN READ ONLY, REPEATABLE READ` (a snapshot) |
 | a stuck client   | cannot be: one process, file lock                 | idle and statement timeouts, TCP keepalives     |
+
+`sqlite://` without a path keeps everything in memory: the catalog for tests of other parts, held to the same contract tests. It
+has one connection, so reads take their turn with writes, and it is gone when it is closed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.pool import StaticPool
 
 from maand_catalog.errors import InvalidArgument
 
@@ -46,6 +51,11 @@ class Engines:
         """`sqlite` or `postgresql`."""
         return self.write.dialect.name
 
+    @property
+    def is_memory(self) -> bool:
+        """Whether there is one connection for everything."""
+        return self.read is self.write
+
     def dispose(self) -> None:
         """Close all pooled connections."""
         self.read.dispose()
@@ -53,10 +63,10 @@ class Engines:
 
 
 def parse_url(database_url: str) -> URL:
-    """Read `sqlite:////path` or `postgresql://…`; anything else is refused."""
+    """Read `sqlite:////path`, `sqlite://` (in memory) or `postgresql://…`; anything else is refused."""
     url = make_url(database_url)
     match url.get_backend_name():
-        case "sqlite" if url.database:
+        case "sqlite":
             return url.set(drivername="sqlite+pysqlite")
         case "postgresql":
             return url.set(drivername="postgresql+psycopg")
@@ -69,6 +79,10 @@ def parse_url(database_url: str) -> URL:
 
 def make_engines(url: URL) -> Engines:
     """Make the engines for a database; connections open at first use."""
+    if url.get_backend_name() == "sqlite" and not url.database:
+        memory = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        begin_ourselves(memory, pragmas=("foreign_keys=ON",), begin="BEGIN IMMEDIATE")
+        return Engines(write=memory, read=memory)
     if url.get_backend_name() == "sqlite":
         return Engines(write=sqlite_engine(url, writes=True), read=sqlite_engine(url, writes=False))
     return postgresql_engines(url)
@@ -80,9 +94,15 @@ def sqlite_path(url: URL) -> Path:
 
 
 def sqlite_engine(url: URL, *, writes: bool) -> Engine:
-    """Make a SQLite engine whose transactions we begin ourselves; the driver's own habits are off."""
+    """Make the engine for a SQLite file: the one connection that writes, or those that read."""
     engine = create_engine(url, pool_size=1 if writes else READ_CONNECTIONS, max_overflow=0, pool_timeout=60)
     pragmas = SQLITE_PRAGMAS if writes else (*SQLITE_PRAGMAS, "query_only=ON")
+    begin_ourselves(engine, pragmas=pragmas, begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+    return engine
+
+
+def begin_ourselves(engine: Engine, *, pragmas: Sequence[str], begin: str) -> None:
+    """Begin a SQLite engine's transactions ourselves; the driver's own habits are off."""
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
@@ -91,10 +111,8 @@ def sqlite_engine(url: URL, *, writes: bool) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
 
 
 def postgresql_engines(url: URL) -> Engines:
