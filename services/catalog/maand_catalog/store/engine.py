@@ -66,7 +66,7 @@ def parse_url(database_url: str) -> URL:
     """Read `sqlite:////path`, `sqlite://` (in memory) or `postgresql://…`; anything else is refused."""
     url = make_url(database_url)
     match url.get_backend_name():
-        case "sqlite":
+        case "sqlite" if url.database != "":
             return url.set(drivername="sqlite+pysqlite")
         case "postgresql":
             return url.set(drivername="postgresql+psycopg")
