@@ -2,11 +2,13 @@
 
     python -m tests.bench hook-api [--database sqlite|postgresql] [--seconds 2] [--clients 1,16,64]
 
-Interleaved with a bare FastAPI + gRPC server that does nothing, so that the ratio means something on a busy machine.
+Interleaved with a bare FastAPI + gRPC server that does nothing, and with etcd's JSON gateway where etcd is installed, so that the
+ratios mean something on a busy machine.
 """
 
 import argparse
 import asyncio
+import base64
 import json
 import os
 import statistics
@@ -32,6 +34,7 @@ from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
 from maand_wire.servers import listen, make_server
+from tests.bench.etcd import etcd_server
 from tests.contracts.hook_api.conftest import gateway_before_catalog
 from tests.contracts.hook_api.world import ServedApi, environment
 from tests.testbed.postgres import running_postgres
@@ -107,6 +110,23 @@ def questions(api: ServedApi) -> dict[str, Ask]:
     return {"GET /kv": lambda _client, _turn: [get], "PUT /kv": put, "acquire + release": lock}
 
 
+def etcd_questions() -> dict[str, Ask]:
+    """Return the same for etcd's JSON gateway: keys and values are base64 there, and every call is a POST."""
+    headers = {"Content-Type": "application/json"}
+
+    def encoded(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    def ask(path: str, **fields: str) -> list[bytes]:
+        body = json.dumps({name: encoded(text) for name, text in fields.items()}).encode()
+        return [request_bytes("POST", path, headers=headers, body=body)]
+
+    return {
+        "etcd put": lambda client, turn: ask("/v3/kv/put", key=f"bench-{client}", value=f"{turn}" + "x" * 200),
+        "etcd get": lambda client, _turn: ask("/v3/kv/range", key=f"bench-{client}"),
+    }
+
+
 class Question(BaseModel):
     """What the bare server takes."""
 
@@ -155,7 +175,7 @@ async def bare_fastapi(directory: Path) -> AsyncIterator[tuple[str, str]]:
     await server.stop(None)
 
 
-async def compare(api: ServedApi, bare: str, empty: str, clients: list[int], seconds: float) -> None:
+async def compare(api: ServedApi, bare: str, empty: str, etcd: str | None, clients: list[int], seconds: float) -> None:
     """Print every figure; the bare server is measured beside GET, and beside a gateway with nothing behind it."""
     get = request_bytes("GET", "/kv?namespace=vars/job/api&key=greeting", headers={"Authorization": "Bearer x"})
     for count in clients:
@@ -167,6 +187,8 @@ async def compare(api: ServedApi, bare: str, empty: str, clients: list[int], sec
             measured = await hammer(api.address, count, seconds, ask)
             ratio = f"   {measured.rate / yardstick.rate:.2f} of bare" if name.startswith("GET") else ""
             print(f"{count:3} clients   {name:22} {measured.line()}{ratio}")
+        for name, ask in etcd_questions().items() if etcd else ():
+            print(f"{count:3} clients   {name:22} {(await hammer(etcd or '', count, seconds, ask)).line()}")
 
 
 def start_costs(directory: Path, api: ServedApi) -> None:
@@ -193,8 +215,16 @@ def start_costs(directory: Path, api: ServedApi) -> None:
 
 async def measure(options: argparse.Namespace, database_url: str, directory: Path) -> None:
     """Measure everything on one database."""
+    with etcd_server() as etcd:
+        await measure_beside(etcd, options, database_url, directory)
+
+
+async def measure_beside(etcd: str | None, options: argparse.Namespace, database_url: str, directory: Path) -> None:
+    """Measure everything on one database beside etcd, or say that it is absent."""
+    if etcd is None:
+        print("absent: etcd is not installed (apt-get install etcd-server); the bench goes on without it")
     async with gateway_before_catalog(directory, database_url) as api, bare_fastapi(directory) as (bare, empty):
-        await compare(api, bare, empty, options.clients, options.seconds)
+        await compare(api, bare, empty, etcd, options.clients, options.seconds)
         await asyncio.to_thread(start_costs, directory, api)
 
 
