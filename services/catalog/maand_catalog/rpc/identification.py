@@ -27,7 +27,8 @@ from maand_catalog.errors import PermissionDenied, Unauthenticated
 from maand_catalog.identity import API_TOKEN_PREFIX, HOOK_TOKEN_PREFIX, LOCAL, Caller, HookCaller, Role, token_digest
 from maand_catalog.rpc.callers import let_in
 from maand_catalog.store.database import Database
-from maand_catalog.store.invocations import find_hook_caller
+from maand_catalog.store.invocations import find_hook_callers
+from maand_catalog.store.lanes import Lane
 from maand_catalog.store.tokens import find_role_caller
 from maand_wire.channels import HOOK_CALLER
 from maand_wire.errors import wrap_handler
@@ -62,6 +63,7 @@ class Identification(grpc.aio.ServerInterceptor):
 
     def __init__(self, database: Database, *, executors_show_certificates: bool = False) -> None:
         self._database = database
+        self._hooks: Lane[bytes, HookCaller | None] = Lane(database.read, find_hook_callers)
         self._executors_show_certificates = executors_show_certificates
 
     async def intercept_service(
@@ -115,8 +117,7 @@ class Identification(grpc.aio.ServerInterceptor):
         )
 
     async def _hook(self, token: str, metadata: Metadata) -> HookCaller:
-        digest = token_digest(token)
-        caller = await self._database.read(lambda tx: find_hook_caller(tx, digest))
+        caller = await self._hooks.submit(token_digest(token))
         if caller is None:
             raise Unauthenticated(
                 "this hook token is not valid: its hook has ended", help="a token lives as long as its hook process"
