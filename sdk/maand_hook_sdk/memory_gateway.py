@@ -127,8 +127,8 @@ class Handler(BaseHTTPRequestHandler):
         except ApiError as error:
             status, answer = error.status, {"error": {"code": error.code, "message": error.message, "details": error.details}}
             headers = {str(name): str(value) for name, value in error.details.items() if name == "allow"}
+        self._record(url.path, fields, status, answer)  # first: whoever has the answer finds the call recorded
         self._send(status, answer, headers)
-        self._record(url.path, fields, status, answer)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = answer_call  # noqa: N815 - the base class's names
 

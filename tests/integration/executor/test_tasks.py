@@ -138,7 +138,7 @@ async def test_one_executor_alone_does_all_tasks_of_its_run(tmp_path: Path, make
 async def test_a_killed_executors_part_of_a_command_is_told_as_interrupted_and_not_run_again(
     tmp_path: Path, make_test_bed: MakeTestBed
 ) -> None:
-    async with a_crowd(tmp_path, make_test_bed, lease=4) as crowd:
+    async with a_crowd(tmp_path, make_test_bed, lease=10) as crowd:
         run_id = await crowd.command("case $WORKER_IP in *[02468]) ;; *) until [ -e /opt/go ]; do sleep 1; done ;; esac")
         await crowd.until(lambda all_of: [task.state for task in all_of].count(TaskState.RUNNING) == 2)
         helper = await crowd.bed.start_executor_process()
