@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maand_executor.facts import Allocation
+from maand_executor.waves import batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,7 @@ class Batch:
 
 def plan_batches(allocations: Sequence[Allocation], size: int) -> tuple[Batch, ...]:
     """Cut the sequence into batches of `size`; 0 means all at once."""
-    step = size or max(len(allocations), 1)
-    parts = [tuple(allocations[start : start + step]) for start in range(0, len(allocations), step)]
+    parts = batches(allocations, size)
     return tuple(Batch(index=index, count=len(parts), allocations=part) for index, part in enumerate(parts))
 
 
