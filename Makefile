@@ -24,11 +24,11 @@ demo: setup      ## the whole story on three workers inside one process, nothing
 
 test: setup      ## all tests that need neither namespaces nor containers
 	@scripts/need-system rsync make sshd postgresql sudo flock
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster"
+	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster"
 
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
 	@scripts/need-system rsync make sshd sudo flock ip iptables
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/fleet
+	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadfile tests/fleet
 
 test-cluster: setup  ## tests on a cluster in containers of its own: kills, takeovers, refusals
 	$(BIN)/python -m pytest tests/cluster -m cluster
