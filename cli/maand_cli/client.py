@@ -48,9 +48,10 @@ class Catalog:
         request = bucket_pb2.ApplyBucketConfigRequest(bucket_id=self.bucket_id, maand_conf=maand_conf)
         return (await call(self.buckets.ApplyBucketConfig, request)).bucket
 
-    async def get_bucket(self) -> bucket_pb2.Bucket:
+    async def get_bucket(self, *, repeat: bool = True) -> bucket_pb2.Bucket:
         """Return the bucket with its counts."""
-        return (await call(self.buckets.GetBucket, bucket_pb2.GetBucketRequest(bucket_id=self.bucket_id))).bucket
+        request = bucket_pb2.GetBucketRequest(bucket_id=self.bucket_id)
+        return (await call(self.buckets.GetBucket, request, repeat=repeat)).bucket
 
     async def missing_blobs(self, digests: Sequence[bytes]) -> list[bytes]:
         """Tell which contents are to be uploaded."""

@@ -13,19 +13,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import grpc
-
 from maand_cli.client import RemoteError
-from maand_cli.errors import CliError, ServiceUnreachable
+from maand_cli.errors import CliError
 from maand_cli.exits import Exit
-from maand_cli.local_services import ensure_services
 from maand_cli.output.screens import Screen, make_screen
 from maand_cli.output.view import RunView
-from maand_cli.session import Session, whoami
+from maand_cli.session import LOST, Session, until_back, whoami
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 TICK_SECONDS = 0.2
-RECONNECT_SECONDS = 30.0
 ENDED = (
     run_pb2.RUN_STATE_SUCCEEDED,
     run_pb2.RUN_STATE_FAILED,
@@ -113,26 +109,7 @@ async def _reconnecting(session: Session, screen: Screen) -> AsyncIterator[None]
         if error.status not in LOST:
             raise
         screen.say("lost the services, reconnecting; the run goes on or is taken over")
-        await _until_back(session)
-
-
-LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
-"""What a stream ends with when its server goes."""
-
-
-async def _until_back(session: Session) -> None:
-    if session.is_local:
-        await asyncio.to_thread(ensure_services, session.bucket)
-    deadline = asyncio.get_running_loop().time() + RECONNECT_SECONDS
-    while True:
-        try:
-            await session.catalog.get_bucket()
-        except RemoteError as error:
-            if error.status not in LOST or asyncio.get_running_loop().time() > deadline:
-                raise ServiceUnreachable("the services went away and did not come back", help="maand services status") from error
-            await asyncio.sleep(TICK_SECONDS)
-        else:
-            return
+        await until_back(session)
 
 
 async def _expect(session: Session, run: run_pb2.Run, view: RunView) -> None:

@@ -17,11 +17,16 @@ import grpc.aio
 from maand_cli.bucket import Bucket, Conf, find_bucket, read_conf
 from maand_cli.client import Catalog, RemoteError
 from maand_cli.contexts import chosen_context
-from maand_cli.errors import MissingPrerequisite
+from maand_cli.errors import MissingPrerequisite, ServiceUnreachable
 from maand_cli.flags import Flags
 from maand_cli.local_services import ensure_services
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
+
+RECONNECT_SECONDS = 30.0
+RECONNECT_PAUSE_SECONDS = 0.2
+LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+"""What a call or a stream ends with when its server goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +99,30 @@ async def apply_settings(session: Session) -> None:
             return
         if error.status is not grpc.StatusCode.UNAVAILABLE or not session.is_local:
             raise
-        await asyncio.to_thread(ensure_services, session.bucket)
+        await until_back(session)
         await session.catalog.apply_config(session.conf.content)
+
+
+async def until_back(session: Session) -> None:
+    """Bring lost local services back, or wait for remote ones. Raises ServiceUnreachable after RECONNECT_SECONDS.
+
+    A local host that was killed accepts connections for a moment longer, so whether it serves is asked again at every turn. Any
+    answer means back, a refusal too.
+    """
+    deadline = asyncio.get_running_loop().time() + RECONNECT_SECONDS
+    while True:
+        if session.is_local:
+            await asyncio.to_thread(ensure_services, session.bucket)
+        try:
+            await session.catalog.get_bucket(repeat=False)
+        except RemoteError as error:
+            if error.status not in LOST:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise ServiceUnreachable("the services went away and did not come back", help="maand services status") from error
+            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+        else:
+            return
 
 
 def local_endpoints(bucket: Bucket) -> tuple[Endpoint, Endpoint]:

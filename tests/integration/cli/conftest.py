@@ -83,11 +83,11 @@ def maand(tmp_path: Path) -> Iterator[Maand]:
     maand("services", "stop", "--within", "20")
 
 
-def until(holds: Callable[[], bool], *, seconds: float = 10, what: str = "it") -> None:
-    """Wait until something holds, or fail."""
+def until(holds: Callable[[], bool], *, seconds: float = 10, what: str = "it", told: Callable[[], str] = str) -> None:
+    """Wait until something holds, or fail with what is told by then."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s\n{told()}"
         time.sleep(0.02)
 
 

@@ -43,7 +43,7 @@ def place(maand: Maand, tmp_path: Path) -> Path:
 
 def waiting(maand: Maand, place: Path, times: int = 1) -> None:
     """Wait until the hook has begun that often."""
-    until(lambda: began(place) >= times, seconds=40, what=f"the hook's beginning: {maand.log()}")
+    until(lambda: began(place) >= times, seconds=40, what="the hook's beginning", told=maand.log)
 
 
 def began(place: Path) -> int:
