@@ -1,12 +1,13 @@
 """One hook process and its group: started in a session of its own, read without pause, ended as a whole.
 
-    start -> output ... -> the process exits            -> kill what it left behind, read the rest, reap
-                        -> timeout, cancel, shutdown: TERM to the group, 10 s of grace, KILL, then the same
+    start -> output ... -> the process exits            -> kill its group, read the rest, reap, end its strays
+                        -> timeout, cancel, shutdown: TERM to group and strays, 10 s of grace, KILL, then the same
 
 - The process is noticed as dead through a pidfd while it still is a zombie: its group id cannot belong to anybody else yet when
   what it left behind is killed.
 - Pipes are read in chunks for as long as they bring something, whatever becomes of it: a hook never waits for its reader. A child
   that keeps a pipe open after the hook exited delays nothing.
+- What left the group is found by the token that the command's environment holds, if it does: see `strays`.
 - It dies with this process: `setpriv --pdeathsig KILL` where there is one, and the warden for what the hook itself started.
   (`preexec_fn` could do it too and costs a full fork, 20 ms from a large process.)
 """
@@ -26,6 +27,7 @@ from shutil import which
 from typing import Any, Self
 
 from maand_executor.facts import InvocationOutcome
+from maand_executor.hooks.strays import MOMENT, TOKEN_NAME
 from maand_executor.hooks.warden import Warden
 
 GRACE = timedelta(seconds=10)
@@ -70,8 +72,9 @@ async def supervise(
         ended_as = await wait_for_end(process, limit=limit, asked=asked, grace=grace)
     finally:
         asked.cancel()
-        return_code = process.finish()
-    return ProcessEnd(return_code=return_code, ended_as=ended_as, duration=process.age())
+        return_code, duration = process.finish(), process.age()
+        await asyncio.shield(asyncio.ensure_future(process.end_what_is_left()))
+    return ProcessEnd(return_code=return_code, ended_as=ended_as, duration=duration)
 
 
 async def wait_for_end(
@@ -92,23 +95,28 @@ async def wait_for_end(
 
 
 async def end_group(process: "GroupProcess", grace: timedelta) -> None:
-    """Ask the whole group to end; when the grace is over, or this task is cancelled, kill it."""
+    """Ask the whole group, and its strays, to end; when the grace is over, or this task is cancelled, kill them."""
     process.signal_group(signal.SIGTERM)
+    strays = asyncio.ensure_future(process.end_strays(grace))
     try:
-        await asyncio.wait({process.exited}, timeout=grace.total_seconds())
+        await asyncio.wait({process.exited, strays}, timeout=grace.total_seconds(), return_when=asyncio.ALL_COMPLETED)
     finally:
         process.signal_group(signal.SIGKILL)
-    await asyncio.wait({process.exited})
+        strays.cancel()
+    await asyncio.wait({process.exited, strays})
 
 
 class GroupProcess:
     """A started process, the leader of its own session, with both outputs being read."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", pidfd: int, *, warden: Warden, on_output: OutputSink) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", pidfd: int, *, token: str, warden: Warden, on_output: OutputSink
+    ) -> None:
         assert process.stdout
         assert process.stderr
         self._process = process
         self._pidfd = pidfd
+        self._token = token
         self._warden = warden
         self._began = time.monotonic()
         self._readers = [
@@ -133,14 +141,15 @@ class GroupProcess:
             bufsize=0,
             start_new_session=True,
         )
+        token = command.environment.get(TOKEN_NAME, "")
         try:
-            warden.watch(process.pid)
+            warden.watch(process.pid, token)
             pidfd = os.pidfd_open(process.pid)
         except OSError:
             with process:
                 process.kill()
             raise
-        return cls(process, pidfd, warden=warden, on_output=on_output)
+        return cls(process, pidfd, token=token, warden=warden, on_output=on_output)
 
     def age(self) -> timedelta:
         """Return how long ago it was started."""
@@ -150,6 +159,17 @@ class GroupProcess:
         """Signal every process of the group; what is gone, or became another user's, is left alone."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+    async def end_strays(self, grace: timedelta) -> None:
+        """End what left the group while the group is being ended."""
+        if self._token:
+            await self._warden.strays.end(self._token, grace, but_group=self._process.pid)
+
+    async def end_what_is_left(self) -> None:
+        """End what left the group, after the group; nothing of it is left when this returns."""
+        if self._token:
+            await self._warden.strays.end(self._token, MOMENT)
+            self._warden.forget_strays(self._token)
 
     def finish(self) -> int:
         """Kill what is left of the group, take in the rest of the output, and return the exit code, -n for signal n.

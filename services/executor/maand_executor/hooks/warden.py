@@ -1,38 +1,62 @@
-"""The warden: a tiny shell process that outlives its executor just long enough to kill the process groups it left behind.
+"""The warden: what sees to it that nothing a hook started outlives the hook, or its executor.
 
-`setpriv --pdeathsig` ends a hook with its executor, but not what the hook had started. The executor tells the warden through a
-pipe which groups live; when the pipe closes, the executor is gone, however that came about, and the warden kills what is still on
-its list. A group is taken off the list when it was killed and its leader is still a zombie: its number is not anybody else's yet.
+`setpriv --pdeathsig` ends a hook with its executor, but not what the hook had started. A tiny shell process outlives the executor
+just long enough for that: the executor tells it through a pipe which process groups live, and which tokens; when the pipe closes,
+the executor is gone, however that came about, and the shell kills the groups still on its list, then every process that still
+carries a token on its list (see `strays`, which does the same while the executor lives). A group is taken off the list when it
+was killed and its leader is still a zombie: its number is not anybody else's yet.
 """
 
 import subprocess
 from contextlib import suppress
 
-SCRIPT = """
-groups=' '
-while read -r sign group; do
+from maand_executor.hooks.strays import TOKEN_NAME, Strays
+
+SCRIPT = f"""
+words=' '
+while read -r sign word; do
   case $sign in
-    +) groups="$groups$group " ;;
-    -) case $groups in *" $group "*) groups="${groups%% $group *} ${groups#* $group }" ;; esac ;;
+    +) words="$words$word " ;;
+    -) case $words in *" $word "*) words="${{words%% $word *}} ${{words#* $word }}" ;; esac ;;
   esac
 done
-for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
+tokens=''
+for word in $words; do
+  case $word in
+    {TOKEN_NAME}=?*) tokens="$tokens $word" ;;
+    *) kill -KILL "-$word" 2>/dev/null ;;
+  esac
+done
+[ -n "$tokens" ] || exit 0
+for round in 1 2 3 4 5 6 7 8 9 10; do
+  strays=$(printf '%s\\n' $tokens | grep -lzxFf - /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3)
+  [ -n "$strays" ] || break
+  kill -KILL $strays 2>/dev/null
+done
 """
 
 
 class Warden:
-    """Starts with the first group it is told of. Losing it loses nothing but this last resort."""
+    """Its shell starts with the first group it is told of. Losing that loses nothing but the last resort."""
 
     def __init__(self) -> None:
+        self.strays = Strays()
+        """Ends what leaves a group, while the executor lives."""
         self._process: subprocess.Popen[bytes] | None = None
 
-    def watch(self, group: int) -> None:
-        """Put a process group on the list."""
+    def watch(self, group: int, token: str = "") -> None:
+        """Put a process group on the list, and the token that its processes were started with, if they were."""
         self._tell(f"+ {group}\n")
+        if token:
+            self._tell(f"+ {TOKEN_NAME}={token}\n")
 
     def forget(self, group: int) -> None:
-        """Take it off the list."""
+        """Take the group off the list."""
         self._tell(f"- {group}\n")
+
+    def forget_strays(self, token: str) -> None:
+        """Take the token off the list."""
+        self._tell(f"- {TOKEN_NAME}={token}\n")
 
     def close(self) -> None:
         """End the warden. It kills what is still on its list, as it would if the executor had died."""
