@@ -14,6 +14,12 @@ from maand_cli.options import known_jobs
 
 secret = LazyGroup(name="secret", help="Keep secrets of jobs: stored encrypted, masked in every output.")
 
+KEYS_MAY_GO = (
+    "no value of this bucket needs an older key: all lines of kv.key but the last may go"
+    " (where a catalog keeps several buckets, rotate each of them first)"
+)
+KEYS_MUST_STAY = "some values were written with an older key meanwhile: keep it, and run `maand secret rotate --continue`"
+
 job_argument = click.argument("job", shell_complete=known_jobs)
 
 
@@ -127,20 +133,23 @@ async def rotate(flags: Flags, *, go_on: bool) -> int:
     """Encrypt every secret with a new key, while everything goes on.
 
     In local mode a key is appended to secrets/kv.key first; in a cluster, append one to the catalogs' key file yourself.
+    When nothing is left to go, the older lines of the file may be deleted: see docs/bucket.md.
     """
     from maand_cli.key_making import make_kv_key_line
     from maand_cli.key_values import rotate_secrets
     from maand_cli.output.rows import say, show_values
     from maand_cli.session import open_session
 
-    done = 0
+    done = remaining = 0
     async with open_session(flags) as session:
         if session.is_local and not go_on:
             append_key(session.bucket.secrets / "kv.key", make_kv_key_line())
         async for done, remaining in rotate_secrets(session.catalog):
-            say(flags, f"{done} versions re-encrypted, {remaining} to go")
-    if not flags.is_human:
-        show_values(flags, "rotation", {"rotated": done})
+            say(flags, f"{done} values re-encrypted, {remaining} to go")
+    if flags.is_human:
+        say(flags, KEYS_MAY_GO if remaining == 0 else KEYS_MUST_STAY)
+    else:
+        show_values(flags, "rotation", {"rotated": done, "remaining": remaining})
     return 0
 
 

@@ -1,7 +1,8 @@
 """Encryption at rest: AES-256-GCM with the keys of `kv.key`, each value bound to the place where it is stored.
 
 The file holds one key per line, oldest first: `<key_id>:<base64url of 32 bytes>`. The last line encrypts, all decrypt. To rotate,
-append a line and call `RotateSecrets`, which reads the file again and re-encrypts; then the older lines may go.
+append a line and call `RotateSecrets` for every bucket, which reads the file again and re-encrypts all that is kept: secrets,
+private keys, values of `hook_env` of runs that have not ended. When nothing remains, the older lines may go.
 
 Associated data names the domain (`kv`, `hook_env`, …) and the place, so that a stored value opens nowhere else.
 """

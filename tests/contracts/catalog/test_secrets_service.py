@@ -9,14 +9,15 @@ import pytest
 
 from maand_catalog.identity import Role
 from maand_catalog.store.database import Database
-from maand_contracts.catalog.v1 import kv_pb2, token_pb2
+from maand_contracts.catalog.v1 import kv_pb2, run_pb2, token_pb2
 from maand_contracts.catalog.v1 import secret_pb2 as pb
+from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceStub
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.hook_callers import Hook, Metadata, a_running_hook
 from tests.contracts.catalog.kv_builders import SECRETS, a_keyring
-from tests.contracts.catalog.run_builders import a_bucket
+from tests.contracts.catalog.run_builders import COMMAND, a_bucket, a_create
 from tests.contracts.catalog.serving import ServedCatalog, serve
 
 Status = grpc.StatusCode
@@ -186,6 +187,26 @@ async def test_a_rotation_reads_the_key_file_again_and_goes_page_by_page(
     assert {each.key_id for each in (await secrets.call("ListSecrets")).secrets} == {"k2"}
     assert [(await secrets.reveal(f"token{number}")).value for number in range(5)] == [f"value {number}" for number in range(5)]
     assert (await refused(secrets.call("RotateSecrets", await secrets.token(Role.VIEWER)))).status is Status.PERMISSION_DENIED
+
+
+async def test_a_rotation_covers_the_values_of_hook_env_so_that_the_old_key_may_go(secrets: Secrets, tmp_path: Path) -> None:
+    runs = RunServiceStub(secrets.catalog.local.channel)
+    values = {"CLOUD_TOKEN": KNOWN}
+    waiting = (await runs.CreateRun(a_create(secrets.bucket_id, hook_env=values))).run
+    ended = (await runs.CreateRun(a_create(secrets.bucket_id, COMMAND, hook_env=values))).run
+    await runs.CancelRun(run_pb2.CancelRunRequest(bucket_id=secrets.bucket_id, run_id=ended.run_id))
+    await secrets.put("token", KNOWN)
+    a_keyring(tmp_path, "k2")
+
+    page = await secrets.call("RotateSecrets")
+    (tmp_path / "kv.key").write_text((tmp_path / "kv.key").read_text().splitlines()[-1])
+    again = await secrets.call("RotateSecrets")
+    claim = await runs.ClaimRun(run_pb2.ClaimRunRequest(executor_id="e1", wait_seconds=1))
+
+    assert (page.rotated, page.remaining, page.next_page_token) == (2, 0, "")
+    assert (again.rotated, again.remaining) == (0, 0)
+    assert (claim.run.run_id, dict(claim.hook_env)) == (waiting.run_id, values)
+    assert await secrets.audit() == [("local", "secret.rotate", "2 values to key k2")]
 
 
 async def test_a_rotation_with_an_unusable_key_file_changes_nothing(secrets: Secrets, tmp_path: Path) -> None:

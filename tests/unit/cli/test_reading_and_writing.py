@@ -149,7 +149,15 @@ def test_rotation_goes_on_until_no_page_is_left(fake: FakeCatalog, maand: Maand)
 
     fake.answers["RotateSecrets"] = rotate
     said = maand("secret", "rotate")
-    assert said.err == "5 versions re-encrypted, 5 to go\n10 versions re-encrypted, 0 to go\n"
+    first, second, verdict = said.err.splitlines()
+    assert (first, second) == ("5 values re-encrypted, 5 to go", "10 values re-encrypted, 0 to go")
+    assert "all lines of kv.key but the last may go" in verdict
+
+
+def test_a_rotation_that_leaves_something_says_that_the_old_key_must_stay(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["RotateSecrets"] = secret_pb2.RotateSecretsResponse(rotated=5, remaining=1)
+    assert "keep it, and run `maand secret rotate --continue`" in maand("secret", "rotate").err
+    assert json.loads(maand("secret", "rotate", "--continue", "-o", "json").out) == {"rotated": 5, "remaining": 1}
 
 
 def test_semaphores_show_holders_and_waiters(fake: FakeCatalog, maand: Maand) -> None:

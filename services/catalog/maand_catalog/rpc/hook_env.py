@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 
 from maand_catalog.errors import LimitExceeded
-from maand_catalog.keyring import Keyring, Sealed, associated
+from maand_catalog.keyring import Keyring, Sealed
 from maand_catalog.plaintext import Plaintext
+from maand_catalog.store.hook_env import binding
 
 MOST_VALUES = 64
 LONGEST_BYTES = 256 * 1024
@@ -24,11 +25,11 @@ class HookEnvSealer:
         text = json.dumps(dict(values))
         if len(values) > MOST_VALUES or len(text) > LONGEST_BYTES:
             raise LimitExceeded(f"hook_env holds more than {MOST_VALUES} values or {LONGEST_BYTES // 1024} KiB")
-        return self._keyring.seal(Plaintext(text), associated("hook_env", bucket_id, run_id))
+        return self._keyring.seal(Plaintext(text), binding(bucket_id, run_id))
 
     def open(self, sealed: Sealed, *, bucket_id: str, run_id: str) -> dict[str, str]:
         """Decrypt them."""
         if not sealed.data:
             return {}
-        values: dict[str, str] = json.loads(self._keyring.open(sealed, associated("hook_env", bucket_id, run_id)).reveal())
+        values: dict[str, str] = json.loads(self._keyring.open(sealed, binding(bucket_id, run_id)).reveal())
         return values

@@ -6,6 +6,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from maand_catalog.keyring import Keyring
 from maand_catalog.namespaces import SECRETS
+from maand_catalog.store.hook_env import count_pending, rotate_hook_env
 from maand_catalog.store.kv import Entry, below, binding, entries_of, open_entry, stream, to_entry
 from maand_catalog.store.tables_kv import kv_buckets, kv_versions
 from maand_catalog.store.tokens import record_audit
@@ -45,7 +46,10 @@ def read_mask_values(tx: Transaction, keyring: Keyring, bucket_id: str, known_re
 
 
 def rotate_page(tx: Transaction, keyring: Keyring, bucket_id: str, *, after_revision: int, actor: str) -> Rotated:
-    """Re-encrypt the next values that an older key encrypts, in place: same version, same binding, new key and nonce."""
+    """Re-encrypt the next values that an older key encrypts, in place: same version, same binding, new key and nonce.
+
+    With the last page go the values of `hook_env` that runs wait or work with: then no older key is needed any more.
+    """
     pending = (v.bucket_id == bucket_id) & v.key_id.is_not(None) & (v.key_id != keyring.newest)
     page = entries_of(bucket_id).where(pending, v.revision > after_revision).order_by(v.revision).limit(ROTATED_AT_ONCE)
     entries = [to_entry(row) for row in stream(tx, page)]
@@ -53,11 +57,13 @@ def rotate_page(tx: Transaction, keyring: Keyring, bucket_id: str, *, after_revi
         stored = update(kv_versions).where(v.bucket_id == bucket_id, v.revision == bindparam("of"), v.key_id == bindparam("old"))
         changes = [resealed(keyring, entry) for entry in entries]
         tx.connection.execute(stored.values(sealed=bindparam("data"), key_id=bindparam("new")), changes)
-        subject = f"{len(entries)} secrets to key {keyring.newest}"
-        record_audit(tx, actor=actor, action="secret.rotate", subject=subject, bucket_id=bucket_id)
-    remaining = tx.connection.scalar(select(func.count()).where(pending)) or 0
     more = len(entries) == ROTATED_AT_ONCE
-    return Rotated(rotated=len(entries), remaining=remaining, next_revision=entries[-1].revision if more else None)
+    rotated = len(entries) + (0 if more else rotate_hook_env(tx, keyring, bucket_id))
+    if rotated:
+        subject = f"{rotated} values to key {keyring.newest}"
+        record_audit(tx, actor=actor, action="secret.rotate", subject=subject, bucket_id=bucket_id)
+    remaining = (tx.connection.scalar(select(func.count()).where(pending)) or 0) + count_pending(tx, keyring, bucket_id)
+    return Rotated(rotated=rotated, remaining=remaining, next_revision=entries[-1].revision if more else None)
 
 
 def resealed(keyring: Keyring, entry: Entry) -> dict[str, object]:

@@ -360,9 +360,9 @@ class RotateSecretsResponse(_message.Message):
     REMAINING_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     rotated: _builtins.int
-    """Versions re-encrypted by this call."""
+    """Values re-encrypted by this call: versions of secrets, and one for each run with hook_env."""
     remaining: _builtins.int
-    """Versions still encrypted with an older key."""
+    """Values of the bucket still encrypted with an older key. 0 after the last page = older keys may go, as far as this bucket goes."""
     next_page_token: _builtins.str
     """Pass to go on. Empty = done."""
     def __init__(

@@ -103,6 +103,7 @@ class SecretServiceServicer:
 
     def RotateSecrets(self, request, context):
         """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated.
+        Covers secrets, private keys and, with the last page, the values of hook_env of runs that have not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

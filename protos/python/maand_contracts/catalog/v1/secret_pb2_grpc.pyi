@@ -27,7 +27,9 @@ class SecretServiceStub:
     RevealSecret: _aio.UnaryUnaryMultiCallable[_secret_pb2.RevealSecretRequest, _secret_pb2.RevealSecretResponse]
     """Returns one value to an operator and writes an audit row. NOT_FOUND, PERMISSION_DENIED."""
     RotateSecrets: _aio.UnaryUnaryMultiCallable[_secret_pb2.RotateSecretsRequest, _secret_pb2.RotateSecretsResponse]
-    """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated."""
+    """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated.
+    Covers secrets, private keys and, with the last page, the values of hook_env of runs that have not ended.
+    """
     ReadMaskValues: _aio.UnaryUnaryMultiCallable[_secret_pb2.ReadMaskValuesRequest, _secret_pb2.ReadMaskValuesResponse]
     """Returns values to be masked in output, when any changed since the given revision. For executors.
     Whoever asks after a hook printed gets every secret written before it printed.
@@ -76,7 +78,9 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secret_pb2.RotateSecretsRequest,
         context: _aio.ServicerContext[_secret_pb2.RotateSecretsRequest, _abc.Awaitable[_secret_pb2.RotateSecretsResponse]],
     ) -> _abc.Awaitable[_secret_pb2.RotateSecretsResponse]:
-        """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated."""
+        """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated.
+        Covers secrets, private keys and, with the last page, the values of hook_env of runs that have not ended.
+        """
 
     @_abc_1.abstractmethod
     def ReadMaskValues(
