@@ -6,7 +6,7 @@ from maand_cli.acting import acting
 from maand_cli.flags import Flags
 from maand_cli.grammar import command
 
-KINDS = ("manifest", "workers", "disabled", "maand.conf")
+KINDS = ("manifest", "workers", "disabled", "maand.conf", "bucket.conf", "bucket.jobs.conf")
 
 
 @command()

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_catalog.bucket_config import BucketConfig
-from maand_catalog.documents.compiler import compile_config
+from maand_catalog import job_files
+from maand_catalog.bucket_config import CONFIG_FILE, BucketConfig
+from maand_catalog.documents.compiler import KNOWN_FILES, compile_config
 from maand_catalog.documents.json_text import json_spots, read_json
 from maand_catalog.documents.schema import MODEL_BY_KIND, json_schema
 from maand_catalog.documents.source import NotReadable
 from maand_catalog.documents.toml_text import read_toml
 from maand_catalog.errors import NotFound
+from maand_cli.commands.schema import KINDS
 from tests.unit.catalog.workspaces import BUCKET_ID, compile_files, maand_conf, problems, unmark, workspace
 
 VALUES = st.recursive(
@@ -256,8 +258,16 @@ def test_every_kind_of_file_has_a_schema_of_the_2020_draft(kind: str) -> None:
     schema = json.loads(json_schema(kind))
 
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    if schema.get("type") == "object":
-        assert schema["additionalProperties"] is False
+    if kind == "bucket.jobs.conf":
+        assert set(schema["$defs"]["JobTable"]["properties"]) == {"memory", "cpu"}
+    elif schema["type"] == "object":
+        assert schema["additionalProperties"] is (kind == "bucket.conf")
+
+
+def test_the_command_line_offers_a_schema_for_every_file_that_has_a_model() -> None:
+    assert set(KINDS) == set(MODEL_BY_KIND)
+    read_by_name = {CONFIG_FILE, *(name.removesuffix(".json") for name in (*KNOWN_FILES, job_files.MANIFEST))}
+    assert read_by_name == set(MODEL_BY_KIND)
 
 
 def test_an_unknown_schema_names_the_nearest() -> None:

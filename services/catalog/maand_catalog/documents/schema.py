@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from maand_catalog.documents.conf_files import MaandConf
+from maand_catalog.documents.conf_files import BucketConf, JobsConf, MaandConf
 from maand_catalog.documents.manifest_file import ManifestFile
 from maand_catalog.documents.workers_file import DisabledFile, WorkersFile
 from maand_catalog.errors import NotFound
@@ -17,6 +17,8 @@ MODEL_BY_KIND: dict[str, type[BaseModel]] = {
     "workers": WorkersFile,
     "disabled": DisabledFile,
     "maand.conf": MaandConf,
+    "bucket.conf": BucketConf,
+    "bucket.jobs.conf": JobsConf,
 }
 
 

@@ -346,7 +346,7 @@ class GetSchemaRequest(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """`manifest`, `workers`, `disabled` or `maand.conf`."""
+    """`manifest`, `workers`, `disabled`, `maand.conf`, `bucket.conf` or `bucket.jobs.conf`."""
     def __init__(
         self,
         *,
