@@ -72,7 +72,8 @@ class Fleet:
             MAAND_KV_KEY_FILE=str(self._key_file),
             MAAND_CA_DIR=str(self.directory),
         )
-        async with grpc.aio.insecure_channel(self.address(name), options=OPTIONS) as channel:
+        options = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # else it may be a broken connection to the one before
+        async with grpc.aio.insecure_channel(self.address(name), options=options) as channel:
             await BucketServiceStub(channel).ListBuckets(bucket_pb2.ListBucketsRequest(), wait_for_ready=True, timeout=30)
         return self.address(name)
 
