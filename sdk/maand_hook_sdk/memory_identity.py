@@ -7,6 +7,8 @@ One table of conformance cases (tests/contracts/hook_api) holds both to the same
 
 from dataclasses import dataclass
 
+MAX_NAMESPACE = 256
+
 
 class ApiError(Exception):
     """The API refuses a call: HTTP status, stable code, message with the remedy, facts."""
@@ -31,6 +33,13 @@ class Identity:
     demanded_jobs: frozenset[str] = frozenset()
     workers: tuple[str, ...] = ()
     """Workers of the job that are not removed: whom /ssh and /http may reach, and what a rollout order permutes."""
+
+
+def check_namespace(namespace: str) -> None:
+    """Refuse a namespace that the catalog would refuse, whoever asks."""
+    check_name("namespace", namespace, MAX_NAMESPACE)
+    if "" in namespace.split("/"):
+        raise ApiError(400, "invalid_argument", f"the namespace {namespace} has an empty part; leave out the slash too many")
 
 
 def check_name(noun: str, name: str, limit: int) -> None:

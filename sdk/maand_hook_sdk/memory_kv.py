@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from maand_hook_sdk.memory_identity import ApiError, check_name
+from maand_hook_sdk.memory_identity import ApiError, check_name, check_namespace
 
 MAX_VALUE_BYTES = 1024 * 1024
-MAX_NAMESPACE = 256
 MAX_KEY = 512
 
 
@@ -122,8 +121,8 @@ class KvStore:
 
 def check_names(namespace: str, key: str) -> None:
     """Refuse names that the catalog would refuse."""
-    for noun, name, limit in (("namespace", namespace, MAX_NAMESPACE), ("key", key, MAX_KEY)):
-        check_name(noun, name, limit)
+    check_namespace(namespace)
+    check_name("key", key, MAX_KEY)
 
 
 def check_value(value: str) -> None:

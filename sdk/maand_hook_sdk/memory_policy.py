@@ -1,6 +1,6 @@
 """Who may read and write what: the specification's table for a hook invocation, for the in-memory gateway."""
 
-from maand_hook_sdk.memory_identity import ApiError, Identity
+from maand_hook_sdk.memory_identity import ApiError, Identity, check_namespace
 
 ROLLOUT_ORDER = "rollout_order"
 ROLLOUT_ORDER_EVENTS = frozenset({"pre_deploy", "cli"})
@@ -9,6 +9,7 @@ READ_ONLY_EVENT = "health_check"
 
 def check_read(identity: Identity, namespace: str, key: str = "") -> None:
     """Let through what a hook may read: everybody's, its own, its peers' without private keys, and its demanded jobs'."""
+    check_namespace(namespace)
     if namespace in own_namespaces(identity) or namespace in demanded_namespaces(identity):
         return
     is_peer = namespace.startswith(f"maand/job/{identity.job}/worker/") and namespace.count("/") == 4
@@ -18,6 +19,7 @@ def check_read(identity: Identity, namespace: str, key: str = "") -> None:
 
 def check_write(identity: Identity, namespace: str, key: str, value: str | None) -> None:
     """Let through what a hook may write or (value None) delete with the plain call."""
+    check_namespace(namespace)
     if namespace == f"secrets/job/{identity.job}":
         raise ApiError(403, "permission_denied", f"{namespace} holds secrets; use PUT and DELETE /kv/secret, put_job_secret")
     if namespace == f"maand/job/{identity.job}" and key == ROLLOUT_ORDER and value is not None:
@@ -41,6 +43,7 @@ def check_rollout_order(identity: Identity, namespace: str, value: str) -> None:
 
 def check_write_secret(identity: Identity, namespace: str) -> None:
     """Let through the job's own secrets."""
+    check_namespace(namespace)
     if namespace != f"secrets/job/{identity.job}":
         raise denied(identity, "write secrets", namespace)
     check_event(identity, namespace)

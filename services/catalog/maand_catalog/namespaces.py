@@ -32,8 +32,12 @@ ALLOCATION_NAMESPACE = re.compile(r"maand/job/[^/]+/worker/[^/]+")
 
 
 def check_namespace(namespace: str) -> None:
-    """Refuse a namespace that is empty, too long or holds control characters."""
+    """Refuse a namespace that is empty, too long, holds control characters, or has an empty part: nobody would find it again."""
     check_name("namespace", namespace, NAMESPACE_LIMIT)
+    if "" in namespace.split("/"):
+        raise InvalidArgument(
+            f"the namespace {namespace} has an empty part", help="leave out slashes at its ends and second ones between parts"
+        )
 
 
 def check_key(key: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.contracts.hook_api.case import BAD, LIMIT, SECRETS, VARS, Case, Step, get, post, put
+from tests.contracts.hook_api.case import BAD, LIMIT, SECRETS, VARS, Case, Step, delete, get, post, put
 from tests.contracts.hook_api.world import DEAD, NOBODY, STRANGER
 
 LARGE = "x" * (1024 * 1024 + 1)
@@ -76,6 +76,20 @@ def wrong_field_cases() -> tuple[Case, ...]:
 
 NAME_CASES: tuple[Case, ...] = (
     Case(name="an empty key is refused", steps=(put("", "v", **BAD), get(VARS, "", status=400))),
+    Case(
+        name="a namespace with an empty part is refused",
+        steps=tuple(
+            step
+            for namespace in ("vars/job/api/", "/vars/job/api", "vars//job/api", "/")
+            for step in (
+                get(namespace, "greeting", status=400),
+                put("k", "v", namespace=namespace, **BAD),
+                delete("k", namespace=namespace, **BAD),
+                put("k", "v", namespace=namespace, path="/kv/secret", **BAD),
+                Step(method="GET", path="/kv/keys", fields={"namespace": namespace}, **BAD),
+            )
+        ),
+    ),
     Case(name="a key of 513 characters is refused", steps=(put("k" * 513, "v", **LIMIT),)),
     Case(name="a key of 512 characters is kept", steps=(put("k" * 512, "v"),)),
     Case(name="a key with a control character is refused", steps=(put("a\nb", "v", **BAD),)),
