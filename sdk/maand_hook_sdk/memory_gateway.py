@@ -10,7 +10,7 @@ import json
 import secrets
 import select
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -153,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _fields(self, query: str, body: bytes, route: MemoryRoute) -> Mapping[str, Any]:
         self._check_body(body)
-        in_query = dict(parse_qsl(query, keep_blank_values=True)) if self.command in ("GET", "DELETE") else {}
+        in_query = each_once(parse_qsl(query, keep_blank_values=True)) if self.command in ("GET", "DELETE") else {}
         if body and in_query:
             raise ApiError(400, "invalid_argument", "send the fields either as query parameters or as a JSON body, not as both")
         return check_fields(in_query or parsed(body), route.takes, from_query=bool(in_query))
@@ -205,10 +205,20 @@ class Handler(BaseHTTPRequestHandler):
         self.gateway.calls.append(RecordedCall(method=self.command, path=path, fields=given, status=status, answer=answer))
 
 
+def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse fields that are given twice: they have no single meaning."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ApiError(400, "invalid_argument", f"`{twice}` is given twice; give each field once")
+    return fields
+
+
 def parsed(body: bytes) -> Mapping[str, Any]:
     """Read a JSON object."""
     try:
-        content = json.loads(body or b"{}")
+        content = json.loads(body or b"{}", object_pairs_hook=each_once)
     except ValueError:
         raise ApiError(400, "malformed_json", "the body is not valid JSON; send one JSON object in UTF-8") from None
     if not isinstance(content, dict):

@@ -1,6 +1,7 @@
 """Reading a request: its body within limits, its fields from JSON or from the query, checked against the route's model."""
 
 import asyncio
+import json
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -26,9 +27,13 @@ async def read_fields(request: Request, model: type[FieldsT], limits: RequestLim
             raise InvalidFields("send the fields either as query parameters or as a JSON body, not as both")
         check_media_type(request.headers.get("content-type"))
     try:
-        return model.model_validate_json(body or b"{}") if not query else model.model_validate_strings(query_fields(request))
+        if query:
+            return model.model_validate_strings(query_fields(request))
+        fields = model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        raise explain(error.errors(include_url=False, include_context=False, include_input=False)) from None
+        raise explain(error.errors(include_url=False, include_input=False)) from None
+    json.loads(body or b"{}", object_pairs_hook=refuse_repeated)  # after the model, which bounds its depth
+    return fields
 
 
 async def read_body(request: Request, limits: RequestLimits) -> bytes:
@@ -69,9 +74,21 @@ def query_fields(request: Request) -> dict[str, str]:
     fields: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in fields:
-            raise InvalidFields(f"`{printable(name)}` is given twice; give each field once")
+            raise given_twice(name)
         fields[name] = value
     return fields
+
+
+def refuse_repeated(pairs: list[tuple[str, object]]) -> None:
+    """Refuse an object that gives a field twice; what it holds was read already."""
+    if len(pairs) > 1 and len(dict(pairs)) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise given_twice(next(name for name in names if names.count(name) > 1))
+
+
+def given_twice(name: str) -> InvalidFields:
+    """Say that a field has no single meaning."""
+    return InvalidFields(f"`{printable(name)}` is given twice; give each field once")
 
 
 def explain(problems: list[ErrorDetails]) -> MalformedJson | InvalidFields:
@@ -86,21 +103,27 @@ def explain(problems: list[ErrorDetails]) -> MalformedJson | InvalidFields:
     return InvalidFields(f"`{name}` {what}", details={"fields": by_field})
 
 
+WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is no field of this route",
+    **dict.fromkeys(("string_type", "string_unicode"), "must be a string"),
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must be 1 to 16 letters",
+}
+"""What a field must be, by pydantic's word for what is wrong with it."""
+
+
 def wording(problem: ErrorDetails) -> str:
     """Say what a field must be."""
-    match problem["type"]:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return "is no field of this route"
-        case "string_type" | "string_unicode":
-            return "must be a string"
-        case "int_type" | "int_from_float" | "int_parsing" | "int_parsing_size":
-            return "must be a whole number"
-        case "bool_type" | "bool_parsing":
-            return "must be true or false"
-        case _:
-            return problem["msg"][:1].lower() + problem["msg"][1:]
+    words = WORDS.get(problem["type"])
+    return words.format(**problem.get("ctx", {})) if words else problem["msg"][:1].lower() + problem["msg"][1:]
 
 
 def printable(name: str) -> str:

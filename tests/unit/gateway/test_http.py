@@ -70,6 +70,38 @@ async def test_a_body_that_is_no_json_object_is_a_bad_request(gateway: ServedGat
     assert (answer.status, answer.code) == (400, code)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        ("/kv", b'{"namespace": "vars/job/api", "key": "k", "value": "v", "if_version": 1, "if_version": 2}', "if_version"),
+        ("/http", b'{"method": "GET", "url": "http://10.0.0.1/", "headers": {"a": "1", "a": "2"}}', "a"),
+    ],
+)
+async def test_a_field_given_twice_has_no_single_meaning(gateway: ServedGateway, path: str, body: bytes, name: str) -> None:
+    answer = await gateway.call("PUT" if path == "/kv" else "POST", path, body=body)
+
+    assert (answer.status, answer.code) == (400, "invalid_argument")
+    assert answer.message == f"`{name}` is given twice; give each field once"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("/semaphore/acquire", {"name": "n", "capacity": 0}, "`capacity` must be at least 1"),
+        ("/semaphore/acquire", {"name": "n", "timeout_seconds": 3601}, "`timeout_seconds` must be at most 3600"),
+        ("/ssh", {"worker": "", "command": "true"}, "`worker` must not be empty"),
+        ("/http", {"method": "G E", "url": "http://10.0.0.1/"}, "`method` must be 1 to 16 letters"),
+        ("/http", {"method": "GET", "url": "x" * 8193}, "`url` must have at most 8192 characters"),
+        ("/http", {"method": "GET", "url": "http://10.0.0.1/", "headers": []}, "`headers` must be an object"),
+        ("/http", {"method": "GET", "url": "http://10.0.0.1/", "tls": 1}, "`tls` must be an object"),
+    ],
+)
+async def test_a_field_out_of_range_is_told_its_range_in_words(
+    gateway: ServedGateway, path: str, fields: dict[str, object], message: str
+) -> None:
+    assert (await gateway.call("POST", path, fields=fields)).message == message
+
+
 async def test_what_was_sent_is_never_repeated_in_an_error(gateway: ServedGateway) -> None:
     answer = await gateway.call("PUT", "/kv/secret", fields={"namespace": 1, "key": "k", "value": {"hidden": "hunter2"}})
 

@@ -1,0 +1,31 @@
+"""What the in-memory gateway refuses of requests that no SDK would send; the conformance table has the rest."""
+
+import http.client
+import json
+
+import pytest
+
+from maand_hook_sdk.memory_gateway import MemoryGateway
+from maand_hook_sdk.memory_identity import Identity
+from maand_hook_sdk.memory_state import MemoryState
+
+HOOK = Identity(job="api", worker="10.0.0.1", allocation_id="a1", hook="hook_x", event="cli")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/kv", '{"namespace": "vars/job/api", "key": "k", "value": "v", "if_version": 1, "if_version": 2}'),
+        ("GET", "/kv?namespace=vars/job/api&key=k&key=l", None),
+    ],
+)
+def test_a_field_given_twice_has_no_single_meaning(method: str, path: str, body: str | None) -> None:
+    with MemoryGateway(MemoryState()) as gateway:
+        connection = http.client.HTTPConnection(gateway.address, timeout=10)
+        connection.request(method, path, body=body, headers={"authorization": f"Bearer {gateway.begin(HOOK)}"})
+        answer = connection.getresponse()
+        error = json.loads(answer.read())["error"]
+        connection.close()
+
+    assert (answer.status, error["code"]) == (400, "invalid_argument")
+    assert "is given twice" in error["message"]
