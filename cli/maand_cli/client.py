@@ -4,11 +4,10 @@ Every call has a limit, failures come back as `RemoteError` with the server's ow
 repeated while a service is coming up or moving.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
@@ -21,6 +20,8 @@ from maand_contracts.catalog.v1 import (
     workspace_pb2,
     workspace_pb2_grpc,
 )
+from maand_wire import calls
+from maand_wire.calls import is_passing, patiently
 from maand_wire.errors import RemoteError, remote_errors
 
 Q = TypeVar("Q", bound=Message)
@@ -29,8 +30,6 @@ A = TypeVar("A", bound=Message)
 CALL_SECONDS = 30.0
 UPLOAD_SECONDS = 600.0
 RETRY_PAUSES_SECONDS = (0.05, 0.2, 0.5, 1.0)
-PASSING = ("unavailable", "connection_closed")
-"""What passes by itself while a service restarts; a certificate that is not trusted does not."""
 
 
 class Catalog:
@@ -106,36 +105,17 @@ class Catalog:
 
 async def call(method: Callable[..., Awaitable[A]], request: Message, *, seconds: float = CALL_SECONDS, repeat: bool = True) -> A:
     """Call once; a service that is not there (yet) is asked again for about two seconds when `repeat`."""
-    for pause in RETRY_PAUSES_SECONDS if repeat else ():
-        try:
-            return await _call_once(method, request, seconds)
-        except RemoteError as error:
-            if error.status is not grpc.StatusCode.UNAVAILABLE or error.code not in PASSING:
-                raise
-            await asyncio.sleep(pause)
-    return await _call_once(method, request, seconds)
+
+    async def attempt() -> A:
+        with remote_errors():
+            return await method(request, timeout=seconds)
+
+    return await patiently(attempt, pauses=RETRY_PAUSES_SECONDS if repeat else (), when=is_passing)
 
 
-async def _call_once(method: Callable[..., Awaitable[A]], request: Message, seconds: float) -> A:
-    with remote_errors():
-        return await method(request, timeout=seconds)
-
-
-async def pages(
-    method: Callable[..., Awaitable[Any]], request: Any, items: str, *, limit: int | None = None
-) -> AsyncIterator[Any]:
+def pages(method: Callable[..., Awaitable[Any]], request: Any, items: str, *, limit: int | None = None) -> AsyncIterator[Any]:
     """Give the items of every page, at most `limit`."""
-    given = 0
-    while True:
-        response = await call(method, request)
-        for item in getattr(response, items):
-            if limit is not None and given >= limit:
-                return
-            given += 1
-            yield item
-        if not response.next_page_token:
-            return
-        request.page_token = response.next_page_token
+    return calls.pages(partial(call, method), request, items, limit=limit)
 
 
 __all__ = ["Catalog", "RemoteError", "call", "pages"]

@@ -31,6 +31,9 @@ OPTIONS: list[tuple[str, Any]] = [
 HOOK_CALLER = ("maand-caller", "hook")
 """Metadata of every call made for a hook: the server then accepts nothing but a live hook token."""
 
+REVISION_HEADER = "maand-revision"
+"""Header of a KV watch: the revision after which it tells everything. Who lost a watch that told nothing yet resumes with it."""
+
 
 def bearer(token: str) -> tuple[str, str]:
     """Return the metadata entry that presents a token."""

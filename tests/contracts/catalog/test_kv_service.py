@@ -20,6 +20,7 @@ from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1 import secret_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
+from maand_wire.channels import REVISION_HEADER
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.hook_callers import Hook, Metadata, a_demand, a_running_hook, a_worker
@@ -359,6 +360,14 @@ async def test_a_watch_tells_what_happens_from_now_on_without_secret_values(kv: 
     ]
     assert [each.revision for each in changes] == sorted(each.revision for each in changes)
     call.cancel()
+
+
+async def test_the_headers_of_a_watch_say_what_to_resume_with_before_its_first_change(kv: Kv) -> None:
+    written = await kv.put("before", "v")
+    call: Any = kv.stub.Watch(pb.WatchRequest(bucket_id=kv.bucket_id, namespace_prefix=""))
+    headers = dict(await call.initial_metadata())
+    call.cancel()
+    assert headers[REVISION_HEADER] == str(written.revision)
 
 
 async def test_a_watch_resumes_without_gap_or_repeat(kv: Kv) -> None:

@@ -25,6 +25,7 @@ from maand_catalog.store.kv_store import KvStore
 from maand_catalog.store.views import Content, read_views
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceServicer
+from maand_wire.channels import REVISION_HEADER
 
 WATCH_LOOKS_EVERY = timedelta(seconds=30)
 """A quiet watch looks this often without being woken."""
@@ -148,7 +149,7 @@ class KvServicer(KvServiceServicer):
         bucket_id, prefix = self._bucket_for_viewer(request.bucket_id, context), request.namespace_prefix
         told = request.after_revision or await self._database.read(lambda tx: store.read_revision(tx, bucket_id))
         with self._database.bus.subscribe(kv_topic(bucket_id)) as changed:
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(((REVISION_HEADER, str(told)),))
             while True:
                 after = told
                 entries, told = await self._database.read(

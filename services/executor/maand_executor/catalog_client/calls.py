@@ -4,17 +4,14 @@ A catalog that restarts is away for a second or two. Reads, and writes that the 
 on UNAVAILABLE with a growing pause, for `PATIENCE` at most; a run whose lease lapses meanwhile is ended by its lease.
 """
 
-import asyncio
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-import grpc
 import grpc.aio
 
-from maand_wire.errors import RemoteError, remote_errors
+from maand_wire.calls import growing_pauses, patiently
+from maand_wire.errors import remote_errors
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -26,7 +23,7 @@ LONG_DEADLINE = timedelta(seconds=60)
 """Limit of a call that moves or streams much."""
 PATIENCE = timedelta(seconds=30)
 """How long a repeatable call is tried again."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=50), timedelta(seconds=2)
 
 
 async def call(
@@ -42,7 +39,7 @@ async def call(
         with remote_errors():
             return await method(request, timeout=deadline.total_seconds())
 
-    return await patiently(attempt) if repeatable else await attempt()
+    return await until_answered(attempt) if repeatable else await attempt()
 
 
 async def collect(
@@ -53,7 +50,7 @@ async def collect(
     async def attempt() -> list[Response]:
         return [response async for response in stream(method, request, deadline=deadline)]
 
-    return await patiently(attempt)
+    return await until_answered(attempt)
 
 
 async def stream(
@@ -65,15 +62,6 @@ async def stream(
             yield response
 
 
-async def patiently(attempt: Callable[[], Awaitable[Result]]) -> Result:
+def until_answered(attempt: Callable[[], Awaitable[Result]]) -> Awaitable[Result]:
     """Repeat an attempt while the catalog is away."""
-    give_up = time.monotonic() + PATIENCE.total_seconds()
-    pause = FIRST_PAUSE
-    while True:
-        try:
-            return await attempt()
-        except RemoteError as error:
-            if error.status is not grpc.StatusCode.UNAVAILABLE or time.monotonic() + pause > give_up:
-                raise
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-        pause = min(pause * 2, LONGEST_PAUSE)
+    return patiently(attempt, pauses=growing_pauses(first=FIRST_PAUSE, longest=LONGEST_PAUSE, within=PATIENCE))

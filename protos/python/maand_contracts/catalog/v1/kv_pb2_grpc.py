@@ -143,6 +143,7 @@ class KvServiceServicer:
     def Watch(self, request, context):
         """Streams changes below a namespace prefix in revision order, without end. Resume with the last revision seen.
         OUT_OF_RANGE when that revision was already trimmed: list anew, then watch. Secret values are never in it.
+        Its headers come when the watch stands; `maand-revision` among them is what to resume with before the first change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,6 +38,7 @@ class KvServiceStub:
     Watch: _aio.UnaryStreamMultiCallable[_kv_pb2.WatchRequest, _kv_pb2.WatchResponse]
     """Streams changes below a namespace prefix in revision order, without end. Resume with the last revision seen.
     OUT_OF_RANGE when that revision was already trimmed: list anew, then watch. Secret values are never in it.
+    Its headers come when the watch stands; `maand-revision` among them is what to resume with before the first change.
     """
     ReadAllocationViews: _aio.UnaryStreamMultiCallable[_kv_pb2.ReadAllocationViewsRequest, _kv_pb2.ReadAllocationViewsResponse]
     """Returns everything that hooks of these allocations may read, decrypted: what templates are rendered from. For executors."""
@@ -114,6 +115,7 @@ class KvServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_kv_pb2.WatchResponse]:
         """Streams changes below a namespace prefix in revision order, without end. Resume with the last revision seen.
         OUT_OF_RANGE when that revision was already trimmed: list anew, then watch. Secret values are never in it.
+        Its headers come when the watch stands; `maand-revision` among them is what to resume with before the first change.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,82 @@
+"""Calling with patience: what passes by itself is tried again, lists are read page by page.
+
+A service that restarts or moves is away for a second or two. Whether a call may be repeated is the contract's to say, how long to
+try is the caller's: both are passed in.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import grpc
+
+from maand_wire.errors import RemoteError
+
+Result = TypeVar("Result")
+
+PASSING = ("unavailable", "connection_closed")
+"""Codes of what passes by itself while a service restarts; a certificate that is not trusted does not."""
+
+
+def is_away(error: RemoteError) -> bool:
+    """Tell whether nobody answered, for whatever reason."""
+    return error.status is grpc.StatusCode.UNAVAILABLE
+
+
+def is_passing(error: RemoteError) -> bool:
+    """Tell whether nobody answered for a reason that passes by itself."""
+    return is_away(error) and error.code in PASSING
+
+
+def growing_pauses(*, first: timedelta, longest: timedelta, within: timedelta) -> Iterator[float]:
+    """Give pauses in seconds, each up to twice the one before, until `within` from now would be over.
+
+    Each is shortened by up to half at random, so that those who lost the same service do not come back all at once.
+    """
+    give_up = time.monotonic() + within.total_seconds()
+
+    def pauses() -> Iterator[float]:
+        pause = first.total_seconds()
+        while time.monotonic() + pause <= give_up:
+            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+            pause = min(pause * 2, longest.total_seconds())
+
+    return pauses()
+
+
+async def patiently(
+    attempt: Callable[[], Awaitable[Result]], *, pauses: Iterable[float], when: Callable[[RemoteError], bool] = is_away
+) -> Result:
+    """Attempt until it is through, once more after each pause, while it fails with what `when` accepts.
+
+    Raises the last `RemoteError` when the pauses are used up, and any other at once.
+    """
+    left = iter(pauses)
+    while True:
+        try:
+            return await attempt()
+        except RemoteError as error:
+            pause = next(left, None) if when(error) else None
+            if pause is None:
+                raise
+        await asyncio.sleep(pause)
+
+
+async def pages(
+    call: Callable[[Any], Awaitable[Any]], request: Any, items: str, *, limit: int | None = None
+) -> AsyncIterator[Any]:
+    """Give the `items` of every page that `call` answers a listing's request with, at most `limit`. The request is changed."""
+    given = 0
+    while True:
+        response = await call(request)
+        for item in getattr(response, items):
+            if limit is not None and given >= limit:
+                return
+            given += 1
+            yield item
+        if not response.next_page_token:
+            return
+        request.page_token = response.next_page_token

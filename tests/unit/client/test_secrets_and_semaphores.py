@@ -1,0 +1,120 @@
+"""Secrets are read by those who may and never printed; semaphores are held by hooks and watched over by operators."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from maand_catalog.identity import Role
+from maand_client import Client
+from maand_client.errors import FailedPrecondition, LostRace, NotFound, PermissionDenied, TimedOut
+from tests.contracts.catalog.hook_callers import Hook, a_running_hook
+from tests.unit.client.conftest import Bed
+
+VALUE = "correct horse battery staple"
+
+
+@pytest.fixture
+async def maand(bed: Bed) -> AsyncIterator[Client]:
+    async with await bed.remote() as client:
+        yield client
+
+
+async def until_somebody_waits(maand: Client) -> None:
+    while not (await maand.semaphores.status("", "", "ddl")).waiters:  # noqa: ASYNC110 - the waiter is in the catalog
+        await asyncio.sleep(0.01)
+
+
+def token_of(hook: Hook) -> str:
+    return hook.metadata[0][1].removeprefix("Bearer ")
+
+
+async def test_an_operator_writes_and_reveals_a_secret_that_is_never_printed(maand: Client) -> None:
+    assert await maand.secrets.put("api", "password", VALUE, if_absent=True) == 1
+    secret = await maand.secrets.reveal("api", "password")
+    assert (secret.value, secret.version) == (VALUE, 1)
+    assert (repr(secret), f"{secret}") == ("Secret(value='***', version=1)",) * 2
+    with pytest.raises(PermissionDenied):
+        await maand.kv.get("secrets/job/api", "password")
+    with pytest.raises(LostRace):
+        await maand.secrets.put("api", "password", "other", if_version=7)
+
+
+async def test_secrets_are_described_without_their_values_and_deleted(maand: Client) -> None:
+    await maand.secrets.put("api", "password", VALUE, ttl=timedelta(hours=1))
+    (info,) = await maand.secrets.infos("api")
+    assert (info.key, info.version, VALUE in str(info)) == ("password", 1, False)
+    assert await maand.secrets.delete("api", "password") == 2
+    with pytest.raises(NotFound):
+        await maand.secrets.reveal("api", "password")
+
+
+async def test_a_viewer_reveals_nothing(bed: Bed, maand: Client) -> None:
+    await maand.secrets.put("api", "password", VALUE)
+    async with await bed.remote(Role.VIEWER) as viewer:
+        with pytest.raises(PermissionDenied):
+            await viewer.secrets.reveal("api", "password")
+
+
+async def test_a_hook_reads_the_secrets_of_its_own_job(bed: Bed, maand: Client) -> None:
+    await maand.secrets.put("api", "password", VALUE)
+    await maand.secrets.put("web", "password", VALUE)
+    async with bed.local(token=token_of(await a_running_hook(bed.database, bed.bucket_id))) as hook:
+        assert (await hook.secrets.read("api", "password")).value == VALUE
+        with pytest.raises(PermissionDenied):
+            await hook.secrets.read("web", "password")
+
+
+async def test_a_hook_holds_a_slot_while_the_block_runs_and_operators_see_it(bed: Bed, maand: Client) -> None:
+    one = await a_running_hook(bed.database, bed.bucket_id)
+    async with bed.local(token=token_of(one)) as hook:
+        async with hook.semaphores.held("ddl") as grant:
+            held = await maand.semaphores.status("api", "pre_deploy", "ddl")
+            assert (held.available, held.holders[0].fencing_token) == (0, grant.fencing_token)
+            assert held.holders[0].allocation_id == grant.allocation_id == one.allocation_id
+            assert [semaphore.name for semaphore in await maand.semaphores.in_use()] == ["ddl"]
+        assert (await hook.semaphores.status("", "", "ddl")).available == 1
+    assert await maand.semaphores.in_use() == ()
+
+
+async def test_the_next_hook_gets_the_slot_with_a_larger_fencing_token(bed: Bed) -> None:
+    one = await a_running_hook(bed.database, bed.bucket_id)
+    two = await a_running_hook(bed.database, bed.bucket_id, worker="10.0.0.2")
+    async with bed.local(token=token_of(one)) as first, bed.local(token=token_of(two)) as second:
+
+        async def hold() -> int:
+            async with second.semaphores.held("ddl") as grant:
+                return grant.fencing_token
+
+        async with first.semaphores.held("ddl") as grant:
+            waiting = asyncio.create_task(hold())
+            await until_somebody_waits(first)
+            with pytest.raises(FailedPrecondition):
+                async with second.semaphores.held("ddl", capacity=2):
+                    pass
+        assert await waiting > grant.fencing_token
+
+
+async def test_a_slot_that_is_not_granted_in_time_is_a_time_out(bed: Bed) -> None:
+    one = await a_running_hook(bed.database, bed.bucket_id)
+    two = await a_running_hook(bed.database, bed.bucket_id, worker="10.0.0.2")
+    async with bed.local(token=token_of(one)) as first, bed.local(token=token_of(two)) as second:
+        async with first.semaphores.held("ddl"):
+            with pytest.raises(TimedOut):
+                async with second.semaphores.held("ddl", wait=timedelta(milliseconds=1)):
+                    pass
+
+
+async def test_whose_slot_was_taken_away_is_told_after_the_block(bed: Bed, maand: Client) -> None:
+    one = await a_running_hook(bed.database, bed.bucket_id)
+    async with bed.local(token=token_of(one)) as hook:
+        with pytest.raises(FailedPrecondition):
+            async with hook.semaphores.held("ddl"):
+                await maand.semaphores.force_release("api", "pre_deploy", "ddl")
+
+
+async def test_a_caller_that_is_no_hook_holds_nothing(maand: Client) -> None:
+    with pytest.raises(PermissionDenied, match="only a running hook"):
+        async with maand.semaphores.held("ddl"):
+            pass
