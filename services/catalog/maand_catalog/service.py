@@ -10,7 +10,7 @@ import structlog
 from maand_catalog.activity import Activity
 from maand_catalog.errors import Unavailable
 from maand_catalog.keyring import Keyring
-from maand_catalog.metrics import Metrics, MetricsServer, serve_metrics
+from maand_catalog.metrics import Metrics
 from maand_catalog.rpc.identification import Identification
 from maand_catalog.rpc.metering import Metering
 from maand_catalog.rpc.services import SERVICE_NAMES, Parts, add_services
@@ -21,6 +21,7 @@ from maand_catalog.store.migrate import migrate
 from maand_catalog.upkeep import Housekeeper
 from maand_catalog.waiting_room import WaitingRoom
 from maand_wire.errors import ErrorBoundary
+from maand_wire.metrics import MetricsServer, serve_metrics
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
 
 log = structlog.get_logger("maand.catalog")
@@ -32,14 +33,19 @@ class RunningCatalog:
 
     address: str
     services_address: str | None
-    metrics_address: str | None
     settings: CatalogSettings
     database: Database
     server: grpc.aio.Server
     waiting_room: WaitingRoom
     housekeeper: Housekeeper
+    metrics: Metrics
     metrics_server: MetricsServer | None
     activity: Activity = field(default_factory=Activity)
+
+    @property
+    def metrics_address(self) -> str | None:
+        """`host:port` of `/metrics`, when it is served."""
+        return self.metrics_server.address if self.metrics_server else None
 
     @property
     def last_call_at(self) -> float:
@@ -70,28 +76,29 @@ async def start_catalog(settings: CatalogSettings) -> RunningCatalog:
 
     Raises `DatabaseInUse`, `SchemaTooNew`, `Unavailable`, `BadKeyFile`, or the wire's `EndpointError`.
     """
-    database = await Database.open(settings.database_url)
+    metrics = Metrics()
+    database = await Database.open(settings.database_url, meter=metrics)
     try:
-        return await start_serving(settings, database)
+        return await start_serving(settings, database, metrics)
     except BaseException:
         await database.close()
         raise
 
 
-async def start_serving(settings: CatalogSettings, database: Database) -> RunningCatalog:
+async def start_serving(settings: CatalogSettings, database: Database, metrics: Metrics) -> RunningCatalog:
     """Migrate and serve on an open database."""
     await migrate(database)
-    activity, metrics = Activity(), Metrics()
-    metrics.watch_open_streams(lambda: activity.open_streams)
+    activity = Activity()
     identification = Identification(database, executors_show_certificates=settings.services_listen is not None)
     server = make_server([Metering(activity, metrics), ErrorBoundary(STATUS_BY_ERROR), identification])
-    keyring, room = Keyring(settings.kv_key_file), WaitingRoom(database)
-    add_services(server, Parts(database=database, keyring=keyring, waiting_room=room, settings=settings))
+    keyring, room = Keyring(settings.kv_key_file), WaitingRoom(database, metrics)
+    metrics.watch(open_streams=lambda: activity.open_streams, waiting=lambda: room.waiting)
+    add_services(server, Parts(database=database, keyring=keyring, waiting_room=room, settings=settings, meter=metrics))
     health = add_standard_services(server, SERVICE_NAMES)
     address = listen(server, settings.listen, settings.tls)
     services = listen(server, settings.services_listen, settings.tls, mutual=True) if settings.services_listen else None
-    metrics_server = serve_metrics(metrics, settings.metrics_listen) if settings.metrics_listen else None
-    housekeeper = Housekeeper(database, upkeep=settings.upkeep, retention=settings.retention)
+    metrics_server = serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
+    housekeeper = Housekeeper(database, upkeep=settings.upkeep, retention=settings.retention, meter=metrics)
     await server.start()
     await announce_serving(health, SERVICE_NAMES)
     housekeeper.start()
@@ -99,12 +106,12 @@ async def start_serving(settings: CatalogSettings, database: Database) -> Runnin
     return RunningCatalog(
         address=address,
         services_address=services,
-        metrics_address=metrics_server.address if metrics_server else None,
         settings=settings,
         database=database,
         server=server,
         waiting_room=room,
         housekeeper=housekeeper,
+        metrics=metrics,
         metrics_server=metrics_server,
         activity=activity,
     )

@@ -7,7 +7,7 @@
 | `MAAND_DATABASE_URL`    | `sqlite:////path` or `postgresql://user@host/name`; needed                                   |
 | `MAAND_KV_KEY_FILE`     | file with the keys that encrypt secrets, one `<key_id>:<base64url of 32 bytes>` a line; needed |
 | `MAAND_CA_DIR`          | directory with `ca.crt` and `ca.key`, which sign the certificates of jobs; needed            |
-| `MAAND_METRICS_LISTEN`  | `host:port` for Prometheus; unset = no metrics are served                                    |
+| `MAAND_METRICS_LISTEN`  | `host:port` for Prometheus, over TLS beyond loopback; unset = no metrics are served          |
 | `MAAND_TLS_*`           | files of the server's TLS identity (see `maand_wire.endpoints`); needed beyond loopback      |
 """
 
@@ -36,6 +36,9 @@ class Upkeep:
 
     look_every: timedelta = timedelta(seconds=1)
     """Lapsed leases and lock timeouts: one cheap read; semaphores of a dead executor are free after at most this."""
+
+    count_every: timedelta = timedelta(seconds=5)
+    """Runs that have not ended, for metrics: fresher than any scrape, one read of a small index."""
 
     trim_every: timedelta = timedelta(minutes=10)
     """Events past their retention: nothing waits for it."""

@@ -11,9 +11,11 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from maand_catalog.errors import CatalogError
+from maand_catalog.meter import Meter
 from maand_catalog.settings import Upkeep
 from maand_catalog.store.database import Database
 from maand_catalog.store.retention import Retention, end_long_waits, needs_care, trim_runs
+from maand_catalog.store.run_counts import count_unfinished
 from maand_catalog.store.run_ends import interrupt_lapsed
 from maand_catalog.store.tasks import is_any_lapsed, settle_lapsed
 
@@ -23,10 +25,11 @@ log = structlog.get_logger("maand.catalog.upkeep")
 class Housekeeper:
     """Runs its loops until it is stopped."""
 
-    def __init__(self, database: Database, *, upkeep: Upkeep, retention: Retention) -> None:
+    def __init__(self, database: Database, *, upkeep: Upkeep, retention: Retention, meter: Meter) -> None:
         self._database = database
         self._upkeep = upkeep
         self._retention = retention
+        self._meter = meter
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -43,6 +46,7 @@ class Housekeeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(again_and_again(self.look_after_leases, every=self._upkeep.look_every))
             tasks.create_task(again_and_again(self.look_after_tasks, every=self._upkeep.look_every))
+            tasks.create_task(again_and_again(self.count, every=self._upkeep.count_every))
             tasks.create_task(again_and_again(self.trim, every=self._upkeep.trim_every))
 
     async def look_after_leases(self) -> None:
@@ -60,10 +64,16 @@ class Housekeeper:
         """Take tasks from executors that let their lease lapse."""
         if not await self._database.read(is_any_lapsed):
             return
-        for task in await self._database.write(settle_lapsed):
+        settled = await self._database.write(settle_lapsed)
+        self._meter.tasks_lapsed(len(settled))
+        for task in settled:
             log.warning(
                 "task taken from its executor: its lease is over", run=task.run_id, task=task.name, executor=task.executor_id
             )
+
+    async def count(self) -> None:
+        """Tell the meter which runs there are."""
+        self._meter.runs_seen(await self._database.read(count_unfinished))
 
     async def trim(self) -> None:
         """Trim until nothing is left to trim."""

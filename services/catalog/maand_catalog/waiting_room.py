@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from maand_catalog.errors import CatalogError, Unavailable
+from maand_catalog.meter import Meter, WaitOutcome
 from maand_catalog.semaphores import ROOM_LEASE, InvocationEnded, Scope, SemaphoreCapacity, SemaphoreTimeout
 from maand_catalog.store.database import Database
 from maand_catalog.store.semaphore_rows import room_topic
@@ -51,13 +52,19 @@ class Call:
 class WaitingRoom:
     """All calls of this process that wait for a semaphore."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: Meter | None = None) -> None:
+        self._meter = meter or Meter()
         self.room_id = str(uuid.uuid4())
         self._database = database
         self._calls: dict[str, Call] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._lease_renewed_at = float("-inf")
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait here now."""
+        return len(self._calls)
 
     async def acquire(self, ask: Ask, timeout: timedelta) -> Granted:  # noqa: ASYNC109 - the contract's timeout, with an error of its own
         """Return once the slot is granted. `SemaphoreTimeout`, `SemaphoreCapacity`; a cancelled call leaves the line.
@@ -68,10 +75,13 @@ class WaitingRoom:
         ask = replace(ask, call_id=call_id, room_id=self.room_id, request_id=ask.request_id or call_id)
         call = self._calls[call_id] = Call(ask=ask)
         joining = asyncio.create_task(self._join(call))
+        began = time.monotonic()
+        outcome: WaitOutcome = "granted"
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 return await asyncio.shield(joining) or await call.granted
         except BaseException as error:
+            outcome = wait_outcome(error)
             await asyncio.shield(self._let_go(call, joining))
             if isinstance(error, TimeoutError):
                 raise timed_out(ask.scope, timeout) from error
@@ -79,6 +89,7 @@ class WaitingRoom:
         finally:
             self._calls.pop(call_id, None)
             call.end()
+            self._meter.semaphore_asked(outcome, time.monotonic() - began)
 
     async def close(self) -> None:
         """Let everybody go: the process stops. Callers find another replica, where a repeated request keeps its place.
@@ -191,6 +202,13 @@ class WaitingRoom:
             return
         if granted is not None and not call.granted.done():
             call.granted.set_result(granted)
+
+
+def wait_outcome(error: BaseException) -> WaitOutcome:
+    """Say why a call did not get its slot: its time was over, whoever asked went away, or it was refused."""
+    if isinstance(error, TimeoutError):
+        return "timed_out"
+    return "gone" if isinstance(error, asyncio.CancelledError) else "refused"
 
 
 def timed_out(scope: Scope, waited: timedelta) -> SemaphoreTimeout:

@@ -12,6 +12,7 @@ from maand_executor.facts import BucketConfig, RunIdentity
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.journal import Journal
 from maand_executor.lease import Lease
+from maand_executor.meter import Meter
 from maand_executor.report import RunReport
 from maand_executor.settings import WorkSettings
 from maand_executor.ssh.command import Fence
@@ -43,6 +44,7 @@ class RunContext:
     cancel: CancelSignal
     journal: Journal
     report: RunReport
+    meter: Meter = field(default_factory=Meter)
     settings: WorkSettings
     staging_dir: Path
     """The run's own directory for what is about to be copied; gone when the run ended."""

@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,7 @@ from maand_executor.facts import MaskValues, RunIdentity
 from maand_executor.journal_entries import Entry, OutputPiece, OutputWriter
 from maand_executor.masked_events import mask_message
 from maand_executor.masking import Masker
+from maand_executor.meter import Meter
 from maand_executor.output_source import OutputSource
 from maand_wire.errors import RemoteError
 
@@ -62,7 +64,16 @@ class EventSink(Protocol):
 class Journal:
     """One per run. Closed by its owner when the run's work is over; a context manager for that."""
 
-    def __init__(self, run: RunIdentity, sink: EventSink, *, buffer_limit: int = BUFFER_LIMIT, pause: timedelta = PAUSE) -> None:
+    def __init__(
+        self,
+        run: RunIdentity,
+        sink: EventSink,
+        *,
+        meter: Meter | None = None,
+        buffer_limit: int = BUFFER_LIMIT,
+        pause: timedelta = PAUSE,
+    ) -> None:
+        self._meter = meter or Meter()
         self._run = run
         self._sink = sink
         self._buffer_limit = buffer_limit
@@ -189,6 +200,8 @@ class Journal:
         if events:
             request_id = str(uuid.uuid4())
             await persistently(lambda: self._sink.append_events(self._run, events, request_id=request_id))
+            now = time.time()
+            self._meter.events_stored([now - event.time.ToNanoseconds() / 1e9 for event in events])
         self._stored += len(entries)
         await self._announce_progress()
 

@@ -1,10 +1,11 @@
 """What everything in one executor shares, made once when it starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.content import ContentStore
 from maand_executor.hooks.engine import HookEngine
+from maand_executor.meter import Meter
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.remote import Remotes
 
@@ -19,3 +20,4 @@ class Parts:
     content: ContentStore
     hooks: HookEngine
     remotes: Remotes
+    meter: Meter = field(default_factory=Meter)

@@ -11,6 +11,7 @@ While work is being ended the lease is still kept: nobody takes the run over bef
 
 import asyncio
 import shutil
+import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ import structlog
 from maand_executor.cancel import CancelLevel, CancelSignal
 from maand_executor.catalog_client import ClaimedRun
 from maand_executor.context import RunContext
-from maand_executor.endings import Ending, ending_of
+from maand_executor.endings import LOST, Ending, ending_of
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
 from maand_executor.journal import Journal
 from maand_executor.lease import Lease
@@ -32,6 +33,9 @@ from maand_executor.tasks import OwnTasks
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")
+
+RELEASED = "released"
+"""How a run ends here when the executor stops: another one may go on with it."""
 
 LAST_WORDS = timedelta(seconds=5)
 """How long a run that is let go may still store output; a stop of the executor waits for it."""
@@ -45,7 +49,7 @@ class Runner:
         self._claim = claim
         self._cancel = CancelSignal()
         self._lease = Lease(parts.catalog, claim, self._cancel, parts.settings.lease)
-        self._journal = Journal(claim.identity, parts.catalog)
+        self._journal = Journal(claim.identity, parts.catalog, meter=parts.meter)
         self._report = RunReport()
         self._staging = parts.settings.staging_dir / f"{claim.identity.run_id}.{claim.identity.fence}"
 
@@ -54,17 +58,27 @@ class Runner:
         run = self._claim.identity
         log.info("run claimed", run=run.run_id, kind=self._claim.kind, fence=run.fence)
         keeper = asyncio.create_task(self._lease.keep(), name=f"lease of {run.run_id}")
+        began, outcome = time.monotonic(), RELEASED
+        self._parts.meter.run_began(self._claim.kind)
         try:
             ending = await self._work_to_its_end(keeper)
             if ending.state is not None:
                 await self._finish(ending)
-            log.info("run ended", run=run.run_id, outcome=ending.word)
+            outcome = ending.word
+            log.info("run ended", run=run.run_id, outcome=outcome)
         except (LeaseLost, RemoteError) as error:
+            outcome = LOST.word
             log.warning("run let go", run=run.run_id, reason=str(error))
         finally:
+            self._count(outcome, time.monotonic() - began)
             await end(keeper)
             await self._end_journal()
             await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+
+    def _count(self, outcome: str, seconds: float) -> None:
+        if outcome == LOST.word:
+            self._parts.meter.lease_lost("run")
+        self._parts.meter.run_ended(self._claim.kind, outcome, seconds)
 
     async def _work_to_its_end(self, keeper: asyncio.Task[None]) -> Ending:
         work = asyncio.create_task(self._work(), name=f"run {self._claim.identity.run_id}")
@@ -107,6 +121,7 @@ class Runner:
             cancel=self._cancel,
             journal=self._journal,
             report=self._report,
+            meter=self._parts.meter,
             settings=self._parts.settings.work,
             staging_dir=self._staging,
             do_task=OwnTasks(self._parts, claim.identity.run_id).do_one,

@@ -15,6 +15,7 @@ from maand_executor.catalog_client import CatalogClient
 from maand_executor.claims import Claims
 from maand_executor.content import ContentStore
 from maand_executor.hooks.engine import HookEngine
+from maand_executor.metrics import Metrics
 from maand_executor.parts import Parts
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
@@ -25,6 +26,7 @@ from maand_executor.ssh.remote import Remotes
 from maand_executor.tasks import HelpLoop
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
+from maand_wire.metrics import MetricsServer, serve_metrics
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
 
 log = structlog.get_logger("maand.executor")
@@ -43,12 +45,19 @@ class RunningExecutor:
     claims: Claims
     channel: grpc.aio.Channel
     server: grpc.aio.Server
+    metrics: Metrics
+    metrics_server: MetricsServer | None
     loops: "tuple[asyncio.Task[None], ...]"
 
     @property
     def executor_id(self) -> str:
         """Its id, new at every start."""
         return self.parts.executor_id
+
+    @property
+    def metrics_address(self) -> str | None:
+        """`host:port` of `/metrics`, when it is served."""
+        return self.metrics_server.address if self.metrics_server else None
 
     @property
     def active_runs(self) -> int:
@@ -71,28 +80,45 @@ class RunningExecutor:
         self.parts.hooks.close()
         await self.parts.remotes.close()
         await self.channel.close()
+        if self.metrics_server is not None:
+            await asyncio.to_thread(self.metrics_server.stop)
+            self.metrics_server = None
         log.info("executor stopped", executor=self.executor_id)
 
 
 async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     """Serve, and claim runs from now on. Raises the wire's `EndpointError` when an address cannot be used."""
     channel = open_channel(settings.catalog)
-    parts = assemble(settings, CatalogClient(channel))
+    metrics = Metrics()
+    parts = assemble(settings, CatalogClient(channel), metrics)
     await asyncio.to_thread(tidy_up, parts)
     claims = Claims(parts)
     server = make_server([ErrorBoundary(STATUS_BY_ERROR)])
     try:
         address = await serve(server, parts, claims)
+        metrics_server = (
+            serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
+        )
     except BaseException:
         parts.hooks.close()
+        await server.stop(None)
         await channel.close()
         raise
     loops = (asyncio.create_task(claims.run(), name="claims"), asyncio.create_task(HelpLoop(parts).run(), name="help"))
     log.info("executor serves", address=address, executor=parts.executor_id, catalog=settings.catalog.address)
-    return RunningExecutor(address=address, parts=parts, claims=claims, channel=channel, server=server, loops=loops)
+    return RunningExecutor(
+        address=address,
+        parts=parts,
+        claims=claims,
+        channel=channel,
+        server=server,
+        metrics=metrics,
+        metrics_server=metrics_server,
+        loops=loops,
+    )
 
 
-def assemble(settings: ExecutorSettings, catalog: CatalogClient) -> Parts:
+def assemble(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metrics) -> Parts:
     """Make what all runs share."""
     make_private(settings.state_dir)
     content = ContentStore(settings.state_dir / "blobs", catalog)
@@ -102,14 +128,18 @@ def assemble(settings: ExecutorSettings, catalog: CatalogClient) -> Parts:
         state_dir=settings.state_dir,
         workspace_dir=settings.workspace_dir,
         hook_api=settings.hook_api,
+        meter=metrics,
     )
+    remotes = Remotes(settings.secrets_dir, meter=metrics)
+    metrics.watch(hook_processes=lambda: len(hooks.live), ssh_connections=lambda: remotes.open_connections)
     return Parts(
         executor_id=str(uuid.uuid4()),
         settings=settings,
         catalog=catalog,
         content=content,
         hooks=hooks,
-        remotes=Remotes(settings.secrets_dir),
+        remotes=remotes,
+        meter=metrics,
     )
 
 

@@ -8,6 +8,7 @@
 | `MAAND_WORKSPACE_DIR`   | the bucket's workspace on this machine, for a job's own `_hooks/.venv`              | none           |
 | `MAAND_HOOK_API`        | `host:port` at which hooks find the runtime API                                     | 127.0.0.1:8080 |
 | `MAAND_BUCKET_IDS`      | only runs of these buckets, comma-separated                                         | any            |
+| `MAAND_METRICS_LISTEN`  | `host:port` for Prometheus, over TLS beyond loopback                                | not served     |
 
 The catalog is found as `maand_wire.endpoints` says (`MAAND_CATALOG_ADDRESS`, `MAAND_TLS_*`, `MAAND_API_TOKEN_FILE`).
 """
@@ -74,6 +75,7 @@ class ExecutorSettings:
     hook_api: str = "127.0.0.1:8080"
     tls: TlsFiles | None = None
     bucket_ids: tuple[str, ...] = ()
+    metrics_listen: str | None = None
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     work: WorkSettings = field(default_factory=WorkSettings)
 
@@ -95,6 +97,7 @@ class ExecutorSettings:
             hook_api=environment.get("MAAND_HOOK_API", "127.0.0.1:8080"),
             tls=TlsFiles.from_environment(environment),
             bucket_ids=tuple(filter(None, environment.get("MAAND_BUCKET_IDS", "").split(","))),
+            metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
         )
 
 

@@ -86,7 +86,7 @@ class TaskRunner:
         settings = replace(parts.settings.lease, renew_every=parts.settings.lease.renew_task_every)
         renewals = TaskRenewals(parts.catalog, claim.task, self._outcomes)
         self._lease = Lease(renewals, claim, self._cancel, settings)
-        self._journal = Journal(claim.identity, parts.catalog)
+        self._journal = Journal(claim.identity, parts.catalog, meter=parts.meter)
 
     async def carry_out(self) -> None:
         """Do it and record its end; when cancelled, or asked to stop now, end its commands and give it up."""
@@ -95,9 +95,13 @@ class TaskRunner:
             through = await self._work_to_its_end(keeper)
             await self._journal.close()
             await self._finish(given_up=not through)
+            self._parts.meter.task_ended("finished" if through else "given_up")
         except (LeaseLost, RemoteError) as error:
+            self._parts.meter.lease_lost("task")
+            self._parts.meter.task_ended("let_go")
             log.warning("task let go", run=self._claim.identity.run_id, task=self._claim.name, reason=str(error))
         except asyncio.CancelledError:
+            self._parts.meter.task_ended("given_up")
             await self._give_up()
             raise
         finally:
@@ -162,6 +166,7 @@ class TaskRunner:
             cancel=self._cancel,
             journal=self._journal,
             report=RunReport(),
+            meter=parts.meter,
             settings=parts.settings.work,
             staging_dir=parts.settings.staging_dir,
         )
@@ -201,6 +206,7 @@ class OwnTasks:
         parts = self._parts
         claim = await claim_patiently(parts, run_id=self._run_id)
         if claim is not None:
+            parts.meter.task_claimed(own=True)
             await TaskRunner(parts, claim).carry_out()
 
 
@@ -220,6 +226,7 @@ class HelpLoop:
                 if claim is None:
                     self._slots.release()
                 else:
+                    self._parts.meter.task_claimed(own=False)
                     tasks.create_task(self._carry_out(claim))
 
     async def _carry_out(self, claim: ClaimedTask) -> None:

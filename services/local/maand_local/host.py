@@ -5,6 +5,7 @@
 The executor comes last because it claims runs at once and must tell their hooks where the gateway is.
 """
 
+import asyncio
 import json
 import os
 import tempfile
@@ -29,6 +30,7 @@ from maand_runtime_gateway.service import RunningGateway, start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
+from maand_wire.metrics import serve_metrics
 
 log = structlog.get_logger("maand.local")
 
@@ -63,8 +65,11 @@ class RunningHost:
 
 
 @asynccontextmanager
-async def serving(layout: Layout) -> AsyncIterator[RunningHost]:
-    """Serve a bucket while the block runs. Whoever calls this holds the bucket's lock, so no other executor of it lives."""
+async def serving(layout: Layout, *, metrics_listen: str | None = None) -> AsyncIterator[RunningHost]:
+    """Serve a bucket while the block runs. Whoever calls this holds the bucket's lock, so no other executor of it lives.
+
+    The metrics of all three are served together, at an address of their own, only where one is named.
+    """
     sockets = make_private(socket_directory(layout, temporary=Path(tempfile.gettempdir()), uid=os.getuid()))
     catalog_at, executor_at = (Endpoint(address=f"unix:{sockets / name}") for name in ("catalog.sock", "executor.sock"))
     async with AsyncExitStack() as stack:
@@ -75,6 +80,9 @@ async def serving(layout: Layout) -> AsyncIterator[RunningHost]:
         stack.push_async_callback(gateway.stop)
         executor = await start_executor(executor_settings(layout, catalog_at, executor_at, hook_api=gateway.address))
         stack.push_async_callback(executor.stop)
+        if metrics_listen:
+            registries = [part.metrics.registry for part in (catalog, executor, gateway)]
+            stack.push_async_callback(asyncio.to_thread, serve_metrics(registries, metrics_listen).stop)
         announce(layout, catalog=catalog_at, executor=executor_at, hook_api=gateway.address)
         stack.callback(layout.services_file.unlink, missing_ok=True)
         yield RunningHost(catalog=catalog, executor=executor, gateway=gateway)

@@ -21,7 +21,7 @@ SHORTEST_LOOK = timedelta(seconds=0.2)
 async def serve_until_done(layout: Layout, settings: LocalSettings) -> None:
     """Serve until nobody needs the services any more or somebody asks them to stop."""
     began = time.monotonic()
-    async with serving(layout) as host:
+    async with serving(layout, metrics_listen=settings.metrics_listen) as host:
         log.info(
             "serving", bucket=str(layout.bucket), hook_api=host.gateway.address, start_seconds=round(time.monotonic() - began, 2)
         )

@@ -4,6 +4,7 @@
 |----------------------|--------------------------------------------------------------------------|---------|
 | `--bucket DIR`       | the bucket to serve                                                      | required|
 | `MAAND_IDLE_SECONDS` | stop after that long without a run, an open stream, or a call; 0 = never | 900     |
+| `MAAND_METRICS_LISTEN` | loopback `host:port` for the metrics of all three services             | none    |
 """
 
 import os
@@ -27,6 +28,7 @@ class LocalSettings:
     bucket: Path
     idle_for: timedelta | None = timedelta(seconds=900)
     """A quarter of an hour: long enough for a person at work, short enough to leave no processes behind. None = for ever."""
+    metrics_listen: str | None = None
     stop_time: timedelta = timedelta(seconds=30)
     """How long an orderly stop may take before the process ends anyway; hooks get 10 s from TERM to KILL."""
 
@@ -38,4 +40,8 @@ class LocalSettings:
             seconds = float(text)
         except ValueError:
             raise BadSetting(f"MAAND_IDLE_SECONDS is {text!r}; it must be a number of seconds") from None
-        return cls(bucket=bucket, idle_for=timedelta(seconds=seconds) if seconds > 0 else None)
+        return cls(
+            bucket=bucket,
+            idle_for=timedelta(seconds=seconds) if seconds > 0 else None,
+            metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
+        )

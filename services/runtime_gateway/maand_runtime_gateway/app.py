@@ -30,9 +30,8 @@ log = structlog.get_logger("maand.gateway")
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def make_app(upstream: Upstream, *, limits: RequestLimits, stopping: asyncio.Event) -> ASGIApp:
+def make_app(upstream: Upstream, *, limits: RequestLimits, stopping: asyncio.Event, metrics: Metrics) -> ASGIApp:
     """Assemble the application. When `stopping` is set, calls that wait end with 503."""
-    metrics = Metrics()
     app = FastAPI(title=TITLE, version=VERSION, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for route in ROUTES:
         app.router.add_api_route(

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from maand_runtime_gateway.app import make_app
 from maand_runtime_gateway.connections import BoundedConnection, Watch
 from maand_runtime_gateway.errors import NotLoopback, PortTaken
+from maand_runtime_gateway.metrics import Metrics
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_runtime_gateway.upstream import Upstream
+from maand_wire.metrics import MetricsServer, serve_metrics
 
 log = structlog.get_logger("maand.gateway")
 
@@ -51,12 +54,21 @@ class RunningGateway:
         upstream: Upstream,
         stopping: asyncio.Event,
         tasks: list[asyncio.Task[None]],
+        metrics: Metrics,
+        metrics_server: MetricsServer | None,
     ) -> None:
         self.address = address
+        self.metrics = metrics
+        self._metrics_server = metrics_server
         self._server = server
         self._upstream = upstream
         self._stopping = stopping
         self._tasks = tasks
+
+    @property
+    def metrics_address(self) -> str | None:
+        """`host:port` of the second `/metrics`, when it is served."""
+        return self._metrics_server.address if self._metrics_server else None
 
     async def stop(self) -> None:
         """Stop: no new connections, waits end with 503, running requests finish, channels close. May be repeated."""
@@ -67,22 +79,35 @@ class RunningGateway:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await self._upstream.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.stop)
+            self._metrics_server = None
         log.info("runtime gateway stopped", address=self.address)
 
 
 async def start_gateway(settings: GatewaySettings) -> RunningGateway:
-    """Serve the hook API; returns when it answers. Raises `NotLoopback` or `PortTaken`."""
+    """Serve the hook API; returns when it answers. Raises `NotLoopback`, `PortTaken`, or the wire's `EndpointError`."""
     listener = bind(settings.listen)
-    upstream = Upstream(settings)
+    upstream, metrics = Upstream(settings), Metrics()
     stopping = asyncio.Event()
-    server = EmbeddedServer(server_config(settings, upstream, stopping))
+    app = make_app(upstream, limits=settings.limits, stopping=stopping, metrics=metrics)
+    server = EmbeddedServer(server_config(settings, app))
     watch = Watch(server.server_state, settings.limits)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await until_serving(server, serving)
+    metrics_server = serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
     tasks = [serving, asyncio.create_task(watch.run())]
     address = "{}:{}".format(*bound(listener))
     log.info("runtime gateway serves", address=address)
-    return RunningGateway(address=address, server=server, upstream=upstream, stopping=stopping, tasks=tasks)
+    return RunningGateway(
+        address=address,
+        server=server,
+        upstream=upstream,
+        stopping=stopping,
+        tasks=tasks,
+        metrics=metrics,
+        metrics_server=metrics_server,
+    )
 
 
 async def until_serving(server: EmbeddedServer, serving: asyncio.Task[None]) -> None:
@@ -94,10 +119,10 @@ async def until_serving(server: EmbeddedServer, serving: asyncio.Task[None]) -> 
         serving.result()
 
 
-def server_config(settings: GatewaySettings, upstream: Upstream, stopping: asyncio.Event) -> uvicorn.Config:
+def server_config(settings: GatewaySettings, app: ASGIApp) -> uvicorn.Config:
     """Configure uvicorn: no websockets, no logs of its own, no signals, bounded connections."""
     return uvicorn.Config(
-        make_app(upstream, limits=settings.limits, stopping=stopping),
+        app,
         http=BoundedConnection,
         ws="none",
         lifespan="off",

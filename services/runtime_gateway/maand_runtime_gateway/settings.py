@@ -4,6 +4,7 @@
 |--------------------------------------------------|----------------------------------------------------------------|
 | `MAAND_HOOK_API_LISTEN`                          | loopback `host:port` to serve on, default `127.0.0.1:8080`     |
 | `MAAND_CATALOG_ADDRESS`, `MAAND_EXECUTOR_ADDRESS`| where calls go (see `maand_wire.endpoints`)                    |
+| `MAAND_METRICS_LISTEN`                           | second `host:port` for `/metrics`, over TLS beyond loopback    |
 """
 
 import os
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Self
 
-from maand_wire.endpoints import Endpoint
+from maand_wire.endpoints import Endpoint, TlsFiles
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 
@@ -53,6 +54,10 @@ class GatewaySettings:
     """Loopback `host:port`; port 0 = a free one. Anything but loopback is refused: hooks run on this machine."""
     catalog: Endpoint
     executor: Endpoint
+    metrics_listen: str | None = None
+    """The hook API's own `/metrics` answers on loopback only; this one may be reached from elsewhere."""
+    tls: TlsFiles | None = None
+    """What `metrics_listen` shows beyond loopback."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     stop_time: timedelta = timedelta(seconds=5)
@@ -65,4 +70,6 @@ class GatewaySettings:
             listen=environment.get("MAAND_HOOK_API_LISTEN") or DEFAULT_LISTEN,
             catalog=Endpoint.from_environment("CATALOG", environment),
             executor=Endpoint.from_environment("EXECUTOR", environment),
+            metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
+            tls=TlsFiles.from_environment(environment),
         )

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from maand_catalog.activity import Activity
-from maand_catalog.metrics import Metrics
+from maand_catalog.meter import Meter
 from maand_wire.errors import wrap_handler
 
 NOT_ACTIVITY = ("/grpc.", "/maand.catalog.v1.RunService/ClaimRun", "/maand.catalog.v1.TaskService/ClaimTask")
@@ -20,9 +20,9 @@ NOT_ACTIVITY = ("/grpc.", "/maand.catalog.v1.RunService/ClaimRun", "/maand.catal
 class Metering(grpc.aio.ServerInterceptor):
     """Watches every call from outside."""
 
-    def __init__(self, activity: Activity, metrics: Metrics) -> None:
+    def __init__(self, activity: Activity, meter: Meter) -> None:
         self._activity = activity
-        self._metrics = metrics
+        self._meter = meter
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -48,7 +48,7 @@ class Metering(grpc.aio.ServerInterceptor):
                     return await behaviour(request, context)
                 finally:
                     self._activity.called()
-                    self._metrics.called(method, status_of(context), time.perf_counter() - began)
+                    self._meter.called(method, status_of(context), time.perf_counter() - began)
 
             return call
 
@@ -60,7 +60,7 @@ class Metering(grpc.aio.ServerInterceptor):
                         async for response in behaviour(request, context):
                             yield response
                     finally:
-                        self._metrics.called(method, status_of(context), time.perf_counter() - began)
+                        self._meter.called(method, status_of(context), time.perf_counter() - began)
 
             return call
 

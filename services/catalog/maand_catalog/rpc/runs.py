@@ -10,6 +10,7 @@ from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.identity import Role
 from maand_catalog.ids import new_id
 from maand_catalog.keyring import CannotDecrypt, Sealed
+from maand_catalog.meter import Meter
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.long_polls import until_found
@@ -38,7 +39,8 @@ FINISHING = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.I
 class RunServicer(RunServiceServicer):
     """Keeps runs. Reading needs a viewer, asking and stopping an operator, running an executor."""
 
-    def __init__(self, database: Database, sealer: HookEnvSealer, *, lease: timedelta = leases.LEASE) -> None:
+    def __init__(self, database: Database, sealer: HookEnvSealer, *, meter: Meter, lease: timedelta = leases.LEASE) -> None:
+        self._meter = meter
         self._database = database
         self._sealer = sealer
         self._lease = lease
@@ -140,6 +142,8 @@ class RunServicer(RunServiceServicer):
 
         bus, seconds = self._database.bus, request.wait_seconds
         claimed = await until_found(bus, CLAIMABLE, claim, wait_seconds=seconds, look_every=CLAIM_LOOKS_EVERY)
+        if claimed is not None and claimed.run.fence > 1:
+            self._meter.run_taken_over()
         return claimed or pb.ClaimRunResponse()
 
     def _claimed(self, run: Run, tx: Transaction) -> pb.ClaimRunResponse:

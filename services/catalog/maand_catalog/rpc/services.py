@@ -6,6 +6,7 @@ import grpc.aio
 
 from maand_catalog.building import Builder
 from maand_catalog.keyring import Keyring
+from maand_catalog.meter import Meter
 from maand_catalog.rpc.allocations import AllocationServicer
 from maand_catalog.rpc.buckets import BucketServicer
 from maand_catalog.rpc.hook_env import HookEnvSealer
@@ -77,13 +78,14 @@ class Parts:
     keyring: Keyring
     waiting_room: WaitingRoom
     settings: CatalogSettings
+    meter: Meter
 
 
 def add_services(server: grpc.aio.Server, parts: Parts) -> None:
     """Make every servicer and add it to the server."""
     database, keyring, settings = parts.database, parts.keyring, parts.settings
-    kv, builder = KvStore.on(database, keyring), Builder(database, keyring, settings.ca_dir)
-    runs = RunServicer(database, HookEnvSealer(keyring), lease=settings.lease)
+    kv, builder = KvStore.on(database, keyring, parts.meter), Builder(database, keyring, settings.ca_dir)
+    runs = RunServicer(database, HookEnvSealer(keyring), lease=settings.lease, meter=parts.meter)
     allocation_pb2_grpc.add_AllocationServiceServicer_to_server(AllocationServicer(database, keyring), server)
     bucket_pb2_grpc.add_BucketServiceServicer_to_server(BucketServicer(database), server)
     invocation_pb2_grpc.add_InvocationServiceServicer_to_server(InvocationServicer(database), server)

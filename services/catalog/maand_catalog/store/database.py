@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from maand_catalog.meter import Meter
 from maand_catalog.store.bus import RE_READ_AFTER, Bus
 from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.engine import READ_CONNECTIONS, Engines, make_engines, parse_url, sqlite_path
@@ -58,7 +59,7 @@ class Database:
         self._readers = ThreadPoolExecutor(READ_CONNECTIONS, thread_name_prefix="catalog-read")
 
     @classmethod
-    async def open(cls, database_url: str, *, clock: DatabaseClock | None = None) -> Self:
+    async def open(cls, database_url: str, *, clock: DatabaseClock | None = None, meter: Meter | None = None) -> Self:
         """Open `sqlite:////path`, `sqlite://` (in memory) or `postgresql://…`.
 
         Raises `DatabaseInUse` when another process has the SQLite file open, `Unavailable` when PostgreSQL cannot be reached.
@@ -77,7 +78,7 @@ class Database:
             bus, lock = Bus(re_read_after=RE_READ_AFTER), None
             listener = Listener(url.set(drivername="postgresql").render_as_string(hide_password=False), replica=replica, bus=bus)
             await listener.start()
-        writer = GroupWriter(engines, clock=clock, bus=bus, replica=replica)
+        writer = GroupWriter(engines, clock=clock, bus=bus, replica=replica, meter=meter or Meter())
         return cls(engines=engines, clock=clock, bus=bus, writer=writer, listener=listener, lock=lock)
 
     async def read(self, intention: Callable[[Transaction], T]) -> T:

@@ -12,6 +12,7 @@ leaves the group and is done alone, so that it delays nobody and two groups can 
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from maand_catalog.errors import Unavailable
+from maand_catalog.meter import Meter
 from maand_catalog.store.bus import Bus
 from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.engine import WRITE_CONNECTIONS, Engines
@@ -97,8 +99,9 @@ class Savepoint:
 class GroupWriter:
     """The one place that writes to the database."""
 
-    def __init__(self, engines: Engines, *, clock: DatabaseClock, bus: Bus, replica: str) -> None:
+    def __init__(self, engines: Engines, *, clock: DatabaseClock, bus: Bus, replica: str, meter: Meter) -> None:
         self._engines = engines
+        self._meter = meter
         self._clock = clock
         self._bus = bus
         self._replica = replica
@@ -167,11 +170,13 @@ class GroupWriter:
     def _try_group(self, writes: list[Write]) -> Exception | None:
         """Commit a group; return what kept it from being committed."""
         self._may_have_committed = False
+        began = time.perf_counter()
         try:
             self._commit_group(writes)
         except Exception as error:  # noqa: BLE001 - returned
             self._drop_connection()
             return error
+        self._meter.committed(len(writes), time.perf_counter() - began)
         return None
 
     def _commit_group(self, writes: list[Write]) -> None:
@@ -235,12 +240,14 @@ class GroupWriter:
         self._report([write])
 
     def _commit_alone(self, write: Write) -> None:
+        began = time.perf_counter()
         with self._engines.write.begin() as connection:
             connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {ALONE_IDLE_TIMEOUT_MS}")
             transaction = Transaction(connection, self._clock)
             transaction.topics = write.topics
             write.result = write.intention(transaction)
             self._notify_others(connection, write.topics)
+        self._meter.committed(1, time.perf_counter() - began)
 
     # -- back to the event loop ---------------------------------------------------------------------------------------------
 

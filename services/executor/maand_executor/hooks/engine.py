@@ -33,6 +33,7 @@ from maand_executor.hooks.targets import (
 )
 from maand_executor.hooks.warden import Warden
 from maand_executor.hooks.workspace import WorkspaceContent, Workspaces, digests_of
+from maand_executor.meter import Meter
 from maand_executor.side_by_side import side_by_side
 
 PROCESSES_PER_CORE = 20
@@ -61,6 +62,7 @@ class HookEngine:
         hook_api: str = "127.0.0.1:8080",
         process_limit: int = 0,
         host: Mapping[str, str] = os.environ,
+        meter: Meter | None = None,
     ) -> None:
         self.live = LiveInvocations()
         """Who is alive, by token."""
@@ -77,6 +79,7 @@ class HookEngine:
             limit=process_limit or len(os.sched_getaffinity(0)) * PROCESSES_PER_CORE,
             hook_api=hook_api,
             host=host,
+            meter=meter or Meter(),
         )
 
     async def run_event(self, request: EventRun) -> EventOutcome:

@@ -30,6 +30,7 @@ from maand_executor.hooks.request import EventRun
 from maand_executor.hooks.warden import Warden
 from maand_executor.hooks.workspace import HOOKS, WorkspaceContent, Workspaces
 from maand_executor.lifecycle import job_directory
+from maand_executor.meter import Meter
 from maand_executor.output_source import OutputSource
 
 CANNOT_EXECUTE = 126
@@ -75,8 +76,17 @@ class InvocationRunner:
     """Runs invocations, so many at once. One per executor."""
 
     def __init__(
-        self, *, workspaces: Workspaces, live: LiveInvocations, warden: Warden, limit: int, hook_api: str, host: Mapping[str, str]
+        self,
+        *,
+        workspaces: Workspaces,
+        live: LiveInvocations,
+        warden: Warden,
+        limit: int,
+        hook_api: str,
+        host: Mapping[str, str],
+        meter: Meter,
     ) -> None:
+        self._meter = meter
         self._workspaces = workspaces
         self._live = live
         self._warden = warden
@@ -108,10 +118,14 @@ class InvocationRunner:
         except asyncio.CancelledError:
             outcome = broken_off_as(invocation)
             message = sentence_of(outcome, 0, invocation.hook_run.time_limit)
-            request.journal.report(step_finished(request.job.name, result_of(invocation, outcome, message=message)))
+            self._tell(request, result_of(invocation, outcome, message=message))
             raise
-        request.journal.report(step_finished(request.job.name, result))
+        self._tell(request, result)
         return result
+
+    def _tell(self, request: EventRun, result: InvocationResult) -> None:
+        self._meter.hook_ended(request.event, result.outcome.value, result.duration.total_seconds())
+        request.journal.report(step_finished(request.job.name, result))
 
     async def _run_in_directory(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         """Make the directory, run in it, remove or keep it. What this host refuses (disk full, too many files) is a failure."""

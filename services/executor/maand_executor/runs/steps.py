@@ -138,6 +138,8 @@ def ended(
 
 def tell(context: RunContext, result: StepResult, began: float) -> None:
     """Report the end of a step."""
+    seconds = time.monotonic() - began
+    context.meter.step_ended(context.kind, result.step, word_of(result.outcome), seconds)
     context.journal.report(
         events.step_finished(
             job=result.job,
@@ -145,7 +147,12 @@ def tell(context: RunContext, result: StepResult, began: float) -> None:
             step=result.step,
             outcome=result.outcome,
             exit_code=result.exit_code,
-            duration=timedelta(seconds=time.monotonic() - began),
+            duration=timedelta(seconds=seconds),
             message=result.message,
         )
     )
+
+
+def word_of(outcome: "pb.StepOutcome.ValueType") -> str:
+    """Return an outcome as one word, for metrics and traces."""
+    return pb.StepOutcome.Name(outcome).removeprefix("STEP_OUTCOME_").lower()

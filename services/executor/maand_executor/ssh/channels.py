@@ -4,12 +4,14 @@ Opening a channel starts nothing that matters (see `execution`), so it may be tr
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import asyncssh
 
+from maand_executor.meter import Meter
 from maand_executor.ssh.connect import Destination
 from maand_executor.ssh.errors import WorkerUnreachable
 from maand_executor.ssh.pool import Link, Pool
@@ -23,7 +25,8 @@ Start = Callable[[asyncssh.SSHClientConnection], Awaitable[Session]]
 class Channels:
     """Opens channels within the limits of each connection."""
 
-    def __init__(self, pool: Pool, settings: SshSettings) -> None:
+    def __init__(self, pool: Pool, settings: SshSettings, meter: Meter) -> None:
+        self._meter = meter
         self._pool = pool
         self._settings = settings
 
@@ -48,7 +51,9 @@ class Channels:
         """Open a channel as soon as there is a place for it; a refusal teaches how many places there are."""
         refusals = 0
         while True:
+            asked = time.monotonic()
             await link.slots.take()
+            self._meter.ssh_waited("channel", time.monotonic() - asked)
             try:
                 return await self._try(link, start)
             except Refused as refused:

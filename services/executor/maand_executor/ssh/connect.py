@@ -10,6 +10,7 @@ sshd's default MaxStartups (10:30:100) drops logins of a crowd at random before 
 import asyncio
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from maand_executor.facts import HostKeyPolicy
+from maand_executor.meter import LoginOutcome, Meter
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import AuthenticationRefused, HostKeyChanged, HostKeyUnknown, SshError, WorkerUnreachable
 from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe
@@ -93,7 +95,9 @@ class Connector:
         settings: SshSettings,
         ssh_config: Path | None = None,
         jitter: Callable[[], float] = random.random,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self.host_keys = host_keys
         self._credentials = credentials
         self._policy = policy
@@ -105,7 +109,7 @@ class Connector:
 
     async def open(self, destination: Destination) -> asyncssh.SSHClientConnection:
         """Log in. Raises `WorkerUnreachable`, `HostKeyUnknown`, `HostKeyChanged`, `AuthenticationRefused`, `KeyUnusable`."""
-        return await self._patiently(destination, lambda: self._log_in(destination))
+        return await self._patiently(destination, lambda: self._log_in_counted(destination))
 
     async def scan_host_keys(self, destination: Destination) -> tuple[HostKey, ...]:
         """Return the host keys a server shows, one of each kind, without logging in. Raises `WorkerUnreachable`."""
@@ -118,7 +122,9 @@ class Connector:
         """Try again while the server drops us: after a pause that doubles, with jitter of a half to the whole."""
         pause = self._settings.retry_pause.total_seconds()
         for attempts_left in reversed(range(self._settings.connect_attempts)):
+            asked = time.monotonic()
             await self._pace.wait()
+            self._meter.ssh_waited("pace", time.monotonic() - asked)
             try:
                 return await attempt()
             except Dropped as dropped:
@@ -152,6 +158,17 @@ class Connector:
 
     def _new_login(self) -> Login:
         return Login(self.host_keys, self._policy)
+
+    async def _log_in_counted(self, destination: Destination) -> asyncssh.SSHClientConnection:
+        began = time.monotonic()
+        outcome: LoginOutcome = "succeeded"
+        try:
+            return await self._log_in(destination)
+        except BaseException as error:
+            outcome = login_outcome(error)
+            raise
+        finally:
+            self._meter.login_ended(outcome, time.monotonic() - began)
 
     async def _log_in(self, destination: Destination) -> asyncssh.SSHClientConnection:
         login = self._new_login()
@@ -252,6 +269,15 @@ class Connector:
 
 class Dropped(Exception):
     """The server hung up before it knew who we are. Tried again; seen by nobody."""
+
+
+def login_outcome(error: BaseException) -> LoginOutcome:
+    """Say in a word why a login did not succeed."""
+    if isinstance(error, Dropped):
+        return "dropped"
+    if isinstance(error, AuthenticationRefused | HostKeyUnknown | HostKeyChanged):
+        return "refused"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "unreachable"
 
 
 def is_refusal(error: Exception) -> bool:

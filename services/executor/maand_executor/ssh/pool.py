@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncssh
 
+from maand_executor.meter import Meter
 from maand_executor.ssh.connect import Destination
 from maand_executor.ssh.pacing import Slots
 
@@ -62,7 +63,16 @@ class Link:
 class Pool:
     """The connections of one bucket."""
 
-    def __init__(self, open_connection: Open, *, limit: int, channels: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        open_connection: Open,
+        *,
+        limit: int,
+        channels: int,
+        clock: Callable[[], float] = time.monotonic,
+        meter: Meter | None = None,
+    ) -> None:
+        self._meter = meter or Meter()
         self.limit = max(1, limit)
         self._open_connection = open_connection
         self._channels = channels
@@ -78,10 +88,12 @@ class Pool:
     @asynccontextmanager
     async def lease(self, destination: Destination) -> AsyncIterator[Link]:
         """Give an open connection for as long as the block runs. Raises what logging in raises."""
+        asked = time.monotonic()
         link = await self._link_to(destination)
         link.leases += 1
         try:
             await link.opened()
+            self._meter.ssh_waited("connection", time.monotonic() - asked)
             yield link
         finally:
             link.leases -= 1

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import asyncssh
 
 from maand_executor.facts import BucketConfig, Worker
+from maand_executor.meter import Meter
 from maand_executor.ssh.channels import Channels
 from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, order
 from maand_executor.ssh.connect import Connector, Destination
@@ -26,7 +27,10 @@ from maand_executor.ssh.settings import SshSettings
 class Remote:
     """One per executor and bucket. `known_hosts` and the key are read from the secrets directory, again when they change."""
 
-    def __init__(self, config: BucketConfig, secrets: Path, settings: SshSettings | None = None) -> None:
+    def __init__(
+        self, config: BucketConfig, secrets: Path, settings: SshSettings | None = None, meter: Meter | None = None
+    ) -> None:
+        meter = meter or Meter()
         self._config = config
         self._settings = settings or SshSettings()
         self._copies = asyncio.Semaphore(self._settings.copies_at_once)
@@ -38,9 +42,15 @@ class Remote:
             pace=StartPace(config.ssh_starts_per_second),
             settings=self._settings,
             ssh_config=Path(config.ssh_config).expanduser() if config.ssh_config else None,
+            meter=meter,
         )
-        self._pool = Pool(self._connector.open, limit=config.max_ssh_sessions, channels=self._settings.channels_per_connection)
-        self._channels = Channels(self._pool, self._settings)
+        self._pool = Pool(
+            self._connector.open,
+            limit=config.max_ssh_sessions,
+            channels=self._settings.channels_per_connection,
+            meter=meter,
+        )
+        self._channels = Channels(self._pool, self._settings, meter)
 
     @property
     def open_connections(self) -> int:
@@ -134,7 +144,8 @@ class Remote:
 class Remotes:
     """The `Remote` of each bucket this executor works for; a bucket whose SSH settings changed gets a new one."""
 
-    def __init__(self, secrets: Path, settings: SshSettings | None = None) -> None:
+    def __init__(self, secrets: Path, settings: SshSettings | None = None, meter: Meter | None = None) -> None:
+        self._meter = meter or Meter()
         self._secrets = secrets
         self._settings = settings
         self._by_bucket: dict[str, tuple[BucketConfig, Remote]] = {}
@@ -147,7 +158,7 @@ class Remotes:
             return known[1]
         if known is not None:
             self._retired.append(known[1])
-        remote = Remote(config, self._secrets, self._settings)
+        remote = Remote(config, self._secrets, self._settings, self._meter)
         self._by_bucket[config.bucket_id] = (config, remote)
         return remote
 
