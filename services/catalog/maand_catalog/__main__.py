@@ -1,7 +1,8 @@
-"""`maand-catalog`: serve; bring the database up to date; make the first API token.
+"""`maand-catalog`: serve; bring the database up to date; back it up; make the first API token.
 
 maand-catalog                                            serve until asked to stop
 maand-catalog migrate                                    apply what the schema lacks, then exit
+maand-catalog backup FILE                                copy a SQLite database, also while it is served
 maand-catalog token create --role operator --name me     print a new API token once (before anybody has one)
 """
 
@@ -11,12 +12,14 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 from maand_catalog.errors import CatalogError
 from maand_catalog.identity import Role, token_digest
 from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.service import start_catalog
 from maand_catalog.settings import CatalogSettings, needed
+from maand_catalog.store.backup import back_up
 from maand_catalog.store.database import Database
 from maand_catalog.store.migrate import migrate
 from maand_catalog.store.tokens import create_token
@@ -45,6 +48,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("serve", help="serve until asked to stop (the default)").set_defaults(act=serve)
     commands.add_parser("migrate", help="bring the database up to date, then exit").set_defaults(act=migrate_only)
+    backup = commands.add_parser("backup", help="copy a SQLite database into a new file, also while it is served")
+    backup.add_argument("file", type=Path, help="file to make, 0600; it must not exist")
+    backup.set_defaults(act=back_up_only)
     token = commands.add_parser("token", help="make API tokens").add_subparsers(metavar="COMMAND", required=True)
     create = token.add_parser("create", help="print a new API token once")
     create.add_argument("--role", required=True, choices=[role.value for role in Role])
@@ -71,6 +77,13 @@ async def migrate_only(_options: argparse.Namespace) -> None:
     finally:
         await database.close()
     sys.stderr.write(f"the database has schema {revision}\n")
+
+
+async def back_up_only(options: argparse.Namespace) -> None:
+    """Copy the database."""
+    url = needed(os.environ, "MAAND_DATABASE_URL", "sqlite:////var/lib/maand/maand.db")
+    await asyncio.to_thread(back_up, url, options.file)
+    sys.stderr.write(f"backed up to {options.file}; keep the key files with it\n")
 
 
 async def print_new_token(options: argparse.Namespace) -> None:

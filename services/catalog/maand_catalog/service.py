@@ -85,8 +85,9 @@ async def start_catalog(settings: CatalogSettings) -> RunningCatalog:
         raise
 
 
-async def start_serving(settings: CatalogSettings, database: Database, metrics: Metrics) -> RunningCatalog:
-    """Migrate and serve on an open database."""
+async def start_serving(settings: CatalogSettings, database: Database, metrics: Metrics | None = None) -> RunningCatalog:
+    """Migrate and serve on an open database; `metrics` is what it tells of its work, when it was opened with one."""
+    metrics = metrics or Metrics()
     await migrate(database)
     activity = Activity()
     identification = Identification(database, executors_show_certificates=settings.services_listen is not None)

@@ -13,7 +13,6 @@ import grpc.aio
 
 from maand_catalog.identity import Role, token_digest
 from maand_catalog.ids import new_api_token, new_id
-from maand_catalog.metrics import Metrics
 from maand_catalog.service import RunningCatalog, start_serving
 from maand_catalog.settings import CatalogSettings, Upkeep
 from maand_catalog.store.database import Database
@@ -88,8 +87,8 @@ async def serve(
     sockets = Path(tempfile.mkdtemp(prefix="maand-"))
     settings = settings_for(directory, listen=f"unix:{sockets}/catalog.sock", lease=lease)
     settings = replace(settings, stop_grace=stop_grace)
-    running = await start_serving(settings, database, Metrics())
-    over_tcp = await start_serving(replace(settings, listen="127.0.0.1:0"), database, Metrics())
+    running = await start_serving(settings, database)
+    over_tcp = await start_serving(replace(settings, listen="127.0.0.1:0"), database)
     channel = open_channel(Endpoint(address=running.address))
     served = ServedCatalog(
         running=running, database=database, tcp_address=over_tcp.address, local=Client(channel=channel), opened=[channel]
