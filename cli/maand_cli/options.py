@@ -7,16 +7,21 @@ from typing import Any
 
 import click
 
+from maand_cli.errors import Usage
 from maand_cli.lists import split_list
 
 
 def list_option(*names: str, help: str, complete: Callable[..., Any] | None = None) -> Callable[[Any], Any]:  # noqa: A002 - Click's word
-    """Declare a list: commas, repetition, `@file`, `-`."""
+    """Declare a list: commas, repetition, `@file`, `-`. Left out it means all; given, it names at least one."""
     return click.option(*names, multiple=True, callback=_split, metavar="LIST", help=help, shell_complete=complete)
 
 
-def _split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    return split_list(values, read_stdin=sys.stdin.read)
+def _split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split a list; one that turns out empty is refused, for it would mean everything: `-w "$UNSET"`, an empty file."""
+    items = split_list(values, read_stdin=sys.stdin.read)
+    if values and not items and not ctx.resilient_parsing:
+        raise Usage(f"the list of {param.opts[0]} is empty", help=f"name at least one, or leave {param.opts[0]} out to mean all")
+    return items
 
 
 def known_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

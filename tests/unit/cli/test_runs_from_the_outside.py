@@ -250,6 +250,21 @@ def test_run_command_reads_a_script_from_a_file_and_refuses_two(fake: FakeCatalo
     assert maand("run_command", "x", "-f", "script").code == 2
 
 
+@pytest.mark.parametrize("empty", ["", " , ", "@nobody"])
+def test_a_list_that_turns_out_empty_never_means_everybody(empty: str, fake: FakeCatalog, maand: Maand, bucket: Path) -> None:
+    (bucket / "nobody").write_text("# nobody matched\n")
+    for words in (
+        ("run_command", "reboot", "-w"),
+        ("run_command", "reboot", "-l"),
+        ("deploy", "-j"),
+        ("job", "stop", "api", "-w"),
+    ):
+        said = maand(*words, empty)
+        assert said.code == 2
+        assert "is empty" in said.err
+    assert fake.requests == []
+
+
 def test_job_control_says_what_and_where(fake: FakeCatalog, maand: Maand) -> None:
     maand("job", "run", "api", "--target", "warm", "--allocations", "10.0.0.1", "--batch", "2")
     control = fake.spec().job_control
