@@ -173,6 +173,16 @@ async def test_a_hook_with_scope_rollout_that_reaches_nobody_fails_and_says_so(b
     assert [result.message for result in outcome.failed] == ["none of the 2 workers that hook_once may run for can be reached"]
 
 
+async def test_a_build_needs_no_worker_so_its_hooks_with_scope_rollout_run_though_nobody_can_be_reached(bed: HookBed) -> None:
+    bed.add("hook_once", SAY_WHERE, "post_build", scope=HookScope.ROLLOUT)
+
+    async def reachable(_: str) -> bool:
+        return False
+
+    assert (await bed.run("post_build", targets=2, reachable=reachable)).ok
+    assert bed.lines() == ["hook_once 10.0.0.1"]
+
+
 async def test_is_one_shot_is_true_for_one_allocation_of_all(bed: HookBed) -> None:
     bed.add("hook_shot", "from maand import is_one_shot, allocation_ip; print(allocation_ip(), is_one_shot())")
     one, two, three = allocations(3)

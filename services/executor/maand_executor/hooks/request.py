@@ -10,6 +10,7 @@ from maand_executor.hooks.batches import BatchPosition
 from maand_executor.journal import Journal
 
 HEALTH_CHECK = "health_check"
+POST_BUILD = "post_build"
 
 
 def nothing_done(_: str) -> bool:

@@ -5,7 +5,7 @@ from maand_executor.errors import ExecutorError
 from maand_executor.facts import Allocation, Hook, HookScope, InvocationOutcome
 from maand_executor.hooks.batches import Batch, lifecycle_batch, plan_batches, single_batch
 from maand_executor.hooks.outcome import InvocationResult
-from maand_executor.hooks.request import HEALTH_CHECK, EventRun
+from maand_executor.hooks.request import HEALTH_CHECK, POST_BUILD, EventRun
 
 
 class NothingReachable(ExecutorError):
@@ -29,10 +29,15 @@ async def plan_hook(request: EventRun, hook: Hook) -> tuple[Batch, ...]:
 
 
 async def first_reachable(request: EventRun, hook: Hook) -> Allocation:
-    """Return the first allocation in rollout order whose worker can be reached."""
+    """Return the first allocation in rollout order whose worker can be reached.
+
+    A build needs no worker: host keys may not be pinned yet. Where nobody can be reached, its hooks run for the first allocation.
+    """
     for allocation in request.allocations:
         if await request.reachable(allocation.worker):
             return allocation
+    if request.event == POST_BUILD:
+        return request.allocations[0]
     raise NothingReachable(f"none of the {len(request.allocations)} workers that {hook.name} may run for can be reached")
 
 
