@@ -259,6 +259,21 @@ async def test_job_control_hooks_are_told_the_target(bed: RunBed) -> None:
     assert bed.hooks.requests[0].lifecycle == {"TARGET": "stop"}
 
 
+async def test_a_disabled_allocation_is_named_as_such_and_no_other_one_is_suggested(bed: RunBed) -> None:
+    bed.add_job("api", workers=2)
+    bed.catalog.allocations["api@10.0.0.2"] = replace(bed.catalog.allocations["api@10.0.0.2"], disabled=True)
+    ended = await bed.run(control(spec.JOB_ACTION_STOP, workers=["10.0.0.2"]))
+    assert ended.result.message == "api on 10.0.0.2 is disabled"
+    assert "10.0.0.1" not in ended.result.failures[0].help
+    assert bed.did == []
+
+
+async def test_a_job_without_active_allocations_is_told_so_instead_of_done(bed: RunBed) -> None:
+    bed.add_job("api", workers=0)
+    ended = await bed.run(control(spec.JOB_ACTION_STOP))
+    assert (ended.word, ended.result.message) == ("succeeded", "nothing to do: api has no active allocations")
+
+
 async def test_a_failed_restart_ends_the_rollout(bed: RunBed) -> None:
     bed.add_job("api", workers=3)
     bed.remote.fail["restart api 10.0.0.1"] = 1

@@ -72,10 +72,16 @@ def manner_of(spec: spec_pb.JobControlSpec) -> Manner:
 
 
 def select(fleet: Fleet, job: Job, workers: Sequence[str]) -> tuple[Allocation, ...]:
-    """Return the active allocations meant. Raises `InvalidRequest` for a worker that has none."""
-    active = fleet.active_of_job(job.name)
-    named = known_names("active allocation", workers, [one.worker for one in active])
-    return tuple(one for one in active if not named or one.worker in named)
+    """Return the active allocations meant. Raises `InvalidRequest` for a worker that has none, or a disabled one."""
+    present = [one for one in fleet.of_job(job.name) if not one.removed]
+    named = known_names(f"allocation of {job.name}", workers, [one.worker for one in present])
+    for one in present:
+        if one.worker in named and one.disabled:
+            raise InvalidRequest(
+                f"{job.name} on {one.worker} is disabled",
+                help="enable it in workspace/disabled.json, then run `maand deploy --build`",
+            )
+    return tuple(one for one in present if one.active and (not named or one.worker in named))
 
 
 class JobControl:
@@ -106,8 +112,13 @@ class JobControl:
             report.count("succeeded", sum(one.worker not in bad for one in part))
         if self._manner.gate == "end" and not report.failures:
             report.fail(await self._judge.judge(allocations, self._order, wait=True))
-        failed = f"{self._manner.target} of {self._job.name} failed"
-        report.message = failed if report.failures else f"{self._manner.target} of {self._job.name}: done"
+        report.message = self._sentence(allocations)
+
+    def _sentence(self, allocations: Sequence[Allocation]) -> str:
+        if not allocations:
+            return f"nothing to do: {self._job.name} has no active allocations"
+        what = f"{self._manner.target} of {self._job.name}"
+        return f"{what} failed" if self._context.report.failures else f"{what}: done"
 
     async def _batch(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
         workers = [one.worker for one in part]
