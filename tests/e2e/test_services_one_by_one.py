@@ -33,12 +33,12 @@ def service(name: str, environment: Mapping[str, str], *, until: Callable[[], bo
         yield process
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 0, f"{name} did not stop in order"
+        assert process.wait(timeout=60) == 0, f"{name} did not stop in order"
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     """Wait until a condition holds while a process lives."""
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, "it ended"
         assert time.monotonic() < ends, "it did not get ready"
@@ -128,4 +128,4 @@ def is_serving(address: str) -> bool:
 
 def buf(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run buf, as somebody who knows nothing but the address."""
-    return subprocess.run([BIN / "buf", *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([BIN / "buf", *arguments], capture_output=True, text=True, timeout=90, check=False)

@@ -2,12 +2,12 @@
 
 import re
 import signal
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.maand import Bucket, Ended
+from tests.e2e.maand import Bucket, Ended, read_until
 from tests.testbed.worker import SshWorker
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300)]
@@ -153,28 +153,22 @@ def test_ctrl_c_twice_ends_the_hooks_and_says_what_is_where(bucket: Bucket, work
     )
     bucket.must("build")
     deploying = bucket.start("deploy")
-    assert deploying.stderr
-    seen = ""
-    while "settling on" not in seen:
-        line = deploying.stderr.readline()
-        assert line, seen
-        seen += line
-    deploying.send_signal(signal.SIGINT)
-    time.sleep(1)  # a person's pause between the two
-    deploying.send_signal(signal.SIGINT)
-    _, rest = deploying.communicate(timeout=30)
+    with deploying:
+        seen = read_until(deploying, "settling on")
+        deploying.send_signal(signal.SIGINT)
+        seen += read_until(deploying, "after the current batch")
+        deploying.send_signal(signal.SIGINT)
+        _, rest = deploying.communicate(timeout=60)
     assert deploying.returncode == 130, seen + rest
     states = {row["state"] for row in bucket.must("cat", "allocations", "--jobs", "api", "-o", "json").json()}
     assert "promoted" not in states
-    assert not any("hook_active" in line for line in running_commands())
+    assert hooks_alive(bucket) == []
 
 
-def running_commands() -> list[str]:
-    """Command lines of every process of this machine."""
-    lines = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return lines
+def hooks_alive(bucket: Bucket) -> list[str]:
+    """Return the directories in which hooks of a bucket run."""
+    places = []
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            places.append(str(entry.readlink()))
+    return [place for place in places if place.startswith(f"{bucket.path}/tmp/")]

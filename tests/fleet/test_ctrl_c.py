@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.e2e.maand import read_until
 from tests.fleet.fleet import Fleet
 from tests.fleet.watching import hooks_alive, started_deploy, wait_until_it_runs
 
@@ -20,15 +21,15 @@ def test_ctrl_c_ends_remote_commands_and_hooks_and_the_next_deploy_goes_on(deplo
     wait_until_it_runs(worker, hanging, deploying)
 
     deploying.send_signal(signal.SIGINT)
-    time.sleep(1)  # a person's pause: the first lets the batch end, the second ends it
+    read_until(deploying, "after the current batch")
     deploying.send_signal(signal.SIGINT)
     asked = time.monotonic()
-    out, err = deploying.communicate(timeout=30)
+    out, err = deploying.communicate(timeout=60)
     assert time.monotonic() - asked < 10
     assert deploying.returncode == 130, out + err
     assert hooks_alive(deployed.bucket) == []
     for each in deployed.workers:
-        each.wait_until_gone("sleep 61", seconds=1)
+        each.wait_until_gone("sleep 61")
 
     states = deployed.states("api")
     assert [states[host] for host in hosts] == ["promoted"] * 7 + ["failed"] * 7 + ["pending"] * 6

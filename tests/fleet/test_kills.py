@@ -52,7 +52,7 @@ def begin_deploy_and_kill(fleet: Fleet, after: float) -> str:
     time.sleep(after)
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{pid}/cmdline").exists() or is_zombie(pid), "the services to be gone")
-    wait_for(lambda: not hooks_alive(fleet.bucket), "hooks to be gone", seconds=5)
+    wait_for(lambda: not hooks_alive(fleet.bucket), "hooks to be gone")
     return str(begun["run_id"])
 
 

@@ -170,7 +170,7 @@ class SshWorker:
         """Command lines of the processes alive on it, zombies left out."""
         return [line for line in map(_command_line, self._pids()) if line]
 
-    def wait_until_gone(self, words: str, *, seconds: float = 10.0) -> None:
+    def wait_until_gone(self, words: str, *, seconds: float = 60.0) -> None:
         """Return when no process on it has these words in its command line; raise `TimeoutError` when one stays."""
         ends = time.monotonic() + seconds
         while any(words in line for line in self.processes()):
@@ -233,12 +233,12 @@ class SshWorker:
         return "\n".join(lines) + "\n"
 
 
-def wait_until_ssh_answers(host: str, port: int, *, seconds: float = 20.0) -> None:
+def wait_until_ssh_answers(host: str, port: int, *, seconds: float = 60.0) -> None:
     """Return when an SSH server greets there; raise `TimeoutError` when none does in time."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         try:
-            with socket.create_connection((host, port), timeout=1.0) as connection:
+            with socket.create_connection((host, port), timeout=5.0) as connection:
                 if connection.recv(4) == b"SSH-":
                     return
         except OSError:

@@ -29,10 +29,11 @@ class Maand:
 
     bucket: Path
     environment: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
-        """Start one command and return at once."""
-        return subprocess.Popen(
+        """Start one command and return at once; what still runs when the test is over is ended by `end`."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "maand_cli", *args],
             cwd=self.bucket,
             env=clean(os.environ) | {"MAAND_IDLE_SECONDS": "60"} | self.environment,
@@ -42,6 +43,16 @@ class Maand:
             text=True,
             **more,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End every command that still runs and the services, whatever the test left behind."""
+        for process in self.started:
+            with process:  # closes its pipes and waits for it
+                process.kill()
+        self.started.clear()
+        self("services", "stop", "--within", "20")
 
     def __call__(self, *args: str) -> Said:
         """Run one command to its end."""
@@ -73,17 +84,17 @@ def clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def maand(tmp_path: Path) -> Iterator[Maand]:
-    """Make a bucket; end its services afterwards, whatever happened."""
+    """Make a bucket; end its services and every command afterwards, whatever happened."""
     directory = tmp_path / "bucket"
     directory.mkdir()
     maand = Maand(bucket=directory)
     maand.must("init")
     (directory / "workspace/workers.json").write_text("[]")
     yield maand
-    maand("services", "stop", "--within", "20")
+    maand.end()
 
 
-def until(holds: Callable[[], bool], *, seconds: float = 10, what: str = "it", told: Callable[[], str] = str) -> None:
+def until(holds: Callable[[], bool], *, seconds: float = 60, what: str = "it", told: Callable[[], str] = str) -> None:
     """Wait until something holds, or fail with what is told by then."""
     deadline = time.monotonic() + seconds
     while not holds():

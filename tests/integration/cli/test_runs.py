@@ -43,7 +43,7 @@ def place(maand: Maand, tmp_path: Path) -> Path:
 
 def waiting(maand: Maand, place: Path, times: int = 1) -> None:
     """Wait until the hook has begun that often."""
-    until(lambda: began(place) >= times, seconds=40, what="the hook's beginning", told=maand.log)
+    until(lambda: began(place) >= times, seconds=80, what="the hook's beginning", told=maand.log)
 
 
 def began(place: Path) -> int:
@@ -91,7 +91,7 @@ def test_ctrl_c_twice_ends_the_hook_now(maand: Maand, place: Path) -> None:
     building.send_signal(signal.SIGINT)
     code, said = end(building)
     assert code == 130, said
-    assert is_gone(hook_pids(place)[0])
+    until(lambda: is_gone(hook_pids(place)[0]), what="the hook's end")
     [run] = json.loads(maand.must("runs", "list", "-o", "json").out)
     assert run["state"] == "cancelled"
 
@@ -111,7 +111,7 @@ def test_a_second_build_is_told_who_holds_the_bucket_or_waits_for_it(maand: Maan
     assert refused.code == 6
     assert "build" in refused.err
     assert "@" in refused.err, "it says by whom"
-    second = maand.start("build", "--lock-timeout", "30")
+    second = maand.start("build", "--lock-timeout", "60")
     (place / "go").touch()
     assert end(first)[0] == 0
     assert end(second)[0] == 0

@@ -146,7 +146,7 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-async def until(condition: Callable[[], bool], *, within: float = 5) -> None:
+async def until(condition: Callable[[], bool], *, within: float = 60) -> None:
     """Wait for something that no event announces."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - other processes set no asyncio event

@@ -15,6 +15,8 @@ from tests.testbed.worker import SshWorker
 
 BUCKET = "5b0f6a34-0000-4000-8000-000000000001"
 
+PATIENT = SshSettings(connect_timeout=timedelta(seconds=30), grace=timedelta(seconds=1))
+"""Limits that a busy machine keeps."""
 IMPATIENT = SshSettings(
     connect_timeout=timedelta(seconds=2),
     keepalive_interval=timedelta(seconds=0.3),
@@ -23,7 +25,7 @@ IMPATIENT = SshSettings(
     heartbeat=timedelta(seconds=0.3),
     silence=timedelta(seconds=2),
 )
-"""Limits that let a test see the end of patience soon."""
+"""Limits that let a test of lost workers see the end of patience soon. A busy machine may break them: no other test has them."""
 
 
 def fact(worker: SshWorker, **fields: Any) -> Worker:
@@ -38,7 +40,7 @@ def command(script: str, *, sudo: bool = False, **fields: Any) -> RemoteCommand:
 
 @asynccontextmanager
 async def remote_of(
-    bed: SshTestBed, *, pinned: bool = True, settings: SshSettings = IMPATIENT, secrets: Path | None = None, **config: Any
+    bed: SshTestBed, *, pinned: bool = True, settings: SshSettings = PATIENT, secrets: Path | None = None, **config: Any
 ) -> AsyncIterator[Remote]:
     """Give a `Remote` with the bed's key and pinned host keys; it is closed with the block."""
     if secrets is None:

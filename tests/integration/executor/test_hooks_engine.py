@@ -337,13 +337,13 @@ async def test_the_sdk_is_loaded_from_bytecode(bed: HookBed) -> None:
     [
         ("raise SystemExit(3)", FAILED, 3, "exit code 3"),
         ("import os; os.kill(os.getpid(), 11)", FAILED, 139, "ended by SIGSEGV"),
-        ("import time; time.sleep(60)", TIMED_OUT, 143, "timed out after 1 s"),
+        ("import time; time.sleep(60)", TIMED_OUT, 143, "timed out after 2 s"),
     ],
 )
 async def test_a_hook_that_does_not_succeed_says_how(
     bed: HookBed, script: str, outcome: InvocationOutcome, exit_code: int, message: str
 ) -> None:
-    bed.add("hook_bad", f"print('last words')\n{script}" if "sleep" not in script else script, timeout=timedelta(seconds=1))
+    bed.add("hook_bad", f"print('last words')\n{script}", timeout=timedelta(seconds=2 if outcome is TIMED_OUT else 60))
     (result,) = (await bed.run()).results
     assert (result.outcome, result.exit_code, result.message) == (outcome, exit_code, message)
     assert set(bed.catalog.ended.values()) == {outcome}
@@ -370,8 +370,10 @@ async def test_notices_of_hooks_reach_the_run(bed: HookBed) -> None:
 
 async def test_cancel_now_ends_the_hooks_and_nothing_more_is_started(bed: HookBed) -> None:
     bed.add("hook_sleep", SLEEP)
-    asyncio.get_running_loop().call_later(1, bed.cancel.raise_to, CancelLevel.NOW)
-    outcome = await bed.run(targets=3, batch_size=2)
+    task = asyncio.create_task(bed.run(targets=3, batch_size=2))
+    await until(lambda: len(bed.lines()) == 2)
+    bed.cancel.raise_to(CancelLevel.NOW)
+    outcome = await task
     assert [result.outcome for result in outcome.results] == [CANCELLED, CANCELLED]
     assert (outcome.cancelled, outcome.untouched) == (True, ("10.0.0.3",))
     assert not any(is_alive(int(line)) for line in bed.lines())
@@ -438,7 +440,7 @@ async def test_an_invocation_is_live_while_its_process_is_and_knows_what_it_may_
     bed.add("hook_sleep", SLEEP)
     task = asyncio.create_task(bed.run(targets=2, batch_size=2))
     await until(lambda: len(bed.lines()) == 2)
-    (live, _) = bed.engine.live.all()
+    live, _ = sorted(bed.engine.live.all(), key=lambda one: one.worker)
     assert bed.engine.live.find(live.token) is live
     assert (live.job, live.hook, live.event, live.worker) == ("api", "hook_sleep", "pre_deploy", "10.0.0.1")
     assert [worker.host for worker in live.workers] == ["10.0.0.1", "10.0.0.2"]

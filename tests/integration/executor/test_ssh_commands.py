@@ -10,7 +10,7 @@ import pytest
 from maand_executor.facts import Worker
 from maand_executor.ssh.command import Watch, command_line, order
 from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, SudoRefused
-from tests.integration.executor.ssh_support import command, fact, remote_of
+from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
 
@@ -104,7 +104,7 @@ async def test_output_is_streamed_while_the_command_runs(test_bed: SshTestBed) -
         running = asyncio.create_task(
             remote.run(fact(worker), command("echo one; until [ -e go ]; do sleep 0.05; done; echo two >&2"), on_output=listen)
         )
-        await asyncio.wait_for(first.wait(), 10)
+        await asyncio.wait_for(first.wait(), 60)
         assert heard == [("stdout", b"one\n")]
         (worker.home / "go").touch()
         await running
@@ -134,10 +134,10 @@ async def test_a_timeout_ends_the_whole_remote_tree(test_bed: SshTestBed, sudo: 
     script = "sleep 4321 & (sleep 4321; true) & set -m; sleep 4321 & echo ready; sleep 4321"
 
     async with remote_of(test_bed) as remote:
-        result = await remote.run(fact(worker), command(script, sudo=sudo, timeout=timedelta(seconds=0.5)))
+        result = await remote.run(fact(worker), command(script, sudo=sudo, timeout=timedelta(seconds=1.5)))
 
     assert (result.exit_code, result.timed_out, result.stdout) == (124, True, b"ready\n")
-    assert not [line for line in worker.processes() if "4321" in line]
+    await asyncio.to_thread(worker.wait_until_gone, "4321")
 
 
 @pytest.mark.parametrize("sudo", [False, True])
@@ -149,7 +149,7 @@ async def test_what_ignores_term_is_killed_after_the_grace(test_bed: SshTestBed,
         result = await remote.run(fact(worker), command(script, sudo=sudo, timeout=timedelta(seconds=0.3)))
 
         assert result.timed_out
-        assert timedelta(seconds=1) < result.duration < timedelta(seconds=4)
+        assert timedelta(seconds=1) < result.duration < timedelta(seconds=30)
         await asyncio.to_thread(worker.wait_until_gone, "noprofile")
 
 
@@ -166,12 +166,12 @@ async def test_cancelling_ends_the_remote_tree(test_bed: SshTestBed, sudo: bool)
                 on_output=lambda *_: started.set(),
             )
         )
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
 
-        await asyncio.to_thread(worker.wait_until_gone, "4321", seconds=2)  # a signal sent is not yet a process gone
+        await asyncio.to_thread(worker.wait_until_gone, "4321")  # a signal sent is not yet a process gone
 
 
 async def test_what_a_command_leaves_behind_neither_blocks_it_nor_is_ended(test_bed: SshTestBed) -> None:
@@ -193,7 +193,7 @@ async def test_the_end_of_the_connection_ends_the_command(test_bed: SshTestBed, 
         running = asyncio.create_task(
             remote.run(fact(worker), command("echo up; sleep 4321", sudo=sudo), on_output=lambda *_: started.set())
         )
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         await remote.close()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -212,12 +212,12 @@ async def test_a_command_may_outlive_its_connection_when_told_so(test_bed: SshTe
                 on_output=lambda *_: started.set(),
             )
         )
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         await remote.close()
         await asyncio.gather(running, return_exceptions=True)
 
     (worker.home / "go").touch()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (worker.home / "done").exists():
         assert time.monotonic() < deadline, "the command did not go on"
         await asyncio.sleep(0.02)
@@ -307,11 +307,11 @@ async def test_the_worker_ends_a_command_by_itself_when_the_executor_is_cut_off(
     worker = test_bed.start_worker()
     started = asyncio.Event()
 
-    async with remote_of(test_bed) as remote:
+    async with remote_of(test_bed, settings=IMPATIENT) as remote:
         running = asyncio.create_task(
             remote.run(fact(worker), command("echo up; sleep 4321", sudo=sudo), on_output=lambda *_: started.set())
         )
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         with worker.cut_off():
             with pytest.raises(ConnectionLost):
                 await running
@@ -321,7 +321,7 @@ async def test_the_worker_ends_a_command_by_itself_when_the_executor_is_cut_off(
 async def test_a_silent_command_lives_as_long_as_the_executor_is_heard(test_bed: SshTestBed) -> None:
     worker = test_bed.start_worker()
 
-    async with remote_of(test_bed) as remote:
+    async with remote_of(test_bed, settings=IMPATIENT) as remote:
         result = await remote.run(fact(worker), command("sleep 4.5; echo done"))  # more than two silences
 
     assert result.stdout == b"done\n"
@@ -337,7 +337,7 @@ async def test_the_worker_keeps_the_limit_when_nobody_else_does(test_bed: SshTes
     async with remote_of(test_bed) as remote, remote._pool.lease(remote._destination(fact(worker))) as link:
         process = await link.connection.create_process(command_line(sudo=False), encoding=None)
         process.stdin.write(order_text)
-        done = await asyncio.wait_for(process.wait(), 10)
+        done = await asyncio.wait_for(process.wait(), 60)
 
     assert done.exit_signal is not None
     assert not [line for line in worker.processes() if "4321" in line]

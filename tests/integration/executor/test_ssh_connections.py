@@ -23,7 +23,7 @@ from maand_executor.ssh.errors import (
 )
 from maand_executor.ssh.host_keys import PinState
 from maand_executor.ssh.settings import SshSettings
-from tests.integration.executor.ssh_support import command, fact, remote_of
+from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import Cut, SshWorker
@@ -264,7 +264,7 @@ async def test_a_jump_host_is_logged_in_to_once_for_everybody_behind_it(test_bed
 async def test_a_worker_cut_off_before_is_unreachable(test_bed: SshTestBed, how: Cut, words: str) -> None:
     worker = test_bed.start_worker()
 
-    async with remote_of(test_bed) as remote:
+    async with remote_of(test_bed, settings=IMPATIENT) as remote:
         with worker.cut_off(how), pytest.raises(WorkerUnreachable, match=words) as unreachable:
             await remote.run(fact(worker), command("true"))
         assert unreachable.value.code == "worker_unreachable"
@@ -278,14 +278,14 @@ async def test_a_worker_cut_off_during_a_command_is_noticed_and_the_command_is_n
     worker = test_bed.start_worker()
     started = asyncio.Event()
 
-    async with remote_of(test_bed) as remote:
+    async with remote_of(test_bed, settings=IMPATIENT) as remote:
         running = asyncio.create_task(
             remote.run(fact(worker), command("echo x >>runs; echo up; sleep 4321"), on_output=lambda *_: started.set())
         )
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         with worker.cut_off(how):
             with pytest.raises(ConnectionLost):
-                await asyncio.wait_for(running, 10)
+                await asyncio.wait_for(running, 60)
         await remote.run(fact(worker), command("true"))
 
     assert (worker.home / "runs").read_text() == "x\n"
@@ -294,10 +294,10 @@ async def test_a_worker_cut_off_during_a_command_is_noticed_and_the_command_is_n
 async def test_a_frozen_worker_is_lost_and_one_that_thaws_is_reached_again(test_bed: SshTestBed) -> None:
     worker = test_bed.start_worker()
 
-    async with remote_of(test_bed) as remote:
+    async with remote_of(test_bed, settings=IMPATIENT) as remote:
         await remote.connect(fact(worker))
         with worker.frozen(), pytest.raises(WorkerUnreachable):
-            await asyncio.wait_for(remote.run(fact(worker), command("true")), 20)
+            await asyncio.wait_for(remote.run(fact(worker), command("true")), 60)
         assert (await remote.run(fact(worker), command("echo back"))).stdout == b"back\n"
 
 
@@ -325,7 +325,7 @@ async def test_giving_up_one_wait_leaves_the_login_to_the_others(test_bed: SshTe
         patient = asyncio.create_task(remote.connect(fact(worker)))
         await asyncio.sleep(0)
         hasty.cancel()
-        await asyncio.wait_for(patient, 10)
+        await asyncio.wait_for(patient, 60)
 
     assert hasty.cancelled() or hasty.cancelling()
     assert logins(worker) == 1
@@ -343,8 +343,8 @@ async def test_a_command_that_times_out_on_a_cut_off_worker_returns_in_time(test
                 on_output=lambda *_: started.set(),
             )
         )
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         with worker.cut_off():
-            result = await asyncio.wait_for(running, 8)
+            result = await asyncio.wait_for(running, 30)
 
     assert result.timed_out

@@ -9,7 +9,7 @@ import pytest
 
 from maand_executor.ssh.copy import RemoteCopy
 from maand_executor.ssh.errors import CopyFailed, SudoRefused, WorkerUnreachable
-from tests.integration.executor.ssh_support import command, fact, remote_of
+from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import SshWorker
@@ -146,7 +146,7 @@ async def test_a_cancelled_copy_leaves_what_was_there_and_the_next_one_completes
 
     async with remote_of(test_bed) as remote:
         copying = asyncio.create_task(remote.copy(fact(worker), copy))
-        await asyncio.wait_for(until_something_arrives(worker), 20)
+        await asyncio.wait_for(until_something_arrives(worker), 60)
         copying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await copying
@@ -168,11 +168,11 @@ async def test_a_worker_cut_off_during_a_copy_is_an_error_and_the_copy_can_be_re
     write(worker.path(TARGET), {"a-first": "old"})
     copy = RemoteCopy(source=big_tree(tmp_path), target=TARGET, sudo=True)
 
-    async with remote_of(test_bed) as remote:
+    async with remote_of(test_bed, settings=IMPATIENT) as remote:
         copying = asyncio.create_task(remote.copy(fact(worker), copy))
-        await asyncio.wait_for(until_something_arrives(worker), 20)
+        await asyncio.wait_for(until_something_arrives(worker), 60)
         with worker.cut_off(), pytest.raises((CopyFailed, WorkerUnreachable)):
-            await asyncio.wait_for(copying, 20)
+            await asyncio.wait_for(copying, 60)
 
         assert (worker.path(TARGET) / "a-first").read_text() == "old"
 

@@ -74,9 +74,9 @@ async def test_a_newer_owner_waits_until_the_older_ones_command_has_ended(test_b
         older = asyncio.create_task(
             remote.run(fact(worker), fenced("until [ -e /opt/go ]; do sleep 0.02; done; echo older >>/opt/log", 1, 1))
         )
-        await asyncio.wait_for(until_running(worker, "sleep 0.02"), 10)
+        await asyncio.wait_for(until_running(worker, "sleep 0.02"), 60)
         newer = asyncio.create_task(remote.run(fact(worker), fenced("echo newer >>/opt/log", 1, 2)))
-        await asyncio.wait_for(until_running(worker, "flock -x"), 10)
+        await asyncio.wait_for(until_running(worker, "flock -x"), 60)
         worker.path("/opt/go").touch()
         await asyncio.gather(older, newer)
 

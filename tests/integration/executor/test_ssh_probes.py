@@ -33,7 +33,7 @@ async def test_a_ping_tells_the_round_trip_of_a_command(test_bed: SshTestBed) ->
     worker = test_bed.start_worker()
 
     async with remote_of(test_bed) as remote:
-        assert 0 < (await ping(remote, fact(worker))).total_seconds() < 2
+        assert 0 < (await ping(remote, fact(worker))).total_seconds() < 60
 
 
 def memory_kib() -> int:

@@ -44,7 +44,7 @@ def test_ctrl_c_once_finishes_the_batch_and_twice_stops_now(fake: FakeCatalog, d
     assert deploying.poll() is None
     deploying.send_signal(signal.SIGINT)
     read_until(deploying, "stopping now")
-    assert deploying.wait(10) == 130
+    assert deploying.wait(60) == 130
     assert fake.cancels == 2
 
 
@@ -55,7 +55,7 @@ def test_ctrl_c_three_times_leaves_and_says_how_to_come_back(fake: FakeCatalog, 
         read_until(deploying, words)
     deploying.send_signal(signal.SIGINT)
     assert RUN_ID in read_until(deploying, "maand runs watch")
-    assert deploying.wait(10) == 130
+    assert deploying.wait(60) == 130
 
 
 def test_a_lost_stream_is_resumed_where_it_broke(fake: FakeCatalog, maand: Maand) -> None:
@@ -70,7 +70,9 @@ def test_a_lost_stream_is_resumed_where_it_broke(fake: FakeCatalog, maand: Maand
 
 
 def test_following_adds_no_noticeable_time(fake: FakeCatalog, maand: Maand) -> None:
-    maand("deploy")
-    began = time.perf_counter()
-    maand("deploy")
-    assert time.perf_counter() - began < 1
+    def seconds() -> float:
+        began = time.perf_counter()
+        maand("deploy")
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(4)) < 1

@@ -52,24 +52,28 @@ def claimed(seconds: float, cancel: CancelLevel = CancelLevel.NOT_ASKED) -> Clai
 
 async def test_a_lease_that_is_renewed_is_kept() -> None:
     catalog = Catalog(renewed())
-    keeping = asyncio.create_task(Lease(catalog, claimed(0.05), CancelSignal(), FAST).keep())
+    keeping = asyncio.create_task(Lease(catalog, claimed(0.5), CancelSignal(), FAST).keep())
     await catalog.until_asked(20)
     assert not keeping.done()
     keeping.cancel()
 
 
 async def test_a_lease_that_cannot_be_renewed_is_lost_before_it_lapses() -> None:
-    began = asyncio.get_running_loop().time()
-    lease = Lease(Catalog(AWAY), claimed(0.2), CancelSignal(), FAST)
+    now = [100.0]
+    catalog = Catalog(AWAY)
+    lease = Lease(catalog, claimed(15), CancelSignal(), FAST, clock=lambda: now[0])
+    keeping = asyncio.create_task(lease.keep())
+    await catalog.until_asked(3)
+    assert not keeping.done()
+    now[0] += 14
     with pytest.raises(LeaseLost, match="could not be renewed in time"):
-        await lease.keep()
-    assert asyncio.get_running_loop().time() - began < 0.2
+        await keeping
     assert not lease.holds
 
 
 async def test_a_renewal_that_fails_once_is_tried_again() -> None:
     catalog = Catalog(AWAY, AWAY, renewed())
-    keeping = asyncio.create_task(Lease(catalog, claimed(1), CancelSignal(), FAST).keep())
+    keeping = asyncio.create_task(Lease(catalog, claimed(60), CancelSignal(), FAST).keep())
     await catalog.until_asked(5)
     assert not keeping.done()
     keeping.cancel()
@@ -83,7 +87,7 @@ async def test_a_refused_renewal_loses_the_lease_at_once() -> None:
 async def test_a_wish_to_cancel_arrives_with_the_renewal() -> None:
     cancel = CancelSignal()
     keeping = asyncio.create_task(Lease(Catalog(renewed(cancel=CancelLevel.NOW)), claimed(15), cancel, FAST).keep())
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         await cancel.wait(CancelLevel.NOW)
     keeping.cancel()
 

@@ -59,7 +59,7 @@ async def test_giving_up_a_wait_leaves_no_place_taken() -> None:
 
     waiting.cancel()
     slots.give_back()
-    await asyncio.wait_for(served, 1)
+    await asyncio.wait_for(served, 60)
 
     assert slots.used == 1
 
@@ -73,7 +73,7 @@ async def test_giving_up_in_the_moment_of_being_served_passes_the_place_on() -> 
 
     slots.give_back()
     unlucky.cancel()
-    await asyncio.wait_for(next_one, 1)
+    await asyncio.wait_for(next_one, 60)
 
     assert slots.used == 1
 

@@ -98,7 +98,7 @@ async def test_when_all_are_busy_one_waits_and_the_first_to_wait_is_served_first
             served.append(host)
             await asyncio.sleep(0)
 
-    await asyncio.wait_for(asyncio.gather(*(work(host) for host in "abcdef")), 5)
+    await asyncio.wait_for(asyncio.gather(*(work(host) for host in "abcdef")), 60)
 
     assert served == list("abcdef")
     assert pool.open_connections == 1
@@ -140,7 +140,7 @@ async def test_a_login_whose_waiters_all_gave_up_does_not_block_the_pool() -> No
     hasty.cancel()
     await asyncio.sleep(0)
     server.may_open.set()
-    await asyncio.wait_for(other, 5)
+    await asyncio.wait_for(other, 60)
 
     assert server.logins == ["a", "b"]
 
@@ -157,7 +157,7 @@ async def test_a_login_that_fails_with_nobody_waiting_makes_room_silently() -> N
     await asyncio.sleep(0)
     server.refuses = False
 
-    await asyncio.wait_for(visit(pool, "b"), 5)
+    await asyncio.wait_for(visit(pool, "b"), 60)
 
 
 async def test_giving_up_the_wait_for_room_passes_the_turn_on() -> None:
@@ -175,7 +175,7 @@ async def test_giving_up_the_wait_for_room_passes_the_turn_on() -> None:
     await asyncio.sleep(0)
     release.set()
     first.cancel()
-    await asyncio.wait_for(asyncio.gather(holding, second), 5)
+    await asyncio.wait_for(asyncio.gather(holding, second), 60)
 
     with pytest.raises(asyncio.CancelledError):
         await first
