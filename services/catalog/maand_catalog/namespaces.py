@@ -64,11 +64,6 @@ def check_value(value: str) -> None:
         raise InvalidArgument("the value holds the character U+0000", help="encode binary values, for example in base64")
 
 
-def is_below(namespace: str, prefix: str) -> bool:
-    """Whether a namespace equals the prefix or begins with it and `/`. Everything is below the empty prefix."""
-    return not prefix or namespace == prefix or namespace.startswith(prefix + "/")
-
-
 def is_private_key(namespace: str, key: str) -> bool:
     """Whether the entry is the private key of an allocation's certificate."""
     return key.startswith("certs/") and key.endswith(".key") and ALLOCATION_NAMESPACE.fullmatch(namespace) is not None

@@ -33,8 +33,6 @@ STATUS_BY_GRPC: dict[str, int] = {
 }
 """Every gRPC status but OK."""
 
-UNREACHABLE_SERVICE = "UNAVAILABLE"
-
 NUMERIC_FACTS = frozenset({"current_version", "capacity"})
 """Facts that are numbers; the wire carries all facts as text."""
 

@@ -17,7 +17,6 @@ from maand_catalog.store.kv_owned import (
     WantedKeys,
     merge_namespaces,
     purge_namespaces,
-    put_sealed,
     read_sealed,
     replace_owned_namespaces,
 )
@@ -136,18 +135,7 @@ async def test_private_keys_are_kept_without_being_at_hand(bench: Bench) -> None
 async def test_one_sealed_value_is_put_beside_others(bench: Bench) -> None:
     await replace(bench, {ALLOCATION: {"version": "1"}})
 
-    changed = await bench.kv.database.write(
-        lambda tx: put_sealed(
-            tx,
-            bench.kv.keyring,
-            bucket_id=bench.bucket_id,
-            namespace=ALLOCATION,
-            values={KEY: Plaintext("pem")},
-            writer="build",
-        )
-    )
-
-    assert changed == Changed(written=1)
+    assert await merge(bench, {ALLOCATION: {KEY: Plaintext("pem")}}) == Changed(written=1)
     assert await bench.value(KEY, namespace=ALLOCATION) == "pem"
     assert (await bench.kv.get(bench.bucket_id, ALLOCATION, KEY)).value is None
 

@@ -13,7 +13,7 @@ from maand_catalog.plaintext import Plaintext
 from maand_catalog.store import kv as store
 from maand_catalog.store import secrets
 from maand_catalog.store.database import Database
-from maand_catalog.store.kv_owned import put_sealed
+from maand_catalog.store.kv_owned import merge_namespaces
 from maand_catalog.store.kv_retention import trim_history
 from maand_catalog.store.kv_store import KvStore
 from maand_catalog.store.secrets import Rotated
@@ -113,12 +113,11 @@ async def test_a_secret_written_before_the_question_is_in_the_answer(bench: Benc
 
 async def test_private_keys_are_no_masks(bench: Bench) -> None:
     await bench.kv.database.write(
-        lambda tx: put_sealed(
+        lambda tx: merge_namespaces(
             tx,
             bench.kv.keyring,
             bucket_id=bench.bucket_id,
-            namespace="maand/job/api/worker/10.0.0.1",
-            values={"certs/web.key": Plaintext("pem")},
+            wanted={"maand/job/api/worker/10.0.0.1": {"certs/web.key": Plaintext("pem")}},
             writer="build",
         )
     )

@@ -18,7 +18,7 @@ from maand_catalog.kv import (
     decide_write,
     lifetime,
 )
-from maand_catalog.namespaces import check_key, check_namespace, check_value, is_below, is_private_key, is_secret
+from maand_catalog.namespaces import check_key, check_namespace, check_value, is_private_key, is_secret
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=10)
@@ -129,20 +129,6 @@ def test_a_ttl_is_limited() -> None:
     assert lifetime(5) == timedelta(seconds=5)
     with pytest.raises(InvalidArgument):
         lifetime(2**63)
-
-
-@pytest.mark.parametrize(
-    ("namespace", "prefix", "below"),
-    [
-        ("vars/job/api", "", True),
-        ("vars/job/api", "vars", True),
-        ("vars/job/api", "vars/job/api", True),
-        ("vars/job/api2", "vars/job/api", False),
-        ("vars", "vars/job", False),
-    ],
-)
-def test_a_prefix_ends_at_a_slash(namespace: str, prefix: str, below: bool) -> None:
-    assert is_below(namespace, prefix) == below
 
 
 def test_secrets_and_private_keys_are_known_by_their_names() -> None:

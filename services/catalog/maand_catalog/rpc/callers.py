@@ -1,6 +1,7 @@
 """Who makes the call that is being handled. The identity interceptor says it once; handlers ask here.
 
-acting_as(caller)      set by the interceptor (and by tests that call a servicer without a server)
+let_in(caller)         said by the interceptor
+acting_as(caller)      for tests that call a servicer without a server
 caller_of(context)     anyone who was let in
 require(context, …)    a person or service with one of the roles
 require_hook(context)  a hook invocation

@@ -101,13 +101,6 @@ def merge_namespaces(
     return write_differences(tx, keyring, bucket_id, list(differences(keyring, stored, wanted, stale=stale)), writer)
 
 
-def put_sealed(
-    tx: Transaction, keyring: Keyring, *, bucket_id: str, namespace: str, values: Mapping[str, Plaintext], writer: str
-) -> Changed:
-    """Store values encrypted in one namespace, as `certs/<name>.key` of an allocation; equal values make no new version."""
-    return merge_namespaces(tx, keyring, bucket_id=bucket_id, wanted={namespace: values}, writer=writer)
-
-
 def read_sealed(tx: Transaction, keyring: Keyring, bucket_id: str, namespaces: Iterable[str]) -> dict[tuple[str, str], Plaintext]:
     """Return the present sealed values of these namespaces by namespace and key, decrypted: an allocation's private keys."""
     opened = {}
