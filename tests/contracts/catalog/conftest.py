@@ -23,6 +23,11 @@ from maand_catalog.store.database import Database
 from maand_catalog.store.engine import parse_url
 from maand_catalog.store.migrate import revisions
 from maand_catalog.store.tables import metadata
+from maand_catalog.waiting_room import WaitingRoom
+from tests.contracts.catalog.hook_callers import Hook, a_running_hook
+from tests.contracts.catalog.kv_verbs import Kv
+from tests.contracts.catalog.run_builders import a_bucket
+from tests.contracts.catalog.semaphore_builders import Hooks
 from tests.contracts.catalog.serving import ServedCatalog, serve
 from tests.testbed.postgres import PostgresCluster, running_postgres
 
@@ -115,6 +120,29 @@ async def catalog(database: Database, tmp_path: Path) -> AsyncIterator[ServedCat
     """The whole catalog on `database`, as a real gRPC server on a unix socket and on a loopback port."""
     async with serve(database, tmp_path) as served:
         yield served
+
+
+@pytest.fixture
+async def kv(database: Database, tmp_path: Path) -> AsyncIterator[Kv]:
+    async with serve(database, tmp_path) as catalog:
+        yield Kv(catalog, await a_bucket(database))
+
+
+@pytest.fixture
+async def hook(kv: Kv) -> Hook:
+    return await a_running_hook(kv.catalog.database, kv.bucket_id)
+
+
+@pytest.fixture
+async def hooks(database: Database) -> Hooks:
+    return await Hooks.of_a_new_run(database, await a_bucket(database))
+
+
+@pytest.fixture
+async def room(database: Database) -> AsyncIterator[WaitingRoom]:
+    room = WaitingRoom(database)
+    yield room
+    await room.close()
 
 
 def create_schema(url: str) -> None:

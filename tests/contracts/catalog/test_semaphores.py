@@ -1,75 +1,21 @@
-"""Semaphores on both databases: first come, first served; bound to the invocation; fenced; never leaked."""
+"""Semaphores: first come, first served; one slot an invocation; fenced; taken away by an operator."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from maand_catalog.errors import FailedPrecondition, NotFound, Unauthenticated, Unavailable
-from maand_catalog.runs import RunState
+from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.semaphores import (
-    LEFT_KEPT,
-    ROOM_LEASE,
-    Claim,
-    Semaphore,
     SemaphoreCapacity,
     SemaphoreNotHeld,
     SemaphoreTimeout,
 )
 from maand_catalog.store import semaphores as store
-from maand_catalog.store.database import Database
-from maand_catalog.store.semaphores import Granted
 from maand_catalog.waiting_room import WaitingRoom
-from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
+from tests.contracts.catalog.conftest import OpenReplica
 from tests.contracts.catalog.run_builders import a_bucket
-from tests.contracts.catalog.semaphore_builders import Hooks, change_run
-
-LONG = timedelta(seconds=60)
-SOON = timedelta(milliseconds=200)
-ENDED: dict[str, dict[str, object]] = {
-    "lease": {"lease_until": datetime(2000, 1, 1, tzinfo=UTC)},
-    "fence": {"fence": 2},
-    "state": {"state": RunState.FAILED, "lease_until": None},
-}
-
-
-@pytest.fixture
-async def hooks(database: Database) -> Hooks:
-    return await Hooks.of_a_new_run(database, await a_bucket(database))
-
-
-@pytest.fixture
-async def room(database: Database) -> AsyncIterator[WaitingRoom]:
-    room = WaitingRoom(database)
-    yield room
-    await room.close()
-
-
-async def status(hooks: Hooks, name: str = "ddl") -> Semaphore:
-    return await hooks.database.read(lambda tx: store.get_semaphore(tx, hooks.scope(name)))
-
-
-async def release(hooks: Hooks, invocation: str) -> None:
-    await hooks.database.write(lambda tx: store.release(tx, hooks.scope(), invocation))
-
-
-async def waiting(hooks: Hooks, count: int) -> None:
-    """Return once so many wait in line."""
-    async with asyncio.timeout(20):
-        while len((await status(hooks)).waiters) != count:  # noqa: ASYNC110 - what is waited for is in the database
-            await asyncio.sleep(0.01)
-
-
-async def in_line(hooks: Hooks, room: WaitingRoom, invocations: list[str], **more: object) -> list[asyncio.Task[Granted]]:
-    """Let them ask one after another, and return when all are in line."""
-    already = len((await status(hooks)).waiters)
-    tasks = []
-    for number, invocation in enumerate(invocations, start=1):
-        tasks.append(asyncio.create_task(room.acquire(hooks.ask(invocation, **more), LONG)))  # type: ignore[arg-type]
-        await waiting(hooks, already + number)
-    return tasks
+from tests.contracts.catalog.semaphore_builders import Hooks
+from tests.contracts.catalog.semaphore_verbs import LONG, SOON, force, in_line, release, status, waiting
 
 
 async def test_a_semaphore_never_used_is_free(hooks: Hooks) -> None:
@@ -212,71 +158,6 @@ async def test_only_a_holder_releases(hooks: Hooks, room: WaitingRoom) -> None:
     await waiter
 
 
-async def test_an_invocation_that_ended_is_granted_nothing(hooks: Hooks, room: WaitingRoom) -> None:
-    one, two = await hooks.begin(2)
-    await room.acquire(hooks.ask(one), LONG)
-    [waiter] = await in_line(hooks, room, [two])
-
-    await hooks.end(two)
-
-    async with asyncio.timeout(10):
-        with pytest.raises(Unauthenticated):
-            await waiter
-    with pytest.raises(Unauthenticated):
-        await room.acquire(hooks.ask(two, name="other"), LONG)
-    assert (await status(hooks, "other")).claims == ()
-
-
-async def test_the_end_of_an_invocation_frees_all_it_held_or_waited_for(hooks: Hooks, room: WaitingRoom) -> None:
-    one, two, three = await hooks.begin(3)
-    for name in ("ddl", "other"):
-        await room.acquire(hooks.ask(one, name=name), LONG)
-    _, next_one = await in_line(hooks, room, [two, three])
-
-    await hooks.end(one, two)
-
-    await next_one
-    assert (await status(hooks, "other")).holders == ()
-
-
-@pytest.mark.parametrize("how", ["lease", "fence", "state"])
-async def test_the_slots_of_a_run_that_lost_its_executor_are_free(hooks: Hooks, room: WaitingRoom, how: str) -> None:
-    [one] = await hooks.begin(1)
-    others = await Hooks.of_a_new_run(hooks.database, hooks.bucket_id)
-    [two] = await others.begin(1)
-    await room.acquire(hooks.ask(one), LONG)
-    [waiter] = await in_line(hooks, room, [two])
-
-    await change_run(hooks.database, hooks.run_id, **ENDED[how])
-
-    async with asyncio.timeout(10):
-        await waiter
-    assert [claim.invocation_id for claim in (await status(hooks)).holders] == [two]
-
-
-async def test_whoever_waits_behind_a_long_line_of_the_dead_is_served(hooks: Hooks) -> None:
-    first, *line = await hooks.begin(60)
-    others = await Hooks.of_a_new_run(hooks.database, hooks.bucket_id)
-    [last] = await others.begin(1)
-    await hooks.database.write(lambda tx: store.open_room(tx, "room"))
-    for invocation in (first, *line):
-        await take_place(hooks, invocation)
-    assert await take_place(others, last) is None
-    assert len((await status(hooks)).waiters) == 60
-
-    await change_run(hooks.database, hooks.run_id, **ENDED["lease"])
-    held = await take_place(others, last)
-
-    assert held is not None
-    assert held.fencing_token == 61
-    assert [claim.invocation_id for claim in (await status(hooks)).claims] == [last]
-
-
-async def take_place(hooks: Hooks, invocation: str) -> Granted | None:
-    ask = replace(hooks.ask(invocation), request_id=invocation, call_id=invocation, room_id="room")
-    return await hooks.database.write(lambda tx: store.take_place(tx, ask))
-
-
 async def test_a_repeated_request_keeps_its_place_across_rooms(hooks: Hooks, room: WaitingRoom) -> None:
     one, two, three = await hooks.begin(3)
     await room.acquire(hooks.ask(one), LONG)
@@ -318,50 +199,6 @@ async def test_a_grant_whose_answer_was_lost_is_answered_again(hooks: Hooks, roo
     assert (await room.acquire(hooks.ask(one, request_id="q"), LONG)).fencing_token == first.fencing_token
 
 
-async def test_the_waiters_of_a_catalog_that_died_vanish(hooks: Hooks, room: WaitingRoom, clock: ShiftedClock) -> None:
-    one, two, three = await hooks.begin(3)
-    await room.acquire(hooks.ask(one), LONG)
-    await a_waiter_of_a_dead_catalog(hooks, two)
-    [waiter] = await in_line(hooks, room, [three])
-
-    clock.advance(ROOM_LEASE)
-    await room.acquire(hooks.ask(one), LONG)
-    await release(hooks, one)
-
-    async with asyncio.timeout(10):
-        await waiter
-    assert [claim.invocation_id for claim in (await status(hooks)).holders] == [three]
-
-
-async def test_a_slot_granted_to_a_waiter_of_a_dead_catalog_passes_on(
-    hooks: Hooks, room: WaitingRoom, clock: ShiftedClock
-) -> None:
-    one, two, three = await hooks.begin(3)
-    await room.acquire(hooks.ask(one), LONG)
-    await a_waiter_of_a_dead_catalog(hooks, two)
-    [waiter] = await in_line(hooks, room, [three])
-    await release(hooks, one)
-    assert [claim.invocation_id for claim in (await status(hooks)).holders] == [two]
-
-    clock.advance(ROOM_LEASE)
-
-    async with asyncio.timeout(10):
-        await waiter
-    assert [claim.invocation_id for claim in (await status(hooks)).holders] == [three]
-
-
-async def test_a_room_that_was_frozen_asks_for_its_places_again(hooks: Hooks, room: WaitingRoom, clock: ShiftedClock) -> None:
-    one, two = await hooks.begin(2)
-    await room.acquire(hooks.ask(one), LONG)
-    [waiter] = await in_line(hooks, room, [two])
-
-    clock.advance(ROOM_LEASE + LEFT_KEPT)
-    await release(hooks, one)
-
-    async with asyncio.timeout(10):
-        await waiter
-
-
 async def test_an_operator_takes_a_slot_away(hooks: Hooks, room: WaitingRoom) -> None:
     one, two = await hooks.begin(2)
     with pytest.raises(NotFound):
@@ -400,19 +237,6 @@ async def test_semaphores_in_use_are_listed(hooks: Hooks, room: WaitingRoom) -> 
     assert [semaphore.scope.name for semaphore in found] == ["a", "b"]
 
 
-async def test_a_closing_room_lets_its_waiters_go(hooks: Hooks, room: WaitingRoom) -> None:
-    one, two = await hooks.begin(2)
-    await room.acquire(hooks.ask(one), LONG)
-    closing = WaitingRoom(hooks.database)
-    [waiter] = await in_line(hooks, closing, [two])
-
-    await closing.close()
-
-    with pytest.raises(Unavailable):
-        await waiter
-    assert (await status(hooks)).waiters == ()
-
-
 async def test_many_waiters_in_two_replicas_take_turns(open_replica: OpenReplica) -> None:
     replicas = [await open_replica(), await open_replica()]
     rooms = [WaitingRoom(replica) for replica in replicas]
@@ -436,14 +260,3 @@ async def test_many_waiters_in_two_replicas_take_turns(open_replica: OpenReplica
     assert tokens == sorted(set(tokens))
     for room in rooms:
         await room.close()
-
-
-async def force(hooks: Hooks, allocation_id: str = "") -> list[Claim]:
-    return list(await hooks.database.write(lambda tx: store.force_release(tx, hooks.scope(), allocation_id)))
-
-
-async def a_waiter_of_a_dead_catalog(hooks: Hooks, invocation: str) -> None:
-    """Leave a waiter in line as a killed process does: nobody renews its room, nobody takes it out."""
-    await hooks.database.write(lambda tx: store.open_room(tx, "dead room"))
-    ask = replace(hooks.ask(invocation), request_id="q", call_id="dead call", room_id="dead room")
-    assert await hooks.database.write(lambda tx: store.take_place(tx, ask)) is None
