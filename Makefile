@@ -52,13 +52,15 @@ lint: setup      ## format, lint, types, layers, contracts
 	$(BIN)/lint-imports --no-cache
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python protos/document.py --check
 	cd protos && ../scripts/contracts-compatible ../$(BIN)/buf
 
 format: setup    ## let ruff do what it can
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-contracts: setup ## regenerate the Python contracts
+contracts: setup ## regenerate the Python contracts and docs/grpc-api.md
 	$(BIN)/python protos/generate.py
+	$(BIN)/python protos/document.py
 
 bench: setup     ## figures against peers, as ratios of one run; WHAT="ssh-warm --rounds 3" chooses; see tests/bench/README.md
 	@scripts/need-system rsync make sshd postgresql sudo flock
