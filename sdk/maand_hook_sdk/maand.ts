@@ -431,7 +431,9 @@ function quoted(text: string): string {
 
 /** Put a line into the summary of the run. `notice("schema is at version 42")` */
 export function notice(text: string): void {
-  for (const line of String(text).split(/\r?\n/)) process.stdout.write(`${NOTICE_PREFIX}${line}\n`);
+  const lines = String(text).split(/\r?\n/);
+  if (lines.at(-1) === "") lines.pop(); // what ends with a line end has no empty line behind it
+  for (const line of lines) process.stdout.write(`${NOTICE_PREFIX}${line}\n`);
 }
 
 /* --- the runtime API ---------------------------------------------------------------------------------------------- */

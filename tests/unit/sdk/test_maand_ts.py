@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -83,6 +84,26 @@ await listHookDemands().catch((error) => console.log(error.name, error.statusCod
 """
 
     assert run_ts(script, port).startswith(f"MaandError 0 the runtime API at 127.0.0.1:{port} could not be reached")
+
+
+def test_a_notice_is_one_marked_line_for_each_line(run_ts: RunTs) -> None:
+    printed = run_ts(r'import { notice } from "./maand"; notice("one\ntwo\r\nthree\n");', 1)
+
+    assert printed == "".join(f"::maand-notice:: {line}\n" for line in ("one", "two", "three"))
+
+
+def test_every_python_name_has_its_typescript_name(run_ts: RunTs, maand: ModuleType) -> None:
+    exported = run_ts('import * as maand from "./maand"; console.log(Object.keys(maand).join(" "));', 1).split()
+
+    assert {typescript_name(name) for name in maand.__all__} - set(exported) == set()
+
+
+def typescript_name(name: str) -> str:
+    """Return the name by which TypeScript knows a function or class of Python."""
+    if name == "semaphore":
+        return "withSemaphore"
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)
 
 
 def test_a_script_that_is_done_ends_at_once(run_ts: RunTs) -> None:
