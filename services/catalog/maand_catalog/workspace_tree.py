@@ -95,8 +95,13 @@ def entry_findings(entry: TreeEntry) -> Iterator[Finding]:
 
 def finding(entry: TreeEntry, code: str, what: str, *, help_text: str = "") -> Finding:
     """Say something about one entry as a whole."""
-    path = entry.path[:LONGEST_PATH]
+    path = shown(entry.path[:LONGEST_PATH])
     return Finding(code=code, message=f'"{path[:200]}" {what}', file=f"workspace/{path}", help=help_text)
+
+
+def shown(path: str) -> str:
+    """Return a path as a terminal may see it: control characters escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in path)
 
 
 def is_text(path: str) -> bool:

@@ -177,6 +177,8 @@ def test_likely_slips_are_warnings() -> None:
             "jobs/db/manifest.json": "{}",
             "jobs/db/Makefile": "",
             "README.md": "",
+            "jobs/manifest.json": "{}",
+            "jobs/.gitkeep": "",
         }
     )
 
@@ -184,6 +186,7 @@ def test_likely_slips_are_warnings() -> None:
     assert sorted(compiled.workspace.warnings) == [
         'job "db" matches no worker: no worker has the labels db',
         "workspace/jobs/api/_hooks/hook_forgotten.py is not named in the manifest",
+        "workspace/jobs/manifest.json is not read, a job is a directory with a manifest.json",
         'workspace/worker.json is not read, did you mean "workers.json"?',
     ]
 

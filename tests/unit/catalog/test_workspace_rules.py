@@ -2,6 +2,7 @@
 
 import pytest
 
+from maand_catalog.workspace_tree import TreeEntry, listing_findings
 from tests.unit.catalog.workspace_rows import DB, EVERY_ROW, HOOK, MANIFEST, Row, demand
 from tests.unit.catalog.workspaces import problems, unmark
 
@@ -21,6 +22,13 @@ def test_every_rule_is_told_at_its_place(row: Row) -> None:
         assert (problem.file, problem.line, problem.column) == place
     else:
         assert problem.file.startswith("workspace/")
+
+
+def test_a_file_name_with_control_characters_is_shown_escaped() -> None:
+    [found] = listing_findings([TreeEntry(path="jobs/api/a\n\x1b[2Jb", sha256=bytes(32))])
+
+    assert (found.code, found.file) == ("bad_path", r"workspace/jobs/api/a\n\x1b[2Jb")
+    assert found.message == r'"jobs/api/a\n\x1b[2Jb" is not a path inside the workspace'
 
 
 def test_problems_of_all_files_come_in_one_pass_in_order() -> None:

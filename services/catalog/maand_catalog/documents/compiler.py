@@ -286,8 +286,10 @@ class Compiler:
         return self._manifests[digest]
 
     def _unknown_files(self) -> None:
-        """Warn about files beside the known ones that look like a slip: `worker.json` for `workers.json`."""
+        """Warn about files beside the known ones that look like a slip: `worker.json` for `workers.json`, a file beside jobs."""
         for path in self._tree:
+            if path.startswith("jobs/") and path.count("/") == 1 and not path.startswith("jobs/."):
+                self._warnings.append(f"workspace/{path} is not read, a job is a directory with a {job_files.MANIFEST}")
             if "/" not in path and path.endswith((".json", ".conf")) and not is_settings_file(path):
                 hint = did_you_mean(path, KNOWN_FILES)
                 self._warnings.append(f"workspace/{path} is not read{f', {hint}' if hint else ''}")
