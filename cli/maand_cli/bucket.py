@@ -111,7 +111,7 @@ def _parse_toml(content: bytes) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise InvalidFile(Problem(code="not_utf8", message="is not UTF-8 text", file=CONF, line=line)) from error
+        raise InvalidFile(Problem(code="not_utf8", message="the file is not UTF-8 text", file=CONF, line=line)) from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidFile(toml_problem(str(error), content, file=CONF)) from error
 
@@ -121,7 +121,7 @@ def toml_problem(message: str, content: bytes, *, file: str) -> Problem:
     found = re.search(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$", message)
     if found is None:
         return Problem(code="invalid_toml", message=message, file=file)
-    text = message[: found.start()]
+    text = f"not TOML: {message[:1].lower()}{message[1 : found.start()]}"
     if found.group(1):
         return Problem(code="invalid_toml", message=text, file=file, line=int(found.group(1)), column=int(found.group(2)))
     return Problem(code="invalid_toml", message=f"{text} at the end", file=file, line=content.count(b"\n") + 1)

@@ -98,7 +98,7 @@ def read_contexts(path: Path) -> Contexts:
     except FileNotFoundError:
         return Contexts()
     except UnicodeDecodeError as error:
-        raise InvalidFile(Problem(code="not_utf8", message="is not UTF-8 text", file=str(path))) from error
+        raise InvalidFile(Problem(code="not_utf8", message="the file is not UTF-8 text", file=str(path))) from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidFile(toml_problem(str(error), path.read_bytes(), file=str(path))) from error
     named = values.get("contexts", {})

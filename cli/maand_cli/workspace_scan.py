@@ -120,7 +120,7 @@ def _scan(path: str, entry: os.DirEntry[str], digests: Digests, problems: list[P
         problems.append(
             Problem(
                 code="not_a_file",
-                message="is neither a file nor a symbolic link",
+                message="this is neither a file nor a symbolic link",
                 file=where,
                 help="remove it from the workspace",
             )

@@ -60,12 +60,9 @@ class KvStore:
             present = head is not None and self._is_present(head)
             newest = head.number if head else 0
             if (if_absent and present) or (if_version is not None and if_version != newest):
-                raise ApiError(
-                    409,
-                    "kv_precondition_lost",
-                    f"{namespace} {key} is at version {newest} now; read it again and decide again",
-                    current_version=newest,
-                )
+                now = f"is at version {newest} now" if newest else "was never written"
+                message = f"{namespace} {key} {now}; read it again and decide again"
+                raise ApiError(409, "kv_precondition_lost", message, current_version=newest)
             expires_at = self._now() + ttl if ttl else None
             if head is not None and present and head.value == value and head.expires_at == expires_at:
                 return self._outcome(request_id, newest)

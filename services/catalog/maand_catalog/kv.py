@@ -23,7 +23,8 @@ class KvPreconditionLost(PreconditionLost):
     help = "read the key again and decide again"
 
     def __init__(self, namespace: str, key: str, current_version: int) -> None:
-        super().__init__(f"{namespace} {key} is at version {current_version} now", facts={"current_version": current_version})
+        now = f"is at version {current_version} now" if current_version else "was never written"
+        super().__init__(f"{namespace} {key} {now}", facts={"current_version": current_version})
 
 
 class KeyNotFound(NotFound):

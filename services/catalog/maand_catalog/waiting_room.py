@@ -213,4 +213,4 @@ def wait_outcome(error: BaseException) -> WaitOutcome:
 
 def timed_out(scope: Scope, waited: timedelta) -> SemaphoreTimeout:
     """Return the error for a call whose time is over."""
-    return SemaphoreTimeout(f"semaphore {scope.name} was not granted within {waited.total_seconds():.0f} seconds")
+    return SemaphoreTimeout(f"semaphore {scope.name} was not granted within {waited.total_seconds():.0f} s")

@@ -118,6 +118,21 @@ async def test_a_secret_is_restored_without_being_shown(kv: Kv, hook: Hook) -> N
     assert (await kv.get("s", hook.metadata, namespace=SECRETS)).secret_value == "a"
 
 
+async def test_a_slash_at_the_end_of_a_prefix_counts_for_nothing(kv: Kv) -> None:
+    await kv.put("k")
+
+    for prefix in ("vars", "vars/", "vars/job/api/"):
+        listed = await kv.call("ListEntries", pb.ListEntriesRequest(bucket_id=kv.bucket_id, namespace_prefix=prefix))
+        assert [entry.key for entry in listed.entries] == ["k"]
+
+
+async def test_a_lost_precondition_on_a_key_never_written_says_so(kv: Kv) -> None:
+    error = await refused(kv.put("k", precondition=pb.Precondition(if_version=9)))
+
+    assert str(error).startswith(f"{VARS} k was never written")
+    assert (error.status, error.facts) == (Status.ABORTED, {"current_version": "0"})
+
+
 @pytest.mark.parametrize("token", ["x", "e30=", "WzEsMl0=", "MQ==", "🦆"])
 async def test_a_page_token_of_somebody_else_is_refused(kv: Kv, token: str) -> None:
     error = await refused(kv.call("ListEntries", pb.ListEntriesRequest(bucket_id=kv.bucket_id, page_token=token)))

@@ -96,14 +96,18 @@ def test_a_bucket_is_found_by_flag_then_environment_then_upwards(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "column"),
-    [(b"a = 1\nb = = 2\n", 2, 5), (b'bucket_id = "x', 1, 0), (b"a = '\xff'", 1, 0)],
+    ("content", "line", "column", "message"),
+    [
+        (b"a = 1\nb = = 2\n", 2, 5, "not TOML: invalid value"),
+        (b'bucket_id = "x', 1, 0, "not TOML: unterminated string at the end"),
+        (b"a = '\xff'", 1, 0, "the file is not UTF-8 text"),
+    ],
 )
-def test_a_syntax_error_has_a_position(content: bytes, line: int, column: int) -> None:
+def test_a_syntax_error_has_a_position(content: bytes, line: int, column: int, message: str) -> None:
     with pytest.raises(InvalidFile) as caught:
         parse_conf(content)
     problem = caught.value.problems()[0]
-    assert (problem.file, problem.line) == ("maand.conf", line)
+    assert (problem.file, problem.line, problem.message) == ("maand.conf", line, message)
     assert problem.column == column or column == 0
 
 

@@ -109,7 +109,7 @@ class KvServicer(KvServiceServicer):
         """List entries below a prefix, without secrets."""
         bucket_id = self._bucket_for_viewer(request.bucket_id, context)
         limit, after = page_limit(request.page_size, usual=1000), read_name_token(request.page_token)
-        prefix = request.namespace_prefix
+        prefix = request.namespace_prefix.removesuffix("/")
         entries, more = await self._database.read(lambda tx: store.list_entries(tx, bucket_id, prefix, limit=limit, after=after))
         return pb.ListEntriesResponse(entries=map(to_message, entries), next_page_token=name_token(entries, more=more))
 
@@ -146,7 +146,7 @@ class KvServicer(KvServiceServicer):
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
         """Stream changes in revision order. The headers come when the watch stands: what is written from then on is told."""
-        bucket_id, prefix = self._bucket_for_viewer(request.bucket_id, context), request.namespace_prefix
+        bucket_id, prefix = self._bucket_for_viewer(request.bucket_id, context), request.namespace_prefix.removesuffix("/")
         told = request.after_revision or await self._database.read(lambda tx: store.read_revision(tx, bucket_id))
         with self._database.bus.subscribe(kv_topic(bucket_id)) as changed:
             await context.send_initial_metadata(((REVISION_HEADER, str(told)),))

@@ -394,7 +394,7 @@ class ListEntriesRequest(_message.Message):
     bucket_id: _builtins.str
     """The bucket."""
     namespace_prefix: _builtins.str
-    """Namespaces that equal this or begin with it and `/`. Empty = all."""
+    """Namespaces that equal this or begin with it and `/`; a slash at its end counts for nothing. Empty = all."""
     page_size: _builtins.int
     """At most this many; 0 = 1,000."""
     page_token: _builtins.str
