@@ -1,4 +1,4 @@
-"""Runs as people name them: the whole id, its beginning, its number; nothing = the newest."""
+"""Runs as people name them: the whole id, its beginning, its number; nothing = the newest, or the only one that can be meant."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,26 @@ from maand_contracts.catalog.v1 import run_pb2
 FULL_ID = 36
 LOOKED_THROUGH = 200
 """How many runs back a short name is looked for."""
+
+
+IN_PROGRESS = (run_pb2.RUN_STATE_PENDING, run_pb2.RUN_STATE_RUNNING)
+
+
+async def find_run_in(catalog: Catalog, name: str, states: Sequence[run_pb2.RunState.ValueType]) -> run_pb2.Run:
+    """Return the run of that name; without one, the only run in these states. Raises NotThere, or Usage when there are several.
+
+    Whoever stops or resumes a run without naming it must not hit another one.
+    """
+    if name:
+        return await find_run(catalog, name)
+    runs = await catalog.list_runs(states=states, limit=LOOKED_THROUGH)
+    if len(runs) == 1:
+        return runs[0]
+    words = " or ".join(run_pb2.RunState.Name(state).removeprefix("RUN_STATE_").lower() for state in states)
+    if not runs:
+        raise NotThere(f"no run is {words}", help="maand runs list")
+    listed = ", ".join(f"{run.kind} {run.run_id}" for run in runs)
+    raise Usage(f"{len(runs)} runs are {words}: {listed}", help="name the one you mean")
 
 
 async def find_run(catalog: Catalog, name: str) -> run_pb2.Run:

@@ -1,4 +1,7 @@
-"""`maand runs list|show|watch|cancel|resume`. RUN is an id, the beginning of one, or a number; the newest when left out."""
+"""`maand runs list|show|watch|cancel|resume`. RUN is an id, the beginning of one, or a number.
+
+Left out, it is the newest for those who look; the only one that can be stopped, or resumed, for those who act.
+"""
 
 from typing import Any
 
@@ -103,14 +106,14 @@ async def watch(flags: Flags, *, run: str) -> int:
 @click.option("--now", is_flag=True, help="End hooks and remote commands now, do not finish the batch.")
 @acting
 async def cancel(flags: Flags, *, run: str, now: bool) -> int:
-    """Ask a run to finish its current batch and stop."""
+    """Ask a run to finish its current batch and stop; without RUN, the only one in progress."""
     from maand_cli.output.rows import say
-    from maand_cli.run_names import find_run
+    from maand_cli.run_names import IN_PROGRESS, find_run_in
     from maand_cli.session import open_session, whoami
     from maand_contracts.catalog.v1 import run_pb2
 
     async with open_session(flags) as session:
-        found = await find_run(session.catalog, run)
+        found = await find_run_in(session.catalog, run, IN_PROGRESS)
         level = await session.catalog.cancel_run(found.run_id, whoami(session.environment))
         if now and level != run_pb2.CANCEL_LEVEL_NOW:
             level = await session.catalog.cancel_run(found.run_id, whoami(session.environment))
@@ -124,13 +127,14 @@ async def cancel(flags: Flags, *, run: str, now: bool) -> int:
 @click.option("--detach", is_flag=True, help="Do not follow it.")
 @acting
 async def resume(flags: Flags, *, run: str, detach: bool) -> int:
-    """Let an interrupted run go on from what is recorded, and follow it."""
+    """Let an interrupted run (without RUN, the only one) go on from what is recorded, and follow it."""
     from maand_cli.concluding import conclude, left_behind
     from maand_cli.following import follow_run
-    from maand_cli.run_names import find_run
+    from maand_cli.run_names import find_run_in
     from maand_cli.session import open_session
+    from maand_contracts.catalog.v1 import run_pb2
 
     async with open_session(flags) as session:
-        found = await find_run(session.catalog, run)
+        found = await find_run_in(session.catalog, run, [run_pb2.RUN_STATE_INTERRUPTED])
         resumed = await session.catalog.resume_run(found.run_id)
         return left_behind(session, resumed) if detach else conclude(session, await follow_run(session, resumed))

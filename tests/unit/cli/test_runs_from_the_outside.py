@@ -210,6 +210,18 @@ def test_watch_attaches_to_the_newest_run_and_takes_its_exit_code(fake: FakeCata
     assert "api@10.0.0.1 | hello" in said.err
 
 
+def test_cancel_without_a_name_stops_the_only_run_in_progress_and_never_one_of_several(fake: FakeCatalog, maand: Maand) -> None:
+    one, other = (run_pb2.Run(run_id=RUN_ID[:-1] + end, kind="deploy") for end in "12")
+    for runs, code in (([], 1), ([one, other], 2)):
+        fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=runs)
+        assert maand("runs", "cancel").code == code
+        assert fake.asked("CancelRun") == []
+    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[one])
+    assert maand("runs", "cancel").code == 0
+    assert list(fake.asked("ListRuns")[-1].states) == [run_pb2.RUN_STATE_PENDING, run_pb2.RUN_STATE_RUNNING]
+    assert [request.run_id for request in fake.asked("CancelRun")] == [one.run_id]
+
+
 def test_a_skipped_worker_is_exit_4(fake: FakeCatalog, maand: Maand) -> None:
     fake.play(end=ended("succeeded", unreachable_workers=["10.0.0.9"]))
     said = maand("deploy", "--skip-unreachable")
