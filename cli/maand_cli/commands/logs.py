@@ -1,7 +1,7 @@
 """`maand logs [RUN]`."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @acting
 async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[str, ...], follow: bool, everything: bool) -> int:
     """Print what hooks and commands of a run said (the newest run when RUN is left out). Secrets are masked."""
+    from maand_cli.output.problems import SCHEMA_VERSION
     from maand_cli.output.view import RunView
     from maand_cli.run_names import find_run
     from maand_cli.session import open_session
@@ -32,15 +33,27 @@ async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[
     async with open_session(flags) as session:
         found = await find_run(session.catalog, run)
         view = RunView(kind=found.kind, run_id=found.run_id)
-        document = []
+        document: list[dict[str, Any]] = []
+        if flags.output == "jsonl":
+            flags.header_printed = True
+            print_record({"type": "header", "schema_version": SCHEMA_VERSION, "kind": found.kind, "run_id": found.run_id})
+        count = 0
         async for event in session.catalog.watch_run(found.run_id, follow=follow):
             lines = view.apply(event)
             is_wanted = (not jobs or event.job in jobs) and (not workers or event.worker in workers)
             if is_wanted and (everything or event.WhichOneof("event") == "output"):
                 document += tell(flags, event, lines, flush=follow)
+                count += 1
     if flags.output == "json":
         print(json.dumps(document))
+    if flags.output == "jsonl":
+        print_record({"type": "result", "count": count})
     return 0
+
+
+def print_record(record: Mapping[str, Any]) -> None:
+    """Print one line for programs."""
+    print(json.dumps(record), flush=True)
 
 
 def tell(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flush: bool) -> list[dict[str, Any]]:
@@ -52,7 +65,7 @@ def tell(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flush: boo
     if flags.output == "json":
         return [plain(event)]
     if flags.output == "jsonl":
-        print(json.dumps(plain(event)), flush=flush)
+        print_record({"type": "event", **plain(event)})
         return []
     for line in lines:
         is_output = line.importance in (Importance.DATA, Importance.OUTPUT)

@@ -108,6 +108,15 @@ def test_jsonl_begins_with_a_header_and_ends_with_the_result(fake: FakeCatalog, 
     assert lines[1]["output"]["lines"] == ["x"]
 
 
+def test_logs_as_json_lines_have_header_and_result_too(fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run_pb2.Run(run_id=RUN_ID, seq=7, kind="deploy")])
+    fake.play(output("hello"), finished("copy"))
+    header, said, result = [json.loads(line) for line in maand("logs", "-o", "jsonl").out.splitlines()]
+    assert (header["type"], header["schema_version"], header["run_id"]) == ("header", 1, RUN_ID)
+    assert (said["type"], said["output"]["lines"]) == ("event", ["hello"])
+    assert result == {"type": "result", "count": 1}
+
+
 def test_a_dry_run_shows_the_plan_as_data_and_diffs_to_the_curious(fake: FakeCatalog, maand: Maand) -> None:
     fake.play(planned("api", may_change=True, w1="restart", w2="skip"), end=ended("succeeded", changes=True))
     said = maand("deploy", "--dry-run")
