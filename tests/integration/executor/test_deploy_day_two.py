@@ -95,7 +95,10 @@ async def test_workers_are_pinged_measured_and_trusted(tmp_path: Path, test_bed:
 
         bed.workers[0].change_host_key()
         assert not (await probe(spec.WORKER_PROBE_HOST_KEYS)).pinned
-        assert (await probe(spec.WORKER_PROBE_HOST_KEYS, pin=True)).problem
+        refused = await bed.run(spec.RunSpec(worker_probe=spec.WorkerProbeSpec(probe=spec.WORKER_PROBE_HOST_KEYS, pin=True)))
+        assert refused.of_kind("worker_report")[0].worker_report.problem
+        assert refused.result.failures[0].kind == pb.FAILURE_KIND_AUTHENTICATION
+        assert f"maand worker trust -w {bed.hosts[0]} --force" in refused.result.failures[0].help
         trusted = await probe(spec.WORKER_PROBE_HOST_KEYS, pin=True, replace=True)
         assert trusted.pinned
         assert trusted.fingerprints[0].startswith("SHA256:")

@@ -17,7 +17,7 @@ from maand_executor.runs.preflight import lacking
 from maand_executor.runs.spread import Spread, not_well, well
 from maand_executor.side_by_side import side_by_side
 from maand_executor.ssh.command import RemoteCommand
-from maand_executor.ssh.errors import SshError
+from maand_executor.ssh.errors import HostKeyChanged, SshError
 from maand_executor.ssh.host_keys import PinState
 
 PROBE = "probe"
@@ -54,12 +54,22 @@ async def probe_one(context: RunContext, worker: Worker) -> WorkerOutcome:
         report = pb.WorkerReport(reachable=False, problem=str(error))
         failure = of_ssh_error(error, worker=worker.host)
     else:
-        if report.problem:
-            failure = pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.host, step=PROBE, message=report.problem)
+        failure = failure_of(worker, report)
     context.journal.report(events.worker_report(worker.host, report))
     outcome = not_well(failure) if failure else well(worker.host)
     outcome.report.CopyFrom(report)
     return outcome
+
+
+def failure_of(worker: Worker, report: pb.WorkerReport) -> pb.Failure | None:
+    """Return what a worker that was reached is not well for, with the command that mends it. None = it is well."""
+    if not report.problem:
+        return None
+    failure = pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.host, step=PROBE, message=report.problem)
+    if report.host_keys:
+        failure.kind = pb.FAILURE_KIND_AUTHENTICATION
+        failure.help = HostKeyChanged.help.format(worker=worker.host)
+    return failure
 
 
 def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
