@@ -3,6 +3,7 @@
 Never a raw gRPC error and never a traceback, unless `-vv`.
 """
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import click
 from maand_cli.errors import CliError, Problem
 from maand_cli.exits import EXIT_OF_CODE, Exit, exit_of_error
 from maand_cli.flags import Flags
+from maand_cli.nearest import nearest
 from maand_cli.output.problems import error_header, problem_lines, problems_document
 
 if TYPE_CHECKING:
@@ -79,10 +81,19 @@ def describe(error: BaseException) -> tuple[tuple[Problem, ...], int]:
 
 
 def _usage(error: click.ClickException) -> Problem:
-    message = error.format_message().rstrip(".")
-    message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     advice = getattr(error, "help", "") or (f"{context.command_path} --help" if context else "")
+    if isinstance(error, click.NoSuchOption):
+        near = sorted(error.possibilities or ())
+        return Problem(
+            code="usage", message=f'no such option "{error.option_name}"', help=f'did you mean "{near[0]}"?' if near else advice
+        )
+    message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
+        wrong = re.search(r"'([^']*)' is not one of", message)
+        near_choice = nearest(wrong[1], map(str, error.param.type.choices)) if wrong else None
+        advice = f'did you mean "{near_choice}"?' if near_choice else advice
     return Problem(code="usage", message=message, help=advice)
 
 

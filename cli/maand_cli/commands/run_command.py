@@ -14,7 +14,12 @@ from maand_cli.options import detach_option, keep_going_option, list_option, wor
 
 @command("run_command")
 @click.argument("shell", metavar="CMD", required=False)
-@click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Script to run instead of CMD.")
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True),
+    help="Script to run instead of CMD; - is standard input.",
+)
 @workers_option
 @list_option("--labels", "-l", help="Only workers with any of these labels.")
 @click.option("-c", "--concurrency", type=click.IntRange(min=0), default=0, help="Workers at once; 0 = all.")
@@ -61,7 +66,8 @@ def script_of(shell: str | None, file: Path | None) -> str:
     """Return the script: the argument, the file, or standard input for `-`."""
     if (shell is None) == (file is None):
         raise Usage("give one command, or a script with -f", help='maand run_command "uptime"')
-    script = file.read_text() if file else sys.stdin.read() if shell == "-" else shell or ""
+    given = sys.stdin if "-" in (shell, str(file)) else None
+    script = given.read() if given else file.read_text() if file else shell or ""
     if not script.strip():
         raise Usage("the command is empty", help='maand run_command "uptime"')
     return script

@@ -66,8 +66,11 @@ async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
         followed = await probe(session, "FACTS", workers)
         reports = followed.view.reports
         if flags.is_human:
-            rows = [{"host": host, "memory_mb": one.memory_mb, "cpu_mhz": one.cpu_mhz} for host, one in sorted(reports.items())]
-            show_rows(flags, "workers", ("host", "memory_mb", "cpu_mhz"), rows)
+            rows = [
+                {"host": host, "memory_mb": one.memory_mb or None, "cpu_mhz": one.cpu_mhz or None, "problem": one.problem}
+                for host, one in sorted(reports.items())
+            ]
+            show_rows(flags, "workers", ("host", "memory_mb", "cpu_mhz", "problem"), rows)
         code = conclude(session, followed)
         if code != Exit.DONE:
             say(flags, "workspace/workers.json was left as it is")
@@ -110,7 +113,10 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
             say(flags, "every key is pinned" if code == Exit.DONE else "nothing was pinned")
             return code
         confirm(flags, "Pin these keys?")
-        return conclude(session, await probe(session, "HOST_KEYS", workers, pin=True, replace_changed=force))
+        pinned = await probe(session, "HOST_KEYS", workers, pin=True, replace_changed=force)
+        reports = pinned.view.reports.values()
+        say(flags, f"keys of {sum(report.pinned for report in reports)} of {len(reports)} workers are pinned")
+        return conclude(session, pinned)
 
 
 async def probe(

@@ -187,7 +187,7 @@ def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> lis
     view.remember_slow(SlowStep(subject=whom, step=finished.step, seconds=seconds))
     outcome = enum_word(finished, "outcome")
     text = f"{whom}: {finished.step} {outcome.replace('_', ' ')} after {duration(seconds)}"
-    if finished.exit_code:
+    if finished.exit_code and f"exit code {finished.exit_code}" not in finished.message:
         text += f", exit code {finished.exit_code}"
     if finished.message:
         text += f": {finished.message}"

@@ -1,5 +1,6 @@
 """Commands that start runs, against a catalog of canned answers: what is asked, what is shown, how it ends."""
 
+import io
 import json
 from pathlib import Path
 
@@ -262,12 +263,17 @@ def test_trust_shows_fingerprints_and_pins_only_with_a_yes(fake: FakeCatalog, ma
     assert [(probe.pin, probe.replace_changed) for probe in pins] == [(False, False), (False, False), (True, True)]
 
 
-def test_run_command_reads_a_script_from_a_file_and_refuses_two(fake: FakeCatalog, maand: Maand, bucket: Path) -> None:
+def test_run_command_reads_a_script_from_a_file_or_standard_input_and_refuses_two(
+    fake: FakeCatalog, maand: Maand, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (bucket / "script").write_text("one\ntwo\n")
     maand("run_command", "-f", "script", "-l", "api", "-l", "db")
     assert fake.spec().run_command.command == "one\ntwo\n"
     assert list(fake.spec().run_command.labels) == ["api", "db"]
     assert maand("run_command").code == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("three\n"))
+    maand("run_command", "-f", "-")
+    assert fake.spec().run_command.command == "three\n"
     assert maand("run_command", "x", "-f", "script").code == 2
 
 

@@ -97,6 +97,17 @@ def test_wrong_usage_is_exit_2_with_the_nearest_command(maand: Maand) -> None:
     assert said.err == 'error: no such command "deploi"\n  help: did you mean "deploy"?\n'
 
 
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [(["deploy", "--dry-rnu"], "--dry-run"), (["schema", "manifst"], "manifest"), (["info", "-o", "jsn"], "json")],
+)
+def test_a_wrong_option_or_choice_is_answered_with_the_nearest_one(words: list[str], near: str, maand: Maand) -> None:
+    said = maand(*words)
+    assert said.code == 2
+    assert f'  help: did you mean "{near}"?\n' in said.err
+    assert "Did you mean" not in said.err
+
+
 def test_wrong_usage_is_told_in_json_when_asked_for(maand: Maand) -> None:
     said = maand("deploy", "--nope", "-o", "json")
     assert said.code == 2

@@ -51,6 +51,8 @@ def test_a_failed_step_is_shown_with_its_exit_code_and_a_good_one_is_a_detail() 
     seen = view()
     bad = seen.apply(finished("restart", "failed", exit_code=2, duration_ms=1200, message="make: *** [restart] Error 2"))
     assert bad[0].text == "api@10.0.0.1: restart failed after 1.2 s, exit code 2: make: *** [restart] Error 2"
+    [said_once] = seen.apply(finished("start", "failed", exit_code=2, message="make start ended with exit code 2"))
+    assert said_once.text.endswith("failed after 0.0 s: make start ended with exit code 2")
     assert bad[0].importance is Importance.WARNING
     assert seen.apply(finished("copy"))[0].importance is Importance.DETAIL
 
