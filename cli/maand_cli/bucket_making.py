@@ -52,6 +52,9 @@ WORKERS_TEXT = """\
 
 IGNORED_TEXT = "/secrets/\n/data/\n/run/\n/logs/\n/tmp/\n"
 
+PRIVATE = 0o600
+"""Mode of files that nobody else may read."""
+
 PRIVATE_DIRECTORIES = ("secrets", "data", "run", "tmp")
 OTHER_DIRECTORIES = ("workspace", "workspace/jobs", "logs")
 
@@ -66,7 +69,10 @@ class Made:
 
 
 def make_bucket(directory: Path) -> Made:
-    """Make a bucket, or what is missing of one. Raises MissingPrerequisite when half a key pair is missing."""
+    """Make a bucket, or what is missing of one; private things become private again.
+
+    Raises MissingPrerequisite where something is missing that no new one can stand for: half a CA, the key of stored secrets.
+    """
     bucket = Bucket(path=directory)
     directory.mkdir(parents=True, exist_ok=True)
     made = Made()
@@ -107,12 +113,24 @@ def _make_keys(bucket: Bucket, made: Made) -> None:
     comment = f"maand-{made.bucket_id[:8]}"
     _make_pair(bucket.secrets / "worker.key", bucket.secrets / "worker.key.pub", lambda: make_ssh_key(comment), made)
     _make_pair(bucket.secrets / "ca.key", bucket.secrets / "ca.crt", lambda: make_ca(f"maand {made.bucket_id}"), made)
-    _make_file(bucket.secrets / "kv.key", make_kv_key_line(), 0o600, made)
-    _make_file(bucket.secrets / "known_hosts", b"", 0o600, made)
+    _refuse_to_replace(bucket.secrets / "ca.crt", bucket.secrets / "ca.key", "it is what workers trust")
+    _refuse_to_replace(bucket.secrets / "kv.key", bucket.path / "data" / "maand.db", "it opens the secrets stored there")
+    _make_file(bucket.secrets / "kv.key", make_kv_key_line(), PRIVATE, made)
+    _make_file(bucket.secrets / "known_hosts", b"", PRIVATE, made)
+
+
+def _refuse_to_replace(wanted: Path, witness: Path, why: str) -> None:
+    """Refuse when a file is gone that must have been there, as another one tells."""
+    if witness.exists() and not wanted.exists():
+        raise MissingPrerequisite(
+            f"{wanted.parent.name}/{wanted.name} is missing but {witness.parent.name}/{witness.name} is there",
+            help=f"put it back from your backup: {why}; to begin anew, move {witness.parent.name}/{witness.name} away",
+        )
 
 
 def _make_pair(private: Path, public: Path, make: Callable[[], tuple[bytes, bytes]], made: Made) -> None:
     if private.exists():
+        private.chmod(PRIVATE)
         made.kept.append(f"secrets/{private.name}")
         return
     if public.exists():
@@ -121,7 +139,7 @@ def _make_pair(private: Path, public: Path, make: Callable[[], tuple[bytes, byte
             help=f"put the key back; to begin anew, move secrets/{public.name} away",
         )
     secret, known = make()
-    _make_file(private, secret, 0o600, made)
+    _make_file(private, secret, PRIVATE, made)
     _make_file(public, known, 0o644, made)
 
 
@@ -130,6 +148,8 @@ def _make_file(path: Path, content: bytes, mode: int, made: Made) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
+        if mode == PRIVATE:
+            path.chmod(mode)
         made.kept.append(path.name)
         return
     with os.fdopen(descriptor, "wb") as file:

@@ -55,6 +55,38 @@ def test_init_does_not_replace_half_a_key_pair(tmp_path: Path) -> None:
         make_bucket(tmp_path)
 
 
+def test_init_makes_no_second_certificate_for_a_ca(tmp_path: Path) -> None:
+    make_bucket(tmp_path)
+    (tmp_path / "secrets/ca.crt").unlink()
+    with pytest.raises(MissingPrerequisite, match=r"ca\.crt is missing but secrets/ca\.key is there"):
+        make_bucket(tmp_path)
+
+
+def test_init_makes_no_second_key_for_stored_secrets(tmp_path: Path) -> None:
+    make_bucket(tmp_path)
+    (tmp_path / "data/maand.db").touch()
+    (tmp_path / "secrets/kv.key").unlink()
+
+    with pytest.raises(MissingPrerequisite, match=r"kv\.key is missing but data/maand\.db is there") as caught:
+        make_bucket(tmp_path)
+
+    assert "from your backup" in caught.value.help
+    assert not (tmp_path / "secrets/kv.key").exists()
+
+
+def test_init_makes_private_again_what_others_could_read(tmp_path: Path) -> None:
+    make_bucket(tmp_path)
+    (tmp_path / "secrets").chmod(0o755)
+    names = ("worker.key", "ca.key", "kv.key", "known_hosts")
+    for name in names:
+        (tmp_path / "secrets" / name).chmod(0o644)
+
+    make_bucket(tmp_path)
+
+    assert mode(tmp_path / "secrets") == 0o700
+    assert [mode(tmp_path / "secrets" / name) for name in names] == [0o600] * 4
+
+
 def test_the_keys_are_what_the_services_expect(tmp_path: Path) -> None:
     make_bucket(tmp_path)
     secrets = tmp_path / "secrets"
