@@ -223,6 +223,7 @@ async def test_sync_only_refuses_what_was_never_started(bed: RunBed) -> None:
     assert ended.word == "failed"
     assert bed.did == []
     assert ended.result.failures[0].help == "run `maand deploy` without --sync-only once"
+    assert ended.result.next_command == "maand deploy"
 
 
 async def test_force_rolls_out_what_is_unchanged(bed: RunBed) -> None:

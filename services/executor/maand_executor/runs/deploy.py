@@ -18,7 +18,7 @@ from maand_executor.runs.deploy_job import UNCHANGED, JobRollout
 from maand_executor.runs.deploy_plan import JobPlan, plan_job
 from maand_executor.runs.deploy_preflight import check_workers
 from maand_executor.runs.deploy_reconcile import JobStops, plan_stops
-from maand_executor.runs.deploy_state import Deploy, JobCancelled, JobFailed
+from maand_executor.runs.deploy_state import Deploy, JobCancelled, JobFailed, StartRefused
 from maand_executor.runs.fleet import Fleet, read_fleet
 from maand_executor.runs.preflight import Preflight
 from maand_executor.runs.stager import Stager
@@ -78,7 +78,9 @@ class DeployRun:
 
     async def run(self) -> None:
         """Do it, and say how it went in the report."""
-        self._report.next_command = resume_command(self._deploy.spec, keep_going=self._context.spec.keep_going)
+        self._report.next_command = resume_command(
+            self._deploy.spec, keep_going=self._context.spec.keep_going, sync_only=self._deploy.spec.sync_only
+        )
         self._plans = await self._plan_ahead()
         self._plans = await check_workers(self._deploy, self._plans)
         await self._reconcile()
@@ -162,6 +164,10 @@ class DeployRun:
     def _fail(self, job: str, failure: JobFailed) -> None:
         self._failed.add(job)
         self._report.fail(failure.failures)
+        if isinstance(failure, StartRefused):
+            self._report.next_command = resume_command(
+                self._deploy.spec, keep_going=self._context.spec.keep_going, sync_only=False
+            )
         self._finish(job, pb.JOB_OUTCOME_FAILED, str(failure))
 
     def _block(self, job: str, blocked_by: str) -> None:
@@ -197,11 +203,11 @@ def summary(done: Mapping[str, str]) -> str:
     return "; ".join(f"{job}: {said}" for job, said in sorted(done.items()))
 
 
-def resume_command(spec: DeploySpec, *, keep_going: bool) -> str:
-    """Return the command that goes on where this deploy ends."""
+def resume_command(spec: DeploySpec, *, keep_going: bool, sync_only: bool) -> str:
+    """Return the command that goes on where this deploy ends; without --sync-only where something has to be started."""
     flags: Iterable[tuple[bool, str]] = (
         (spec.force, "--force"),
-        (spec.sync_only, "--sync-only"),
+        (sync_only, "--sync-only"),
         (spec.skip_unreachable, "--skip-unreachable"),
         (keep_going, "--keep-going"),
     )

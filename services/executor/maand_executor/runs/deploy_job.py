@@ -15,7 +15,7 @@ from maand_executor.plan import Action, PlannedAllocation
 from maand_executor.runs import events
 from maand_executor.runs.deploy_batches import Batch, BatchRunner
 from maand_executor.runs.deploy_plan import JobPlan, plan_job
-from maand_executor.runs.deploy_state import Deploy, JobCancelled, JobFailed, failures_or_cancelled
+from maand_executor.runs.deploy_state import Deploy, JobCancelled, JobFailed, StartRefused, failures_or_cancelled
 from maand_executor.runs.gate import HealthJudge
 from maand_executor.runs.hook_events import hook_event
 from maand_executor.waves import batches, in_rollout_order
@@ -62,7 +62,7 @@ class JobRollout:
         if plan.order.warning:
             self._context.report.note(f"{self._job.name}: {plan.order.warning}")
         if plan.refused:
-            raise JobFailed("--sync-only cannot start anything", [refusal(self._job.name, one) for one in plan.refused])
+            raise StartRefused("--sync-only cannot start anything", [refusal(self._job.name, one) for one in plan.refused])
 
     async def _settle(self, plan: JobPlan) -> None:
         """Record that nothing newer is wanted after all where a build expected it: the plan has the last word."""

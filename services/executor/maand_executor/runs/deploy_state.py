@@ -34,6 +34,12 @@ class JobFailed(ExecutorError):
         self.failures = tuple(failures)
 
 
+class StartRefused(JobFailed):
+    """With --sync-only nothing is started, and something has to be. Deploy once without it."""
+
+    code = "start_refused"
+
+
 class JobCancelled(ExecutorError):
     """The rollout of one job stopped between two batches because the run was asked to stop."""
 
