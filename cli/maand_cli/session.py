@@ -25,6 +25,7 @@ from maand_wire.endpoints import Endpoint
 
 RECONNECT_SECONDS = 30.0
 RECONNECT_PAUSE_SECONDS = 0.2
+ELSEWHERE_HELP = "check that it is up, and MAAND_CATALOG_ADDRESS or the context; --context local means this bucket's own services"
 LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 """What a call or a stream ends with when its server goes."""
 
@@ -91,14 +92,20 @@ async def apply_settings(session: Session) -> None:
     """Make maand.conf the settings in force.
 
     A local host that was just leaving, being idle, is replaced by a new one. Who may only read goes on with what is in force.
+    Raises ServiceUnreachable when nobody answers at the address of a context or the environment.
     """
     try:
         await session.catalog.apply_config(session.conf.content)
     except RemoteError as error:
         if error.status is grpc.StatusCode.PERMISSION_DENIED:
             return
-        if error.status is not grpc.StatusCode.UNAVAILABLE or not session.is_local:
+        if error.status is not grpc.StatusCode.UNAVAILABLE:
             raise
+        if not session.is_local:
+            if error.code != "unavailable":  # put into words by the wire already: certificates and their like
+                raise
+            address = session.catalog_endpoint.address
+            raise ServiceUnreachable(f"the catalog does not answer at {address}", help=ELSEWHERE_HELP) from error
         await until_back(session)
         await session.catalog.apply_config(session.conf.content)
 

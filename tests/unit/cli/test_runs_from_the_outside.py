@@ -202,8 +202,8 @@ def test_nobody_at_the_address_is_exit_7(maand: Maand, monkeypatch: pytest.Monke
     monkeypatch.setenv("MAAND_CATALOG_ADDRESS", f"unix:{tmp_path}/nobody.sock")
     said = maand("runs", "list")
     assert said.code == 7
-    assert "do not answer" in said.err
-    assert "unix:" not in said.err
+    assert said.err.startswith(f"error: the catalog does not answer at unix:{tmp_path}/nobody.sock\n  help: check that it is up")
+    assert json.loads(maand("runs", "list", "-o", "json").out)["errors"][0]["code"] == "service_unreachable"
 
 
 def test_detach_prints_the_id_and_leaves(fake: FakeCatalog, maand: Maand) -> None:
