@@ -28,10 +28,14 @@ NOTICE_PREFIX = "::maand-notice:: "
 BUCKET_ID = "00000000-0000-0000-0000-000000000000"
 PASSED_THROUGH = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 SUFFIXES = (".py", ".ts", ".js")
+EVENTS = (
+    *("post_build", "pre_deploy", "post_deploy", "job_control", "health_check"),
+    *("after_allocation_started", "after_allocation_stopped", "cli"),
+)
 
 
 class HookTestError(Exception):
-    """The hook cannot be run: no such script, or its interpreter is missing. The message says what to do."""
+    """The hook cannot be run: no such script or event, or its interpreter is missing. The message says what to do."""
 
     code = "hook_test"
 
@@ -91,6 +95,8 @@ def run_hook_test(
 
     `runtime` names interpreters, `{"python": …, "bun": …}`. Raises `HookTestError` or `BadState` when it cannot be run.
     """
+    if event not in EVENTS:
+        raise HookTestError(f'"{event}" is not an event; use one of {", ".join(EVENTS)}')
     state = state or MemoryState()
     job = job_dir.resolve().name
     worker = allocation or state.allocations[0]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from maand_hook_sdk import pytest_plugin
+from maand_catalog import manifest
+from maand_hook_sdk import hook_test, pytest_plugin
 from maand_hook_sdk.hook_test import HookTestError, HookTestReport, run_hook_test
 from maand_hook_sdk.memory_state import BadState, MemoryState
 from maand_hook_sdk.pytest_plugin import RunHook
@@ -167,6 +168,15 @@ def test_a_missing_hook_names_those_that_are_there(tmp_path: Path) -> None:
 def test_a_state_that_cannot_be_used_is_told_by_key(state: Any, message: str) -> None:
     with pytest.raises(BadState, match=message):
         MemoryState.from_json(state)
+
+
+def test_an_event_that_maand_does_not_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HookTestError, match='"pre_deply" is not an event; use one of post_build, pre_deploy'):
+        run(tmp_path, "", event="pre_deply")
+
+
+def test_the_events_are_those_of_a_manifest() -> None:
+    assert hook_test.EVENTS == manifest.EVENTS
 
 
 def test_an_allocation_that_the_state_does_not_have_is_told(tmp_path: Path) -> None:
