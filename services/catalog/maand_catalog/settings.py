@@ -30,6 +30,12 @@ class MissingSetting(InvalidArgument):
     code = "missing_setting"
 
 
+class BadSetting(InvalidArgument):
+    """A variable holds what the catalog cannot use. Write what its documentation asks for."""
+
+    code = "bad_setting"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Upkeep:
     """How often the catalog looks after what nobody asks for."""
@@ -67,7 +73,7 @@ class CatalogSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read the settings of this process. MissingSetting."""
+        """Read the settings of this process. MissingSetting, BadSetting."""
         return cls(
             database_url=needed(environment, "MAAND_DATABASE_URL", "sqlite:////var/lib/maand/maand.db"),
             kv_key_file=Path(needed(environment, "MAAND_KV_KEY_FILE", "/run/secrets/kv.key")),
@@ -76,7 +82,27 @@ class CatalogSettings:
             services_listen=environment.get("MAAND_CATALOG_SERVICES_LISTEN") or None,
             tls=TlsFiles.from_environment(environment),
             metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
+            retention=retention_from(environment),
         )
+
+
+def retention_from(environment: Mapping[str, str]) -> Retention:
+    """Read how long events of runs are kept. BadSetting."""
+    usual = Retention()
+    return Retention(
+        newest_runs=whole_number(environment, "MAAND_EVENTS_KEEP_RUNS", usual.newest_runs),
+        younger_than=timedelta(days=whole_number(environment, "MAAND_EVENTS_KEEP_DAYS", usual.younger_than.days)),
+    )
+
+
+def whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
+    """Return a variable's value as a number; the usual one when it is not set. BadSetting."""
+    value = environment.get(name)
+    if not value:
+        return usual
+    if not (value.isascii() and value.isdigit() and len(value) <= 6):
+        raise BadSetting(f"{name} is not a whole number", help=f"for example {name}={usual}", facts={"variable": name})
+    return int(value)
 
 
 def needed(environment: Mapping[str, str], name: str, example: str) -> str:
