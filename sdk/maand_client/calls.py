@@ -6,7 +6,7 @@ A stream has no limit: it is followed through lost connections. Whoever leaves t
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -108,7 +108,7 @@ class Calls:
         """Yield what one stream carries; `begun` gets its headers first. RemoteError: `followed` decides what it means."""
         call = method(request, metadata=self.metadata())
         try:
-            with cancelled_by_server():
+            with remote_errors():
                 if begun is not None:
                     begun(text_headers(await call.initial_metadata()))
                 async for response in call:
@@ -124,7 +124,7 @@ class Calls:
     async def _attempt(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, limit: timedelta
     ) -> Response:
-        with cancelled_by_server():
+        with remote_errors():
             return await method(request, timeout=limit.total_seconds(), metadata=self.metadata())
 
     def _pauses(self) -> Iterator[float]:
@@ -134,19 +134,6 @@ class Calls:
 def is_lost(error: RemoteError) -> bool:
     """Tell whether a call ended because its server went, not because of what it was asked."""
     return error.status in LOST and (is_passing(error) or error.status is not grpc.StatusCode.UNAVAILABLE)
-
-
-@contextmanager
-def cancelled_by_server() -> Iterator[None]:
-    """Turn a failed call inside into a `RemoteError`, one that the server cancelled too: gRPC raises CancelledError for that."""
-    try:
-        with remote_errors():
-            yield
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise RemoteError(grpc.StatusCode.CANCELLED, "the server ended the call") from error
 
 
 def text_headers(metadata: grpc.aio.Metadata) -> dict[str, str]:

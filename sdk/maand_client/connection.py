@@ -54,7 +54,7 @@ async def connect(
     as text, or as a file that is read anew for every call. A hook needs no `bucket_id`: it sees its own. `patience` is how long a
     service may be away before a call that may be repeated, or a stream, gives up.
 
-    Raises `EndpointError` for files that cannot be used, and for a token that would travel in clear.
+    Raises `EndpointError` for addresses and files that cannot be used, and for a token that would travel in clear.
     """
     endpoint = endpoint_of(address, ca=ca, certificate=certificate, key=key)
     read_token = token_source(endpoint, token, token_file)
@@ -65,6 +65,8 @@ async def connect(
 def endpoint_of(address: str | Sequence[str], *, ca: Path | None, certificate: Path | None, key: Path | None) -> Endpoint:
     """Return the endpoint that addresses and files describe."""
     addresses = address if isinstance(address, str) else ",".join(address)
+    if "," in addresses and "unix:" in addresses:
+        raise EndpointError(f"{addresses}: a unix socket is one address by itself")
     tls = TlsFiles(ca=ca, certificate=certificate, key=key) if ca or certificate or key else None
     return Endpoint(address=addresses, tls=tls)
 

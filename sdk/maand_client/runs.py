@@ -88,14 +88,15 @@ class Run:
                 return
             await asyncio.sleep(LOOK_AGAIN.total_seconds())
 
-    async def wait(self, *, after: int = 0) -> Ended:
+    async def wait(self) -> Ended:
         """Wait for the end and return it; `raise_for_state()` of it raises unless the run succeeded."""
         while True:
-            async for event in self.events(after=after):
-                after = event.sequence
-            ended = end_of(await self.get())
+            known = await self.get()
+            ended = end_of(known)
             if ended is not None:
                 return ended
+            async for _ in self.events(after=known.last_sequence):
+                pass
 
     async def cancel(self, *, requested_by: str = "") -> run_pb2.CancelLevel.ValueType:
         """Ask it to stop after the current batch; a second time, to stop now. Not repeated: a second call means something else.

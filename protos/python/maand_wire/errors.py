@@ -9,6 +9,7 @@ its traceback, and told to the caller without details.
 
 from __future__ import annotations  # grpc's stubs know type parameters that its classes do not have at run time
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,11 +62,19 @@ class RemoteError(Exception):
 
 @contextmanager
 def remote_errors() -> Iterator[None]:
-    """Turn a gRPC error raised inside into a `RemoteError` with the server's own words."""
+    """Turn a gRPC error raised inside into a `RemoteError` with the server's own words.
+
+    A call that the server cancelled too: grpc.aio raises CancelledError for that, as if this task had been cancelled.
+    """
     try:
         yield
     except grpc.RpcError as error:
         raise remote_error(error) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RemoteError(grpc.StatusCode.CANCELLED, "the server ended the call") from error
 
 
 def remote_error(error: grpc.RpcError) -> RemoteError:

@@ -67,6 +67,7 @@ class Bed:
     async def kill(self, number: int) -> None:
         """End a replica: its connections break, its streams too."""
         await self.replicas[number].server.stop(None)
+        await self.replicas[number].housekeeper.stop()
 
     async def revive(self, number: int) -> None:
         """Start a replica again where it was."""
@@ -100,7 +101,6 @@ async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
         )
         made.replicas = [await start_serving(made.settings, database) for _ in range(2)]
         yield made
-        for replica in made.replicas:
-            await replica.server.stop(None)
-            await replica.housekeeper.stop()
+        for number in range(len(made.replicas)):
+            await made.kill(number)
     await database.close()

@@ -97,3 +97,9 @@ async def test_a_token_is_text_or_a_file(bed: Bed, tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="not as both"):
         async with connect(bed.addresses, ca=bed.authority.ca, token="ma_x", token_file=tmp_path / "token"):
             pass
+
+
+async def test_a_unix_socket_is_no_part_of_a_list() -> None:
+    with pytest.raises(EndpointError, match="one address by itself"):
+        async with connect(["unix:/run/one", "unix:/run/two"]):
+            pass

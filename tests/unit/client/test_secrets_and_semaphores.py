@@ -3,12 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
 
+import grpc
 import pytest
 
 from maand_catalog.identity import Role
-from maand_client import Client
+from maand_client import Client, connect
 from maand_client.errors import FailedPrecondition, LostRace, NotFound, PermissionDenied, TimedOut
+from maand_contracts.catalog.v1 import semaphore_pb2 as pb
+from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceServicer, add_SemaphoreServiceServicer_to_server
+from maand_wire import servers
 from tests.contracts.catalog.hook_callers import Hook, a_running_hook
 from tests.unit.client.conftest import Bed
 
@@ -112,6 +118,35 @@ async def test_whose_slot_was_taken_away_is_told_after_the_block(bed: Bed, maand
         with pytest.raises(FailedPrecondition):
             async with hook.semaphores.held("ddl"):
                 await maand.semaphores.force_release("api", "pre_deploy", "ddl")
+
+
+class AnswersGetLost:
+    """As much of a SemaphoreService as this test calls: it releases at the first call, but the answer does not arrive."""
+
+    def __init__(self) -> None:
+        self.releases = 0
+
+    def __getattr__(self, name: str) -> None:
+        """Every other method is missing."""
+
+    async def Acquire(self, request: pb.AcquireRequest, context: Any) -> pb.AcquireResponse:
+        return pb.AcquireResponse(fencing_token=1, capacity=1)
+
+    async def Release(self, request: pb.ReleaseRequest, context: Any) -> None:
+        self.releases += 1
+        lost, held_none = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION
+        await context.abort(lost if self.releases == 1 else held_none, "")
+
+
+async def test_a_slot_whose_release_was_answered_into_nowhere_counts_as_released(tmp_path: Path) -> None:
+    server, service = servers.make_server(), AnswersGetLost()
+    add_SemaphoreServiceServicer_to_server(cast("SemaphoreServiceServicer", service), server)
+    address = servers.listen(server, f"unix:{tmp_path}/s")
+    await server.start()
+    async with connect(address) as hook, hook.semaphores.held("ddl"):
+        pass
+    await server.stop(None)
+    assert service.releases == 2
 
 
 async def test_a_caller_that_is_no_hook_holds_nothing(maand: Client) -> None:

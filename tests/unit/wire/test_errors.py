@@ -1,10 +1,11 @@
 """Errors keep their words, codes and facts from a service to its caller, through a real server."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -60,6 +61,17 @@ class Failing:
     async def WatchRun(self, request: run_pb2.WatchRunRequest, context: object) -> AsyncIterator[run_pb2.WatchRunResponse]:
         yield run_pb2.WatchRunResponse()
         raise self.error
+
+
+class Cancelling(Failing):
+    """A RunService that breaks calls off."""
+
+    def __init__(self) -> None:
+        super().__init__(Lost("never reached"))
+
+    async def GetRun(self, request: run_pb2.GetRunRequest, context: Any) -> run_pb2.GetRunResponse:
+        await context.abort(grpc.StatusCode.CANCELLED, "stopping")
+        raise AssertionError("abort returned")
 
 
 async def serve(error: Exception, directory: Path) -> tuple[grpc.aio.Server, Endpoint]:
@@ -130,6 +142,32 @@ async def test_a_stream_fails_with_the_same_words_after_what_it_yielded(tmp_path
                 await watch(run_pb2_grpc.RunServiceStub(channel))
     finally:
         await server.stop(None)
+
+
+async def test_a_call_that_the_server_cancels_is_told_and_does_not_cancel_its_caller(tmp_path: Path) -> None:
+    server = servers.make_server()
+    run_pb2_grpc.add_RunServiceServicer_to_server(cast("run_pb2_grpc.RunServiceServicer", Cancelling()), server)
+    endpoint = Endpoint(address=servers.listen(server, f"unix:{tmp_path}/s"))
+    await server.start()
+    try:
+        async with open_channel(endpoint) as channel:
+            with pytest.raises(RemoteError) as raised, remote_errors():
+                await run_pb2_grpc.RunServiceStub(channel).GetRun(run_pb2.GetRunRequest())
+    finally:
+        await server.stop(None)
+    assert raised.value.status is grpc.StatusCode.CANCELLED
+
+
+async def test_a_caller_that_is_cancelled_stays_cancelled() -> None:
+    async def wait() -> None:
+        with remote_errors():
+            await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_method_nobody_implements_is_unimplemented(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from maand_contracts.catalog.v1 import allocation_pb2, kv_pb2, secret_pb2
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceStub
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
-from maand_executor.catalog_client.calls import LONG_DEADLINE, call, collect
+from maand_executor.catalog_client.calls import LONG_DEADLINE, call, collect, listed
 from maand_executor.catalog_client.conversions import from_move, to_allocation, to_planned_file
 from maand_executor.facts import (
     Allocation,
@@ -50,13 +50,7 @@ class AllocationCalls:
         request = allocation_pb2.ListAllocationsRequest(
             bucket_id=bucket_id, jobs=jobs, workers=workers, include_removed=include_removed
         )
-        allocations: list[Allocation] = []
-        while True:
-            response = await call(self._allocations.ListAllocations, request, repeatable=True)
-            allocations += map(to_allocation, response.allocations)
-            if not response.next_page_token:
-                return tuple(allocations)
-            request.page_token = response.next_page_token
+        return tuple(map(to_allocation, await listed(self._allocations.ListAllocations, request, "allocations")))
 
     async def list_deployed_files(self, bucket_id: str, allocation_ids: Sequence[str]) -> Mapping[str, tuple[PlannedFile, ...]]:
         """Return what was last promoted, by allocation id; allocations never promoted are absent."""

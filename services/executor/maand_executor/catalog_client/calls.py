@@ -6,11 +6,11 @@ on UNAVAILABLE with a growing pause, for `PATIENCE` at most; a run whose lease l
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc.aio
 
-from maand_wire.calls import growing_pauses, patiently
+from maand_wire.calls import growing_pauses, pages, patiently
 from maand_wire.errors import remote_errors
 
 Request = TypeVar("Request")
@@ -51,6 +51,15 @@ async def collect(
         return [response async for response in stream(method, request, deadline=deadline)]
 
     return await until_answered(attempt)
+
+
+async def listed(method: grpc.aio.UnaryUnaryMultiCallable[Request, Any], request: Request, items: str) -> list[Any]:
+    """Return the items of all pages of a listing."""
+
+    async def read(page: Request) -> Any:
+        return await call(method, page, repeatable=True)
+
+    return [item async for item in pages(read, request, items)]
 
 
 async def stream(

@@ -12,7 +12,7 @@ from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceStub
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceStub
 from maand_contracts.catalog.v1.worker_pb2_grpc import WorkerServiceStub
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceStub
-from maand_executor.catalog_client.calls import call, stream
+from maand_executor.catalog_client.calls import call, listed, stream
 from maand_executor.catalog_client.conversions import to_config, to_job, to_job_file, to_worker
 from maand_executor.facts import BucketConfig, Job, JobFile, RolloutOrder, RunIdentity, Worker
 from maand_wire.errors import RemoteError
@@ -61,24 +61,12 @@ class FleetCalls:
     ) -> tuple[Worker, ...]:
         """Return workers by position."""
         request = worker_pb2.ListWorkersRequest(bucket_id=bucket_id, hosts=hosts, labels=labels, include_removed=include_removed)
-        workers: list[Worker] = []
-        while True:
-            response = await call(self._workers.ListWorkers, request, repeatable=True)
-            workers += map(to_worker, response.workers)
-            if not response.next_page_token:
-                return tuple(workers)
-            request.page_token = response.next_page_token
+        return tuple(map(to_worker, await listed(self._workers.ListWorkers, request, "workers")))
 
     async def list_jobs(self, bucket_id: str, *, names: Sequence[str] = (), include_removed: bool = False) -> tuple[Job, ...]:
         """Return jobs by name. Raises `RemoteError` with code `not_found` for an unknown name."""
         request = job_pb2.ListJobsRequest(bucket_id=bucket_id, names=names, include_removed=include_removed)
-        jobs: list[Job] = []
-        while True:
-            response = await call(self._jobs.ListJobs, request, repeatable=True)
-            jobs += map(to_job, response.jobs)
-            if not response.next_page_token:
-                return tuple(jobs)
-            request.page_token = response.next_page_token
+        return tuple(map(to_job, await listed(self._jobs.ListJobs, request, "jobs")))
 
     async def list_job_files(self, bucket_id: str, job: str) -> tuple[JobFile, ...]:
         """Return the stored files of one job by path, `_hooks/…` included."""
