@@ -2,11 +2,14 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from maand_catalog.runs import Run
+from maand_catalog.store import leases
 from maand_catalog.store.database import Database
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.errors import RemoteError
@@ -96,6 +99,25 @@ async def test_a_lapsed_run_is_taken_over_under_a_larger_fence_with_its_steps(
     assert (second.run_id, second.fence, second.executor_id) == (first.run_id, 2, "e2")
     assert second.started_at == first.started_at
     assert list(await steps(catalog, second)) == ["api/10.0.0.1/copy", "api/10.0.0.1/start"]
+
+
+async def test_a_claim_that_has_waited_leaves_what_was_taken_from_its_executor_to_others(
+    catalog: ServedCatalog, bucket: str, clock: ShiftedClock
+) -> None:
+    await create(catalog, a_create(bucket))
+    lost = await must_claim(catalog, "e1")
+    clock.advance(A_MINUTE)
+
+    async def claim_as(executor_id: str) -> Run | None:
+        ask = partial(leases.claim_run, executor_id=executor_id, bucket_ids=[], lease=leases.LEASE, has_waited=True)
+        return await catalog.database.write(ask)
+
+    assert await claim_as("e1") is None, "it may be frozen: nobody knows since when it waits"
+    taken_over = await claim_as("e2")
+    assert taken_over is not None
+    assert taken_over.run_id == lost.run_id
+    clock.advance(A_MINUTE)
+    assert (await must_claim(catalog, "e2")).run_id == lost.run_id, "a new call shows that it lives"
 
 
 async def test_the_old_owner_can_write_nothing_after_a_takeover(catalog: ServedCatalog, bucket: str, clock: ShiftedClock) -> None:

@@ -1,5 +1,6 @@
 """RunService: runs asked for, watched, claimed, recorded and ended."""
 
+import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
@@ -129,8 +130,12 @@ class RunServicer(RunServiceServicer):
         executor_id = checked_text(request.executor_id, "executor_id", longest=128, required=True)
         bucket_ids = [checked_id(bucket_id, "bucket_ids") for bucket_id in request.bucket_ids]
 
-        def intention(tx: Transaction) -> pb.ClaimRunResponse | None:
-            while run := leases.claim_run(tx, executor_id=executor_id, bucket_ids=bucket_ids, lease=self._lease):
+        looks = itertools.count()
+
+        def intention(tx: Transaction, *, has_waited: bool) -> pb.ClaimRunResponse | None:
+            while run := leases.claim_run(
+                tx, executor_id=executor_id, bucket_ids=bucket_ids, lease=self._lease, has_waited=has_waited
+            ):
                 try:
                     return self._claimed(run, tx)
                 except CannotDecrypt as error:
@@ -138,7 +143,7 @@ class RunServicer(RunServiceServicer):
             return None
 
         async def claim() -> pb.ClaimRunResponse | None:
-            return await self._database.write(intention)
+            return await self._database.write(partial(intention, has_waited=next(looks) > 0))
 
         bus, seconds = self._database.bus, request.wait_seconds
         claimed = await until_found(bus, CLAIMABLE, claim, wait_seconds=seconds, look_every=CLAIM_LOOKS_EVERY)

@@ -44,14 +44,22 @@ class Renewal:
     cancel: CancelLevel
 
 
-def claim_run(tx: Transaction, *, executor_id: str, bucket_ids: Collection[str], lease: timedelta) -> Run | None:
+def claim_run(
+    tx: Transaction, *, executor_id: str, bucket_ids: Collection[str], lease: timedelta, has_waited: bool = False
+) -> Run | None:
     """Claim the oldest run that is to be had, under the next fence. None when there is none.
 
     1. Interrupt runs whose lease is over.
     2. Take the oldest that is pending or may be taken over, that no earlier hold keeps waiting, and that nobody else is taking.
+
+    `has_waited`: the call came in a while ago, so the executor may be frozen or cut off by now. A run that was taken from this
+    executor is left to others then, until it calls anew.
     """
     interrupt_lapsed(tx, bucket_ids=bucket_ids)
-    row = tx.connection.execute(oldest_claimable(bucket_ids)).one_or_none()
+    query = oldest_claimable(bucket_ids)
+    if has_waited:
+        query = query.where(or_(runs.c.state == RunState.PENDING, runs.c.executor_id != executor_id))
+    row = tx.connection.execute(query).one_or_none()
     if row is None:
         return None
     run = to_run(row)
