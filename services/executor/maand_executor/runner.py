@@ -96,6 +96,7 @@ class Runner:
     def _why_stopped(self, now: asyncio.Task[None], keeper: asyncio.Task[None]) -> Exception:
         if keeper.done():
             self._parts.hooks.kill_run(self._claim.identity.run_id)
+            log.warning("lease lost, hooks killed", run=self._claim.identity.run_id, fence=self._claim.identity.fence)
             return LeaseLost(str(outcome(keeper)))
         if now.done():
             return RunCancelled("stopped at once, as asked")
