@@ -20,6 +20,7 @@ BENCHES = {
     "hook-api": "HTTP to gRPC to database, against bare FastAPI before bare gRPC",
     "catalog": "KV and semaphores at 1, 16, 64 clients on both databases, against etcd",
     "switch-interval": "what sys.setswitchinterval does for the catalog on SQLite",
+    "cluster": "fan-out with 1 and 2 executors, puts with 1 and 2 catalogs, all on one machine",
     "build": "a workspace of 200 jobs on 50 workers: first, unchanged, changed",
 }
 
