@@ -5,10 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 from maand_catalog.identity import Caller, HookCaller, Role
-from maand_catalog.kv import KeyNotFound, Write, lifetime
+from maand_catalog.kv import KeyNotFound, Write
 from maand_catalog.namespaces import (
     check_namespace,
-    check_value,
     is_private_key,
     is_secret,
     secret_namespace,
@@ -16,7 +15,7 @@ from maand_catalog.namespaces import (
 )
 from maand_catalog.policy import Act, PolicyContext, decide
 from maand_catalog.rpc.callers import caller_of, require
-from maand_catalog.rpc.kv_access import Admission, bucket_of, check_names, condition_of, request_key
+from maand_catalog.rpc.kv_access import Admission, asked_write, bucket_of, check_names
 from maand_catalog.rpc.kv_messages import name_token, read_name_token, to_message
 from maand_catalog.rpc.requests import checked_id, number_token, page_limit
 from maand_catalog.store import kv as store
@@ -45,18 +44,7 @@ class KvServicer(KvServiceServicer):
     async def Put(self, request: pb.PutRequest, context: Any) -> pb.PutResponse:
         """Write one value."""
         caller = caller_of(context)
-        write = Write(
-            bucket_id=bucket_of(caller, request.bucket_id),
-            namespace=request.namespace,
-            key=request.key,
-            value=request.value,
-            ttl=lifetime(request.ttl_seconds),
-            condition=condition_of(request.precondition),
-            writer=caller.name,
-            request_id=request_key(caller, "put", request.request_id),
-        )
-        check_names(write.namespace, write.key)
-        check_value(request.value)
+        write = asked_write(caller, request, "put", value=request.value)
         await self._admission.admit(caller, Act.WRITE, write.bucket_id, write.namespace, write.key)
         await self._admission.check_rollout_order(caller, request)
         written = await self._kv.write(write)
@@ -77,16 +65,7 @@ class KvServicer(KvServiceServicer):
     async def Delete(self, request: pb.DeleteRequest, context: Any) -> pb.DeleteResponse:
         """Write a tombstone."""
         caller = caller_of(context)
-        write = Write(
-            bucket_id=bucket_of(caller, request.bucket_id),
-            namespace=request.namespace,
-            key=request.key,
-            value=None,
-            condition=condition_of(request.precondition),
-            writer=caller.name,
-            request_id=request_key(caller, "delete", request.request_id),
-        )
-        check_names(write.namespace, write.key)
+        write = asked_write(caller, request, "delete", value=None)
         await self._admission.admit(caller, Act.DELETE, write.bucket_id, write.namespace, write.key)
         return pb.DeleteResponse(version=(await self._kv.write(write)).version)
 

@@ -7,14 +7,18 @@ import hashlib
 
 from maand_catalog.errors import InvalidArgument, PermissionDenied
 from maand_catalog.identity import Caller, HookCaller
-from maand_catalog.kv import Condition
-from maand_catalog.namespaces import check_key, check_namespace
+from maand_catalog.kv import Condition, Write, lifetime
+from maand_catalog.namespaces import check_key, check_namespace, check_value
 from maand_catalog.policy import ROLLOUT_ORDER, Act, Denied, PolicyContext, decide, demanded_job
 from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.store.database import Database
 from maand_catalog.store.placement import active_workers, demanded_jobs
 from maand_contracts.catalog.v1 import kv_pb2 as pb
+from maand_contracts.catalog.v1 import secret_pb2
+
+DeleteRequest = pb.DeleteRequest | secret_pb2.DeleteSecretRequest
+WriteRequest = pb.PutRequest | secret_pb2.PutSecretRequest | DeleteRequest
 
 LONGEST_REQUEST_ID = 256
 
@@ -53,6 +57,25 @@ class Admission:
 def refused(denied: Denied) -> PermissionDenied:
     """Turn a refusal of the policy into the error for its caller."""
     return PermissionDenied(denied.reason, help=denied.help)
+
+
+def asked_write(caller: Caller, request: WriteRequest, act: str, *, value: str | None, secret: bool = False) -> Write:
+    """Read a write from its request, names and value checked; a `value` of None asks for a tombstone."""
+    write = Write(
+        bucket_id=bucket_of(caller, request.bucket_id),
+        namespace=request.namespace,
+        key=request.key,
+        value=value,
+        secret=secret,
+        ttl=None if isinstance(request, DeleteRequest) else lifetime(request.ttl_seconds),
+        condition=condition_of(request.precondition),
+        writer=caller.name,
+        request_id=request_key(caller, act, request.request_id),
+    )
+    check_names(write.namespace, write.key)
+    if value is not None:
+        check_value(value)
+    return write
 
 
 def bucket_of(caller: Caller, bucket_id: str) -> str:

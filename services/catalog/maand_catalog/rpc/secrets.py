@@ -4,11 +4,11 @@ from typing import Any
 
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.identity import Caller, Role
-from maand_catalog.kv import Write, lifetime
-from maand_catalog.namespaces import SECRETS, check_value, holds_secrets, secret_namespace
+from maand_catalog.kv import Write
+from maand_catalog.namespaces import SECRETS, holds_secrets, secret_namespace
 from maand_catalog.policy import Act
 from maand_catalog.rpc.callers import caller_of, require
-from maand_catalog.rpc.kv_access import Admission, bucket_of, check_names, condition_of, request_key
+from maand_catalog.rpc.kv_access import Admission, asked_write, check_names
 from maand_catalog.rpc.kv_messages import name_token, read_name_token, to_secret_info
 from maand_catalog.rpc.requests import checked_id, number_token, page_limit
 from maand_catalog.store.kv import Entry, get_entry, list_entries
@@ -31,37 +31,16 @@ class SecretServicer(SecretServiceServicer):
     async def PutSecret(self, request: pb.PutSecretRequest, context: Any) -> pb.PutSecretResponse:
         """Write one secret."""
         caller = caller_of(context)
-        write = Write(
-            bucket_id=bucket_of(caller, request.bucket_id),
-            namespace=request.namespace,
-            key=request.key,
-            value=request.value,
-            secret=True,
-            ttl=lifetime(request.ttl_seconds),
-            condition=condition_of(request.precondition),
-            writer=caller.name,
-            request_id=request_key(caller, "put_secret", request.request_id),
-        )
-        check_value(request.value)
+        write = asked_write(caller, request, "put_secret", value=request.value, secret=True)
         return pb.PutSecretResponse(version=await self._write(caller, write))
 
     async def DeleteSecret(self, request: pb.DeleteSecretRequest, context: Any) -> pb.DeleteSecretResponse:
         """Write a tombstone."""
         caller = caller_of(context)
-        write = Write(
-            bucket_id=bucket_of(caller, request.bucket_id),
-            namespace=request.namespace,
-            key=request.key,
-            value=None,
-            secret=True,
-            condition=condition_of(request.precondition),
-            writer=caller.name,
-            request_id=request_key(caller, "delete_secret", request.request_id),
-        )
+        write = asked_write(caller, request, "delete_secret", value=None, secret=True)
         return pb.DeleteSecretResponse(version=await self._write(caller, write))
 
     async def _write(self, caller: Caller, write: Write) -> int:
-        check_names(write.namespace, write.key)
         await self._admission.admit(caller, Act.WRITE_SECRET, write.bucket_id, write.namespace, write.key)
         check_holds_secrets(write.namespace)
         return (await self._kv.write(write)).version
