@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from maand_executor.hooks.strays import find_carriers
 from maand_executor.hooks.warden import Warden
 from tests.integration.executor.hook_bed import is_alive, until
 
-TOKEN = "mh_of-this-invocation"
-OTHER = "mh_of-this-invocation-not"
+TOKEN = f"mh_{secrets.token_hex(16)}"
+"""Told from those of tests that run beside this one: strays are looked for on the whole machine."""
+OTHER = f"{TOKEN}-not"
 
 DAEMON = """
 import os, signal, sys, time
@@ -159,7 +161,7 @@ async def test_daemons_of_many_hooks_that_end_at_once_are_all_found(tmp_path: Pa
     directories = [tmp_path / str(number) for number in range(8)]
     for directory in directories:
         directory.mkdir()
-    await asyncio.gather(*(run_hook(directory, warden, token=f"mh_{directory.name}") for directory in directories))
+    await asyncio.gather(*(run_hook(directory, warden, token=f"{TOKEN}-{directory.name}") for directory in directories))
     assert not [directory for directory in directories if is_alive(daemon(directory))]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import grpc
@@ -95,7 +96,9 @@ class FakeCatalog:
         begun = []
         for start in starts:
             number = next(self._numbers)
-            one = BegunInvocation(invocation_id=f"0197c0de-0000-7000-8000-{number:012x}", token=f"mh_token_{number}")
+            one = BegunInvocation(
+                invocation_id=f"0197c0de-0000-7000-8000-{number:012x}", token=f"mh_{secrets.token_hex(16)}"
+            )  # whoever carries the token of an ended hook is killed, on the whole machine: other tests run beside this one
             self.begun[one.invocation_id] = start
             self.tokens[one.invocation_id] = one.token
             begun.append(one)
