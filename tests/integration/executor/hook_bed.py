@@ -12,7 +12,7 @@ from typing import Any
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.cancel import CancelSignal
 from maand_executor.content import ContentStore
-from maand_executor.facts import Allocation, BucketConfig, Hook, Job, RolloutOrder, RunIdentity, Worker
+from maand_executor.facts import Allocation, BucketConfig, Hook, InvocationOutcome, Job, RolloutOrder, RunIdentity, Worker
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.hooks.outcome import EventOutcome
 from maand_executor.hooks.request import EventRun
@@ -20,6 +20,10 @@ from maand_executor.journal import Journal
 from tests.unit.executor.fake_catalog import FakeCatalog
 
 RUN = RunIdentity(bucket_id="0197c0de-bbbb-7000-8000-000000000001", run_id="0197c0de-aaaa-7000-8000-000000000001", seq=1, fence=1)
+OK, FAILED, TIMED_OUT = InvocationOutcome.SUCCEEDED, InvocationOutcome.FAILED, InvocationOutcome.TIMED_OUT
+CANCELLED, INTERRUPTED = InvocationOutcome.CANCELLED, InvocationOutcome.INTERRUPTED
+SAY_WHERE = "import os; print(os.environ['HOOK'], os.environ['ALLOCATION_IP'])"
+SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 SHOW_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
