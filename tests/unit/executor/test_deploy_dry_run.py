@@ -52,6 +52,7 @@ async def test_secrets_are_masked_in_diffs(bed: RunBed) -> None:
     (allocation,) = planned(await bed.deploy(dry_run=True), "api").allocations
     assert "hunter22" not in str(allocation)
     assert list(allocation.changed_paths) == ["a.conf"]
+    assert allocation.diff.startswith("a.conf: it holds a secret, so what is on the worker now is not kept here")
 
 
 async def test_a_template_that_waits_for_a_hook_s_value_is_told_and_no_failure(bed: RunBed) -> None:

@@ -269,7 +269,9 @@ async def test_a_disabled_allocation_is_named_as_such_and_no_other_one_is_sugges
 
 
 async def test_a_job_without_active_allocations_is_told_so_instead_of_done(bed: RunBed) -> None:
-    bed.add_job("api", workers=0)
+    bed.add_job("api", workers=0, hooks=("cli",))
+    by_hand = await bed.run(hooks("hook_cli"))
+    assert (by_hand.word, by_hand.result.message) == ("succeeded", "nothing to do: no active allocations of api")
     ended = await bed.run(control(spec.JOB_ACTION_STOP))
     assert (ended.word, ended.result.message) == ("succeeded", "nothing to do: api has no active allocations")
 

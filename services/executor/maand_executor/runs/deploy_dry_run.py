@@ -104,12 +104,18 @@ def diff_allocation(
 ) -> str:
     """Compare what is on the worker with what would be, file by file."""
     entries = {entry.path: entry for entry in tree.entries}
-    parts = [part for path in plan.changed_paths for part in diff_file(content, path, before.get(path), entries.get(path))]
+    parts = [
+        part
+        for path in plan.changed_paths
+        for part in diff_file(content, path, before.get(path), entries.get(path), secret=path in tree.secret_paths)
+    ]
     text = "\n".join(parts)
     return text if len(text) <= LONGEST_DIFF else text[:LONGEST_DIFF] + "\n[diff cut]"
 
 
-def diff_file(content: ContentStore, path: str, before: PlannedFile | None, after: TreeEntry | None) -> Iterator[str]:
+def diff_file(
+    content: ContentStore, path: str, before: PlannedFile | None, after: TreeEntry | None, *, secret: bool = False
+) -> Iterator[str]:
     """Compare one file; what is no text, or secret keys, is only named."""
     if path.startswith(CERTIFICATES):
         yield f"{path}: reissued"
@@ -117,7 +123,8 @@ def diff_file(content: ContentStore, path: str, before: PlannedFile | None, afte
     old = [] if before is None else lines_of(stored(content, before.sha256))
     new = [] if after is None else lines_of(bytes_of(content, after))
     if old is None:
-        yield f"{path}: what is on the worker now is not kept here, compare there"
+        why = "it holds a secret, so " if secret else ""
+        yield f"{path}: {why}what is on the worker now is not kept here, compare there"
         return
     if new is None:
         yield f"{path}: not text, or too long to compare"

@@ -28,8 +28,7 @@ async def run_hooks(context: RunContext) -> None:
             for later in jobs[number + 1 :]:
                 context.report.count("untouched", len(fleet.active_of_job(later.name)))
             break
-    failed = context.report.counts["failed"]
-    context.report.message = f"{context.spec.hooks.hook} failed on {failed} allocations" if failed else "done"
+    context.report.message = sentence(context, jobs=[job.name for job in jobs])
 
 
 async def run_one(context: RunContext, fleet: Fleet, job: Job) -> EventOutcome:
@@ -48,6 +47,14 @@ async def run_one(context: RunContext, fleet: Fleet, job: Job) -> EventOutcome:
         only_hook=spec.hook,
         arguments=spec.args,
     )
+
+
+def sentence(context: RunContext, *, jobs: Sequence[str]) -> str:
+    """Say how it went."""
+    counts = context.report.counts
+    if counts["failed"]:
+        return f"{context.spec.hooks.hook} failed on {counts['failed']} allocations"
+    return "done" if counts["succeeded"] or counts["untouched"] else f"nothing to do: no active allocations of {', '.join(jobs)}"
 
 
 def count(context: RunContext, outcome: EventOutcome) -> None:
