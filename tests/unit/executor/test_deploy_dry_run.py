@@ -45,10 +45,13 @@ async def test_a_dry_run_shows_what_changed_in_rendered_text(bed: RunBed) -> Non
 
 
 async def test_secrets_are_masked_in_diffs(bed: RunBed) -> None:
-    bed.add_job("api", files={"a.conf.j2": "{{ secret('token', 'none') }}\n"})
-    await bed.deploy()
+    bed.add_job("api", files={"a.conf.j2": "{{ secret('token') }}\n"})
+    bed.catalog.values["secrets/job/api"] = Namespace(values={"token": "hunter11"}, secret=True)
+    bed.catalog.secrets += ["hunter11", "hunter22"]
+    (allocation,) = planned(await bed.deploy(dry_run=True), "api").allocations
+    assert allocation.diff.endswith("\n+***")
+    assert (await bed.deploy()).word == "succeeded"
     bed.catalog.values["secrets/job/api"] = Namespace(values={"token": "hunter22"}, secret=True)
-    bed.catalog.secrets.append("hunter22")
     (allocation,) = planned(await bed.deploy(dry_run=True), "api").allocations
     assert "hunter22" not in str(allocation)
     assert list(allocation.changed_paths) == ["a.conf"]
