@@ -2,7 +2,7 @@
 
     pending ──► running ──► finished
        ▲  │        │  ├───► lost       lapsed or given up, and not to be repeated
-       └──┼────────┘  │               (lapsed or given up, and may be repeated)
+       └──┼────────┘  │               (lapsed or given up, and may be repeated for workers of which nothing is known)
           └───────────┴───► dropped   not wanted any more
 
 Two claims guard it: the task's own lease and fence, and the claim of the run's owner that created it. When either is over, what
@@ -23,6 +23,8 @@ class TaskKind(enum.StrEnum):
     PROBE = "probe"
     PREFLIGHT = "preflight"
     LOGIN = "login"
+    LIFECYCLE = "lifecycle"
+    HOOKS = "hooks"
 
 
 class TaskState(enum.StrEnum):
@@ -35,8 +37,11 @@ class TaskState(enum.StrEnum):
     DROPPED = "dropped"
 
 
-REPEATED = frozenset(TaskKind) - {TaskKind.COMMAND}
-"""What only looks may be done again by another executor; a person's shell command is not known to be safe to run twice."""
+REPEATED = frozenset(TaskKind) - {TaskKind.COMMAND, TaskKind.LIFECYCLE}
+"""What only looks may be done again by another executor, and so may hooks, which are written for it.
+
+A person's shell command is not known to be safe to run twice; nor is a Makefile's target, and the next deploy mends what it left.
+"""
 
 OPEN = frozenset({TaskState.PENDING, TaskState.RUNNING})
 

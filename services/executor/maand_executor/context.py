@@ -1,6 +1,6 @@
 """What the work of one run is given: who it is, what was asked, and the parts it may use."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from maand_executor.cancel import CancelSignal
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.content import ContentStore
 from maand_executor.facts import BucketConfig, RunIdentity
+from maand_executor.hands import Hands
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.journal import Journal
 from maand_executor.lease import Lease
@@ -17,11 +18,6 @@ from maand_executor.report import RunReport
 from maand_executor.settings import WorkSettings
 from maand_executor.ssh.command import Fence
 from maand_executor.ssh.remote import Remote
-
-
-async def nothing_to_share() -> None:
-    """Refuse to split work: what is a part already is not split further."""
-    raise RuntimeError("the work of a task is not split further")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +44,8 @@ class RunContext:
     settings: WorkSettings
     staging_dir: Path
     """The run's own directory for what is about to be copied; gone when the run ended."""
-    do_task: Callable[[], Awaitable[None]] = nothing_to_share
-    """Claims a task of this run, waiting a while for one, and carries it out: see `runs/spread.py`."""
+    hands: Hands | None = None
+    """For wide work that is shared: see `runs/spread.py`. None = this is a part already, it is not split further."""
 
     def with_config(self, config: BucketConfig) -> "RunContext":
         """Return the context with the settings now in force."""

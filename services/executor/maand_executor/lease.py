@@ -83,9 +83,10 @@ class Lease:
         """Renew until cancelled. Raises `LeaseLost` when the run has, or may soon have, another owner."""
         while True:
             await asyncio.sleep(min(self._settings.renew_every.total_seconds(), self._good_for / 4, self._left()))
-            await self._renew()
+            await self.renew()
 
-    async def _renew(self) -> None:
+    async def renew(self) -> None:
+        """Renew now, if the catalog answers: a wish to cancel that came before is known then. Raises `LeaseLost`."""
         asked_at = self._clock()
         try:
             renewed = await self._catalog.renew_lease(self._run, deadline=timedelta(seconds=max(self._left(), 0.1)))

@@ -14,15 +14,16 @@ import shutil
 import time
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 
 from maand_executor.cancel import CancelLevel, CancelSignal
 from maand_executor.catalog_client import ClaimedRun
 from maand_executor.context import RunContext
+from maand_executor.directories import make_private
 from maand_executor.endings import LOST, Ending, ending_of
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
+from maand_executor.hands import Hands
 from maand_executor.journal import Journal
 from maand_executor.lease import Lease
 from maand_executor.parts import Parts
@@ -95,7 +96,7 @@ class Runner:
 
     def _why_stopped(self, now: asyncio.Task[None], keeper: asyncio.Task[None]) -> Exception:
         if keeper.done():
-            self._parts.hooks.kill_run(self._claim.identity.run_id)
+            self._parts.hooks.kill(self._claim.identity)
             log.warning("lease lost, hooks killed", run=self._claim.identity.run_id, fence=self._claim.identity.fence)
             return LeaseLost(str(outcome(keeper)))
         if now.done():
@@ -125,7 +126,7 @@ class Runner:
             meter=self._parts.meter,
             settings=self._parts.settings.work,
             staging_dir=self._staging,
-            do_task=OwnTasks(self._parts, claim.identity.run_id).do_one,
+            hands=Hands(OwnTasks(self._parts, claim.identity.run_id).do_one),
         )
         await do_the_work(context)
 
@@ -152,9 +153,3 @@ async def end(task: "asyncio.Task[None]") -> None:
 def outcome(work: "asyncio.Task[None]") -> BaseException | None:
     """Return how work ended by itself."""
     return asyncio.CancelledError() if work.cancelled() else work.exception()
-
-
-def make_private(directory: Path) -> None:
-    """Make a directory that only this user may look into."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    directory.chmod(0o700)

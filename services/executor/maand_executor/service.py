@@ -14,13 +14,13 @@ from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc, remote_
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.claims import Claims
 from maand_executor.content import ContentStore
+from maand_executor.directories import make_private
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.metrics import Metrics
 from maand_executor.parts import Parts
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
-from maand_executor.runner import make_private
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.remote import Remotes
 from maand_executor.tasks import HelpLoop

@@ -10,10 +10,12 @@ A run's owner claims its own tasks itself (`OwnTasks`); `HelpLoop` waits for tho
 """
 
 import asyncio
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 
 import structlog
 
@@ -22,14 +24,15 @@ from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.cancel import CancelLevel, CancelSignal
 from maand_executor.catalog_client import CatalogClient, ClaimedTask, RenewedLease
 from maand_executor.context import RunContext
+from maand_executor.directories import make_private
 from maand_executor.errors import LeaseLost
 from maand_executor.facts import RunIdentity, TaskIdentity, Worker
-from maand_executor.journal import Journal
+from maand_executor.hands import Works
+from maand_executor.journal import NOT_OURS_ANY_MORE, Journal
 from maand_executor.lease import Lease
 from maand_executor.parts import Parts
 from maand_executor.report import RunReport
 from maand_executor.runs.task_work import WORK_BY_TASK
-from maand_executor.side_by_side import side_by_side
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor.tasks")
@@ -41,9 +44,9 @@ LAST_WORDS = timedelta(seconds=5)
 class Outcomes:
     """What became known of a task's workers, and what of it the catalog was not told yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Iterable[str] = ()) -> None:
         self.untold: list[task_pb2.WorkerOutcome] = []
-        self._known: set[str] = set()
+        self._known = set(known)
 
     def add(self, outcome: task_pb2.WorkerOutcome) -> None:
         """Remember how it ended on a worker."""
@@ -76,13 +79,15 @@ class TaskRenewals:
 
 
 class TaskRunner:
-    """Carries out one task."""
+    """Carries out one task. `works`: what its run's owner has at hand for it; else it is done from the catalog."""
 
-    def __init__(self, parts: Parts, claim: ClaimedTask) -> None:
+    def __init__(self, parts: Parts, claim: ClaimedTask, works: Works = MappingProxyType({})) -> None:
         self._parts = parts
         self._claim = claim
+        self._works = works
         self._cancel = CancelSignal()
-        self._outcomes = Outcomes()
+        self._outcomes = Outcomes(claim.known)
+        self._staging = parts.settings.staging_dir / f"task-{claim.task.task_id}.{claim.task.fence}"
         settings = replace(parts.settings.lease, renew_every=parts.settings.lease.renew_task_every)
         renewals = TaskRenewals(parts.catalog, claim.task, self._outcomes)
         self._lease = Lease(renewals, claim, self._cancel, settings)
@@ -107,6 +112,7 @@ class TaskRunner:
         finally:
             await end(keeper)
             await self._end_journal()
+            await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
 
     async def _work_to_its_end(self, keeper: "asyncio.Task[None]") -> bool:
         """Return whether it is through. Raises `LeaseLost`."""
@@ -118,6 +124,7 @@ class TaskRunner:
                 self._judge(work)
                 return True
             if keeper.done():
+                self._parts.hooks.kill(self._claim.identity)
                 keeper.result()
             return False
         finally:
@@ -129,23 +136,23 @@ class TaskRunner:
         error = work.exception()
         if error is None:
             return
-        if isinstance(error, LeaseLost) or (isinstance(error, RemoteError) and error.is_temporary):
+        if isinstance(error, LeaseLost) or (isinstance(error, RemoteError) and ends_a_claim(error)):
             raise error
         log.error("task failed unexpectedly", exc_info=error)
         for host in self._outcomes.missing(self._claim.work.workers):
             self._outcomes.add(accident(host, error))
 
     async def _work(self) -> None:
+        make_private(self._staging)
         context = await self._make_context()
-        do = WORK_BY_TASK[self._claim.work.WhichOneof("work") or ""]
-
-        async def on(worker: Worker) -> None:
-            self._outcomes.add(await do(context, worker))
-
-        await side_by_side(await self._find_workers(), on)
+        claim = self._claim
+        do = self._works.get(claim.name) or WORK_BY_TASK[claim.work.WhichOneof("work") or ""]
+        await do(context, claim.work, await self._find_workers(), self._outcomes.add)
 
     async def _find_workers(self) -> list[Worker]:
-        hosts, bucket_id = self._claim.work.workers, self._claim.identity.bucket_id
+        hosts, bucket_id = self._outcomes.missing(self._claim.work.workers), self._claim.identity.bucket_id
+        if not hosts:
+            return []
         known = await self._parts.catalog.list_workers(bucket_id, hosts=hosts, include_removed=True)
         by_host = {worker.host: worker for worker in known}
         return [by_host.get(host) or Worker(host=host, removed=True) for host in hosts]
@@ -158,6 +165,7 @@ class TaskRunner:
             kind=claim.kind,
             spec=claim.spec,
             config=config,
+            hook_env=claim.hook_env,
             catalog=parts.catalog,
             remote=parts.remotes.of(config),
             hooks=parts.hooks,
@@ -168,7 +176,7 @@ class TaskRunner:
             report=RunReport(),
             meter=parts.meter,
             settings=parts.settings.work,
-            staging_dir=parts.settings.staging_dir,
+            staging_dir=self._staging,
         )
 
     async def _finish(self, *, given_up: bool) -> None:
@@ -187,6 +195,11 @@ class TaskRunner:
                 await self._journal.close()
 
 
+def ends_a_claim(error: RemoteError) -> bool:
+    """Whether the catalog is away, or knows another owner: nothing more is said of the task."""
+    return error.is_temporary or error.code in NOT_OURS_ANY_MORE
+
+
 def accident(host: str, error: BaseException) -> task_pb2.WorkerOutcome:
     """Say that maand itself failed."""
     message = f"maand itself failed ({type(error).__name__}); the executor's log knows more"
@@ -201,13 +214,16 @@ class OwnTasks:
         self._parts = parts
         self._run_id = run_id
 
-    async def do_one(self) -> None:
+    async def do_one(self, works: Works) -> None:
         """Claim one, waiting a while for it, and carry it out."""
-        parts = self._parts
-        claim = await claim_patiently(parts, run_id=self._run_id)
-        if claim is not None:
-            parts.meter.task_claimed(own=True)
-            await TaskRunner(parts, claim).carry_out()
+        claim = await claim_patiently(self._parts, run_id=self._run_id)
+        if claim is None:
+            return
+        self._parts.meter.task_claimed(own=True)
+        try:
+            await TaskRunner(self._parts, claim, works).carry_out()
+        except Exception:  # the task lapses and is told as what it then is; the hand takes the next
+            log.exception("task abandoned", task=claim.name)
 
 
 class HelpLoop:

@@ -1,6 +1,7 @@
 """The migrations and the metadata describe one schema, and a start brings a database to it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy import text
 
 from maand_catalog.store.database import Database
 from maand_catalog.store.engine import parse_url
-from maand_catalog.store.migrate import SchemaTooNew, migrate, revisions
+from maand_catalog.store.migrate import SchemaTooNew, migrate, revisions, upgrade
 from tests.contracts.catalog.conftest import names
 from tests.testbed.postgres import PostgresCluster
 
@@ -28,6 +29,22 @@ POSTGRES_SCHEMA = """
     SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE '%alembic%'
     ORDER BY 1, 2
 """
+
+OLDER_ROWS = (
+    """
+    INSERT INTO runs (run_id, bucket_id, seq, kind, spec, state, message, requested_by, created_at, executor_id, fence, cancel,
+        last_sequence, result, parent_run_id, sealed_hook_env, hook_env_key_id, steps, trimmed)
+    VALUES (:run, :bucket, 1, 'deploy', :digest, 'pending', '', '', 0, '', 0, 0, 0, :digest, '', :digest, '', 0, FALSE)
+    """,
+    """
+    INSERT INTO tasks (task_id, bucket_id, run_id, run_fence, name, kind, spec, state, executor_id, fence, outcomes, sequence)
+    VALUES (:task, :bucket, :run, 1, 'old', 'command', :digest, 'pending', '', 0, :digest, 0)
+    """,
+    """
+    INSERT INTO invocations (invocation_id, bucket_id, run_id, fence, job, allocation_id, worker, hook, event, token_sha256,
+        begun_at) VALUES (:invocation, :bucket, :run, 1, 'api', :task, '10.0.0.1', 'hook_a', 'cli', :digest, 0)
+    """,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +102,19 @@ async def test_replicas_that_start_together_migrate_once(request: pytest.Fixture
         await replica.close()
 
 
+async def test_runs_tasks_and_invocations_of_an_older_schema_are_kept(pair: Pair, empty: Database) -> None:
+    """Schema 0005 makes `tasks` anew on SQLite, and adds a column to `invocations`."""
+    await empty.write(lambda tx: upgrade(tx.connection, "0004"))
+    ids = {"run": "r" * 36, "bucket": "b" * 36, "task": "t" * 36, "invocation": "i" * 36, "digest": bytes(32)}
+    await empty.write(lambda tx: [tx.connection.execute(text(statement), ids) for statement in OLDER_ROWS])
+    assert await migrate(empty) == revisions()[-1]
+    query = "SELECT tasks.name, hook, invocations.task_id FROM tasks JOIN invocations ON invocations.run_id = tasks.run_id"
+    assert await empty.read(lambda tx: [tuple(row) for row in tx.connection.execute(text(query))]) == [("old", "hook_a", None)]
+    await empty.write(lambda tx: tx.connection.execute(text("UPDATE tasks SET kind = 'hooks'")))
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        await empty.write(lambda tx: tx.connection.execute(text("UPDATE tasks SET kind = 'other'")))
+
+
 def schema_of(url: str) -> list[tuple[str, str]]:
     engine = sqlalchemy.create_engine(parse_url(url))
     query = SQLITE_SCHEMA if engine.dialect.name == "sqlite" else POSTGRES_SCHEMA
@@ -95,5 +125,6 @@ def schema_of(url: str) -> list[tuple[str, str]]:
 
 
 def in_any_order(definition: str) -> str:
-    """SQLite keeps the statement as it was written: lines of a table may come in another order."""
-    return "\n".join(sorted(line.strip(", \t") for line in definition.splitlines()))
+    """SQLite keeps a statement as it was written, and changed: columns may come in another order, names in quotes or not."""
+    parts = re.split(r",\s*(?=\w+ [A-Z])|\n", definition.replace('"', ""))
+    return "\n".join(sorted(filter(None, (part.strip(", \t)") for part in parts))))

@@ -119,7 +119,7 @@ async def test_a_lost_lease_kills_without_grace(bed: HookBed) -> None:
     bed.add("hook_stubborn", f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEP}")
     task = asyncio.create_task(bed.run())
     await until(lambda: len(bed.lines()) == 1)
-    bed.engine.kill_run(RUN.run_id)
+    bed.engine.kill(RUN)
     (result,) = (await task).results
     assert result.exit_code == 128 + signal.SIGKILL
 

@@ -85,5 +85,5 @@ def test_open_tasks_move_and_ended_ones_stay() -> None:
     assert set(ALLOWED_MOVES) == set(TaskState)
 
 
-def test_only_shell_commands_are_not_repeated() -> None:
-    assert set(TaskKind) - REPEATED == {TaskKind.COMMAND}
+def test_only_what_changes_workers_is_not_repeated() -> None:
+    assert set(TaskKind) - REPEATED == {TaskKind.COMMAND, TaskKind.LIFECYCLE}

@@ -83,9 +83,9 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.catalog = LeasingCatalog()
         self.remote = SleepyRemote()
-        self.killed: list[str] = []
+        self.killed: list[RunIdentity] = []
         hooks: Any = FakeHooks([])
-        hooks.kill_run = self.killed.append
+        hooks.kill = self.killed.append
         settings = ExecutorSettings(
             listen="",
             catalog=Endpoint(address="unix:none"),
@@ -159,7 +159,7 @@ async def test_a_lost_lease_kills_hooks_ends_the_work_and_records_nothing(bench:
     bench.catalog.renewal_failure = RemoteError(grpc.StatusCode.FAILED_PRECONDITION, "taken over", code="stale_fence")
     await running
     assert bench.remote.interrupted == 1
-    assert bench.killed == [RUN.run_id]
+    assert bench.killed == [RUN]
     assert bench.catalog.finished == []
 
 

@@ -13,9 +13,10 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.context import RunContext
 from maand_executor.facts import RunIdentity, Worker
+from maand_executor.hands import Hands, Works
 from maand_executor.journal import Journal
 from maand_executor.report import RunReport
-from maand_executor.runs.spread import Spread, task_width, well
+from maand_executor.runs.spread import Spread, Unknown, on_each, plain_spec, task_width, well
 from maand_executor.runs.task_work import WORK_BY_TASK
 from tests.unit.executor.fakes_runs import RUN, RunBed
 
@@ -26,6 +27,7 @@ class TaskCatalog:
     def __init__(self, lost: Sequence[str] = ()) -> None:
         self.created: list[task_pb2.NewTask] = []
         self.ended: list[task_pb2.Task] = []
+        self.dropped: list[str] = []
         self._lost = lost
 
     async def create_tasks(self, run: RunIdentity, tasks: Sequence[task_pb2.NewTask]) -> None:
@@ -36,7 +38,10 @@ class TaskCatalog:
             await asyncio.sleep(0)
         return tuple(self.ended[after:])
 
-    async def do_task(self) -> None:
+    async def drop_tasks(self, run: RunIdentity, names: Sequence[str], *, deadline: timedelta) -> None:
+        self.dropped += names
+
+    async def do_task(self, works: Works) -> None:
         """Do the next task, as an executor would."""
         if len(self.ended) == len(self.created):
             await asyncio.Event().wait()
@@ -55,24 +60,28 @@ def a_context(directory: Path, catalog: TaskCatalog, *, sessions: int = 64) -> R
     context = bed.context(run_spec_pb2.RunSpec(), Journal(RUN, bed.catalog), RunReport())
     faked: Any = catalog
     config = replace(context.config, max_ssh_sessions=sessions)
-    return replace(context, catalog=faked, config=config, do_task=catalog.do_task)
+    return replace(context, catalog=faked, config=config, hands=Hands(catalog.do_task))
 
 
 async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
     return well(worker.host)
 
 
+def spread_of(context: RunContext, kind: str) -> Spread:
+    return Spread(context, plain_spec(kind), on_each(do_well), unknown=Unknown(step=kind))
+
+
 @pytest.mark.parametrize(("count", "widths"), [(50, []), (51, [26, 25]), (120, [40, 40, 40]), (101, [34, 34, 33])])
 async def test_what_is_more_than_fifty_is_split_evenly(tmp_path: Path, count: int, widths: list[int]) -> None:
     catalog = TaskCatalog()
-    outcomes = await Spread(a_context(tmp_path, catalog), "login", do_well, step="ssh").over(workers(count))
+    outcomes = await spread_of(a_context(tmp_path, catalog), "login").over(workers(count))
     assert [len(task.spec.workers) for task in catalog.created] == widths
     assert [outcome.worker for outcome in outcomes] == [worker.host for worker in workers(count)]
 
 
 async def test_a_second_split_of_a_run_has_names_of_its_own_and_only_its_own_tasks_count(tmp_path: Path) -> None:
     catalog = TaskCatalog()
-    spread = Spread(a_context(tmp_path, catalog), "login", do_well, step="ssh")
+    spread = spread_of(a_context(tmp_path, catalog), "login")
     for _ in range(2):
         assert len(await spread.over(workers(60))) == 60
     assert [task.name for task in catalog.created] == ["login/1/1", "login/1/2", "login/2/1", "login/2/2"]
@@ -80,9 +89,27 @@ async def test_a_second_split_of_a_run_has_names_of_its_own_and_only_its_own_tas
 
 async def test_workers_of_which_nothing_is_known_are_interrupted(tmp_path: Path) -> None:
     catalog = TaskCatalog(lost=["command/1/2"])
-    outcomes = await Spread(a_context(tmp_path, catalog), "command", do_well, step="command").over(workers(60))
+    outcomes = await spread_of(a_context(tmp_path, catalog), "command").over(workers(60))
     assert [one.outcome for one in outcomes] == [pb.STEP_OUTCOME_SUCCEEDED] * 30 + [pb.STEP_OUTCOME_INTERRUPTED] * 30
     assert outcomes[-1].failure.message.startswith("executor helper stopped or died before it told how this ended")
+
+
+async def test_work_that_is_broken_off_while_the_run_goes_on_is_dropped(tmp_path: Path) -> None:
+    """As a health gate is, when its time is over."""
+    catalog = TaskCatalog()
+    context = replace(a_context(tmp_path, catalog), hands=Hands(never))
+    sharing = asyncio.create_task(spread_of(context, "login").over(workers(60)))
+    async with asyncio.timeout(10):
+        while not catalog.created:  # noqa: ASYNC110 - a list tells nobody that it grew
+            await asyncio.sleep(0)
+    sharing.cancel()
+    await asyncio.gather(sharing, return_exceptions=True)
+    assert sharing.cancelled()
+    assert catalog.dropped == ["login/1/1", "login/1/2"]
+
+
+async def never(_: Works) -> None:
+    await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize(("sessions", "width"), [(8, 50), (64, 50), (400, 200)])

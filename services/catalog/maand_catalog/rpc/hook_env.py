@@ -1,4 +1,4 @@
-"""Values for `hook_env`: sealed when a run is asked for, opened for the executor that claims it, forgotten when it ends."""
+"""Values for `hook_env`: sealed when a run is asked for, opened for who carries it out, forgotten when it ends."""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from maand_catalog.errors import LimitExceeded
 from maand_catalog.keyring import Keyring, Sealed
 from maand_catalog.plaintext import Plaintext
+from maand_catalog.runs import Run
 from maand_catalog.store.hook_env import binding
 
 MOST_VALUES = 64
@@ -26,6 +27,11 @@ class HookEnvSealer:
         if len(values) > MOST_VALUES or len(text) > LONGEST_BYTES:
             raise LimitExceeded(f"hook_env holds more than {MOST_VALUES} values or {LONGEST_BYTES // 1024} KiB")
         return self._keyring.seal(Plaintext(text), binding(bucket_id, run_id))
+
+    def open_for(self, run: Run) -> dict[str, str]:
+        """Decrypt those of a run."""
+        sealed = Sealed(key_id=run.hook_env_key_id, data=run.sealed_hook_env)
+        return self.open(sealed, bucket_id=run.bucket_id, run_id=run.run_id)
 
     def open(self, sealed: Sealed, *, bucket_id: str, run_id: str) -> dict[str, str]:
         """Decrypt them."""

@@ -37,7 +37,9 @@ class InvocationServicer(InvocationServiceServicer):
         tokens = [new_hook_token() for _ in request.invocations]
         begins = [read_start(start, token) for start, token in zip(request.invocations, tokens, strict=True)]
         await self._database.write(
-            lambda tx: invocations.begin_invocations(tx, request.bucket_id, request.run_id, request.fence, begins)
+            lambda tx: invocations.begin_invocations(
+                tx, request.bucket_id, request.run_id, request.fence, begins, task_id=request.task_id
+            )
         )
         return pb.BeginInvocationsResponse(
             invocations=[

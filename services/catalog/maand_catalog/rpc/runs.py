@@ -10,7 +10,7 @@ from maand_catalog import run_records
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.identity import Role
 from maand_catalog.ids import new_id
-from maand_catalog.keyring import CannotDecrypt, Sealed
+from maand_catalog.keyring import CannotDecrypt
 from maand_catalog.meter import Meter
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
@@ -153,11 +153,10 @@ class RunServicer(RunServiceServicer):
 
     def _claimed(self, run: Run, tx: Transaction) -> pb.ClaimRunResponse:
         """Describe a claim, with the values of `hook_env`."""
-        sealed = Sealed(key_id=run.hook_env_key_id, data=run.sealed_hook_env)
         return pb.ClaimRunResponse(
             run=to_message(run, tx.now),
             lease_seconds=self._lease.total_seconds(),
-            hook_env=self._sealer.open(sealed, bucket_id=run.bucket_id, run_id=run.run_id),
+            hook_env=self._sealer.open_for(run),
         )
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:

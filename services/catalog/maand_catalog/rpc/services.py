@@ -94,7 +94,7 @@ def add_services(server: grpc.aio.Server, parts: Parts) -> None:
     run_pb2_grpc.add_RunServiceServicer_to_server(runs, server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(SecretServicer(kv), server)
     semaphore_pb2_grpc.add_SemaphoreServiceServicer_to_server(SemaphoreServicer(database, parts.waiting_room), server)
-    task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, lease=settings.lease), server)
+    task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, HookEnvSealer(keyring), lease=settings.lease), server)
     token_pb2_grpc.add_TokenServiceServicer_to_server(TokenServicer(database), server)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(database), server)
     workspace_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(database, builder), server)

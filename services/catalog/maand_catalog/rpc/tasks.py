@@ -6,15 +6,18 @@ from typing import Any
 from maand_catalog.errors import LimitExceeded
 from maand_catalog.identity import Role
 from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.long_polls import until_found
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS
 from maand_catalog.rpc.run_messages import to_message as run_message
 from maand_catalog.rpc.task_messages import read_new_task, to_message, write_outcomes
+from maand_catalog.runs import Run
 from maand_catalog.store import leases, tasks
 from maand_catalog.store.database import Database
 from maand_catalog.store.task_rows import CLAIMABLE, topic
 from maand_catalog.store.transaction import Transaction
+from maand_catalog.tasks import Task, TaskKind
 from maand_contracts.catalog.v1 import task_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceServicer
 
@@ -27,8 +30,9 @@ LOOK_EVERY = timedelta(seconds=5)
 class TaskServicer(TaskServiceServicer):
     """Keeps tasks, for executors."""
 
-    def __init__(self, database: Database, *, lease: timedelta = leases.LEASE) -> None:
+    def __init__(self, database: Database, sealer: HookEnvSealer, *, lease: timedelta = leases.LEASE) -> None:
         self._database = database
+        self._sealer = sealer
         self._lease = lease
 
     async def CreateTasks(self, request: pb.CreateTasksRequest, context: Any) -> pb.CreateTasksResponse:
@@ -54,16 +58,22 @@ class TaskServicer(TaskServiceServicer):
             claimed = tasks.claim_task(tx, executor_id=executor_id, bucket_ids=bucket_ids, run_id=run_id, lease=self._lease)
             if claimed is None:
                 return None
-            task, run = claimed
-            return pb.ClaimTaskResponse(
-                task=to_message(task), run=run_message(run, tx.now), lease_seconds=self._lease.total_seconds()
-            )
+            return self._claimed(*claimed, tx)
 
         async def look() -> pb.ClaimTaskResponse | None:
             return await self._database.write(claim) if await self._database.read(is_there) else None
 
         bus, seconds = self._database.bus, request.wait_seconds
         return await until_found(bus, CLAIMABLE, look, wait_seconds=seconds, look_every=LOOK_EVERY) or pb.ClaimTaskResponse()
+
+    def _claimed(self, task: Task, run: Run, tx: Transaction) -> pb.ClaimTaskResponse:
+        """Describe a claim; only hooks are given the values of `hook_env`."""
+        return pb.ClaimTaskResponse(
+            task=to_message(task),
+            run=run_message(run, tx.now),
+            lease_seconds=self._lease.total_seconds(),
+            hook_env=self._sealer.open_for(run) if task.kind is TaskKind.HOOKS else {},
+        )
 
     async def RenewTask(self, request: pb.RenewTaskRequest, context: Any) -> pb.RenewTaskResponse:
         """Extend a lease, keep outcomes, report a wish to cancel."""
@@ -104,6 +114,15 @@ class TaskServicer(TaskServiceServicer):
             self._database.bus, topic(request.run_id), look, wait_seconds=request.wait_seconds, look_every=LOOK_EVERY
         )
         return pb.AwaitTasksResponse(tasks=ended or [])
+
+    async def DropTasks(self, request: pb.DropTasksRequest, context: Any) -> pb.DropTasksResponse:
+        """Drop what is not wanted any more."""
+        require(context, Role.EXECUTOR)
+        if len(request.names) > MOST_TASKS:
+            raise LimitExceeded(f"more than {MOST_TASKS} tasks in one call", facts={"field": "names"})
+        names = list(request.names)
+        await self._database.write(lambda tx: tasks.drop_named(tx, request.bucket_id, request.run_id, request.fence, names))
+        return pb.DropTasksResponse()
 
 
 def check_outcomes(count: int) -> None:

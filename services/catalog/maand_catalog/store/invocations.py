@@ -3,36 +3,52 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select, update
 
 from maand_catalog.errors import NotFound
 from maand_catalog.identity import HookCaller
-from maand_catalog.invocations import InvocationBegin, InvocationEnd, InvocationOutcome
+from maand_catalog.invocations import InvocationBegin, InvocationEnd
 from maand_catalog.runs import RunState
 from maand_catalog.store.run_rows import get_held_run
 from maand_catalog.store.semaphores import end_invocations as release_claims
 from maand_catalog.store.tables_fleet import allocations
 from maand_catalog.store.tables_identity import invocations
 from maand_catalog.store.tables_runs import runs
+from maand_catalog.store.tables_tasks import tasks
+from maand_catalog.store.task_rows import get_held_task, get_task
 from maand_catalog.store.transaction import Transaction
+from maand_catalog.tasks import TaskState
 
 FIND_HOOK_CALLER = (
     select(*(invocations.c[field.name] for field in fields(HookCaller)))
     .join(runs, runs.c.run_id == invocations.c.run_id)
+    .outerjoin(tasks, tasks.c.task_id == invocations.c.task_id)
     .where(
         invocations.c.token_sha256 == bindparam("the_token"),
         invocations.c.ended_at.is_(None),
         runs.c.fence == invocations.c.fence,
         runs.c.state == RunState.RUNNING,
         runs.c.lease_until > bindparam("the_time"),
+        or_(
+            invocations.c.task_id.is_(None),
+            and_(tasks.c.state == TaskState.RUNNING, tasks.c.lease_until > bindparam("the_time")),
+        ),
     )
 )
 """Made once: it is asked for every call of every hook."""
 
 
-def begin_invocations(tx: Transaction, bucket_id: str, run_id: str, fence: int, begins: Sequence[InvocationBegin]) -> None:
-    """Begin invocations, all or none. NotFound for a run or an allocation, StaleFence."""
-    get_held_run(tx, bucket_id, run_id, fence)
+def begin_invocations(
+    tx: Transaction, bucket_id: str, run_id: str, fence: int, begins: Sequence[InvocationBegin], *, task_id: str = ""
+) -> None:
+    """Begin invocations, all or none. NotFound for a run, a task or an allocation, StaleFence.
+
+    Under a task, `fence` is the task's: then the claim that created the task must own the run, and this one the task.
+    """
+    run_fence = get_task(tx, bucket_id, task_id).run_fence if task_id else fence
+    run = get_held_run(tx, bucket_id, run_id, run_fence)
+    if task_id:
+        get_held_task(tx, bucket_id, task_id, fence, run=run)
     placed = find_allocations(tx, bucket_id, {begin.allocation_id for begin in begins})
     rows = []
     for begin in begins:
@@ -44,7 +60,8 @@ def begin_invocations(tx: Transaction, bucket_id: str, run_id: str, fence: int, 
                 "invocation_id": begin.invocation_id,
                 "bucket_id": bucket_id,
                 "run_id": run_id,
-                "fence": fence,
+                "fence": run_fence,
+                "task_id": task_id or None,
                 "job": job,
                 "allocation_id": begin.allocation_id,
                 "worker": worker,
@@ -79,19 +96,6 @@ def end_given_invocations(tx: Transaction, bucket_id: str, ends: Sequence[Invoca
             .values(ended_at=tx.now, outcome=end.outcome)
         )
     release_claims(tx, [end.invocation_id for end in ends])
-
-
-def end_live_invocations(tx: Transaction, run_id: str, outcome: InvocationOutcome) -> None:
-    """End every invocation of a run that has not ended."""
-    ended = (
-        update(invocations)
-        .where(invocations.c.run_id == run_id, invocations.c.ended_at.is_(None))
-        .values(ended_at=tx.now, outcome=outcome)
-        .returning(invocations.c.invocation_id)
-    )
-    ids = list(tx.connection.execute(ended).scalars())
-    if ids:
-        release_claims(tx, ids)
 
 
 def find_hook_caller(tx: Transaction, token_sha256: bytes) -> HookCaller | None:

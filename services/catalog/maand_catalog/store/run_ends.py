@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, select
 from maand_catalog import run_records
 from maand_catalog.invocations import InvocationOutcome
 from maand_catalog.runs import FINISHED, CancelLevel, Run, RunState
-from maand_catalog.store.invocations import end_live_invocations
+from maand_catalog.store.invocation_ends import end_invocations_of_run
 from maand_catalog.store.run_events import append_own, last_kind
 from maand_catalog.store.run_rows import RUN_COLUMNS, get_run, move, stale_fence, to_run
 from maand_catalog.store.tables_runs import runs
@@ -33,13 +33,13 @@ def finish_run(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, stat
     if state is RunState.INTERRUPTED:
         interrupt(tx, run)
         return
-    end_live_invocations(tx, run.run_id, InvocationOutcome.INTERRUPTED)
+    end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
     end(tx, run, state, message=message, result=result)
 
 
 def interrupt(tx: Transaction, run: Run) -> Run:
     """Take a running run from its executor; one that was asked to stop is cancelled instead. Returns it as it then is."""
-    end_live_invocations(tx, run.run_id, InvocationOutcome.INTERRUPTED)
+    end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
     drop_tasks(tx, run.run_id)
     append_own(tx, run, run_records.interruption(run, tx.now))
     move(tx, run, RunState.INTERRUPTED, message=f"executor {run.executor_id} gave it up or died")

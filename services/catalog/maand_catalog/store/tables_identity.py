@@ -14,6 +14,7 @@ invocations = Table(
     Column("bucket_id", id_type(), nullable=False),
     Column("run_id", id_type(), ForeignKey("runs.run_id"), nullable=False),
     Column("fence", BigInteger(), nullable=False),
+    Column("task_id", id_type()),
     Column("job", String(255), nullable=False),
     Column("allocation_id", id_type(), nullable=False),
     Column("worker", String(255), nullable=False),
@@ -31,7 +32,10 @@ invocations = Table(
     ),
     Index(None, "run_id"),
 )
-"""A token is good while `ended_at` is NULL and its run is running under the same fence with a lease that lasts."""
+"""A token is good while `ended_at` is NULL and its run is running under the same fence with a lease that lasts.
+
+`task_id`: the task of the run under whose claim it began, whose lease must last too; NULL = the run's own claim.
+"""
 
 api_tokens = Table(
     "api_tokens",

@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, func, select, update
 
 from maand_catalog.errors import NotFound
+from maand_catalog.invocations import InvocationOutcome
 from maand_catalog.runs import Run, StaleFence
+from maand_catalog.store.invocation_ends import end_invocations_of_task
 from maand_catalog.store.run_rows import get_run
 from maand_catalog.store.tables_tasks import tasks
 from maand_catalog.store.transaction import Transaction
@@ -47,7 +49,7 @@ def get_task(tx: Transaction, bucket_id: str, task_id: str, *, locked: bool = Fa
 def get_held_task(tx: Transaction, bucket_id: str, task_id: str, fence: int, *, run: Run) -> Task:
     """Read and lock a task that the claim with this fence owns, whose run is given. NotFound, StaleFence."""
     task = get_task(tx, bucket_id, task_id, locked=True)
-    if not task.is_held_by(fence, tx.now) or not run.is_held_by(task.run_fence, tx.now):
+    if task.run_id != run.run_id or not task.is_held_by(fence, tx.now) or not run.is_held_by(task.run_fence, tx.now):
         raise stale_task(task, fence)
     return task
 
@@ -78,7 +80,10 @@ def drop_tasks(tx: Transaction, run_id: str, *states: TaskState) -> None:
 
 
 def move(tx: Transaction, task: Task, to: TaskState, **values: Any) -> None:
-    """Move a task to another state, with what else changes, and wake who waits. Row and, for an end, run must be locked."""
+    """Move a task to another state, with what else changes, and wake who waits. Row and, for an end, run must be locked.
+
+    Hook invocations end with the claim under which they began.
+    """
     if to not in ALLOWED_MOVES[task.state]:
         raise MoveNotAllowed(f"task {task.task_id} cannot move from {task.state} to {to}")
     if to not in OPEN:
@@ -88,6 +93,7 @@ def move(tx: Transaction, task: Task, to: TaskState, **values: Any) -> None:
         tx.notify(CLAIMABLE)
     if to is not TaskState.RUNNING:
         values = {"lease_until": None, **values}
+        end_invocations_of_task(tx, task.run_id, task.task_id, InvocationOutcome.INTERRUPTED)
     tx.connection.execute(update(tasks).where(tasks.c.task_id == task.task_id).values(state=to, **values))
 
 

@@ -110,8 +110,7 @@ def finish_task(tx: Transaction, bucket_id: str, task_id: str, fence: int, *, ou
         return
     task = get_held_task(tx, bucket_id, task_id, fence, run=run)
     to = state_after_claim(task, run, tx.now) if given_up else TaskState.FINISHED
-    kept = b"" if to is TaskState.PENDING else task.outcomes + outcomes
-    move(tx, task, to, outcomes=kept)
+    move(tx, task, to, outcomes=task.outcomes + outcomes)
 
 
 def read_ended(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, after: int) -> list[Task]:
@@ -125,6 +124,14 @@ def read_ended(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, afte
         .order_by(tasks.c.sequence)
     )
     return [to_task(row) for row in tx.connection.execute(query)]
+
+
+def drop_named(tx: Transaction, bucket_id: str, run_id: str, fence: int, names: Collection[str]) -> None:
+    """Drop open tasks that this claim of a run created. NotFound, StaleFence. Those that ended stay as they are."""
+    get_held_run(tx, bucket_id, run_id, fence)
+    of_claim = and_(tasks.c.run_id == run_id, tasks.c.run_fence == fence, tasks.c.sequence == 0, tasks.c.name.in_(names))
+    for task in find_tasks(tx, of_claim):
+        move(tx, task, TaskState.DROPPED)
 
 
 def has_lapsed(tx: Transaction) -> ColumnElement[bool]:
@@ -156,6 +163,6 @@ def settle_where(tx: Transaction, condition: ColumnElement[bool]) -> list[Task]:
     for run in map(to_run, tx.connection.execute(query).all()):
         for task in find_tasks(tx, and_(condition, tasks.c.run_id == run.run_id)):
             to = state_after_claim(task, run, tx.now)
-            move(tx, task, to, **({"outcomes": b""} if to is TaskState.PENDING else {}))
+            move(tx, task, to)
             settled.append(task)
     return settled

@@ -7,11 +7,24 @@ catalog's own words.
 import grpc.aio
 
 from maand_executor.catalog_client.allocations import AllocationCalls, Purged
+from maand_executor.catalog_client.conversions import from_allocation, from_hook, to_allocation, to_hook
 from maand_executor.catalog_client.fleet import BlobPiece, BuildReport, FleetCalls
 from maand_executor.catalog_client.runs import ClaimedRun, RenewedLease, RunCalls
 from maand_executor.catalog_client.tasks import ClaimedTask, TaskCalls
 
-__all__ = ["BlobPiece", "BuildReport", "CatalogClient", "ClaimedRun", "ClaimedTask", "Purged", "RenewedLease"]
+__all__ = [
+    "BlobPiece",
+    "BuildReport",
+    "CatalogClient",
+    "ClaimedRun",
+    "ClaimedTask",
+    "Purged",
+    "RenewedLease",
+    "from_allocation",
+    "from_hook",
+    "to_allocation",
+    "to_hook",
+]
 
 
 class CatalogClient(RunCalls, TaskCalls, FleetCalls, AllocationCalls):

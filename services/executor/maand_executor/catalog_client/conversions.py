@@ -105,6 +105,22 @@ def to_hook(hook: job_pb2.Hook) -> Hook:
     )
 
 
+def from_hook(hook: Hook) -> job_pb2.Hook:
+    """Write what another executor must know of a hook."""
+    return job_pb2.Hook(
+        name=hook.name,
+        job=hook.job,
+        path=hook.path,
+        runtime=hook.runtime,
+        executed_on=hook.executed_on,
+        timeout_seconds=int(hook.timeout.total_seconds()) if hook.timeout else 0,
+        scope=job_pb2.HOOK_SCOPE_ROLLOUT if hook.scope is HookScope.ROLLOUT else job_pb2.HOOK_SCOPE_ALLOCATION,
+        demands_job=hook.demands_job,
+        demands_hook=hook.demands_hook,
+        demand_config_json=hook.demand_config_json,
+    )
+
+
 def to_probe(probe: job_pb2.HealthProbe) -> Probe:
     """Read one health probe."""
     match probe.WhichOneof("probe"):
@@ -167,6 +183,20 @@ def to_allocation(allocation: allocation_pb2.Allocation) -> Allocation:
         state=STATE_OF.get(allocation.state, AllocationState.PLANNED),
         message=allocation.message,
         post_deploy_owed=allocation.post_deploy_owed,
+    )
+
+
+def from_allocation(allocation: Allocation) -> allocation_pb2.Allocation:
+    """Write what another executor must know of an allocation."""
+    return allocation_pb2.Allocation(
+        allocation_id=allocation.allocation_id,
+        job=allocation.job,
+        worker=allocation.worker,
+        index=allocation.index,
+        removed=allocation.removed,
+        disabled=allocation.disabled,
+        current_version=allocation.current_version,
+        new_version=allocation.new_version,
     )
 
 

@@ -97,7 +97,8 @@ class RunCalls:
         request = invocation_pb2.BeginInvocationsRequest(
             bucket_id=run.bucket_id,
             run_id=run.run_id,
-            fence=run.fence,
+            fence=run.task.fence if run.task else run.fence,
+            task_id=run.task.task_id if run.task else "",
             invocations=[
                 invocation_pb2.InvocationStart(allocation_id=start.allocation_id, hook=start.hook, event=start.event)
                 for start in starts

@@ -1,7 +1,7 @@
 """Calls about tasks: the wide work of a run, shared by executors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import grpc.aio
@@ -14,6 +14,8 @@ from maand_executor.catalog_client.runs import RenewedLease
 from maand_executor.facts import RunIdentity, TaskIdentity
 
 CREATED_A_CALL = 1_000
+CREATED_BYTES = 8 * 1024 * 1024
+"""Most that one call creates; tasks of hooks name all workers of their batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,9 @@ class ClaimedTask:
     kind: str
     spec: run_spec_pb2.RunSpec
     lease: timedelta
+    known: frozenset[str] = frozenset()
+    """Workers that are done: an executor that was lost since told of them."""
+    hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cancel: CancelLevel = CancelLevel.NOT_ASKED
 
 
@@ -38,8 +43,7 @@ class TaskCalls:
 
     async def create_tasks(self, run: RunIdentity, tasks: Sequence[task_pb2.NewTask]) -> None:
         """Split the work of a run that this executor owns."""
-        for start in range(0, len(tasks), CREATED_A_CALL):
-            some = tasks[start : start + CREATED_A_CALL]
+        for some in calls_of(tasks):
             request = task_pb2.CreateTasksRequest(bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, tasks=some)
             await call(self._tasks.CreateTasks, request, repeatable=True, deadline=LONG_DEADLINE)
 
@@ -82,6 +86,23 @@ class TaskCalls:
         response = await call(self._tasks.AwaitTasks, request, repeatable=True, deadline=wait + timedelta(seconds=10))
         return tuple(response.tasks)
 
+    async def drop_tasks(self, run: RunIdentity, names: Sequence[str], *, deadline: timedelta) -> None:
+        """Let tasks of this claim of a run be ended, wherever they are."""
+        request = task_pb2.DropTasksRequest(bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, names=names)
+        await call(self._tasks.DropTasks, request, repeatable=False, deadline=deadline)
+
+
+def calls_of(tasks: Sequence[task_pb2.NewTask]) -> Iterator[list[task_pb2.NewTask]]:
+    """Split tasks into calls."""
+    some, size = list[task_pb2.NewTask](), 0
+    for task in tasks:
+        if some and (len(some) == CREATED_A_CALL or size + task.ByteSize() > CREATED_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(task)
+        size += task.ByteSize()
+    yield some
+
 
 def to_claim(response: task_pb2.ClaimTaskResponse) -> ClaimedTask:
     """Read one claim."""
@@ -95,5 +116,7 @@ def to_claim(response: task_pb2.ClaimTaskResponse) -> ClaimedTask:
         kind=run.kind,
         spec=run.spec,
         lease=timedelta(seconds=response.lease_seconds),
+        known=frozenset(outcome.worker for outcome in task.outcomes),
+        hook_env=dict(response.hook_env),
         cancel=CancelLevel(run.cancel),
     )

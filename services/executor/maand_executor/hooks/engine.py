@@ -9,10 +9,11 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from maand_executor.content import ContentStore
-from maand_executor.facts import Hook, InvocationStart, JobFile
+from maand_executor.facts import Allocation, Hook, InvocationStart, JobFile, RunIdentity
 from maand_executor.hooks.batches import Batch
 from maand_executor.hooks.catalog import HookCatalog
 from maand_executor.hooks.dependencies import Dependencies
@@ -22,7 +23,7 @@ from maand_executor.hooks.interpreter import Interpreter, Interpreters
 from maand_executor.hooks.invocation import HookRun, Invocation, InvocationRunner
 from maand_executor.hooks.live import LiveInvocations
 from maand_executor.hooks.outcome import EventOutcome, InvocationResult
-from maand_executor.hooks.request import EventRun
+from maand_executor.hooks.request import EventRun, TellResult
 from maand_executor.hooks.targets import (
     NothingReachable,
     is_done,
@@ -38,6 +39,10 @@ from maand_executor.side_by_side import side_by_side
 
 PROCESSES_PER_CORE = 20
 """Hooks mostly wait; each costs about 12 ms of processor time to start."""
+
+
+def tell_nobody(_: InvocationResult) -> None:
+    """Nobody waits for single results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,18 +96,29 @@ class HookEngine:
         hooks = wanted_hooks(request)
         if not hooks or not request.allocations:
             return EventOutcome()
-        prepared = await self.prepare(request.run.bucket_id, hooks)
-        ids = [allocation.allocation_id for allocation in request.allocations]
-        certificates = await self._catalog.read_certificates(request.run.bucket_id, ids)
         outcome = EventOutcome()
-        for hook in hooks:
-            interpreter = prepared.interpreters[hook.name]
-            content = WorkspaceContent(files=prepared.files, certificates=certificates, node_modules=interpreter.node_modules)
-            hook_run = HookRun(request=request, hook=hook, interpreter=interpreter, content=content)
+        for hook_run in await self._make_runs(request, hooks):
             outcome = outcome.followed_by(await self._run_hook(hook_run))
             if not outcome.ok:
                 break
         return outcome
+
+    async def run_part(self, request: EventRun, hook: Hook, batch: Batch, some: Sequence[Allocation], tell: TellResult) -> None:
+        """Run one hook for some allocations of a batch of a run that another executor owns. Raises as `run_event`."""
+        (hook_run,) = await self._make_runs(request, [hook])
+        await self._run_some(hook_run, batch, some, tell)
+
+    async def _make_runs(self, request: EventRun, hooks: Sequence[Hook]) -> list[HookRun]:
+        """Have everything that hooks need for the request's allocations. Raises `HookPrerequisiteMissing`."""
+        prepared = await self.prepare(request.run.bucket_id, hooks)
+        ids = [allocation.allocation_id for allocation in request.allocations]
+        certificates = await self._catalog.read_certificates(request.run.bucket_id, ids)
+        runs = []
+        for hook in hooks:
+            interpreter = prepared.interpreters[hook.name]
+            content = WorkspaceContent(files=prepared.files, certificates=certificates, node_modules=interpreter.node_modules)
+            runs.append(HookRun(request=request, hook=hook, interpreter=interpreter, content=content))
+        return runs
 
     async def prepare(self, bucket_id: str, hooks: Sequence[Hook]) -> Prepared:
         """Have everything that these hooks (of one job) need on this machine. Raises `HookPrerequisiteMissing`.
@@ -114,9 +130,9 @@ class HookEngine:
         interpreters = {hook.name: await self._interpreters.interpreter_for(hook, files) for hook in hooks}
         return Prepared(files=files, interpreters=interpreters)
 
-    def kill_run(self, run_id: str) -> None:
-        """Kill every hook process of a run now: its lease is lost, somebody else may start them again."""
-        self._runner.kill_run(run_id)
+    def kill(self, run: RunIdentity) -> None:
+        """Kill every hook process of this claim now: its lease is lost, somebody else may start them again."""
+        self._runner.kill(run)
 
     def close(self) -> None:
         """Release what the engine holds beyond its events."""
@@ -145,21 +161,31 @@ class HookEngine:
         if not todo:
             return ()
         request.journal.report(batch_started(request.job.name, request.event, hook.name, batch))
+        run_here = partial(self._run_some, hook_run, batch)
+        if request.share is None or len(todo) <= request.share_above:
+            return await run_here(todo)
+        return await request.share(request, hook, batch, todo, run_here)
+
+    async def _run_some(
+        self, hook_run: HookRun, batch: Batch, some: Sequence[Allocation], tell: TellResult = tell_nobody
+    ) -> tuple[InvocationResult, ...]:
+        request, hook = hook_run.request, hook_run.hook
         identities = Identities(self._catalog, request.run)
-        starts = [InvocationStart(allocation_id=one.allocation_id, hook=hook.name, event=request.event) for one in todo]
+        starts = [InvocationStart(allocation_id=one.allocation_id, hook=hook.name, event=request.event) for one in some]
         begun = await identities.begin(starts)
         try:
             invocations = [
                 Invocation(hook_run=hook_run, batch=batch, allocation=allocation, begun=identity)
-                for allocation, identity in zip(todo, begun, strict=True)
+                for allocation, identity in zip(some, begun, strict=True)
             ]
-            return tuple(await side_by_side(invocations, lambda invocation: self._run_one(invocation, identities)))
+            return tuple(await side_by_side(invocations, lambda invocation: self._run_one(invocation, identities, tell)))
         finally:
             await asyncio.shield(asyncio.ensure_future(identities.end_all()))
 
-    async def _run_one(self, invocation: Invocation, identities: Identities) -> InvocationResult:
+    async def _run_one(self, invocation: Invocation, identities: Identities, tell: TellResult) -> InvocationResult:
         result = await self._runner.run(invocation, identities)
         request = invocation.request
         if result.ok and request.is_recorded:
             await request.record(request.step_name(invocation.hook, invocation.allocation))
+        tell(result)
         return result

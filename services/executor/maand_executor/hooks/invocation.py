@@ -16,7 +16,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from maand_executor.cancel import CancelLevel, CancelSignal
-from maand_executor.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome
+from maand_executor.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
 from maand_executor.hooks.batches import Batch
 from maand_executor.hooks.environment import InvocationFacts, invocation_environment
 from maand_executor.hooks.events import notice, step_finished, step_started
@@ -93,7 +93,7 @@ class InvocationRunner:
         self._slots = asyncio.Semaphore(limit)
         self._hook_api = hook_api
         self._host = host
-        self._processes: dict[str, set[GroupProcess]] = defaultdict(set)
+        self._processes: dict[RunIdentity, set[GroupProcess]] = defaultdict(set)
 
     async def run(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         """Run one invocation when a slot is free; its token is dead when this returns."""
@@ -103,9 +103,9 @@ class InvocationRunner:
         finally:
             await ended(identities, invocation, broken_off_as(invocation))
 
-    def kill_run(self, run_id: str) -> None:
-        """Kill every process of a run now, without grace: its lease is lost."""
-        for process in self._processes.get(run_id, ()):
+    def kill(self, run: RunIdentity) -> None:
+        """Kill every process of a claim of a run, or of a task of one, now, without grace: its lease is lost."""
+        for process in self._processes.get(run, ()):
             process.signal_group(SIGKILL)
 
     async def _run_in_slot(self, invocation: Invocation, identities: Identities) -> InvocationResult:
@@ -155,7 +155,7 @@ class InvocationRunner:
         return await judged(invocation, end, source)
 
     async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
-        processes = self._processes[invocation.request.run.run_id]
+        processes = self._processes[invocation.request.run]
         processes.add(process)
         try:
             asked = until_cancelled(invocation.request.cancel)
@@ -163,7 +163,7 @@ class InvocationRunner:
         finally:
             processes.discard(process)
             if not processes:
-                self._processes.pop(invocation.request.run.run_id, None)
+                self._processes.pop(invocation.request.run, None)
 
     def _command(self, invocation: Invocation, directory: Path) -> Command:
         script = os.path.relpath(invocation.hook.path, HOOKS)

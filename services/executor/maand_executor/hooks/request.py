@@ -1,16 +1,23 @@
 """What is asked of the hook engine: one event of one job, with everything its hooks are told."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from maand_executor.cancel import CancelSignal
 from maand_executor.facts import Allocation, BucketConfig, Hook, HookScope, Job, RolloutOrder, RunIdentity, Worker
-from maand_executor.hooks.batches import BatchPosition
+from maand_executor.hooks.batches import Batch, BatchPosition
+from maand_executor.hooks.outcome import InvocationResult
 from maand_executor.journal import Journal
 
 HEALTH_CHECK = "health_check"
 POST_BUILD = "post_build"
+
+TellResult = Callable[[InvocationResult], None]
+RunPart = Callable[[Sequence[Allocation], TellResult], Awaitable[object]]
+"""Runs a hook for some allocations of a batch, on this executor, and tells of every result as soon as it is known."""
+ShareBatch = Callable[["EventRun", Hook, Batch, Sequence[Allocation], RunPart], Awaitable[tuple[InvocationResult, ...]]]
+"""Runs a hook for allocations of a batch that are too many for one executor; returns a result for each, in their order."""
 
 
 def nothing_done(_: str) -> bool:
@@ -66,6 +73,10 @@ class EventRun:
     """Called with the step of every invocation that succeeded."""
     reachable: Callable[[str], Awaitable[bool]] = always_reachable
     """Whether a worker can be reached; asked only to find the allocation of a hook with scope `rollout`."""
+
+    share: ShareBatch | None = None
+    """For batches in which the hook is to run for more than `share_above` allocations. None = all run here."""
+    share_above: int = 0
 
     @property
     def goes_on(self) -> bool:

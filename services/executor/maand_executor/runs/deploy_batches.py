@@ -2,8 +2,9 @@
 
     deploying -> copy -> lifecycle (make, or `job_control` hooks) -> `after_allocation_started` -> [health gate] -> promoted
 
-Inside a batch all allocations run side by side and all are allowed to finish. A batch with a failure is `failed` as a whole: the
-next deploy takes it up again. Promotion is one transaction with the steps that a takeover must not repeat.
+Inside a batch all allocations run side by side, shared with other executors when they are many, and all are allowed to finish. A
+batch with a failure is `failed` as a whole: the next deploy takes it up again. Promotion is one transaction with the steps that a
+takeover must not repeat.
 """
 
 import asyncio
@@ -11,23 +12,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.context import RunContext
 from maand_executor.facts import Allocation, AllocationMove, AllocationState, Job
 from maand_executor.hooks.batches import BatchPosition
 from maand_executor.hooks.environment import lifecycle_variables
-from maand_executor.lifecycle import KEPT_DIRECTORIES, job_directory, make_environment, make_script
 from maand_executor.plan import Action, PlannedAllocation
 from maand_executor.runs import events
 from maand_executor.runs.deploy_plan import JobPlan
 from maand_executor.runs.deploy_state import PROMOTED, Deploy, JobCancelled, JobFailed, failures_or_cancelled, step_name
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
-from maand_executor.runs.steps import StepResult, remote_step, run_step
-from maand_executor.side_by_side import side_by_side
-from maand_executor.ssh.command import RemoteCommand
-from maand_executor.ssh.copy import RemoteCopy
+from maand_executor.runs.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.errors import RemoteError
 
 TARGETS: Mapping[Action, str] = {Action.START: "start", Action.RESTART: "restart", Action.RELOAD: "reload"}
@@ -147,41 +143,22 @@ class BatchRunner:
         )
 
     async def _bring_up(self, batch: Batch) -> list[pb.Failure]:
-        results = await side_by_side(batch.plans, self._copy_and_make)
-        failures = [result.failure() for result in results if not result.ok]
+        failures = await self._copy_and_make(batch)
         if failures or not batch.has_lifecycle:
             return failures
         if self._job.hooks_on("job_control"):
             failures = await self._run_hooks("job_control", batch)
         return failures or await self._run_hooks("after_allocation_started", batch)
 
-    async def _copy_and_make(self, plan: PlannedAllocation) -> StepResult:
-        copied = await self._copy(plan)
-        target = TARGETS.get(plan.action)
-        if not copied.ok or target is None or self._job.hooks_on("job_control"):
-            return copied
-        worker = self._deploy.fleet.worker(plan.allocation.worker)
-        return await remote_step(
-            self._context,
-            job=self._job.name,
-            worker=worker,
-            step=target,
-            command=make_command(self._context, plan.allocation, target),
-            name=f"make {target}",
-        )
+    async def _copy_and_make(self, batch: Batch) -> list[pb.Failure]:
+        copies = Copies(trees=self._plan.trees, stager=self._deploy.stager, worker_files=self._deploy.worker_files)
+        steps = LifecycleSteps(self._job.name, [self._step(plan) for plan in batch.plans], copies=copies)
+        return await steps.run(self._context, [self._deploy.fleet.worker(host) for host in batch.workers])
 
-    async def _copy(self, plan: PlannedAllocation) -> StepResult:
-        worker = self._deploy.fleet.worker(plan.allocation.worker)
-        subject = StepResult(job=self._job.name, worker=worker.host, step="copy")
-
-        async def work() -> StepResult:
-            tree = self._plan.trees[plan.allocation.allocation_id]
-            source = await self._deploy.stager.stage(self._job.name, plan.digest, tree)
-            await self._deploy.worker_files.write(worker)
-            await self._context.remote.copy(worker, copy_command(self._context, self._job.name, source))
-            return subject
-
-        return await run_step(self._context, subject, work)
+    def _step(self, plan: PlannedAllocation) -> LifecycleStep:
+        target = "" if self._job.hooks_on("job_control") else TARGETS.get(plan.action, "")
+        act = Act.MAKE if target else Act.NOTHING
+        return LifecycleStep(allocation=plan.allocation, copy=plan.digest, act=act, target=target)
 
     async def _run_hooks(self, event: str, batch: Batch) -> list[pb.Failure]:
         outcome = await hook_event(
@@ -204,28 +181,6 @@ class BatchRunner:
             position=BatchPosition(index=batch.index, count=batch.count),
             variables=lifecycle_variables(new=new, updated=updated),
         )
-
-
-def make_command(context: RunContext, allocation: Allocation, target: str) -> RemoteCommand:
-    """Return the command that runs one target of an allocation's Makefile."""
-    return RemoteCommand(
-        script=make_script(context.config, allocation.job, target),
-        environment=make_environment(allocation),
-        sudo=context.config.use_sudo,
-        timeout=context.settings.lifecycle_timeout,
-        fence=context.fence,
-    )
-
-
-def copy_command(context: RunContext, job: str, source: Path) -> RemoteCopy:
-    """Return the copy that makes a job's directory on a worker equal to a staged tree, but for what belongs to the job."""
-    return RemoteCopy(
-        source=source,
-        target=job_directory(context.config, job),
-        keep=KEPT_DIRECTORIES,
-        sudo=context.config.use_sudo,
-        timeout=context.settings.copy_timeout,
-    )
 
 
 def promotion(plan: PlannedAllocation) -> AllocationMove:

@@ -9,17 +9,14 @@ that left the fleet and cannot be reached is assumed dead, with a warning.
 from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.facts import Allocation, AllocationMove, AllocationState, Job, RolloutOrder
+from maand_executor.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.hooks.batches import BatchPosition
 from maand_executor.hooks.environment import lifecycle_variables
-from maand_executor.lifecycle import make_environment, remove_files_script, stop_script
 from maand_executor.plan import STOPS, Action, PlannedAllocation, may_run, plan_inactive
 from maand_executor.runs import events
 from maand_executor.runs.deploy_state import STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
-from maand_executor.runs.steps import StepResult, remote_step
-from maand_executor.side_by_side import side_by_side
-from maand_executor.ssh.command import RemoteCommand
+from maand_executor.runs.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 from maand_executor.waves import batches
 
 LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}
@@ -79,29 +76,14 @@ class JobStops:
         """Stop through the Makefile; through `job_control` where there is none."""
         if not self._job.has_makefile and self._job.hooks_on("job_control"):
             return await self._hooks("job_control", plans, position)
-        results = await side_by_side(plans, self._make_stop)
-        return [result.failure() for result in results if not result.ok]
-
-    async def _make_stop(self, plan: PlannedAllocation) -> StepResult:
-        return await self._on_worker(plan.allocation, "stop", stop_script(self._context.config, self._job.name), name="make stop")
+        return await self._on_workers(plans, Act.STOP)
 
     async def _delete_files(self, plans: Sequence[PlannedAllocation]) -> list[pb.Failure]:
-        script = remove_files_script(self._context.config, self._job.name)
-        results = await side_by_side(
-            self._alive(plans), lambda plan: self._on_worker(plan.allocation, "remove", script, name="deleting its files")
-        )
-        return [result.failure() for result in results if not result.ok]
+        return await self._on_workers(self._alive(plans), Act.REMOVE)
 
-    async def _on_worker(self, allocation: Allocation, step: str, script: str, *, name: str) -> StepResult:
-        command = RemoteCommand(
-            script=script,
-            environment=make_environment(allocation),
-            sudo=self._context.config.use_sudo,
-            timeout=self._context.settings.lifecycle_timeout,
-            fence=self._context.fence,
-        )
-        worker = self._deploy.fleet.worker(allocation.worker)
-        return await remote_step(self._context, job=self._job.name, worker=worker, step=step, command=command, name=name)
+    async def _on_workers(self, plans: Sequence[PlannedAllocation], act: Act) -> list[pb.Failure]:
+        steps = LifecycleSteps(self._job.name, [LifecycleStep(allocation=plan.allocation, act=act) for plan in plans])
+        return await steps.run(self._context, [self._deploy.fleet.worker(plan.allocation.worker) for plan in plans])
 
     def _alive(self, plans: Sequence[PlannedAllocation]) -> list[PlannedAllocation]:
         return [plan for plan in plans if plan.allocation.worker not in self._deploy.dead]

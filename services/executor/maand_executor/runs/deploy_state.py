@@ -86,7 +86,7 @@ class Deploy:
     @property
     def memory(self) -> StepMemory:
         """Remember every hook invocation of an event that a takeover must not repeat."""
-        return StepMemory(done=self.steps.__contains__, record=self.record)
+        return StepMemory(done=self.steps.__contains__, record=self.record, every=True)
 
     @property
     def batch_memory(self) -> StepMemory:

@@ -99,9 +99,9 @@ def step_finished(
     return made
 
 
-def step_interrupted(*, worker: str, step: str, message: str) -> pb.RunEvent:
+def step_interrupted(*, worker: str, step: str, message: str, job: str = "") -> pb.RunEvent:
     """Say that nobody knows how a step ended: whoever carried it out died."""
-    made = event(worker=worker)
+    made = event(job=job, worker=worker)
     made.step_finished.CopyFrom(pb.StepFinished(step=step, outcome=pb.STEP_OUTCOME_INTERRUPTED, message=message))
     return made
 

@@ -14,7 +14,7 @@ from maand_executor.runs import events
 from maand_executor.runs.failures import of_ssh_error
 from maand_executor.runs.fleet import Fleet, read_fleet
 from maand_executor.runs.gate import PROBES_AT_ONCE, HealthJudge
-from maand_executor.runs.spread import Spread, not_well, well
+from maand_executor.runs.spread import Spread, Unknown, not_well, on_each, plain_spec, well
 from maand_executor.side_by_side import side_by_side
 from maand_executor.ssh.errors import SshError
 from maand_executor.waves import in_rollout_order
@@ -46,7 +46,7 @@ def workers_of(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
 async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
     """Look whether workers' SSH ports answer; behind a jump host only a login can tell."""
     if context.config.ssh_config:
-        outcomes = await Spread(context, "login", login, step=SSH).over(workers)
+        outcomes = await Spread(context, plain_spec("login"), on_each(login), unknown=Unknown(step=SSH)).over(workers)
         return [one.failure for one in outcomes if one.HasField("failure")]
     prober = Prober(run_command=no_command)
     timeout = context.settings.connect_timeout

@@ -9,6 +9,8 @@ from maand_executor.hooks.batches import BatchPosition
 from maand_executor.hooks.outcome import EventOutcome
 from maand_executor.hooks.request import EventRun, nothing_done, record_nothing
 from maand_executor.runs.fleet import Fleet
+from maand_executor.runs.hooks_task import share_batch
+from maand_executor.runs.spread import task_width
 from maand_executor.ssh.errors import SshError
 
 
@@ -27,6 +29,8 @@ class StepMemory:
 
     done: Callable[[str], bool] = nothing_done
     record: Callable[[str], Awaitable[None]] = record_nothing
+    every: bool = False
+    """Whether every invocation is recorded, not only what runs once in a run."""
 
 
 FORGETFUL = StepMemory()
@@ -71,6 +75,8 @@ async def hook_event(
         done=memory.done,
         record=memory.record,
         reachable=lambda host: is_reachable(context, fleet, host),
+        share=share_batch(context, fleet, record_steps=memory.every),
+        share_above=task_width(context),
     )
     outcome = await context.hooks.run_event(request)
     for notice in outcome.notices:

@@ -19,12 +19,10 @@ from maand_executor.hooks.environment import lifecycle_variables
 from maand_executor.hooks.events import failures_of
 from maand_executor.names import known_names
 from maand_executor.runs import events
-from maand_executor.runs.deploy_batches import make_command
 from maand_executor.runs.fleet import Fleet, read_fleet
 from maand_executor.runs.gate import HealthJudge
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
-from maand_executor.runs.steps import StepResult, remote_step
-from maand_executor.side_by_side import side_by_side
+from maand_executor.runs.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 from maand_executor.waves import batches, in_rollout_order
 
 
@@ -138,19 +136,10 @@ class JobControl:
     async def _act(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
         if self._job.hooks_on("job_control"):
             return await self._hooks("job_control", part, position)
-        results = await side_by_side(part, self._make)
-        return [result.failure() for result in results if not result.ok]
-
-    async def _make(self, allocation: Allocation) -> StepResult:
         target = self._manner.target
-        return await remote_step(
-            self._context,
-            job=self._job.name,
-            worker=self._fleet.worker(allocation.worker),
-            step=target,
-            command=replace(make_command(self._context, allocation, target), check_host=True),
-            name=f"make {target}",
-        )
+        steps = [LifecycleStep(allocation=one, act=Act.MAKE, target=target) for one in part]
+        workers = [self._fleet.worker(one.worker) for one in part]
+        return await LifecycleSteps(self._job.name, steps, check_host=True).run(self._context, workers)
 
     async def _hooks(self, event: str, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
         batch = LifecycleBatch(

@@ -8,7 +8,7 @@ from maand_executor.context import RunContext
 from maand_executor.facts import Worker
 from maand_executor.lifecycle import preflight_script
 from maand_executor.runs.failures import of_ssh_error
-from maand_executor.runs.spread import Spread, not_well, well
+from maand_executor.runs.spread import Spread, Unknown, not_well, on_each, plain_spec, well
 from maand_executor.ssh.command import RemoteCommand
 from maand_executor.ssh.errors import SshError
 
@@ -20,7 +20,7 @@ class Preflight:
     """What is known of the workers' readiness in one run."""
 
     def __init__(self, context: RunContext) -> None:
-        self._spread = Spread(context, "preflight", look_at, step=PREFLIGHT)
+        self._spread = Spread(context, plain_spec("preflight"), on_each(look_at), unknown=Unknown(step=PREFLIGHT))
         self._found: dict[str, pb.Failure | None] = {}
 
     async def check(self, workers: Iterable[Worker]) -> list[pb.Failure]:

@@ -13,7 +13,7 @@ from maand_executor.facts import Worker
 from maand_executor.lifecycle import bucket_directory
 from maand_executor.names import known_names
 from maand_executor.runs import events
-from maand_executor.runs.spread import Spread
+from maand_executor.runs.spread import Spread, Unknown, on_each, plain_spec
 from maand_executor.runs.steps import remote_step
 from maand_executor.ssh.command import RemoteCommand
 from maand_executor.waves import batches
@@ -33,7 +33,8 @@ async def run_command(context: RunContext) -> None:
     if not spec.command.strip():
         raise InvalidRequest("there is no command to run")
     workers = await select_workers(context, spec)
-    parts, spread = batches(workers, spec.concurrency), Spread(context, "command", run_on, step=COMMAND)
+    parts = batches(workers, spec.concurrency)
+    spread = Spread(context, plain_spec("command"), on_each(run_on), unknown=Unknown(step=COMMAND))
     for index, part in enumerate(parts):
         if context.cancel.level > CancelLevel.NOT_ASKED:
             context.report.stopped_early = True

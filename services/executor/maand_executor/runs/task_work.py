@@ -1,16 +1,19 @@
 """Which work belongs to which kind of task: the words are those of the contract's `TaskSpec`."""
 
-from collections.abc import Mapping
-
+from maand_executor.hands import Works
 from maand_executor.runs.health_check import login
+from maand_executor.runs.hooks_task import do_hooks
+from maand_executor.runs.lifecycle_task import do_lifecycle
 from maand_executor.runs.preflight import look_at
 from maand_executor.runs.run_command import run_on
-from maand_executor.runs.spread import DoOnWorker
+from maand_executor.runs.spread import on_each
 from maand_executor.runs.worker_probe import probe_one
 
-WORK_BY_TASK: Mapping[str, DoOnWorker] = {
-    "command": run_on,
-    "probe": probe_one,
-    "preflight": look_at,
-    "login": login,
+WORK_BY_TASK: Works = {
+    "command": on_each(run_on),
+    "probe": on_each(probe_one),
+    "preflight": on_each(look_at),
+    "login": on_each(login),
+    "lifecycle": do_lifecycle,
+    "hooks": do_hooks,
 }

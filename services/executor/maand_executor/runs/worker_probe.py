@@ -14,7 +14,7 @@ from maand_executor.names import known_names
 from maand_executor.runs import events
 from maand_executor.runs.failures import of_ssh_error
 from maand_executor.runs.preflight import lacking
-from maand_executor.runs.spread import Spread, not_well, well
+from maand_executor.runs.spread import Spread, Unknown, not_well, on_each, plain_spec, well
 from maand_executor.side_by_side import side_by_side
 from maand_executor.ssh.command import RemoteCommand
 from maand_executor.ssh.errors import HostKeyChanged, SshError
@@ -42,7 +42,7 @@ async def look_at_all(context: RunContext, workers: Sequence[Worker]) -> list[Wo
     """Probe them all; host keys here, because pinned ones are kept beside this executor's key."""
     if context.spec.worker_probe.probe == spec_pb.WORKER_PROBE_HOST_KEYS:
         return await side_by_side(workers, lambda worker: probe_one(context, worker))
-    return await Spread(context, "probe", probe_one, step=PROBE).over(workers)
+    return await Spread(context, plain_spec("probe"), on_each(probe_one), unknown=Unknown(step=PROBE)).over(workers)
 
 
 async def probe_one(context: RunContext, worker: Worker) -> WorkerOutcome:

@@ -95,12 +95,15 @@ class BeginInvocationsRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     INVOCATIONS_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
     run_id: _builtins.str
     """The run."""
     fence: _builtins.int
-    """Its fence."""
+    """Its fence; the fence of the task's claim when there is a `task_id`."""
+    task_id: _builtins.str
+    """The task of the run under whose claim they begin: its end, or the lapse of its lease, ends them. Empty = the run's own claim."""
     @_builtins.property
     def invocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvocationStart]:
         """Invocations."""
@@ -112,10 +115,11 @@ class BeginInvocationsRequest(_message.Message):
         run_id: _builtins.str = ...,
         fence: _builtins.int = ...,
         invocations: _abc.Iterable[Global___InvocationStart] | None = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "fence", b"fence", "invocations", b"invocations", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "fence", b"fence", "invocations", b"invocations", "run_id", b"run_id", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,8 +52,8 @@ class InvocationServiceServicer:
     """
 
     def BeginInvocations(self, request, context):
-        """Begins invocations of one batch and returns a random token for each; only its hash is stored.
-        FAILED_PRECONDITION for a stale fence; then none began.
+        """Begins invocations of one batch and returns a random token for each; only its hash is stored. A token is good as long as the
+        claim under which it was made. FAILED_PRECONDITION for a stale fence; then none began.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from maand_contracts.catalog.v1 import allocation_pb2 as _allocation_pb2
+from maand_contracts.catalog.v1 import job_pb2 as _job_pb2
 from maand_contracts.catalog.v1 import run_event_pb2 as _run_event_pb2
 from maand_contracts.catalog.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
@@ -56,6 +58,34 @@ TASK_STATE_LOST: TaskState.ValueType  # 4
 TASK_STATE_DROPPED: TaskState.ValueType  # 5
 """Not wanted any more; workers without an outcome were not touched, or their commands are being ended."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
+
+class _LifecycleAct:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LifecycleActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LifecycleAct.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIFECYCLE_ACT_UNSPECIFIED: _LifecycleAct.ValueType  # 0
+    """Nothing more than the copy."""
+    LIFECYCLE_ACT_MAKE: _LifecycleAct.ValueType  # 1
+    """Run a target of the job's Makefile."""
+    LIFECYCLE_ACT_STOP: _LifecycleAct.ValueType  # 2
+    """Stop it through the Makefile, when that is there."""
+    LIFECYCLE_ACT_REMOVE: _LifecycleAct.ValueType  # 3
+    """Delete its deployed files; data and logs stay."""
+
+class LifecycleAct(_LifecycleAct, metaclass=_LifecycleActEnumTypeWrapper):
+    """LifecycleAct is what is done with an allocation on its worker, after its files were copied."""
+
+LIFECYCLE_ACT_UNSPECIFIED: LifecycleAct.ValueType  # 0
+"""Nothing more than the copy."""
+LIFECYCLE_ACT_MAKE: LifecycleAct.ValueType  # 1
+"""Run a target of the job's Makefile."""
+LIFECYCLE_ACT_STOP: LifecycleAct.ValueType  # 2
+"""Stop it through the Makefile, when that is there."""
+LIFECYCLE_ACT_REMOVE: LifecycleAct.ValueType  # 3
+"""Delete its deployed files; data and logs stay."""
+Global___LifecycleAct: _TypeAlias = LifecycleAct  # noqa: Y015
 
 @_typing.final
 class CommandTask(_message.Message):
@@ -126,6 +156,179 @@ class LoginTask(_message.Message):
 Global___LoginTask: _TypeAlias = LoginTask  # noqa: Y015
 
 @_typing.final
+class LifecycleStep(_message.Message):
+    """LifecycleStep is what to do with one allocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_FIELD_NUMBER: _builtins.int
+    COPY_SHA256_FIELD_NUMBER: _builtins.int
+    ACT_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    copy_sha256: _builtins.bytes
+    """Runtime digest of the files to be copied, as the run's owner planned it. The executor renders them itself; when they come out
+    differently, nothing is copied and the allocation has failed. Empty = nothing is copied.
+    """
+    act: Global___LifecycleAct.ValueType
+    """What to do then."""
+    target: _builtins.str
+    """Makefile target, for LIFECYCLE_ACT_MAKE."""
+    @_builtins.property
+    def allocation(self) -> _allocation_pb2.Allocation:
+        """The allocation as the run's owner knows it: id, worker, index, versions, disabled, removed."""
+
+    def __init__(
+        self,
+        *,
+        allocation: _allocation_pb2.Allocation | None = ...,
+        copy_sha256: _builtins.bytes = ...,
+        act: Global___LifecycleAct.ValueType = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "allocation", b"allocation", "copy_sha256", b"copy_sha256", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LifecycleStep: _TypeAlias = LifecycleStep  # noqa: Y015
+
+@_typing.final
+class LifecycleTask(_message.Message):
+    """LifecycleTask changes allocations of one job on their workers: a part of a batch of a deploy, or of a job's control. Its remote
+    commands carry the run's sequence and fence. Never repeated: of a lapsed one, what was begun is unknown, and the next deploy
+    mends it. Batches, gates and promotion stay with the owner of the run.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    CHECK_HOST_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    check_host: _builtins.bool
+    """Whether a worker whose `worker.json` names another bucket or worker is refused."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___LifecycleStep]:
+        """One for each of the task's workers."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        steps: _abc.Iterable[Global___LifecycleStep] | None = ...,
+        check_host: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_host", b"check_host", "job", b"job", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LifecycleTask: _TypeAlias = LifecycleTask  # noqa: Y015
+
+@_typing.final
+class HooksTask(_message.Message):
+    """HooksTask runs one hook for a part of one batch of an event. May be repeated, as hooks may: an invocation that was interrupted
+    runs again under the next claim; one that ended is not.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VariablesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HOOK_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    ALLOCATIONS_FIELD_NUMBER: _builtins.int
+    BATCH_INDEX_FIELD_NUMBER: _builtins.int
+    BATCH_COUNT_FIELD_NUMBER: _builtins.int
+    BATCH_WORKERS_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ORDER_FIELD_NUMBER: _builtins.int
+    ORDER_SET_BY_HOOK_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    VARIABLES_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    RECORD_STEPS_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """Event."""
+    batch_index: _builtins.int
+    """BATCH_INDEX of the whole batch."""
+    batch_count: _builtins.int
+    """BATCH_COUNT."""
+    order_set_by_hook: _builtins.bool
+    """Whether a hook set the order."""
+    phase: _builtins.str
+    """DEPLOY_PHASE of a lifecycle batch: `new`, `update`, `stop`. Empty = the event."""
+    record_steps: _builtins.bool
+    """Whether every invocation that succeeds is recorded as a step of the run at once, so that a takeover does not repeat it."""
+    @_builtins.property
+    def hook(self) -> _job_pb2.Hook:
+        """The hook, as the run's owner knows it."""
+
+    @_builtins.property
+    def allocations(self) -> _containers.RepeatedCompositeFieldContainer[_allocation_pb2.Allocation]:
+        """Allocations of this part, as the run's owner knows them; one for each of the task's workers."""
+
+    @_builtins.property
+    def batch_workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """BATCH_ALLOCATIONS: workers of the whole batch, in rollout order."""
+
+    @_builtins.property
+    def rollout_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ROLLOUT_ORDER: worker hosts."""
+
+    @_builtins.property
+    def variables(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Variables of a lifecycle batch: NEW_ALLOCATIONS, UPDATED_ALLOCATIONS, TARGET."""
+
+    @_builtins.property
+    def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Arguments for the script; event `cli`."""
+
+    def __init__(
+        self,
+        *,
+        hook: _job_pb2.Hook | None = ...,
+        event: _builtins.str = ...,
+        allocations: _abc.Iterable[_allocation_pb2.Allocation] | None = ...,
+        batch_index: _builtins.int = ...,
+        batch_count: _builtins.int = ...,
+        batch_workers: _abc.Iterable[_builtins.str] | None = ...,
+        rollout_order: _abc.Iterable[_builtins.str] | None = ...,
+        order_set_by_hook: _builtins.bool = ...,
+        phase: _builtins.str = ...,
+        variables: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        arguments: _abc.Iterable[_builtins.str] | None = ...,
+        record_steps: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hook", b"hook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "arguments", b"arguments", "batch_count", b"batch_count", "batch_index", b"batch_index", "batch_workers", b"batch_workers", "event", b"event", "hook", b"hook", "order_set_by_hook", b"order_set_by_hook", "phase", b"phase", "record_steps", b"record_steps", "rollout_order", b"rollout_order", "variables", b"variables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HooksTask: _TypeAlias = HooksTask  # noqa: Y015
+
+@_typing.final
 class TaskSpec(_message.Message):
     """TaskSpec says what to do, and where."""
 
@@ -136,6 +339,8 @@ class TaskSpec(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     PREFLIGHT_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
+    LIFECYCLE_FIELD_NUMBER: _builtins.int
+    HOOKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Worker hosts, about 50."""
@@ -156,6 +361,14 @@ class TaskSpec(_message.Message):
     def login(self) -> Global___LoginTask:
         """Log in."""
 
+    @_builtins.property
+    def lifecycle(self) -> Global___LifecycleTask:
+        """Copy, start, restart, reload, stop, remove."""
+
+    @_builtins.property
+    def hooks(self) -> Global___HooksTask:
+        """Run a hook."""
+
     def __init__(
         self,
         *,
@@ -164,12 +377,14 @@ class TaskSpec(_message.Message):
         probe: Global___ProbeTask | None = ...,
         preflight: Global___PreflightTask | None = ...,
         login: Global___LoginTask | None = ...,
+        lifecycle: Global___LifecycleTask | None = ...,
+        hooks: Global___HooksTask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "login", b"login", "preflight", b"preflight", "probe", b"probe", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hooks", b"hooks", "lifecycle", b"lifecycle", "login", b"login", "preflight", b"preflight", "probe", b"probe", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "login", b"login", "preflight", b"preflight", "probe", b"probe", "work", b"work", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hooks", b"hooks", "lifecycle", b"lifecycle", "login", b"login", "preflight", b"preflight", "probe", b"probe", "work", b"work", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["command", "probe", "preflight", "login"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["command", "probe", "preflight", "login", "lifecycle", "hooks"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
@@ -213,6 +428,7 @@ class WorkerOutcome(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Worker host."""
     outcome: _run_event_pb2.StepOutcome.ValueType
@@ -225,6 +441,10 @@ class WorkerOutcome(_message.Message):
     def report(self) -> _run_event_pb2.WorkerReport:
         """What a probe found; probes only."""
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lines that a hook gave for the run's summary, masked; hooks only."""
+
     def __init__(
         self,
         *,
@@ -232,10 +452,11 @@ class WorkerOutcome(_message.Message):
         outcome: _run_event_pb2.StepOutcome.ValueType = ...,
         failure: _run_event_pb2.Failure | None = ...,
         report: _run_event_pb2.WorkerReport | None = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "outcome", b"outcome", "report", b"report", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "notices", b"notices", "outcome", b"outcome", "report", b"report", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -394,9 +615,30 @@ class ClaimTaskResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HookEnvEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TASK_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
+    HOOK_ENV_FIELD_NUMBER: _builtins.int
     lease_seconds: _builtins.float
     """Validity of the lease, seconds on the database's clock."""
     @_builtins.property
@@ -407,16 +649,21 @@ class ClaimTaskResponse(_message.Message):
     def run(self) -> _run_pb2.Run:
         """Its run: what was asked, its bucket, number and fence."""
 
+    @_builtins.property
+    def hook_env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values for the variables of the bucket's `hook_env`, as whoever asked for the run gave them; for HooksTask only. Secrets."""
+
     def __init__(
         self,
         *,
         task: Global___Task | None = ...,
         run: _run_pb2.Run | None = ...,
         lease_seconds: _builtins.float = ...,
+        hook_env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_seconds", b"lease_seconds", "run", b"run", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hook_env", b"hook_env", "lease_seconds", b"lease_seconds", "run", b"run", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -602,3 +849,56 @@ class AwaitTasksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AwaitTasksResponse: _TypeAlias = AwaitTasksResponse  # noqa: Y015
+
+@_typing.final
+class DropTasksRequest(_message.Message):
+    """DropTasksRequest names tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    bucket_id: _builtins.str
+    """The bucket."""
+    run_id: _builtins.str
+    """The run."""
+    fence: _builtins.int
+    """Fence of the run's claim."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their names, as in NewTask; names of no task are passed over."""
+
+    def __init__(
+        self,
+        *,
+        bucket_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "fence", b"fence", "names", b"names", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropTasksRequest: _TypeAlias = DropTasksRequest  # noqa: Y015
+
+@_typing.final
+class DropTasksResponse(_message.Message):
+    """DropTasksResponse returns nothing but success."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropTasksResponse: _TypeAlias = DropTasksResponse  # noqa: Y015

@@ -30,8 +30,8 @@ class TaskServiceStub:
 
     pending -> running -> finished
     ^          |----> lost      (lapsed or given up, and not to be repeated: how it went on some workers is unknown)
-    |----------|                (lapsed or given up, and may be repeated)
-    pending | running -> dropped   (the run ended, has another owner, or is asked to stop now)
+    |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
+    pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
@@ -68,6 +68,11 @@ class TaskServiceStub:
                 request_serializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.AwaitTasksRequest.SerializeToString,
                 response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.AwaitTasksResponse.FromString,
                 _registered_method=True)
+        self.DropTasks = channel.unary_unary(
+                '/maand.catalog.v1.TaskService/DropTasks',
+                request_serializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.DropTasksRequest.SerializeToString,
+                response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.DropTasksResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer:
@@ -75,8 +80,8 @@ class TaskServiceServicer:
 
     pending -> running -> finished
     ^          |----> lost      (lapsed or given up, and not to be repeated: how it went on some workers is unknown)
-    |----------|                (lapsed or given up, and may be repeated)
-    pending | running -> dropped   (the run ended, has another owner, or is asked to stop now)
+    |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
+    pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
@@ -122,6 +127,14 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DropTasks(self, request, context):
+        """Drops tasks that the owner of the run wants no more, say of a health gate whose time is over: who works on one is refused from
+        now on, and ends it. FAILED_PRECONDITION `stale_fence`. May be repeated; what ended before stays as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +163,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.AwaitTasksRequest.FromString,
                     response_serializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.AwaitTasksResponse.SerializeToString,
             ),
+            'DropTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropTasks,
+                    request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.DropTasksRequest.FromString,
+                    response_serializer=maand__contracts_dot_catalog_dot_v1_dot_task__pb2.DropTasksResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'maand.catalog.v1.TaskService', rpc_method_handlers)
@@ -163,8 +181,8 @@ class TaskService:
 
     pending -> running -> finished
     ^          |----> lost      (lapsed or given up, and not to be repeated: how it went on some workers is unknown)
-    |----------|                (lapsed or given up, and may be repeated)
-    pending | running -> dropped   (the run ended, has another owner, or is asked to stop now)
+    |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
+    pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
@@ -295,6 +313,33 @@ class TaskService:
             '/maand.catalog.v1.TaskService/AwaitTasks',
             maand__contracts_dot_catalog_dot_v1_dot_task__pb2.AwaitTasksRequest.SerializeToString,
             maand__contracts_dot_catalog_dot_v1_dot_task__pb2.AwaitTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maand.catalog.v1.TaskService/DropTasks',
+            maand__contracts_dot_catalog_dot_v1_dot_task__pb2.DropTasksRequest.SerializeToString,
+            maand__contracts_dot_catalog_dot_v1_dot_task__pb2.DropTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

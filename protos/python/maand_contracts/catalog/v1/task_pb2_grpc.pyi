@@ -17,8 +17,8 @@ class TaskServiceStub:
 
       pending -> running -> finished
          ^          |----> lost      (lapsed or given up, and not to be repeated: how it went on some workers is unknown)
-         |----------|                (lapsed or given up, and may be repeated)
-      pending | running -> dropped   (the run ended, has another owner, or is asked to stop now)
+         |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
+      pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
@@ -44,14 +44,18 @@ class TaskServiceStub:
     """Returns the tasks that ended since a point, waiting for one up to `wait_seconds`. For the owner of the run, who resumes with
     the last sequence it saw. FAILED_PRECONDITION `stale_fence`. May be repeated.
     """
+    DropTasks: _aio.UnaryUnaryMultiCallable[_task_pb2.DropTasksRequest, _task_pb2.DropTasksResponse]
+    """Drops tasks that the owner of the run wants no more, say of a health gate whose time is over: who works on one is refused from
+    now on, and ends it. FAILED_PRECONDITION `stale_fence`. May be repeated; what ended before stays as it was.
+    """
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     """TaskService shares the wide work of one run among executors: the run's owner splits it, any executor claims a part.
 
       pending -> running -> finished
          ^          |----> lost      (lapsed or given up, and not to be repeated: how it went on some workers is unknown)
-         |----------|                (lapsed or given up, and may be repeated)
-      pending | running -> dropped   (the run ended, has another owner, or is asked to stop now)
+         |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
+      pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
@@ -104,6 +108,16 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_task_pb2.AwaitTasksResponse]:
         """Returns the tasks that ended since a point, waiting for one up to `wait_seconds`. For the owner of the run, who resumes with
         the last sequence it saw. FAILED_PRECONDITION `stale_fence`. May be repeated.
+        """
+
+    @_abc_1.abstractmethod
+    def DropTasks(
+        self,
+        request: _task_pb2.DropTasksRequest,
+        context: _aio.ServicerContext[_task_pb2.DropTasksRequest, _abc.Awaitable[_task_pb2.DropTasksResponse]],
+    ) -> _abc.Awaitable[_task_pb2.DropTasksResponse]:
+        """Drops tasks that the owner of the run wants no more, say of a health gate whose time is over: who works on one is refused from
+        now on, and ends it. FAILED_PRECONDITION `stale_fence`. May be repeated; what ended before stays as it was.
         """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _aio.Server) -> None: ...
