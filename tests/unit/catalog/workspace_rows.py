@@ -108,6 +108,7 @@ MANIFEST_FILE = [
         message="must be a whole number, not a string",
     ),
     manifest("true is not a number", "wrong_type", '{"max_concurrent_upgrades": §true}', message="not true or false"),
+    manifest("2.0 is not whole", "wrong_type", '{"max_concurrent_upgrades": §2.0}', message="not a decimal number"),
     manifest("null is not a value", "wrong_type", '{"max_concurrent_upgrades": §null}', message="not null"),
     manifest(
         "enough workers match", "too_few_allocations", '{"min_allocations_count": §3}', message="2 workers match, at least 3"

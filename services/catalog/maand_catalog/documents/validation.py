@@ -154,7 +154,14 @@ def subject(path: KeyPath) -> str:
 
 def type_word(value: Any) -> str:
     """Name the kind of a value as JSON and TOML do."""
-    words = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    words = {
+        bool: "true or false",
+        int: "a number",
+        float: "a decimal number",
+        str: "a string",
+        list: "a list",
+        dict: "an object",
+    }
     return "null" if value is None else words.get(type(value), "a date or time")
 
 
