@@ -345,6 +345,8 @@ TOML = [
     ),
     Row(rule="variables of a job are plain", code="bad_variable", files={"jobs/api/vars.toml": "§a = [{b = 1}]\n"}),
     Row(rule="variables have names", code="bad_variable_name", files={"jobs/api/vars.toml": '§"" = 1\n'}),
+    Row(rule="keys are one", code="duplicate_key", files={"jobs/api/vars.toml": '"a.b" = 1\n[a]\n§b = 2\n'}, message='"a.b"'),
+    Row(rule="numbers are sane", code="number_too_large", files={"jobs/api/vars.toml": "a = [1, §0x" + "f" * 5000 + "]\n"}),
     Row(rule="nesting of tables is sane", code="too_deep", files={"jobs/api/vars.toml": "a." * 500_000 + "b = 1\n"}),
     Row(rule="nesting of lists is sane", code="too_deep", files={"jobs/api/vars.toml": "a = " + "[" * 40 + "]" * 40 + "\n"}),
     Row(rule="no U+0000", code="nul_character", files={"jobs/api/vars.toml": 'a = "§\\u0000"\n'}),

@@ -2,11 +2,15 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 from maand_catalog.documents.source import NotReadable, Source, Spot, decode, position, refuse_deep, refuse_nul, too_deep
 from maand_catalog.errors import Problem
-from maand_catalog.problems import KeyPath
+from maand_catalog.problems import Finding, KeyPath
+
+LARGEST_BITS = 63
+"""Bits of a whole number, its sign apart."""
 
 PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 LONG_KEY = re.compile(r"""(?<![\w-])(?:[\w-]+|"[^"\n]*"|'[^'\n]*')(?:[ \t]*\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')){64}""")
@@ -24,13 +28,32 @@ def read_toml(file: str, content: bytes) -> Source:
     if LONG_KEY.search(text):
         raise NotReadable(too_deep(file))
     try:
-        return refuse_nul(refuse_deep(Source(file, text, tomllib.loads(text), toml_spots)))
+        return refuse_large(refuse_nul(refuse_deep(Source(file, text, tomllib.loads(text), toml_spots))))
     except tomllib.TOMLDecodeError as error:
         raise NotReadable(syntax_problem(file, text, str(error))) from error
     except RecursionError as error:
         raise NotReadable(too_deep(file)) from error
     except ValueError as error:  # a number with thousands of digits
         raise NotReadable(Problem(code="number_too_large", message="a number is too large", file=file)) from error
+
+
+def refuse_large(source: Source) -> Source:
+    """Refuse a whole number beyond the 64 bits of TOML (in hexadecimal tomllib reads any); return the source otherwise."""
+    for path, value in leaves(source.data):
+        if isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+            finding = Finding(code="number_too_large", message="a number is too large", file=source.file, path=path)
+            raise NotReadable(source.problem(finding))
+    return source
+
+
+def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield every value that is neither table nor list, with its path."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if inside is None:
+        yield path, value
+        return
+    for step, each in inside:
+        yield from leaves(each, (*path, step))
 
 
 def syntax_problem(file: str, text: str, said: str) -> Problem:

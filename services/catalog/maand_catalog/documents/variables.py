@@ -1,6 +1,6 @@
 """TOML as KV entries: scalars as text, lists comma-joined, nested tables as dotted keys."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
 from typing import Any
 
@@ -18,8 +18,8 @@ def variables(source: Source, data: dict[str, Any], at: KeyPath = ()) -> tuple[d
     problems: list[Problem] = []
     for path, value in leaves(data, ()):
         key = ".".join(str(part) for part in path)
+        wrong = wrong_entry(key, value, as_text(value)) or given_before(key, entries)
         entries[key] = as_text(value)
-        wrong = wrong_entry(key, value, entries[key])
         if wrong:
             problems.append(
                 source.problem(Finding(code=wrong[0], message=wrong[1], file=source.file, path=(*at, *path), at="key"))
@@ -45,6 +45,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(as_text(item) for item in value)
     return str(value)
+
+
+def given_before(key: str, entries: Mapping[str, str]) -> tuple[str, str] | None:
+    """Say that `"a.b"` and `b` of table `a` are one key of the KV store."""
+    return ("duplicate_key", f'"{key}" is given twice: a table\'s key is joined by a dot') if key in entries else None
 
 
 def wrong_entry(key: str, value: Any, text: str) -> tuple[str, str] | None:
