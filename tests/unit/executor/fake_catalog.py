@@ -75,6 +75,8 @@ class FakeCatalog:
     async def read_blobs(self, bucket_id: str, digests: Sequence[bytes]) -> AsyncIterator[BlobPiece]:
         self.blob_reads += 1
         for digest in digests:
+            if digest not in self.blobs:
+                raise RemoteError(grpc.StatusCode.NOT_FOUND, "there is no such content")
             data = self.blobs[digest]
             middle = len(data) // 2
             yield BlobPiece(sha256=digest, offset=0, data=data[:middle], last=False)
