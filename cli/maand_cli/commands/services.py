@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from maand_cli.acting import acting, with_flags
+from maand_cli.errors import Usage
 from maand_cli.flags import Flags
 from maand_cli.grammar import LazyGroup
 
@@ -99,9 +100,15 @@ async def status(flags: Flags) -> int:
 @with_flags
 def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     """Print the services' own log."""
+    from maand_cli.output.rows import show_rows
     from maand_cli.tailing import follow_file, last_lines
 
     log = here(flags).services_log
+    if not flags.is_human:
+        if follow:
+            raise Usage("--follow has no end, so no document", help="maand services logs -f, without -o")
+        show_rows(flags, "lines", (), [{"line": line} for line in last_lines(log, lines)])
+        return 0
     for line in last_lines(log, lines):
         print(line)
     if follow:

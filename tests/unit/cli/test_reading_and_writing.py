@@ -192,6 +192,14 @@ def test_runs_are_listed_shown_cancelled_and_resumed(fake: FakeCatalog, maand: M
     assert maand("runs", "resume", RUN_ID).code == 0
 
 
+def test_the_services_log_is_a_document_when_asked_for(maand: Maand, bucket: Path) -> None:
+    (bucket / "logs").mkdir()
+    (bucket / "logs/services.log").write_text("one\ntwo\n")
+    assert maand("services", "logs").out == "one\ntwo\n"
+    assert json.loads(maand("services", "logs", "-n", "1", "-o", "json").out) == [{"line": "two"}]
+    assert maand("services", "logs", "-f", "-o", "json").code == 2
+
+
 def test_logs_print_what_hooks_said_of_some_jobs_or_workers(fake: FakeCatalog, maand: Maand) -> None:
     fake.play(output("one"), output("two", worker="10.0.0.2"), output("three", job="web"))
     fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run_pb2.Run(run_id=RUN_ID)])
