@@ -209,6 +209,23 @@ async def test_a_rotation_covers_the_values_of_hook_env_so_that_the_old_key_may_
     assert await secrets.audit() == [("local", "secret.rotate", "2 values to key k2")]
 
 
+async def test_a_rotation_names_the_run_whose_key_is_gone_and_goes_on_once_it_is_given_up(
+    secrets: Secrets, tmp_path: Path
+) -> None:
+    runs = RunServiceStub(secrets.catalog.local.channel)
+    waiting = (await runs.CreateRun(a_create(secrets.bucket_id, hook_env={"CLOUD_TOKEN": KNOWN}))).run
+    (tmp_path / "kv.key").write_text("")
+    a_keyring(tmp_path, "k2")
+
+    error = await refused(secrets.call("RotateSecrets"))
+    await runs.CancelRun(run_pb2.CancelRunRequest(bucket_id=secrets.bucket_id, run_id=waiting.run_id))
+    page = await secrets.call("RotateSecrets")
+
+    assert (error.status, error.code) == (Status.FAILED_PRECONDITION, "cannot_decrypt")
+    assert f"maand runs cancel {waiting.run_id}" in error.help
+    assert (page.rotated, page.remaining) == (0, 0)
+
+
 async def test_a_rotation_with_an_unusable_key_file_changes_nothing(secrets: Secrets, tmp_path: Path) -> None:
     await secrets.put("token", KNOWN)
     (tmp_path / "kv.key").write_text("nonsense\n")
