@@ -1,12 +1,16 @@
 """Commands as coroutines: what Click calls is a plain function that runs them to their end."""
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from maand_cli.flags import flags_of
+
+PATIENCE_SECONDS = 1.0
+"""How long a command that is done waits for a collector that does not answer."""
 
 
 def acting(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | None]:
@@ -24,7 +28,8 @@ def acting(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | Non
             return await act(flags_of(ctx), **arguments)
 
         try:
-            return asyncio.run(main())
+            with tracing(ctx.command_path):
+                return asyncio.run(main())
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
@@ -40,3 +45,17 @@ def with_flags(act: Callable[..., int | None]) -> Callable[..., int | None]:
         return act(flags_of(ctx), **arguments)
 
     return run
+
+
+@contextmanager
+def tracing(command: str) -> Iterator[None]:
+    """Do a command as the beginning of a trace, where traces are wanted: named after the command, without its arguments."""
+    from maand_wire.tracing import make_tracer, root_span
+
+    tracer = make_tracer("maand", patience_seconds=PATIENCE_SECONDS)
+    try:
+        with root_span(tracer, command):
+            yield
+    finally:
+        if tracer is not None:
+            tracer.close()

@@ -671,11 +671,11 @@ def _request(method: str, path: str, fields: Mapping[str, Any], host: str) -> by
         body = _to_json(dict(fields)).encode()
         head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     if any("\r" in line or "\n" in line for line in head):
-        raise MaandError("HOOK_API_TOKEN, ALLOCATION_ID, HOOK or EVENT holds a line break; leave them as maand sets them")
+        raise MaandError("one of HOOK_API_TOKEN, ALLOCATION_ID, HOOK, EVENT, TRACEPARENT holds a line break; leave them as set")
     return "\r\n".join((*head, "", "")).encode("utf-8") + body
 
 
-_IDENTITY = (("X-ALLOCATION-ID", "ALLOCATION_ID"), ("HOOK", "HOOK"), ("EVENT", "EVENT"))
+_IDENTITY = (("X-ALLOCATION-ID", "ALLOCATION_ID"), ("HOOK", "HOOK"), ("EVENT", "EVENT"), ("traceparent", "TRACEPARENT"))
 
 
 def _query(fields: Mapping[str, Any]) -> str:

@@ -467,11 +467,15 @@ export async function callApi(method: string, path: string, fields: Fields = {},
 
 type Request = { method: string; path: string; headers: Record<string, string>; body: string };
 
+const IDENTITY = [
+  ["X-ALLOCATION-ID", "ALLOCATION_ID"], ["HOOK", "HOOK"], ["EVENT", "EVENT"], ["traceparent", "TRACEPARENT"],
+] as const;
+
 /** Write the request; `GET` and `DELETE` carry their fields in the query. */
 function describe(method: string, path: string, fields: Fields): Request {
   const inQuery = method === "GET" || method === "DELETE";
   const headers: Record<string, string> = {};
-  for (const [name, variable] of [["X-ALLOCATION-ID", "ALLOCATION_ID"], ["HOOK", "HOOK"], ["EVENT", "EVENT"]] as const) {
+  for (const [name, variable] of IDENTITY) {
     const value = process.env[variable];
     if (value !== undefined) headers[name] = value;
   }

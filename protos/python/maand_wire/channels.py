@@ -9,6 +9,7 @@ import grpc.aio
 
 from maand_wire.certificates import check_own_certificate
 from maand_wire.endpoints import Endpoint, EndpointError
+from maand_wire.tracing_grpc import client_interceptors
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either way: a workspace of 100,000 files lists in about 16 MiB."""
@@ -41,10 +42,12 @@ def bearer(token: str) -> tuple[str, str]:
 
 
 def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
-    """Open an asyncio channel; it connects at the first call."""
+    """Open an asyncio channel; it connects at the first call. Calls take the current span along where traces are wanted."""
+    tracing = client_interceptors()
     if is_clear(endpoint):
-        return grpc.aio.insecure_channel(endpoint.target(), options=OPTIONS)
-    return grpc.aio.secure_channel(endpoint.target(), channel_credentials(endpoint), options=tls_options(endpoint))
+        return grpc.aio.insecure_channel(endpoint.target(), options=OPTIONS, interceptors=tracing)
+    credentials = channel_credentials(endpoint)
+    return grpc.aio.secure_channel(endpoint.target(), credentials, options=tls_options(endpoint), interceptors=tracing)
 
 
 def open_blocking_channel(endpoint: Endpoint) -> grpc.Channel:

@@ -106,6 +106,8 @@ class Run:
     lock_deadline: datetime | None
     sealed_hook_env: bytes
     hook_env_key_id: str
+    traceparent: str = ""
+    """Where the trace of whoever asked for it goes on; empty = nobody traces."""
 
     @property
     def has_ended(self) -> bool:
@@ -145,6 +147,7 @@ class RunRequest:
     lock_timeout: timedelta = timedelta()
     sealed_hook_env: bytes = b""
     hook_env_key_id: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ from maand_catalog.waiting_room import WaitingRoom
 from maand_wire.errors import ErrorBoundary
 from maand_wire.metrics import MetricsServer, serve_metrics
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
+from maand_wire.tracing import Tracer, make_tracer
+from maand_wire.tracing_grpc import server_interceptors
 
 log = structlog.get_logger("maand.catalog")
 
@@ -40,6 +42,7 @@ class RunningCatalog:
     housekeeper: Housekeeper
     metrics: Metrics
     metrics_server: MetricsServer | None
+    tracer: Tracer | None
     activity: Activity = field(default_factory=Activity)
 
     @property
@@ -67,6 +70,8 @@ class RunningCatalog:
         await stopping
         if self.metrics_server is not None:
             await asyncio.to_thread(self.metrics_server.stop)
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
         await self.database.close()
         log.info("catalog stopped", address=self.address)
 
@@ -91,7 +96,9 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
     await migrate(database)
     activity = Activity()
     identification = Identification(database, executors_show_certificates=settings.services_listen is not None)
-    server = make_server([Metering(activity, metrics), ErrorBoundary(STATUS_BY_ERROR), identification])
+    tracer = make_tracer("maand-catalog")
+    traced = server_interceptors(tracer)
+    server = make_server([Metering(activity, metrics), *traced, ErrorBoundary(STATUS_BY_ERROR), identification])
     keyring, room = Keyring(settings.kv_key_file), WaitingRoom(database, metrics)
     metrics.watch(open_streams=lambda: activity.open_streams, waiting=lambda: room.waiting)
     add_services(server, Parts(database=database, keyring=keyring, waiting_room=room, settings=settings, meter=metrics))
@@ -114,5 +121,6 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
         housekeeper=housekeeper,
         metrics=metrics,
         metrics_server=metrics_server,
+        tracer=tracer,
         activity=activity,
     )

@@ -42,6 +42,8 @@ class RunContext:
     report: RunReport
     meter: Meter = field(default_factory=Meter)
     settings: WorkSettings
+    traceparent: str = ""
+    """What hooks are told when this executor traces nothing but whoever asked for the run does."""
     staging_dir: Path
     """The run's own directory for what is about to be copied; gone when the run ended."""
     hands: Hands | None = None

@@ -8,6 +8,7 @@ from maand_executor.hooks.engine import HookEngine
 from maand_executor.meter import Meter
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.remote import Remotes
+from maand_wire.tracing import Tracer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,3 +22,4 @@ class Parts:
     hooks: HookEngine
     remotes: Remotes
     meter: Meter = field(default_factory=Meter)
+    tracer: Tracer | None = None

@@ -32,6 +32,7 @@ from maand_executor.runs import events
 from maand_executor.runs.dispatch import do_the_work
 from maand_executor.tasks import OwnTasks
 from maand_wire.errors import RemoteError
+from maand_wire.tracing import root_span
 
 log = structlog.get_logger("maand.executor")
 
@@ -104,6 +105,14 @@ class Runner:
         return RunTimedOut(f"the run took longer than its limit of {self._claim.spec.timeout_seconds} s")
 
     async def _work(self) -> None:
+        run, claim = self._claim.identity, self._claim
+        facts: dict[str, str | int] = {"run": run.run_id, "bucket": run.bucket_id, "fence": run.fence}
+        with root_span(self._parts.tracer, f"run {claim.kind}", kind="consumer", traceparent=claim.traceparent, **facts) as span:
+            await self._do_the_work()
+            if self._report.failures:
+                span.fail("failed")
+
+    async def _do_the_work(self) -> None:
         claim = self._claim
         self._journal.report(events.run_started(executor_id=self._parts.executor_id, fence=claim.identity.fence))
         config = await self._parts.catalog.read_config(claim.identity.bucket_id)
@@ -125,6 +134,7 @@ class Runner:
             report=self._report,
             meter=self._parts.meter,
             settings=self._parts.settings.work,
+            traceparent=claim.traceparent,
             staging_dir=self._staging,
             hands=Hands(OwnTasks(self._parts, claim.identity.run_id).do_one),
         )

@@ -28,6 +28,8 @@ from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.metrics import MetricsServer, serve_metrics
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
+from maand_wire.tracing import make_tracer
+from maand_wire.tracing_grpc import server_interceptors
 
 log = structlog.get_logger("maand.executor")
 
@@ -83,6 +85,8 @@ class RunningExecutor:
         if self.metrics_server is not None:
             await asyncio.to_thread(self.metrics_server.stop)
             self.metrics_server = None
+        if self.parts.tracer is not None:
+            await asyncio.to_thread(self.parts.tracer.close)
         log.info("executor stopped", executor=self.executor_id)
 
 
@@ -93,7 +97,7 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     parts = assemble(settings, CatalogClient(channel), metrics)
     await asyncio.to_thread(tidy_up, parts)
     claims = Claims(parts)
-    server = make_server([ErrorBoundary(STATUS_BY_ERROR)])
+    server = make_server([*server_interceptors(parts.tracer), ErrorBoundary(STATUS_BY_ERROR)])
     try:
         address = await serve(server, parts, claims)
         metrics_server = (
@@ -140,6 +144,7 @@ def assemble(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metric
         hooks=hooks,
         remotes=remotes,
         meter=metrics,
+        tracer=make_tracer("maand-executor"),
     )
 
 

@@ -34,6 +34,7 @@ from maand_executor.parts import Parts
 from maand_executor.report import RunReport
 from maand_executor.runs.task_work import WORK_BY_TASK
 from maand_wire.errors import RemoteError
+from maand_wire.tracing import root_span
 
 log = structlog.get_logger("maand.executor.tasks")
 
@@ -144,6 +145,12 @@ class TaskRunner:
 
     async def _work(self) -> None:
         make_private(self._staging)
+        claim = self._claim
+        facts = {"run": claim.identity.run_id, "bucket": claim.identity.bucket_id, "task": claim.name}
+        with root_span(self._parts.tracer, f"task {claim.kind}", kind="consumer", traceparent=claim.traceparent, **facts):
+            await self._do_the_work()
+
+    async def _do_the_work(self) -> None:
         context = await self._make_context()
         claim = self._claim
         do = self._works.get(claim.name) or WORK_BY_TASK[claim.work.WhichOneof("work") or ""]
@@ -176,6 +183,7 @@ class TaskRunner:
             report=RunReport(),
             meter=parts.meter,
             settings=parts.settings.work,
+            traceparent=claim.traceparent,
             staging_dir=self._staging,
         )
 

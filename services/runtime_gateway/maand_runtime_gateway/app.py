@@ -24,13 +24,16 @@ from maand_runtime_gateway.settings import RequestLimits
 from maand_runtime_gateway.upstream import Upstream
 from maand_runtime_gateway.waiting import while_wanted
 from maand_wire.errors import RemoteError
+from maand_wire.tracing import Tracer
 
 log = structlog.get_logger("maand.gateway")
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def make_app(upstream: Upstream, *, limits: RequestLimits, stopping: asyncio.Event, metrics: Metrics) -> ASGIApp:
+def make_app(
+    upstream: Upstream, *, limits: RequestLimits, stopping: asyncio.Event, metrics: Metrics, tracer: Tracer | None = None
+) -> ASGIApp:
     """Assemble the application. When `stopping` is set, calls that wait end with 503."""
     app = FastAPI(title=TITLE, version=VERSION, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for route in ROUTES:
@@ -47,7 +50,7 @@ def make_app(upstream: Upstream, *, limits: RequestLimits, stopping: asyncio.Eve
         )
     add_public_routes(app, upstream, metrics)
     app.add_exception_handler(HTTPException, unknown_route)
-    return Edge(app, metrics)
+    return Edge(app, metrics, tracer)
 
 
 class PlainRoute(APIRoute):

@@ -10,6 +10,7 @@ from maand_runtime_gateway.callers import caller_of
 from maand_runtime_gateway.errors import MissingToken
 from maand_runtime_gateway.metrics import Metrics
 from maand_runtime_gateway.routes import PUBLIC_PATHS, ROUTES
+from maand_wire.tracing import HEADER, Tracer, is_sampled, root_span, valid_traceparent
 
 CALLER = "maand.caller"
 """Where in the ASGI scope the caller is found behind the edge."""
@@ -26,7 +27,8 @@ OTHER = ("other", "other")
 class Edge:
     """Lets requests with a token in, and those for public paths."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer
         self._app = app
         self._metrics = metrics
 
@@ -43,11 +45,17 @@ class Edge:
                 status = message["status"]
             await send(message)
 
+        method, route = KNOWN_ROUTES.get((scope["method"], scope["path"]), OTHER)
         try:
-            await self._admitted(scope)(scope, receive, observed_send)
+            with root_span(self._tracer_of(scope), f"{method} {route}", kind="server", traceparent=trace_of(scope)) as span:
+                await self._admitted(scope)(scope, receive, observed_send)
+                span.set(http_status=status)
         finally:
-            method, route = KNOWN_ROUTES.get((scope["method"], scope["path"]), OTHER)
             self._metrics.record(method=method, route=route, status=status, seconds=perf_counter() - started)
+
+    def _tracer_of(self, scope: Scope) -> Tracer | None:
+        """Return who traces this request: nobody when it belongs to no trace."""
+        return self._tracer if self._tracer is not None and is_sampled(trace_of(scope)) else None
 
     def _admitted(self, scope: Scope) -> ASGIApp:
         """Return who answers: the application, or a refusal."""
@@ -57,3 +65,9 @@ class Edge:
                 return refusal(MissingToken())
             scope[CALLER] = caller
         return self._app
+
+
+def trace_of(scope: Scope) -> str:
+    """Return the trace that a request says it belongs to; empty for none."""
+    name = HEADER.encode()
+    return next((valid_traceparent(value.decode("latin-1")) for header, value in scope["headers"] if header == name), "")

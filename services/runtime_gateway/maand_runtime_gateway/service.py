@@ -18,6 +18,7 @@ from maand_runtime_gateway.metrics import Metrics
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_runtime_gateway.upstream import Upstream
 from maand_wire.metrics import MetricsServer, serve_metrics
+from maand_wire.tracing import Tracer, make_tracer
 
 log = structlog.get_logger("maand.gateway")
 
@@ -56,7 +57,9 @@ class RunningGateway:
         tasks: list[asyncio.Task[None]],
         metrics: Metrics,
         metrics_server: MetricsServer | None,
+        tracer: Tracer | None,
     ) -> None:
+        self._tracer = tracer
         self.address = address
         self.metrics = metrics
         self._metrics_server = metrics_server
@@ -82,15 +85,17 @@ class RunningGateway:
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.stop)
             self._metrics_server = None
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
         log.info("runtime gateway stopped", address=self.address)
 
 
 async def start_gateway(settings: GatewaySettings) -> RunningGateway:
     """Serve the hook API; returns when it answers. Raises `NotLoopback`, `PortTaken`, or the wire's `EndpointError`."""
     listener = bind(settings.listen)
-    upstream, metrics = Upstream(settings), Metrics()
+    upstream, metrics, tracer = Upstream(settings), Metrics(), make_tracer("maand-gateway")
     stopping = asyncio.Event()
-    app = make_app(upstream, limits=settings.limits, stopping=stopping, metrics=metrics)
+    app = make_app(upstream, limits=settings.limits, stopping=stopping, metrics=metrics, tracer=tracer)
     server = EmbeddedServer(server_config(settings, app))
     watch = Watch(server.server_state, settings.limits)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -107,6 +112,7 @@ async def start_gateway(settings: GatewaySettings) -> RunningGateway:
         tasks=tasks,
         metrics=metrics,
         metrics_server=metrics_server,
+        tracer=tracer,
     )
 
 

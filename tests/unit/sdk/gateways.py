@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 Handle = Callable[[socket.socket], None]
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
 

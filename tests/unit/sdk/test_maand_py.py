@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from maand_hook_sdk import SDK_FILES
-from tests.unit.sdk.gateways import OK, answering, dropping, read_request, serving
+from tests.unit.sdk.gateways import OK, TRACE, answering, dropping, read_request, serving
 
 MAAND_PY, MAAND_TS = SDK_FILES
 
@@ -115,6 +115,17 @@ def test_a_request_says_who_it_is_from(maand: ModuleType, monkeypatch: pytest.Mo
     lines = seen[0].decode().split("\r\n")
     assert lines[0] == "GET /kv?namespace=vars/job/api&key=a%20key/%C3%BC HTTP/1.1"
     assert {"Authorization: Bearer mh_test", "X-ALLOCATION-ID: a-1", "HOOK: hook_x", "EVENT: cli"} <= set(lines)
+    assert not any(line.startswith("traceparent:") for line in lines)
+
+
+def test_a_request_says_which_trace_it_belongs_to(maand: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    with serving(answering(1, seen=seen)) as port:
+        monkeypatch.setenv("HOOK_API_PORT", str(port))
+        monkeypatch.setenv("TRACEPARENT", TRACE)
+        maand.list_hook_demands()
+
+    assert f"traceparent: {TRACE}" in seen[0].decode().split("\r\n")
 
 
 @pytest.mark.parametrize(

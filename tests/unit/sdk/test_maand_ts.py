@@ -12,7 +12,7 @@ import pytest
 from maand_hook_sdk import SDK_FILES
 from tests.testbed.javascript import find_bun, find_node
 from tests.unit.sdk.conftest import ENVIRONMENT
-from tests.unit.sdk.gateways import answering, dropping, serving
+from tests.unit.sdk.gateways import TRACE, answering, dropping, serving
 
 
 @pytest.fixture(params=["bun", "node"])
@@ -56,6 +56,18 @@ console.log((await callApi("PUT", "/kv", { value: "x", if_absent: true })).statu
         assert run_ts(script, port) == "200\n"
 
     assert seen[-1].split(b"\r\n")[0] == b"PUT /kv HTTP/1.1"
+
+
+def test_a_request_says_which_trace_it_belongs_to(run_ts: RunTs) -> None:
+    seen: list[bytes] = []
+    script = 'import { listHookDemands } from "./maand"; await listHookDemands();'
+    with serving(answering(1, seen=seen), answering(1, seen=seen)) as port:
+        run_ts(script, port)
+        run_ts(f'process.env.TRACEPARENT = "{TRACE}"; ' + script, port)
+
+    untraced, traced = (request.decode().lower().split("\r\n") for request in seen)
+    assert not any(line.startswith("traceparent:") for line in untraced)
+    assert f"traceparent: {TRACE}" in traced
 
 
 def test_a_command_is_not_sent_twice(run_ts: RunTs) -> None:

@@ -63,4 +63,5 @@ def to_message(run: Run, now: datetime) -> pb.Run:
         last_sequence=run.last_sequence,
         result=run_event_pb2.RunResult.FromString(run.result) if run.has_ended else None,
         parent_run_id=run.parent_run_id,
+        traceparent=run.traceparent,
     )

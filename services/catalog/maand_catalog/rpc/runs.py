@@ -25,6 +25,7 @@ from maand_catalog.store.database import Database, Transaction
 from maand_catalog.store.run_rows import CLAIMABLE, get_run, topic
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceServicer
+from maand_wire.tracing_grpc import traceparent_of
 
 LONGEST_LOCK_WAIT_SECONDS = 24 * 3600
 CLAIM_LOOKS_EVERY = timedelta(seconds=1)
@@ -49,10 +50,10 @@ class RunServicer(RunServiceServicer):
     async def CreateRun(self, request: pb.CreateRunRequest, context: Any) -> pb.CreateRunResponse:
         """Create a pending run."""
         require(context, Role.OPERATOR)
-        asked = self._read_request(request)
+        asked = self._read_request(request, traceparent_of(context))
         return await self._database.write(lambda tx: pb.CreateRunResponse(run=to_message(runs.create_run(tx, asked), tx.now)))
 
-    def _read_request(self, request: pb.CreateRunRequest) -> RunRequest:
+    def _read_request(self, request: pb.CreateRunRequest, traceparent: str) -> RunRequest:
         kind = kind_of(request.spec)
         run_id, bucket_id = new_id(), checked_id(request.bucket_id, "bucket_id")
         if request.lock_timeout_seconds > LONGEST_LOCK_WAIT_SECONDS:
@@ -70,6 +71,7 @@ class RunServicer(RunServiceServicer):
             lock_timeout=timedelta(seconds=request.lock_timeout_seconds),
             sealed_hook_env=sealed.data,
             hook_env_key_id=sealed.key_id,
+            traceparent=traceparent,
         )
 
     async def GetRun(self, request: pb.GetRunRequest, context: Any) -> pb.GetRunResponse:

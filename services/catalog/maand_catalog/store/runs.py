@@ -65,6 +65,7 @@ def create_run(tx: Transaction, request: RunRequest) -> Run:
             lock_deadline=tx.now + request.lock_timeout if holder else None,
             sealed_hook_env=request.sealed_hook_env,
             hook_env_key_id=request.hook_env_key_id,
+            traceparent=request.traceparent,
             request_id=request.request_id or None,
             steps=0,
             trimmed=False,

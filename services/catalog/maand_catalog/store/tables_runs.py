@@ -61,6 +61,7 @@ runs = Table(
     Column("request_id", String(128)),
     Column("steps", BigInteger(), nullable=False),
     Column("trimmed", Boolean(), nullable=False),
+    Column("traceparent", String(64), nullable=False, server_default=""),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
     Index(None, "bucket_id", "seq", unique=True),
     Index(None, "bucket_id", "request_id", unique=True),

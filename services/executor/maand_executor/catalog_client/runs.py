@@ -26,6 +26,7 @@ class ClaimedRun:
     requested_by: str = ""
     hook_env: dict[str, str] = field(default_factory=dict, repr=False)
     cancel: CancelLevel = CancelLevel.NOT_ASKED
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,4 +130,5 @@ def to_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
         requested_by=run.requested_by,
         hook_env=dict(response.hook_env),
         cancel=CancelLevel(run.cancel),
+        traceparent=run.traceparent,
     )

@@ -33,6 +33,7 @@ class ClaimedTask:
     """Workers that are done: an executor that was lost since told of them."""
     hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cancel: CancelLevel = CancelLevel.NOT_ASKED
+    traceparent: str = ""
 
 
 class TaskCalls:
@@ -119,4 +120,5 @@ def to_claim(response: task_pb2.ClaimTaskResponse) -> ClaimedTask:
         known=frozenset(outcome.worker for outcome in task.outcomes),
         hook_env=dict(response.hook_env),
         cancel=CancelLevel(run.cancel),
+        traceparent=run.traceparent,
     )

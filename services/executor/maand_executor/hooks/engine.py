@@ -36,6 +36,7 @@ from maand_executor.hooks.warden import Warden
 from maand_executor.hooks.workspace import WorkspaceContent, Workspaces, digests_of
 from maand_executor.meter import Meter
 from maand_executor.side_by_side import side_by_side
+from maand_wire.tracing import child_span
 
 PROCESSES_PER_CORE = 20
 """Hooks mostly wait; each costs about 12 ms of processor time to start."""
@@ -161,10 +162,11 @@ class HookEngine:
         if not todo:
             return ()
         request.journal.report(batch_started(request.job.name, request.event, hook.name, batch))
-        run_here = partial(self._run_some, hook_run, batch)
-        if request.share is None or len(todo) <= request.share_above:
-            return await run_here(todo)
-        return await request.share(request, hook, batch, todo, run_here)
+        with child_span(f"batch {request.event}", job=request.job.name, hook=hook.name, index=batch.index, count=batch.count):
+            run_here = partial(self._run_some, hook_run, batch)
+            if request.share is None or len(todo) <= request.share_above:
+                return await run_here(todo)
+            return await request.share(request, hook, batch, todo, run_here)
 
     async def _run_some(
         self, hook_run: HookRun, batch: Batch, some: Sequence[Allocation], tell: TellResult = tell_nobody

@@ -32,6 +32,7 @@ from maand_executor.hooks.workspace import HOOKS, WorkspaceContent, Workspaces
 from maand_executor.lifecycle import job_directory
 from maand_executor.meter import Meter
 from maand_executor.output_source import OutputSource
+from maand_wire.tracing import child_span, current_traceparent
 
 CANNOT_EXECUTE = 126
 """Exit code of a process that could not be started, as shells say it."""
@@ -114,7 +115,7 @@ class InvocationRunner:
             return result_of(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")
         request.journal.report(step_started(request.job.name, invocation.allocation.worker, invocation.hook.name))
         try:
-            result = await self._run_in_directory(invocation, identities)
+            result = await self._run_traced(invocation, identities)
         except asyncio.CancelledError:
             outcome = broken_off_as(invocation)
             message = sentence_of(outcome, 0, invocation.hook_run.time_limit)
@@ -126,6 +127,16 @@ class InvocationRunner:
     def _tell(self, request: EventRun, result: InvocationResult) -> None:
         self._meter.hook_ended(request.event, result.outcome.value, result.duration.total_seconds())
         request.journal.report(step_finished(request.job.name, result))
+
+    async def _run_traced(self, invocation: Invocation, identities: Identities) -> InvocationResult:
+        request, allocation = invocation.request, invocation.allocation
+        facts = {"job": request.job.name, "worker": allocation.worker, "allocation": allocation.allocation_id}
+        with child_span(f"hook {invocation.hook.name}", event=request.event, hook=invocation.hook.name, **facts) as span:
+            result = await self._run_in_directory(invocation, identities)
+            span.set(outcome=result.outcome.value, exit_code=result.exit_code)
+            if not result.ok:
+                span.fail(result.outcome.value)
+        return result
 
     async def _run_in_directory(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         """Make the directory, run in it, remove or keep it. What this host refuses (disk full, too many files) is a failure."""
@@ -244,7 +255,7 @@ def invocation_facts(invocation: Invocation, hook_api: str) -> InvocationFacts:
         job_path=job_directory(request.config, request.job.name),
         token=invocation.begun.token,
         hook_api=hook_api,
-        traceparent=request.traceparent,
+        traceparent=current_traceparent() or request.traceparent,
         lifecycle=request.lifecycle,
         hook_env=allowed,
     )

@@ -25,6 +25,7 @@ from maand_executor.runs.deploy_state import PROMOTED, Deploy, JobCancelled, Job
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
 from maand_executor.runs.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.errors import RemoteError
+from maand_wire.tracing import child_span
 
 TARGETS: Mapping[Action, str] = {Action.START: "start", Action.RESTART: "restart", Action.RELOAD: "reload"}
 """Make target by action; what is not here has no lifecycle."""
@@ -70,6 +71,10 @@ class BatchRunner:
 
     async def roll_out(self, batch: Batch) -> None:
         """Copy, bring up, run hooks. Raises `JobFailed` after all of the batch ended, with the batch recorded as failed."""
+        with child_span(f"batch {batch.phase}", job=self._job.name, index=batch.index, count=batch.count):
+            await self._roll_out(batch)
+
+    async def _roll_out(self, batch: Batch) -> None:
         await self._begin(batch)
         try:
             failures = await self._bring_up(batch)

@@ -72,6 +72,7 @@ async def hook_event(
         only_hook=only_hook,
         keep_going=context.spec.keep_going,
         keep_workdir=context.spec.keep_workdir,
+        traceparent=context.traceparent,
         done=memory.done,
         record=memory.record,
         reachable=lambda host: is_reachable(context, fleet, host),

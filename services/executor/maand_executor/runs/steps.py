@@ -19,6 +19,7 @@ from maand_executor.runs import events
 from maand_executor.runs.failures import kind_of_ssh_error
 from maand_executor.ssh.command import RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import SshError, StaleFence
+from maand_wire.tracing import child_span
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,16 @@ async def run_step(context: RunContext, subject: StepResult, work: Callable[[], 
     """Carry out one step and tell its beginning and end. `subject` names it; `work` returns how it ended."""
     context.lease.check()
     context.journal.report(events.step_started(job=subject.job, worker=subject.worker, step=subject.step))
+    with child_span(f"step {subject.step}", job=subject.job, worker=subject.worker) as span:
+        result = await timed(context, subject, work)
+        span.set(outcome=word_of(result.outcome), exit_code=result.exit_code)
+        if not result.ok:
+            span.fail(word_of(result.outcome))
+    return result
+
+
+async def timed(context: RunContext, subject: StepResult, work: Callable[[], Awaitable[StepResult]]) -> StepResult:
+    """Do the work of a step and tell its end."""
     began = time.monotonic()
     try:
         result = await work()

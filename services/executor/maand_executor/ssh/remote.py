@@ -22,6 +22,7 @@ from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.pool import Pool
 from maand_executor.ssh.rsync import CopyResult
 from maand_executor.ssh.settings import SshSettings
+from maand_wire.tracing import child_span
 
 
 class Remote:
@@ -81,8 +82,11 @@ class Remote:
             await connection.create_session(lambda: execution, line, encoding=None)
             return execution
 
-        async with self._channels.open(self._destination(worker), open_session) as execution:
-            return await carry_out(execution, worker.host, command, text)
+        with child_span("ssh command", kind="client", worker=worker.host) as span:
+            async with self._channels.open(self._destination(worker), open_session) as execution:
+                result = await carry_out(execution, worker.host, command, text)
+            span.set(exit_code=result.exit_code, timed_out=result.timed_out)
+        return result
 
     async def copy(self, worker: Worker, copy: RemoteCopy) -> CopyResult:
         """Make a directory on the worker equal to one here. May be repeated. Raises as `connect`, and `CopyFailed`."""
@@ -100,8 +104,9 @@ class Remote:
                 finally:
                     session.close()
 
-        async with self._copies:
-            return await copy_tree(worker.host, copy, open_channel)
+        with child_span("rsync", kind="client", worker=worker.host):
+            async with self._copies:
+                return await copy_tree(worker.host, copy, open_channel)
 
     async def scan_host_keys(self, worker: Worker) -> tuple[HostKey, ...]:
         """Return the host keys that the worker shows, without logging in. Raises `WorkerUnreachable`."""

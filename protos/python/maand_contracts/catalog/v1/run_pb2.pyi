@@ -109,6 +109,7 @@ class Run(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUIDv7."""
     bucket_id: _builtins.str
@@ -133,6 +134,8 @@ class Run(_message.Message):
     """Sequence of its newest event; 0 = none."""
     parent_run_id: _builtins.str
     """Run in whose hook this one was started. Empty = none."""
+    traceparent: _builtins.str
+    """W3C trace context of the call that created it, set by the catalog; the executor goes on with it. Empty = nobody traces."""
     @_builtins.property
     def spec(self) -> _run_spec_pb2.RunSpec:
         """What was asked."""
@@ -173,10 +176,11 @@ class Run(_message.Message):
         last_sequence: _builtins.int = ...,
         result: _run_event_pb2.RunResult | None = ...,
         parent_run_id: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "finished_at", b"finished_at", "result", b"result", "spec", b"spec", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "cancel", b"cancel", "created_at", b"created_at", "executor_id", b"executor_id", "fence", b"fence", "finished_at", b"finished_at", "kind", b"kind", "last_sequence", b"last_sequence", "message", b"message", "parent_run_id", b"parent_run_id", "requested_by", b"requested_by", "result", b"result", "run_id", b"run_id", "seq", b"seq", "spec", b"spec", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "cancel", b"cancel", "created_at", b"created_at", "executor_id", b"executor_id", "fence", b"fence", "finished_at", b"finished_at", "kind", b"kind", "last_sequence", b"last_sequence", "message", b"message", "parent_run_id", b"parent_run_id", "requested_by", b"requested_by", "result", b"result", "run_id", b"run_id", "seq", b"seq", "spec", b"spec", "started_at", b"started_at", "state", b"state", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
