@@ -37,10 +37,10 @@ LASTS = """
 import os, time, pathlib
 marks = pathlib.Path({directory!r})
 (marks / (os.environ["ALLOCATION_IP"] + "." + str(os.getpid()) + ".mark")).touch()
-while not (marks / "go").exists():
+while not any((marks / name).exists() for name in ("go", "go-" + os.environ["ALLOCATION_IP"])):
     time.sleep(0.05)
 """
-"""A hook that leaves a mark for each of its processes, and lasts until the test lets it go."""
+"""A hook that leaves a mark for each of its processes, and lasts until the test lets it, or all, go."""
 
 
 def write_api(bed: SharedBed, script: str, *events: str, scope: str = "allocation") -> None:
@@ -156,6 +156,30 @@ async def test_hooks_of_a_killed_executor_are_recorded_as_interrupted_and_run_ag
         assert ended.state == "succeeded", ended.result
         assert await invocation_outcomes(bed) == {"succeeded": 6, "interrupted": 2}
         assert Counter(marks()) == {host: 2 if host in bed.deploys.hosts[4:] else 1 for host in bed.deploys.hosts}
+
+
+async def test_a_takeover_repeats_no_hook_that_another_executor_had_brought_to_its_end(
+    tmp_path: Path, test_bed: SshTestBed
+) -> None:
+    async with shared_bed(tmp_path, test_bed, lease=5, executor=False) as bed:
+        owner = await bed.start_helper_process()
+        marks = await lasting_hooks(bed, tmp_path)
+        run_id = await bed.deploys.begin(DEPLOY)
+        await bed.until(lambda found: [task.state for task in found].count(TaskState.RUNNING) == 2, TaskKind.HOOKS)
+        await bed.start_helper()
+        await until(lambda: len(marks()) == 6)
+        theirs = bed.deploys.hosts[4:]
+        for host in theirs:
+            (tmp_path / f"go-{host}").touch()
+        await bed.until(lambda found: found[-1].state is TaskState.FINISHED, TaskKind.HOOKS)
+        owner.kill()
+        await owner.wait()
+        await until(lambda: len(marks()) == 10)
+        (tmp_path / "go").touch()
+        ended = await bed.deploys.follow(run_id)
+        assert (ended.state, ended.run.fence) == ("succeeded", 2), ended.result
+        assert Counter(marks()) == {host: 1 if host in theirs else 2 for host in bed.deploys.hosts}
+        assert await invocation_outcomes(bed) == {"succeeded": 6, "interrupted": 4}
 
 
 async def test_a_second_cancel_ends_hooks_of_both_executors_within_ten_seconds(tmp_path: Path, test_bed: SshTestBed) -> None:
