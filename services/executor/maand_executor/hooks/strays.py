@@ -5,8 +5,8 @@
 A process that forked and called `setsid` is nobody's child and in nobody's group, but what it started with still names the
 invocation. One look serves all that ask while the look before it is under way, so a thousand hooks that end at once cost few; and
 a process that was looked at and carries no token is not looked at again.
-Beyond reach is a process that started another program without the token (`env -i`), wrote over its environment, or became another
-user's.
+Beyond reach is a process that started another program without the token (`env -i`), wrote over its environment, or is or was
+another user's whom this one may not look at.
 """
 
 import asyncio
@@ -134,13 +134,13 @@ async def signal_all(strays: Sequence[Stray], number: signal.Signals, limit: tim
 
 
 def find_carriers(tokens: set[str], bystanders: Bystanders) -> tuple[Mapping[str, Sequence[int]], Bystanders]:
-    """Return the processes of this user that carry one of the tokens, by token, and those that carry none.
+    """Return the processes that carry one of the tokens, by token, and those that carry none, or do not let us look.
 
     Those known to carry none are passed over: no process takes up a token later but a hook's first, which leads its group.
     """
     found: dict[str, list[int]] = defaultdict(list)
     without: list[tuple[int, int]] = []
-    for process in processes_of(os.getuid()):
+    for process in processes():
         token = "" if process in bystanders else token_of(process[0])
         if token in tokens:
             found[token].append(process[0])
@@ -149,13 +149,12 @@ def find_carriers(tokens: set[str], bystanders: Bystanders) -> tuple[Mapping[str
     return found, frozenset(without)
 
 
-def processes_of(user: int) -> Iterator[tuple[int, int]]:
-    """Yield the processes of a user: number and inode, which together are never another process's."""
+def processes() -> Iterator[tuple[int, int]]:
+    """Yield all processes: number and inode, which together are never another process's."""
     with os.scandir("/proc") as entries:
         for entry in entries:
-            with suppress(OSError):
-                if entry.name.isdigit() and (facts := entry.stat()).st_uid == user:
-                    yield int(entry.name), facts.st_ino
+            if entry.name.isdigit():
+                yield int(entry.name), entry.inode()
 
 
 def group_of(pid: int) -> int:
