@@ -21,6 +21,7 @@ from maand_executor.parts import Parts
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
+from maand_executor.rpc.viewers import Viewers
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.remote import Remotes
 from maand_executor.tasks import HelpLoop
@@ -167,7 +168,7 @@ async def serve(server: grpc.aio.Server, parts: Parts, claims: Claims) -> str:
             hook_processes=len(parts.hooks.live),
         )
 
-    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(ExecutorServicer(report), server)
+    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(ExecutorServicer(report, Viewers(parts.settings.catalog)), server)
     remote_pb2_grpc.add_RemoteServiceServicer_to_server(RemoteServicer(parts.hooks.live), server)
     health = add_standard_services(server, SERVICES)
     address = listen(server, parts.settings.listen, parts.settings.tls)

@@ -1,7 +1,9 @@
-"""Errors of answering a hook.
+"""Errors of answering a hook, or somebody who looks at this executor.
 
 RpcError
   Unauthenticated        no token of a live hook
+  NotAViewer             no token that may read
+  CatalogAway            nobody can say who calls
   IdentityMismatch       the hook claims to be another one
   WorkerNotAllowed       not a worker of the hook's job
   InvalidCall            the request makes no sense
@@ -25,6 +27,20 @@ class Unauthenticated(RpcError):
 
     code = "unauthenticated"
     help = "call from the hook process itself, with its own HOOK_API_TOKEN"
+
+
+class NotAViewer(RpcError):
+    """The call carries no API token that may read. Show one of role viewer or operator; a unix socket needs none."""
+
+    code = "unauthenticated"
+    help = "show an API token of role viewer or operator (MAAND_API_TOKEN_FILE)"
+
+
+class CatalogAway(RpcError):
+    """The catalog, which decides who may look, does not answer. Try again in a moment."""
+
+    code = "unavailable"
+    help = "try again in a moment"
 
 
 class IdentityMismatch(RpcError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc
+from maand_executor.rpc.viewers import Viewers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +23,15 @@ class ExecutorReport:
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     """Answers from a report made at the moment of the call."""
 
-    def __init__(self, report: Callable[[], ExecutorReport]) -> None:
+    def __init__(self, report: Callable[[], ExecutorReport], viewers: Viewers) -> None:
         self._report = report
+        self._viewers = viewers
 
     async def GetExecutorStatus(
         self, request: executor_pb2.GetExecutorStatusRequest, context: Any
     ) -> executor_pb2.GetExecutorStatusResponse:
-        """Return this executor's state."""
+        """Return this executor's state, to whoever may look."""
+        await self._viewers.admit(context)
         report = self._report()
         return executor_pb2.GetExecutorStatusResponse(
             executor_id=report.executor_id,

@@ -4,11 +4,13 @@ import grpc
 
 from maand_executor.errors import ExecutorError
 from maand_executor.rpc.errors import (
+    CatalogAway,
     HttpRequestFailed,
     HttpTimedOut,
     HttpUnreachable,
     IdentityMismatch,
     InvalidCall,
+    NotAViewer,
     RpcError,
     Unauthenticated,
     WorkerNotAllowed,
@@ -17,6 +19,8 @@ from maand_executor.ssh.errors import ConnectionLost, SshError, WorkerUnreachabl
 
 STATUS_BY_ERROR: dict[type[Exception], grpc.StatusCode] = {
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    NotAViewer: grpc.StatusCode.UNAUTHENTICATED,
+    CatalogAway: grpc.StatusCode.UNAVAILABLE,
     IdentityMismatch: grpc.StatusCode.PERMISSION_DENIED,
     WorkerNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     InvalidCall: grpc.StatusCode.INVALID_ARGUMENT,

@@ -47,7 +47,8 @@ class ExecutorServiceServicer:
     """
 
     def GetExecutorStatus(self, request, context):
-        """Returns its state. May be repeated.
+        """Returns its state. Over a unix socket for everybody, over TCP for whoever the catalog lets read. May be repeated.
+        UNAUTHENTICATED: no API token that may read. UNAVAILABLE: the catalog, which decides that, does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,9 @@ class ExecutorServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetExecutorStatus: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetExecutorStatusRequest, _executor_pb2.GetExecutorStatusResponse]
-    """Returns its state. May be repeated."""
+    """Returns its state. Over a unix socket for everybody, over TCP for whoever the catalog lets read. May be repeated.
+    UNAUTHENTICATED: no API token that may read. UNAVAILABLE: the catalog, which decides that, does not answer.
+    """
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     """ExecutorService tells what one executor is doing."""
@@ -28,6 +30,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.GetExecutorStatusRequest,
         context: _aio.ServicerContext[_executor_pb2.GetExecutorStatusRequest, _abc.Awaitable[_executor_pb2.GetExecutorStatusResponse]],
     ) -> _abc.Awaitable[_executor_pb2.GetExecutorStatusResponse]:
-        """Returns its state. May be repeated."""
+        """Returns its state. Over a unix socket for everybody, over TCP for whoever the catalog lets read. May be repeated.
+        UNAUTHENTICATED: no API token that may read. UNAVAILABLE: the catalog, which decides that, does not answer.
+        """
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _aio.Server) -> None: ...
