@@ -24,7 +24,6 @@ from maand_wire import calls
 from maand_wire.calls import is_passing, patiently
 from maand_wire.errors import RemoteError, remote_errors
 
-Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 
 CALL_SECONDS = 30.0

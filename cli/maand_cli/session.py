@@ -17,7 +17,7 @@ import grpc.aio
 from maand_cli.bucket import Bucket, Conf, find_bucket, read_conf
 from maand_cli.client import Catalog, RemoteError
 from maand_cli.contexts import chosen_context
-from maand_cli.errors import MissingPrerequisite, ServiceUnreachable
+from maand_cli.errors import ServiceUnreachable
 from maand_cli.flags import Flags
 from maand_cli.local_services import ensure_services
 from maand_wire.channels import open_channel
@@ -51,14 +51,6 @@ class Session:
     def hook_env(self) -> dict[str, str]:
         """Return the values of this environment that `hook_env` in maand.conf lets through to hooks."""
         return {name: self.environment[name] for name in self.conf.hook_env if name in self.environment}
-
-    @asynccontextmanager
-    async def executor_channel(self) -> AsyncIterator[grpc.aio.Channel]:
-        """Open a channel to the executor."""
-        if self.executor_endpoint is None:
-            raise MissingPrerequisite("MAAND_EXECUTOR_ADDRESS is not set", help="it says where an executor listens")
-        async with open_channel(self.executor_endpoint) as channel:
-            yield channel
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Small pieces of text: durations, counts, lists, tables, without anything but the standard library."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 
 def duration(seconds: float) -> str:
@@ -14,11 +14,6 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def ago(then: datetime, now: datetime) -> str:
-    """Write how long ago something was."""
-    return f"{duration(max(0.0, (now - then) / timedelta(seconds=1)))} ago"
 
 
 def clock(time: datetime) -> str:

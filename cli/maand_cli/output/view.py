@@ -59,7 +59,6 @@ class RunView:
     batch: str = ""
     waiting: str = ""
     targets: int = 0
-    finished_steps: int = 0
     last_sequence: int = 0
     running: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
     slow: list[SlowStep] = field(default_factory=list)
@@ -181,7 +180,6 @@ def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> lis
     finished = event.step_finished
     view.running.pop((event.job, event.worker, finished.step), None)
     view.outcomes[event.job, event.worker, finished.step] = finished
-    view.finished_steps += 1
     seconds = finished.duration_ms / 1000
     whom = subject(event.job, event.worker)
     view.remember_slow(SlowStep(subject=whom, step=finished.step, seconds=seconds))

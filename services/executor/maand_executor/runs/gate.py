@@ -56,10 +56,6 @@ class HealthJudge:
         """Whether there is anything to check."""
         return bool(self._check.probes or self._hooks)
 
-    async def pass_gate(self, allocations: Sequence[Allocation], order: RolloutOrder) -> list[pb.Failure]:
-        """Wait until these allocations are healthy; return why not when they do not become so."""
-        return await self.judge(allocations, order, wait=True)
-
     async def judge(self, allocations: Sequence[Allocation], order: RolloutOrder, *, wait: bool) -> list[pb.Failure]:
         """Return what is unhealthy: now, or still at the deadline. Empty = healthy, or nothing to check."""
         if not self.is_configured or not allocations:
