@@ -30,8 +30,8 @@ test-fleet: setup  ## tests on workers as separate hosts (root, network namespac
 	@scripts/need-system rsync make sshd sudo flock ip iptables
 	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadfile tests/fleet
 
-test-cluster: setup  ## tests on a cluster in containers of its own: kills, takeovers, refusals
-	$(BIN)/python -m pytest tests/cluster -m cluster
+test-cluster: setup  ## tests on a cluster in containers of its own: kills, takeovers, refusals; starts an engine where none is
+	@scripts/engine run scripts/run-tests $(BIN)/python -n 0 tests/cluster
 
 cluster: setup   ## PostgreSQL, two catalogs, two executors, three workers in containers; prints how to use them
 	@scripts/cluster up
