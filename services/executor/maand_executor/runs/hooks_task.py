@@ -111,6 +111,7 @@ async def make_request(context: RunContext, task: HooksTask, job: Job, some: tup
         hook_env=context.hook_env,
         arguments=tuple(task.arguments),
         keep_workdir=context.spec.keep_workdir,
+        traceparent=context.traceparent,
         record=record if task.record_steps else record_nothing,
     )
 
