@@ -1,31 +1,34 @@
-"""`maand-catalog`: serve; bring the database up to date; back it up; make the first API token.
+"""`maand-catalog`: serve; bring the database up to date; back it up; make, list and revoke API tokens.
 
 maand-catalog                                            serve until asked to stop
 maand-catalog migrate                                    apply what the schema lacks, then exit
 maand-catalog backup FILE                                copy a SQLite database, also while it is served
 maand-catalog token create --role operator --name me     print a new API token once (before anybody has one)
+maand-catalog token list                                 list them: ids, names, roles, what became of them
+maand-catalog token revoke TOKEN_ID                      refuse one from now on
 """
 
 import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from maand_catalog.errors import CatalogError
-from maand_catalog.identity import Role, token_digest
-from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.service import start_catalog
 from maand_catalog.settings import CatalogSettings, needed
 from maand_catalog.store.backup import back_up
 from maand_catalog.store.database import Database
 from maand_catalog.store.migrate import migrate
-from maand_catalog.store.tokens import create_token
+from maand_catalog.store.transaction import Transaction
+from maand_catalog.token_commands import add_token_commands
 from maand_wire.endpoints import EndpointError
 from maand_wire.lifecycle import until_asked_to_stop
 from maand_wire.logs import configure_logs
+
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,12 +54,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     backup = commands.add_parser("backup", help="copy a SQLite database into a new file, also while it is served")
     backup.add_argument("file", type=Path, help="file to make, 0600; it must not exist")
     backup.set_defaults(act=back_up_only)
-    token = commands.add_parser("token", help="make API tokens").add_subparsers(metavar="COMMAND", required=True)
-    create = token.add_parser("create", help="print a new API token once")
-    create.add_argument("--role", required=True, choices=[role.value for role in Role])
-    create.add_argument("--name", required=True, help="for people: who or what will use it")
-    create.add_argument("--ttl-days", type=int, default=0, help="days of validity, 0 = without end (the default)")
-    create.set_defaults(act=print_new_token)
+    add_token_commands(commands.add_parser("token", help="make, list and revoke API tokens"), on_database)
     return parser.parse_args(arguments)
 
 
@@ -86,25 +84,14 @@ async def back_up_only(options: argparse.Namespace) -> None:
     sys.stderr.write(f"backed up to {options.file}; keep the key files with it\n")
 
 
-async def print_new_token(options: argparse.Namespace) -> None:
-    """Create a token and print its secret, the only time it is shown."""
-    database, secret = await open_database(), new_api_token()
+async def on_database(intention: Callable[[Transaction], T]) -> T:
+    """Carry out one intention on an up-to-date database."""
+    database = await open_database()
     try:
         await migrate(database)
-        await database.write(
-            lambda tx: create_token(
-                tx,
-                token_id=new_id(),
-                token_sha256=token_digest(secret),
-                name=options.name,
-                role=Role(options.role),
-                ttl=timedelta(days=options.ttl_days) or None,
-                actor="maand-catalog token create",
-            )
-        )
+        return await database.write(intention)
     finally:
         await database.close()
-    sys.stdout.write(secret + "\n")
 
 
 async def open_database() -> Database:

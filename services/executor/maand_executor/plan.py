@@ -11,8 +11,8 @@
 | disabled, stopped                           | record                                                                   |
 | removed, not yet stopped                    | remove                                                                   |
 
-"The last attempt did not finish" is digest-equal but `deploying` or `failed`: what is on the worker is not known to be what was
-promoted, so it is brought up to date although the digests agree.
+"The last attempt did not finish" is `deploying` or `failed`: what is on the worker, and what runs there, is not known to be what
+was promoted. So it is brought up to date although the digests agree, and restarted where the digest changed as well.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from maand_executor.facts import Allocation, AllocationState, Job, PlannedFile, 
 
 UNFINISHED = frozenset({AllocationState.DEPLOYING, AllocationState.FAILED})
 STOPPED = frozenset({AllocationState.STOPPED, AllocationState.REMOVED})
+NOT_FINISHED = "the last attempt did not finish"
 
 
 class Action(StrEnum):
@@ -124,10 +125,12 @@ def decide(
     if never or allocation.state in STOPPED:
         reason = "never promoted" if never else "enabled again after it was stopped"
         return (Action.REFUSE, f"{reason}, and --sync-only starts nothing") if options.sync_only else (Action.START, reason)
+    unfinished = allocation.state in UNFINISHED
     if digest != allocation.deployed_sha256:
-        return update(job, options, changed=changed, reason=describe(changed))
-    if allocation.state in UNFINISHED:
-        return update(job, options, reason="the last attempt did not finish", surely_restart=True)
+        reason = f"{describe(changed)}; {NOT_FINISHED}" if unfinished else describe(changed)
+        return update(job, options, changed=changed, reason=reason, surely_restart=unfinished)
+    if unfinished:
+        return update(job, options, reason=NOT_FINISHED, surely_restart=True)
     if allocation.current_version != allocation.new_version:
         return update(job, options, reason=f"version {allocation.current_version} -> {allocation.new_version}")
     if options.force:

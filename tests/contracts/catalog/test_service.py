@@ -200,6 +200,18 @@ async def test_the_first_token_is_made_on_the_command_line_and_works_over_tcp(en
     assert [(token.name, token.role) for token in listed.tokens] == [("me", token_pb2.ROLE_OPERATOR)]
 
 
+async def test_tokens_are_listed_and_revoked_on_the_command_line(environment: dict[str, str]) -> None:
+    secret = (await command(environment, "token", "create", "--role", "viewer", "--name", "board", "--ttl-days", "3"))[1].strip()
+    code, output, _ = await command(environment, "token", "list")
+    token_id, role, name, *state = output.split()
+    assert (code, role, name, state[:2]) == (0, "viewer", "board", ["valid", "until"])
+    assert secret not in output
+    assert [(await command(environment, "token", "revoke", token_id))[0] for _ in range(2)] == [0, 0]
+    assert "revoked on" in (await command(environment, "token", "list"))[1]
+    code, _, complaints = await command(environment, "token", "revoke", "nobody")
+    assert (code, complaints) == (1, "error: there is no token nobody\n  help: list the tokens to see their ids\n")
+
+
 async def test_migrating_is_a_command_that_may_be_repeated(environment: dict[str, str]) -> None:
     assert [(await command(environment, "migrate"))[0] for _ in range(2)] == [0, 0]
 

@@ -60,6 +60,7 @@ FORCED_SYNC = PlanOptions(force=True, sync_only=True)
         ("digest changed", SAME, NEW, ("restart", "reload", "sync", "sync")),
         ("the last attempt did not finish", UNFINISHED, OLD, ("restart", "restart", "sync", "sync")),
         ("the last attempt failed", FAILED, OLD, ("restart", "restart", "sync", "sync")),
+        ("the last attempt failed, digest changed", FAILED, NEW, ("restart", "restart", "sync", "sync")),
         ("only the version changed", NEWER, OLD, ("restart", "reload", "sync", "sync")),
         ("unchanged", SAME, OLD, ("skip", "skip", "skip", "skip")),
     ],
@@ -119,6 +120,10 @@ def test_a_plan_names_what_changed_and_why() -> None:
     assert planned.changed_paths == ("app.conf",)
     assert planned.reason == "changed: app.conf"
     assert planned.digest == runtime_digest(NEW)
+
+
+def test_what_changed_after_a_failed_attempt_says_both() -> None:
+    assert plan(job(), FAILED, NEW).reason == "changed: app.conf; the last attempt did not finish"
 
 
 def test_a_version_change_says_from_what_to_what() -> None:
