@@ -751,10 +751,18 @@ def _take(host: str, port: str, timeout: float) -> _Connection:
 
 
 def _connect(host: str, port: str, timeout: float) -> _Connection:
-    try:
-        return _Connection(host, port, timeout)
-    except (OSError, ValueError) as error:
-        raise _unreachable(host, port, error) from error
+    """Connect; a gateway that just restarts is waited for, five seconds at most: nothing was sent yet."""
+    for pause in (*(_CONNECT_PAUSES if "HOOK_API_TOKEN" in os.environ else ()), 0.0):
+        try:
+            return _Connection(host, port, timeout)
+        except (OSError, ValueError) as error:
+            if not pause or not isinstance(error, ConnectionRefusedError):
+                raise _unreachable(host, port, error) from error
+        _sleep(pause)
+    raise AssertionError("the last pause is none")
+
+
+_CONNECT_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0)  # seconds; by hand, without a token, nobody is waited for
 
 
 def _keep(connection: _Connection, response: Response) -> None:
@@ -838,6 +846,12 @@ def _now() -> float:
     import time
 
     return time.monotonic()
+
+
+def _sleep(seconds: float) -> None:
+    import time
+
+    time.sleep(seconds)
 
 
 def _to_json(value: Any) -> str:

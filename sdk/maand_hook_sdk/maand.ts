@@ -454,12 +454,12 @@ const ONCE = new Set(["/ssh", "/http", "/semaphore/release"]);
 export async function callApi(method: string, path: string, fields: Fields = {}, timeout = CALL_TIMEOUT): Promise<Response> {
   const request = describe(method, path, fields);
   try {
-    return await send(request, timeout);
+    return await sendWhenServed(request, timeout);
   } catch (error) {
     if (!(error instanceof StaleConnection) || ONCE.has(path)) throw unreachable(error);
   }
   try {
-    return await send(request, timeout);
+    return await sendWhenServed(request, timeout);
   } catch (error) {
     throw unreachable(error);
   }
@@ -498,6 +498,27 @@ function query(fields: Fields): string {
 
 /** A kept connection ended before it answered: the request may be sent again on a new one. */
 class StaleConnection extends Error {}
+
+/** Pauses between attempts to connect, seconds; by hand, without a token, nobody is waited for. */
+const CONNECT_PAUSES = [0.1, 0.2, 0.4, 0.8, 1.5, 2.0];
+
+/** Send; a gateway that just restarts is waited for, five seconds at most: nothing was sent yet. */
+async function sendWhenServed(request: Request, timeout: number): Promise<Response> {
+  for (const pause of process.env.HOOK_API_TOKEN === undefined ? [] : CONNECT_PAUSES) {
+    try {
+      return await send(request, timeout);
+    } catch (error) {
+      if (!isRefused(error)) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, pause * 1000));
+  }
+  return send(request, timeout);
+}
+
+/** Nobody listens: Node's word for it, or Bun's. */
+function isRefused(error: unknown): boolean {
+  return error instanceof Error && ["ECONNREFUSED", "ConnectionRefused"].includes((error as Error & { code?: string }).code ?? "");
+}
 
 function send(request: Request, timeout: number): Promise<Response> {
   return new Promise((resolve, reject) => {

@@ -18,7 +18,11 @@ OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # what ends a connection whose ping is not answered, 60 s by default
 ]
+"""A caller that is frozen or cut off while it waits (for a run, a slot) is noticed within 20 s, and waits no longer."""
 
 
 def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:

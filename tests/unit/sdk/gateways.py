@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -12,12 +13,18 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\
 
 
 @contextmanager
-def serving(*handlers: Handle) -> Iterator[int]:
-    """Serve on a free port; the n-th connection goes to the n-th handler, further ones are refused."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(*handlers: Handle, after_seconds: float = 0) -> Iterator[int]:
+    """Serve on a free port; the n-th connection goes to the n-th handler, further ones are refused, and all are at first."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    if not after_seconds:
+        listener.listen()
     threads: list[threading.Thread] = []
 
     def serve() -> None:
+        if after_seconds:
+            time.sleep(after_seconds)
+            listener.listen()
         for handle in handlers:
             try:
                 connection, _ = listener.accept()
@@ -31,7 +38,8 @@ def serving(*handlers: Handle) -> Iterator[int]:
     try:
         yield listener.getsockname()[1]
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # it never listened
+            listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         for thread in (acceptor, *threads):
             thread.join(timeout=10)

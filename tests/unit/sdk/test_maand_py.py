@@ -212,7 +212,28 @@ def test_threads_wait_beside_each_other(maand: ModuleType, monkeypatch: pytest.M
     assert granted == [True]
 
 
-def test_nobody_there_is_told_in_words(maand: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_that_restarts_is_waited_for(maand: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(answering(1, seen=[]), after_seconds=0.5) as port:
+        monkeypatch.setenv("HOOK_API_PORT", str(port))
+
+        assert maand.call_api("POST", "/ssh", {"worker": "w", "command": "c"}).ok
+
+
+def test_a_gateway_that_stays_away_is_told_in_words_after_a_while(maand: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(maand, "_sleep", waits.append)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("HOOK_API_PORT", str(port))
+
+    with pytest.raises(maand.MaandError, match=f"127.0.0.1:{port} could not be reached"):
+        maand.list_hook_demands()
+
+    assert sum(waits) == 5
+
+
+def test_by_hand_nobody_there_is_told_in_words_at_once(maand: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOOK_API_TOKEN")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("HOOK_API_PORT", str(port))

@@ -28,8 +28,8 @@ class RunTs:
         self._runtime = runtime
         self._directory = directory
 
-    def __call__(self, script: str, port: int) -> str:
-        """Run a script; return what it printed."""
+    def __call__(self, script: str, port: int, *, token: str = ENVIRONMENT["HOOK_API_TOKEN"]) -> str:
+        """Run a script, with a token unless that is empty; return what it printed."""
         shutil.copy(SDK_FILES[1], self._directory)
         (self._directory / "hook.ts").write_text(script)
         command = [str(find_bun()), "run", "hook.ts"]
@@ -38,6 +38,9 @@ class RunTs:
             subprocess.run(build, cwd=self._directory, check=True, capture_output=True)
             command = [str(find_node()), "hook.mjs"]
         environment = ENVIRONMENT | {"HOOK_API_PORT": str(port), "PATH": os.environ["PATH"], "HOME": str(self._directory)}
+        environment |= {"HOOK_API_TOKEN": token}
+        if not token:
+            del environment["HOOK_API_TOKEN"]
         ended = subprocess.run(
             command, cwd=self._directory, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -87,7 +90,16 @@ try {
     assert [request.split(b"\r\n")[0] for request in seen].count(b"POST /ssh HTTP/1.1") == 1
 
 
-def test_nobody_there_is_told_in_words(run_ts: RunTs) -> None:
+def test_a_gateway_that_restarts_is_waited_for(run_ts: RunTs) -> None:
+    script = """
+import { callApi } from "./maand";
+console.log((await callApi("POST", "/ssh", { worker: "w", command: "c" })).statusCode);
+"""
+    with serving(answering(1, seen=[]), after_seconds=1.5) as port:
+        assert run_ts(script, port) == "200\n"
+
+
+def test_by_hand_nobody_there_is_told_in_words_at_once(run_ts: RunTs) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     script = """
@@ -95,7 +107,7 @@ import { listHookDemands } from "./maand";
 await listHookDemands().catch((error) => console.log(error.name, error.statusCode, error.message));
 """
 
-    assert run_ts(script, port).startswith(f"MaandError 0 the runtime API at 127.0.0.1:{port} could not be reached")
+    assert run_ts(script, port, token="").startswith(f"MaandError 0 the runtime API at 127.0.0.1:{port} could not be reached")
 
 
 def test_a_notice_is_one_marked_line_for_each_line(run_ts: RunTs) -> None:
