@@ -24,7 +24,7 @@ from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
 from maand_executor.service import RunningExecutor, start_executor
 from maand_executor.settings import ExecutorSettings
 from maand_local.idle import Activity
-from maand_local.layout import Layout, make_private, socket_directory
+from maand_local.layout import Layout, make_private, remove_emptied, socket_directory
 from maand_runtime_gateway.errors import PortTaken
 from maand_runtime_gateway.service import RunningGateway, start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
@@ -73,6 +73,8 @@ async def serving(layout: Layout, *, metrics_listen: str | None = None) -> Async
     sockets = make_private(socket_directory(layout, temporary=Path(tempfile.gettempdir()), uid=os.getuid()))
     catalog_at, executor_at = (Endpoint(address=f"unix:{sockets / name}") for name in ("catalog.sock", "executor.sock"))
     async with AsyncExitStack() as stack:
+        if sockets != layout.run:
+            stack.callback(remove_emptied, sockets)
         catalog = await start_catalog(catalog_settings(layout, catalog_at))
         stack.push_async_callback(catalog.stop)
         await release_dead_leases(catalog_at)

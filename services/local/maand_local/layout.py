@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,3 +81,9 @@ def make_private(directory: Path) -> Path:
         raise PermissionError(f"{directory} belongs to somebody else; remove it")
     directory.chmod(0o700)
     return directory
+
+
+def remove_emptied(directory: Path) -> None:
+    """Remove a directory outside of the bucket when nothing is left in it: a host leaves nothing behind."""
+    with suppress(OSError):
+        directory.rmdir()

@@ -10,7 +10,6 @@ Whichever of them claims a run owns it: started before a run is asked for, any m
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -60,7 +59,7 @@ class SharedBed:
     async def start_helper(self) -> RunningExecutor:
         """Start a second executor, whose hooks find a gateway of its own."""
         settings = self.deploys.executor_settings
-        address = f"unix:{tempfile.mkdtemp(prefix='maand-')}/helper.sock"
+        address = settings.listen.replace("executor.sock", f"helper{len(self.helpers)}.sock")
         gateway = GatewaySettings(listen="127.0.0.1:0", catalog=settings.catalog, executor=Endpoint(address=address))
         self.gateways.append(await start_gateway(gateway))
         state = settings.state_dir.with_name("helper")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from maand_local.idle import Activity, remaining
-from maand_local.layout import Layout, make_private, socket_directory
+from maand_local.layout import Layout, make_private, remove_emptied, socket_directory
 from maand_local.lock import HeldByAnother, held
 from maand_local.logfile import rotate
 from maand_local.settings import BadSetting, LocalSettings
@@ -38,6 +38,18 @@ def test_the_socket_directory_is_private(tmp_path: Path) -> None:
     assert made.stat().st_mode & 0o777 == 0o700
     made.chmod(0o755)
     assert make_private(made).stat().st_mode & 0o777 == 0o700
+
+
+def test_an_emptied_socket_directory_goes_and_one_in_use_stays(tmp_path: Path) -> None:
+    used, emptied = tmp_path / "used", tmp_path / "emptied"
+    for directory in (used, emptied):
+        directory.mkdir()
+    (used / "catalog.sock").touch()
+
+    for directory in (used, emptied, tmp_path / "never-made"):
+        remove_emptied(directory)
+
+    assert list(tmp_path.iterdir()) == [used]
 
 
 def test_a_socket_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
