@@ -79,6 +79,17 @@ async def test_a_server_that_allows_no_channel_at_all_is_reported(make_test_bed:
             await remote.run(fact(worker), command("true"))
 
 
+async def test_a_server_that_allows_no_channel_holds_up_nobody_of_a_crowd(make_test_bed: MakeTestBed) -> None:
+    bed = make_test_bed(max_sessions=0)
+    worker = bed.start_worker()
+
+    async with remote_of(bed) as remote:
+        crowd = (remote.run(fact(worker), command("true")) for _ in range(3))
+        ends = await asyncio.gather(*crowd, return_exceptions=True)
+
+    assert [type(end) for end in ends] == [WorkerUnreachable] * 3
+
+
 async def test_logins_that_default_max_startups_drops_are_tried_again(test_bed: SshTestBed) -> None:
     crowd = test_bed.start_crowd(60)
 

@@ -93,3 +93,29 @@ async def test_a_refusal_with_nothing_open_teaches_that_one_is_the_least() -> No
 
     assert not slots.learn_from_refusal()
     assert (slots.limit, slots.used) == (1, 0)
+
+
+async def test_who_was_refused_goes_before_those_who_wait_and_holds_nobody_up() -> None:
+    slots = Slots(8)
+    await slots.take()
+    slots.limit = 1
+    waiting = asyncio.create_task(slots.take())
+    await asyncio.sleep(0)
+
+    assert not slots.learn_from_refusal()
+    await asyncio.wait_for(slots.take(again=True), 60)
+    slots.give_back()
+
+    await asyncio.wait_for(waiting, 60)
+
+
+async def test_who_was_refused_and_gives_up_leaves_the_place_to_those_who_wait() -> None:
+    slots = Slots(1)
+    await slots.take()
+    waiting = asyncio.create_task(slots.take())
+    await asyncio.sleep(0)
+
+    assert not slots.learn_from_refusal()
+    slots.hand_out()
+
+    await asyncio.wait_for(waiting, 60)

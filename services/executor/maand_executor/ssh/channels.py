@@ -52,19 +52,28 @@ class Channels:
         refusals = 0
         while True:
             asked = time.monotonic()
-            await link.slots.take()
+            await link.slots.take(again=refusals > 0)
             self._meter.ssh_waited("channel", time.monotonic() - asked)
             try:
                 return await self._try(link, start)
             except Refused as refused:
                 refusals += 1
-                if not link.slots.learn_from_refusal() and refusals > self._settings.lone_refusals:
-                    host = link.destination.host
-                    raise WorkerUnreachable(host, f"its SSH server refuses to run anything: {refused}") from refused
+                others = link.slots.learn_from_refusal()
+                await self._pause(link, refused, refusals=refusals, others=others)
             except BaseException:
                 link.slots.give_back()
                 raise
+
+    async def _pause(self, link: Link, refused: "Refused", *, refusals: int, others: bool) -> None:
+        """Wait before the next try; whoever gives up leaves the place to those who wait. Raises `WorkerUnreachable`."""
+        if not others and refusals > self._settings.lone_refusals:
+            link.slots.hand_out()
+            raise WorkerUnreachable(link.destination.host, f"its SSH server refuses to run anything: {refused}") from refused
+        try:
             await asyncio.sleep(self._settings.refusal_pause.total_seconds() * refusals)
+        except asyncio.CancelledError:
+            link.slots.hand_out()
+            raise
 
     async def _try(self, link: Link, start: Start[Session]) -> Session:
         host = link.destination.host

@@ -39,13 +39,16 @@ class Slots:
         self.used = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
-        """Return when a place is free, and hold it."""
-        if self.used < self.limit and not self._waiting:
+    async def take(self, *, again: bool = False) -> None:
+        """Return when a place is free, and hold it. `again`, after a refusal: before those who wait."""
+        if self.used < self.limit and (again or not self._waiting):
             self.used += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        if again:
+            self._waiting.appendleft(place)
+        else:
+            self._waiting.append(place)
         try:
             await place
         except asyncio.CancelledError:
@@ -58,16 +61,20 @@ class Slots:
     def give_back(self) -> None:
         """Let go of a place."""
         self.used -= 1
-        self._hand_out()
+        self.hand_out()
 
     def learn_from_refusal(self) -> bool:
-        """Give back the place of a refused channel and never ask for more than are open now. False: none is, so none will be."""
+        """Give back the place of a refused channel and never ask for more than are open now. False: none is, so none will be.
+
+        The place is handed to nobody: whoever was refused takes one `again` after a pause, or calls `hand_out` when it does not.
+        """
         self.used -= 1
         others = self.used
         self.limit = max(1, min(self.limit, others))
         return others > 0
 
-    def _hand_out(self) -> None:
+    def hand_out(self) -> None:
+        """Let those who wait have what is free."""
         while self._waiting and self.used < self.limit:
             place = self._waiting.popleft()
             if not place.done():

@@ -24,8 +24,8 @@ class SshSettings:
     """Limit of opening a channel; above the keepalive's, which finds a dead connection first and lets a fresh one be tried."""
     refusal_pause: timedelta = timedelta(milliseconds=20)
     """Pause after a refused channel, longer each time: sshd forgets an ended session only after it read that we closed it."""
-    lone_refusals: int = 5
-    """Refusals in a row, with no other channel open, after which the server is taken to allow none at all."""
+    lone_refusals: int = 10
+    """Refusals in a row, with no other channel open, after which the server is taken to allow none at all: after a second."""
     grace: timedelta = timedelta(seconds=5)
     """Between TERM and KILL of a remote process tree: a Ctrl-C must be over within 10 s."""
     heartbeat: timedelta = timedelta(seconds=10)
