@@ -176,7 +176,7 @@ async def test_a_second_cancel_ends_commands_of_both_executors(tmp_path: Path, t
         await until_started(bed, 6)
         await bed.deploys.cancel(run_id)
         await bed.deploys.cancel(run_id)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             ended = await bed.deploys.follow(run_id)
         assert ended.state == "cancelled"
         for worker in bed.deploys.workers:

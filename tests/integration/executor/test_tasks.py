@@ -156,7 +156,8 @@ async def test_a_killed_executors_part_of_a_command_is_told_as_interrupted_and_n
     assert unknown == {host for host in crowd.hosts[80:] if int(host[-1]) % 2}
     assert all(theirs.executor_id in failure.message for failure in ended.result.failures)
     assert set(finished_steps(ended, pb.STEP_OUTCOME_INTERRUPTED)) == unknown
-    assert finished_steps(ended) == Counter(set(crowd.hosts) - unknown)
+    told = finished_steps(ended)  # the dead executor's last events may have died with it; its outcomes had been told
+    assert Counter(crowd.hosts[:80]) <= told <= Counter(set(crowd.hosts) - unknown)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -116,7 +116,7 @@ class FakeCatalog:
     def _CancelRun(self, _request: Any) -> Message:
         self.cancels += 1
         if self.cancels > 1:
-            self.stopped.set()
+            asyncio.get_running_loop().call_later(0.5, self.stopped.set)  # a run takes its moment to stop
         return run_pb2.CancelRunResponse(cancel=LEVELS[min(self.cancels, 2)])
 
     def _kind(self) -> str:
