@@ -18,15 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc, remote_pb2, remote_pb2_grpc
+from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
 from maand_executor.facts import AllocationCertificate, BucketConfig, Certificates, Worker
 from maand_executor.hooks.live import LiveInvocation, LiveInvocations
-from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
-from maand_executor.rpc.viewers import Viewers
 from maand_wire.channels import OPTIONS, bearer
-from maand_wire.endpoints import Endpoint
 from maand_wire.errors import ErrorBoundary, RemoteError, remote_errors
 from maand_wire.servers import make_server
 from tests.integration.executor.ssh_support import BUCKET, fact, remote_of
@@ -378,25 +375,3 @@ async def test_a_certificate_of_the_allocation_is_presented(authority: Authority
             await hook.http(f"https://{HERE}:{port}/", tls=remote_pb2.TlsOptions(client_certificate="other"))
         with pytest.raises(RemoteError):
             await hook.http(f"https://{HERE}:{port}/")
-
-
-# The executor itself --------------------------------------------------------------------------------------------------------
-
-
-async def test_an_executor_tells_what_it_is_doing(tmp_path: Path) -> None:
-    report = ExecutorReport(
-        executor_id="e", version="1", hook_api="127.0.0.1:8080", run_ids=["r1"], ssh_connections=2, hook_processes=3
-    )
-    server, socket = make_server(), f"unix:{tmp_path}/executor.sock"
-    servicer = ExecutorServicer(lambda: report, Viewers(Endpoint(address="unix:/nowhere")))
-    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)
-    server.add_insecure_port(socket)
-    await server.start()
-    async with grpc.aio.insecure_channel(socket, options=OPTIONS) as channel:
-        stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
-        answer = await stub.GetExecutorStatus(executor_pb2.GetExecutorStatusRequest())
-    await server.stop(None)
-
-    assert answer == executor_pb2.GetExecutorStatusResponse(
-        executor_id="e", version="1", hook_api="127.0.0.1:8080", run_ids=["r1"], ssh_connections=2, hook_processes=3
-    )

@@ -1,0 +1,32 @@
+"""ExecutorService through a real gRPC server: what an executor tells of itself."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc
+from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
+from maand_executor.rpc.viewers import Viewers
+from maand_wire.channels import OPTIONS
+from maand_wire.endpoints import Endpoint
+from maand_wire.servers import make_server
+
+
+async def test_an_executor_tells_what_it_is_doing(tmp_path: Path) -> None:
+    report = ExecutorReport(
+        executor_id="e", version="1", hook_api="127.0.0.1:8080", run_ids=["r1"], ssh_connections=2, hook_processes=3
+    )
+    server, socket = make_server(), f"unix:{tmp_path}/executor.sock"
+    servicer = ExecutorServicer(lambda: report, Viewers(Endpoint(address="unix:/nowhere")))
+    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)
+    server.add_insecure_port(socket)
+    await server.start()
+    async with grpc.aio.insecure_channel(socket, options=OPTIONS) as channel:
+        stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
+        answer = await stub.GetExecutorStatus(executor_pb2.GetExecutorStatusRequest())
+    await server.stop(None)
+
+    assert answer == executor_pb2.GetExecutorStatusResponse(
+        executor_id="e", version="1", hook_api="127.0.0.1:8080", run_ids=["r1"], ssh_connections=2, hook_processes=3
+    )
