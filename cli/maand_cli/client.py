@@ -89,9 +89,10 @@ class Catalog:
         request = run_pb2.CancelRunRequest(bucket_id=self.bucket_id, run_id=run_id, requested_by=requested_by)
         return (await call(self.runs.CancelRun, request, repeat=False)).cancel
 
-    async def resume_run(self, run_id: str) -> run_pb2.Run:
+    async def resume_run(self, run_id: str, *, again: bool = False) -> run_pb2.Run:
         """Make an interrupted run claimable again."""
-        return (await call(self.runs.ResumeRun, run_pb2.ResumeRunRequest(bucket_id=self.bucket_id, run_id=run_id))).run
+        request = run_pb2.ResumeRunRequest(bucket_id=self.bucket_id, run_id=run_id, again=again)
+        return (await call(self.runs.ResumeRun, request)).run
 
     async def watch_run(self, run_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[run_event_pb2.RunEvent]:
         """Stream a run's events in order."""

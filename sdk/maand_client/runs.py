@@ -108,9 +108,12 @@ class Run:
         )
         return (await self._calls.once(self._stub.CancelRun, request)).cancel
 
-    async def resume(self) -> None:
-        """Make an interrupted run claimable again. FailedPrecondition for any other state."""
-        request = run_pb2.ResumeRunRequest(bucket_id=self._calls.bucket_id, run_id=self.run_id)
+    async def resume(self, *, again: bool = False) -> None:
+        """Make an interrupted run claimable again. FailedPrecondition for any other state.
+
+        A shell command runs only on workers where it had not begun; with `again` also where it began and its end is not known.
+        """
+        request = run_pb2.ResumeRunRequest(bucket_id=self._calls.bucket_id, run_id=self.run_id, again=again)
         await self._calls.once(self._stub.ResumeRun, request)
 
 

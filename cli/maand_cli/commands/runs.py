@@ -124,10 +124,15 @@ async def cancel(flags: Flags, *, run: str, now: bool) -> int:
 
 @runs.command()
 @run_argument
+@click.option("--again", is_flag=True, help="run_command: also where the command began and how it ended is not known.")
 @click.option("--detach", is_flag=True, help="Do not follow it.")
 @acting
-async def resume(flags: Flags, *, run: str, detach: bool) -> int:
-    """Let an interrupted run (without RUN, the only one) go on from what is recorded, and follow it."""
+async def resume(flags: Flags, *, run: str, again: bool, detach: bool) -> int:
+    """Let an interrupted run (without RUN, the only one) go on from what is recorded, and follow it.
+
+    A command of run_command runs only on the workers where it had not begun. Where it had begun and its end is not known, the run
+    stays interrupted and names the workers; --again runs it there once more.
+    """
     from maand_cli.concluding import conclude, left_behind
     from maand_cli.following import follow_run
     from maand_cli.run_names import find_run_in
@@ -136,5 +141,5 @@ async def resume(flags: Flags, *, run: str, detach: bool) -> int:
 
     async with open_session(flags) as session:
         found = await find_run_in(session.catalog, run, [run_pb2.RUN_STATE_INTERRUPTED])
-        resumed = await session.catalog.resume_run(found.run_id)
+        resumed = await session.catalog.resume_run(found.run_id, again=again)
         return left_behind(session, resumed) if detach else conclude(session, await follow_run(session, resumed))

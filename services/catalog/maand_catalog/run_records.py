@@ -4,9 +4,9 @@ Events, specs and results are stored as the contract's messages, serialized: the
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from maand_catalog.runs import EventRecord, Run
+from maand_catalog.runs import MOST_BARREN_TAKEOVERS, EventRecord, Run
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 
 
@@ -53,11 +53,23 @@ def prerequisite_result(message: str, *, help_text: str) -> pb.RunResult:
     )
 
 
-def interruption(run: Run, now: datetime) -> EventRecord:
-    """Return the notice that a run lost its executor, and what becomes of it."""
-    what_now = "another executor may continue it" if run.may_be_taken_over else f"maand runs resume {run.run_id} continues it"
-    text = f"executor {run.executor_id} gave up this run or died; {what_now}"
-    return to_record(at(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=text))))
+def interruption(run: Run, reason: str, *, pause: timedelta, now: datetime) -> EventRecord:
+    """Return the notice that a run lost its executor, why, and what becomes of it."""
+    when = f" in {pause.total_seconds():g} s" if pause else ""
+    what_now = (
+        f"another executor may continue it{when}" if run.may_be_taken_over else f"maand runs resume {run.run_id} goes on with it"
+    )
+    return to_record(at(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=f"{reason}; {what_now}"))))
+
+
+def taken_over_in_vain_result(run: Run, reason: str) -> pb.RunResult:
+    """Return the result of a run that ends its executors, or is ended with them, again and again."""
+    message = (
+        f"given up after {MOST_BARREN_TAKEOVERS} takeovers in a row that recorded nothing; the last ended like this: {reason}"
+    )
+    help_text = "look at the executor's log (locally: maand services logs) for what ends it; what was recorded as done stays"
+    failure = pb.Failure(kind=pb.FAILURE_KIND_INTERNAL, message=message, help=help_text)
+    return pb.RunResult(message=message, failures=[failure])
 
 
 def doing(events: Iterable[pb.RunEvent]) -> str:

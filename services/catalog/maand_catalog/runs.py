@@ -13,6 +13,9 @@ what carries an older fence, or comes after the lease, is refused.
 
 An exclusive run holds the bucket from its creation to its end: those that come later wait in order. A run started in a hook of
 an exclusive run joins that hold: it has the same `hold`, the number of the run that holds.
+
+A takeover that ends without a new recorded step is *barren*. The next one waits a little longer each time, and after
+`MOST_BARREN_TAKEOVERS` in a row the run fails: what kills its executors must not do so without end.
 """
 
 import enum
@@ -80,6 +83,29 @@ class BucketHeld(FailedPrecondition):
     code = "bucket_held"
 
 
+class ClaimEnd(enum.Enum):
+    """Why a claim of a run is over although the run has not ended. The value says it, for people."""
+
+    LAPSED = "executor {executor} died, was frozen, or was cut off from the catalog: it did not renew its lease in time"
+    DIED = "executor {executor} died"
+    STOPPED = "executor {executor} was stopped"
+    GIVEN_UP = "executor {executor} gave it up"
+
+
+MOST_BARREN_TAKEOVERS = 3
+PAUSES = (timedelta(), timedelta(seconds=5), timedelta(seconds=20))
+"""How long a run waits for its next claim after so many barren takeovers: none at first, a dead executor is nobody's fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerFence:
+    """What commands that change a worker carry: the worker refuses a smaller triple than the greatest it has seen."""
+
+    epoch: int
+    seq: int
+    fence: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One operation, as stored. `spec` and `result` are contract messages, serialized: the store looks at neither."""
@@ -108,6 +134,9 @@ class Run:
     hook_env_key_id: str
     traceparent: str = ""
     """Where the trace of whoever asked for it goes on; empty = nobody traces."""
+    steps: int = 0
+    steps_at_claim: int = 0
+    barren_takeovers: int = 0
 
     @property
     def has_ended(self) -> bool:
@@ -177,6 +206,22 @@ def bucket_held(holder: Run, *, now: datetime) -> BucketHeld:
             "state": state,
         },
     )
+
+
+def barren_takeovers_after(run: Run, why: ClaimEnd) -> int:
+    """Return how many takeovers in a row recorded no new step, now that the newest claim is over.
+
+    The first owner is no takeover, and an executor that was stopped in an orderly way did nothing wrong.
+    """
+    if run.steps > run.steps_at_claim:
+        return 0
+    counts = run.fence > 1 and why is not ClaimEnd.STOPPED
+    return run.barren_takeovers + counts
+
+
+def pause_before_claim(barren_takeovers: int) -> timedelta:
+    """Return how long a run that was interrupted waits for its next claim."""
+    return PAUSES[min(barren_takeovers, len(PAUSES) - 1)]
 
 
 def next_cancel_level(level: CancelLevel) -> CancelLevel:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.cancel import CancelSignal
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.content import ContentStore
-from maand_executor.facts import BucketConfig, RunIdentity
+from maand_executor.facts import BucketConfig, RunIdentity, WorkerFence
 from maand_executor.hands import Hands
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.journal import Journal
@@ -16,8 +17,8 @@ from maand_executor.lease import Lease
 from maand_executor.meter import Meter
 from maand_executor.report import RunReport
 from maand_executor.settings import WorkSettings
-from maand_executor.ssh.command import Fence
 from maand_executor.ssh.remote import Remote
+from maand_executor.step_recorder import StepRecorder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,12 @@ class RunContext:
         """Return the context with the settings now in force."""
         return replace(self, config=config)
 
+    @cached_property
+    def steps(self) -> StepRecorder:
+        """Records steps of this claim."""
+        return StepRecorder(self.catalog, self.identity)
+
     @property
-    def fence(self) -> Fence:
-        """What lifecycle commands on workers carry, so that an older owner's are refused."""
-        return Fence(bucket_id=self.identity.bucket_id, seq=self.identity.seq, number=self.identity.fence)
+    def fence(self) -> WorkerFence | None:
+        """What commands that change a worker carry, so that an older owner's are refused. None = the run changes none."""
+        return self.identity.worker_fence

@@ -7,12 +7,11 @@ import structlog
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_pb2
-from maand_executor.errors import ExecutorError, LeaseLost, RunCancelled, RunFailed, RunTimedOut
+from maand_executor.errors import ExecutorError, LeaseLost, OutcomeUnknown, RunCancelled, RunFailed, RunTimedOut
 from maand_executor.report import RunReport
 from maand_executor.runs.failures import kind_of_ssh_error, of_remote_error
 from maand_executor.side_by_side import first_error
 from maand_executor.ssh.errors import SshError
-from maand_executor.ssh.errors import StaleFence as StaleOnWorker
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")
@@ -36,6 +35,7 @@ LOST = Ending(state=None)
 FAILED = Ending(state=run_pb2.RUN_STATE_FAILED)
 CANCELLED = Ending(state=run_pb2.RUN_STATE_CANCELLED)
 SUCCEEDED = Ending(state=run_pb2.RUN_STATE_SUCCEEDED)
+INTERRUPTED = Ending(state=run_pb2.RUN_STATE_INTERRUPTED)
 
 
 def ending_of(error: BaseException | None, report: RunReport) -> Ending:
@@ -71,6 +71,12 @@ def run_cancelled(error: RunCancelled, report: RunReport) -> Ending:
     return CANCELLED
 
 
+def outcome_unknown(error: OutcomeUnknown, report: RunReport) -> Ending:
+    """Leave it to a person what to do with the rest."""
+    report.message = str(error)
+    return INTERRUPTED
+
+
 def run_timed_out(error: RunTimedOut, report: RunReport) -> Ending:
     """Say that its own limit was over."""
     return failed(pb.FAILURE_KIND_TIMED_OUT, str(error), "", report)
@@ -93,8 +99,12 @@ def catalog_refused(error: RemoteError, report: RunReport) -> Ending:
 
 
 def ssh_failed(error: SshError, report: RunReport) -> Ending:
-    """Say which worker, and why."""
-    return failed(kind_of_ssh_error(error), str(error), error.help, report)
+    """Say which worker, and why.
+
+    This is also how a worker's refusal of an old fence ends a run. Where another executor did take the run over, the catalog
+    refuses to record it, and nothing is said in that one's name.
+    """
+    return failed(kind_of_ssh_error(error), str(error), error.help, report, worker=error.worker)
 
 
 def executor_failed(error: ExecutorError, report: RunReport) -> Ending:
@@ -109,19 +119,26 @@ def unexpected(error: BaseException, report: RunReport) -> Ending:
     return failed(pb.FAILURE_KIND_INTERNAL, message, "look at `maand services logs`, and tell the maintainers", report)
 
 
-def failed(kind: "pb.FailureKind.ValueType", message: str, help: str, report: RunReport) -> Ending:  # noqa: A002 - the contract's word
+def failed(
+    kind: "pb.FailureKind.ValueType",
+    message: str,
+    help: str,  # noqa: A002 - the contract's word
+    report: RunReport,
+    *,
+    worker: str = "",
+) -> Ending:
     """Add one failure that ended the run."""
     report.message = message
-    report.fail([pb.Failure(kind=kind, message=message, help=help)])
+    report.fail([pb.Failure(kind=kind, worker=worker, message=message, help=help)])
     return FAILED
 
 
 Judge = Callable[..., Ending]
 JUDGES: tuple[tuple[type[BaseException], Judge], ...] = (
     (LeaseLost, lease_lost),
-    (StaleOnWorker, lease_lost),
     (RunCancelled, run_cancelled),
     (RunTimedOut, run_timed_out),
+    (OutcomeUnknown, outcome_unknown),
     (RunFailed, run_failed),
     (RemoteError, catalog_refused),
     (SshError, ssh_failed),

@@ -8,6 +8,7 @@ ExecutorError
     TemplateError        a template cannot be rendered
     staging.PathClash    two sources make the same file
   LeaseLost            another executor may own the run now: stop everything, record nothing
+  OutcomeUnknown       a resumed run knows not how all of it ended: it stays interrupted
   RunCancelled         asked to stop, and stopped
   RunTimedOut          took longer than its own limit
 """
@@ -94,3 +95,9 @@ class RunTimedOut(ExecutorError):
     """The run took longer than the limit it was given. What had succeeded stays; ask for more time, or for less work."""
 
     code = "run_timed_out"
+
+
+class OutcomeUnknown(ExecutorError):
+    """A command began on a worker before its run was interrupted, and its end is not known. Look there, then say what to do."""
+
+    code = "outcome_unknown"

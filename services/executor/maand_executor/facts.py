@@ -18,9 +18,18 @@ class TaskIdentity:
     fence: int
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class WorkerFence:
+    """What commands that change a worker carry, in order of weight: the worker refuses less than the greatest it has seen."""
+
+    epoch: int
+    seq: int
+    number: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """One claim of one run. Every write and every remote lifecycle command names it, so that an older claim is refused."""
+    """One claim of one run. Every write names it, so that an older claim is refused."""
 
     bucket_id: str
     run_id: str
@@ -28,6 +37,8 @@ class RunIdentity:
     fence: int
     task: TaskIdentity | None = None
     """The claim under which a part of the run's work is done for its owner. None = by the owner itself."""
+    worker_fence: WorkerFence | None = None
+    """What its commands on workers carry. None = the run does not hold the bucket: they leave no mark there."""
 
 
 class HostKeyPolicy(StrEnum):

@@ -11,7 +11,7 @@ A run's owner claims its own tasks itself (`OwnTasks`); `HelpLoop` waits for tho
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -32,7 +32,10 @@ from maand_executor.journal import NOT_OURS_ANY_MORE, Journal
 from maand_executor.lease import Lease
 from maand_executor.parts import Parts
 from maand_executor.report import RunReport
+from maand_executor.runs.failures import of_ssh_error
+from maand_executor.runs.spread import not_well
 from maand_executor.runs.task_work import WORK_BY_TASK
+from maand_executor.ssh.errors import StaleFence
 from maand_wire.errors import RemoteError
 from maand_wire.tracing import root_span
 
@@ -137,11 +140,18 @@ class TaskRunner:
         error = work.exception()
         if error is None:
             return
+        if isinstance(error, StaleFence):
+            log.warning("task ended: a worker refused its fence", worker=error.worker, reason=str(error))
+            self._tell_missing(lambda host: not_well(of_ssh_error(error, worker=host)))
+            return
         if isinstance(error, LeaseLost) or (isinstance(error, RemoteError) and ends_a_claim(error)):
             raise error
         log.error("task failed unexpectedly", exc_info=error)
+        self._tell_missing(lambda host: accident(host, error))
+
+    def _tell_missing(self, outcome_of: Callable[[str], task_pb2.WorkerOutcome]) -> None:
         for host in self._outcomes.missing(self._claim.work.workers):
-            self._outcomes.add(accident(host, error))
+            self._outcomes.add(outcome_of(host))
 
     async def _work(self) -> None:
         make_private(self._staging)

@@ -15,6 +15,7 @@ from maand_contracts.catalog.v1 import run_spec_pb2 as specs
 DEPLOY = specs.RunSpec(deploy=specs.DeploySpec())
 BUILD = specs.RunSpec(build=specs.BuildSpec(snapshot_id="s1"))
 COMMAND = specs.RunSpec(run_command=specs.RunCommandSpec(command="uptime"))
+HOOKS = specs.RunSpec(hooks=specs.HooksSpec(hook="hook_x"))
 HEALTH = specs.RunSpec(health_check=specs.HealthCheckSpec())
 NOWHERE = "00000000-0000-0000-0000-000000000000"
 

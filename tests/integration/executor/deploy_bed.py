@@ -165,21 +165,21 @@ class DeployBed:
     async def begin(self, spec: run_spec_pb2.RunSpec) -> str:
         """Start a run and return its id."""
         request = run_pb2.CreateRunRequest(bucket_id=self.bucket_id, spec=spec, requested_by="test@here")
-        return (await self._runs().CreateRun(request)).run.run_id
+        return (await self.runs().CreateRun(request)).run.run_id
 
     async def follow(self, run_id: str) -> Ended:
         """Wait for the end of a run."""
         events: list[run_event_pb2.RunEvent] = []
         request = run_pb2.WatchRunRequest(bucket_id=self.bucket_id, run_id=run_id, follow=True)
-        async for response in self._runs().WatchRun(request):
+        async for response in self.runs().WatchRun(request):
             events += response.events
-        got = await self._runs().GetRun(run_pb2.GetRunRequest(bucket_id=self.bucket_id, run_id=run_id))
+        got = await self.runs().GetRun(run_pb2.GetRunRequest(bucket_id=self.bucket_id, run_id=run_id))
         return Ended(run=got.run, events=tuple(events))
 
     async def until(self, run_id: str, wanted: str, *, job: str = "") -> run_event_pb2.RunEvent:
         """Wait for the first event of a kind."""
         request = run_pb2.WatchRunRequest(bucket_id=self.bucket_id, run_id=run_id, follow=True)
-        async for response in self._runs().WatchRun(request):
+        async for response in self.runs().WatchRun(request):
             for event in response.events:
                 if event.WhichOneof("event") == wanted and job in ("", event.job):
                     return event
@@ -187,7 +187,7 @@ class DeployBed:
 
     async def cancel(self, run_id: str) -> None:
         """Ask a run to stop."""
-        await self._runs().CancelRun(run_pb2.CancelRunRequest(bucket_id=self.bucket_id, run_id=run_id))
+        await self.runs().CancelRun(run_pb2.CancelRunRequest(bucket_id=self.bucket_id, run_id=run_id))
 
     async def allocations(self, job: str) -> dict[str, allocation_pb2.Allocation]:
         """Return a job's allocations by worker, removed ones included."""
@@ -279,7 +279,8 @@ class DeployBed:
             bucket_pb2.ApplyBucketConfigRequest(bucket_id=self.bucket_id, maand_conf=text.encode())
         )
 
-    def _runs(self) -> run_pb2_grpc.RunServiceStub:
+    def runs(self) -> run_pb2_grpc.RunServiceStub:
+        """Return the catalog's RunService."""
         return run_pb2_grpc.RunServiceStub(self.channel)
 
 

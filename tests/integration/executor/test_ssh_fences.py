@@ -5,47 +5,72 @@ from datetime import timedelta
 
 import pytest
 
-from maand_executor.ssh.command import Fence, RemoteCommand
+from maand_executor.facts import WorkerFence
+from maand_executor.ssh.command import RemoteCommand
 from maand_executor.ssh.errors import CommandNotStarted, ForeignWorker, StaleFence
 from tests.integration.executor.ssh_support import BUCKET, command, fact, remote_of
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import SshWorker
 
 
-def fenced(script: str, seq: int, number: int, *, sudo: bool = True, seconds: float = 30) -> RemoteCommand:
-    fence = Fence(bucket_id=BUCKET, seq=seq, number=number)
+def fenced(script: str, seq: int, number: int, *, epoch: int = 1, sudo: bool = True, seconds: float = 30) -> RemoteCommand:
+    fence = WorkerFence(epoch=epoch, seq=seq, number=number)
     return command(script, sudo=sudo, fence=fence, timeout=timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("worker_root", ["/opt/worker", "maand files/it's here"])
-async def test_a_smaller_pair_than_the_last_one_seen_is_refused(test_bed: SshTestBed, worker_root: str) -> None:
+async def test_a_smaller_triple_than_the_last_one_seen_is_refused(test_bed: SshTestBed, worker_root: str) -> None:
     worker = test_bed.start_worker()
 
     async with remote_of(test_bed, worker_root=worker_root) as remote:
 
-        async def runs(seq: int, number: int) -> bool:
+        async def runs(epoch: int, seq: int, number: int) -> bool:
             try:
-                result = await remote.run(fact(worker), fenced(f"echo {seq}.{number} >>/tmp/{worker.host}", seq, number))
+                result = await remote.run(fact(worker), fenced("true", seq, number, epoch=epoch))
             except StaleFence:
                 return False
             return result.ok
 
-        seen = [await runs(*pair) for pair in ((7, 1), (7, 1), (7, 2), (7, 1), (6, 9), (8, 1), (7, 3), (8, 1))]
+        triples = ((1, 7, 1), (1, 7, 1), (1, 7, 2), (1, 7, 1), (1, 6, 9), (1, 8, 1), (1, 7, 3), (2, 3, 1), (1, 9, 9), (2, 3, 1))
+        seen = [await runs(*triple) for triple in triples]
 
-    assert seen == [True, True, True, False, False, True, False, True]
+    assert seen == [True, True, True, False, False, True, False, True, False, True]
     root = worker.path("/opt/worker") if worker_root.startswith("/") else worker.home / worker_root
-    assert (root / BUCKET / "fence").read_text() == "8 1\n"
+    assert (root / BUCKET / "fence").read_text() == "3 1 2\n"
+
+
+@pytest.mark.parametrize(
+    "before", ["", "\n", "5\n", "a[$(touch /opt/was-here)] 1 1\n", "9 9 x\n", "7 1\n", "08 09\n", f"{'9' * 30} 1 1\n"]
+)
+async def test_a_fence_file_of_before_epochs_or_a_damaged_one_neither_stops_nor_runs_anything(
+    test_bed: SshTestBed, before: str
+) -> None:
+    worker = test_bed.start_worker()
+    file = worker.path(f"/opt/worker/{BUCKET}/fence")
+    file.parent.mkdir(parents=True)
+    file.write_text(before)
+
+    async with remote_of(test_bed) as remote:
+        assert (await remote.run(fact(worker), fenced("true", 1, 1))).ok
+
+    assert file.read_text() == "1 1 1\n"
+    assert not worker.path("/opt/was-here").exists()
 
 
 async def test_a_stale_command_does_nothing_and_says_who_was_there(test_bed: SshTestBed) -> None:
     worker = test_bed.start_worker()
 
     async with remote_of(test_bed) as remote:
-        await remote.run(fact(worker), fenced("true", 12, 3))
-        with pytest.raises(StaleFence, match="run 12 with fence 3") as stale:
-            await remote.run(fact(worker), fenced("touch /opt/was-here", 12, 2))
+        await remote.run(fact(worker), fenced("true", 12, 3, epoch=2))
+        with pytest.raises(StaleFence, match="claim 3 of run 12 has changed this worker, and this is claim 2") as stale:
+            await remote.run(fact(worker), fenced("touch /opt/was-here", 12, 2, epoch=2))
+        with pytest.raises(StaleFence, match="run 12 of this bucket has changed this worker, and this is run 11"):
+            await remote.run(fact(worker), fenced("touch /opt/was-here", 11, 9, epoch=2))
+        with pytest.raises(StaleFence, match=r"a later life of this bucket's database \(epoch 2, ours is 1\)") as restored:
+            await remote.run(fact(worker), fenced("touch /opt/was-here", 99, 1, epoch=1))
 
-    assert stale.value.facts == {"worker": worker.host, "seq": "12", "fence": "3"}
+    assert stale.value.facts == {"worker": worker.host, "epoch": "2", "seq": "12", "fence": "3"}
+    assert "maand-catalog new-epoch" in restored.value.help
     assert not worker.path("/opt/was-here").exists()
 
 

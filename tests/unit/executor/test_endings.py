@@ -5,8 +5,17 @@ import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.common.v1 import error_pb2
-from maand_executor.endings import ending_of
-from maand_executor.errors import InvalidRequest, LeaseLost, NotBuilt, RunCancelled, RunFailed, RunTimedOut, TemplateError
+from maand_executor.endings import FAILED, INTERRUPTED, ending_of
+from maand_executor.errors import (
+    InvalidRequest,
+    LeaseLost,
+    NotBuilt,
+    OutcomeUnknown,
+    RunCancelled,
+    RunFailed,
+    RunTimedOut,
+    TemplateError,
+)
 from maand_executor.report import RunReport
 from maand_executor.ssh.errors import AuthenticationRefused, StaleFence, WorkerUnreachable
 from maand_wire.errors import RemoteError
@@ -43,13 +52,26 @@ def test_an_error_becomes_a_failed_run_of_its_kind(
     "error",
     [
         LeaseLost("gone"),
-        StaleFence("w", "newer"),
         RemoteError(STATUS.FAILED_PRECONDITION, "x", code="stale_fence"),
         RemoteError(STATUS.FAILED_PRECONDITION, "x", code="run_ended"),
     ],
 )
 def test_a_run_that_is_another_s_is_let_go_without_a_word(error: Exception) -> None:
     assert ending_of(error, RunReport()).state is None
+
+
+def test_a_worker_that_refuses_an_old_fence_ends_the_run_as_failed_with_the_remedy() -> None:
+    report = RunReport()
+    assert ending_of(StaleFence("w", "refused: run 6 was here"), report) == FAILED
+    (failure,) = report.result().failures
+    assert (failure.worker, failure.message) == ("w", "w: refused: run 6 was here")
+    assert "maand-catalog new-epoch" in failure.help
+
+
+def test_a_command_whose_end_is_unknown_leaves_the_run_interrupted() -> None:
+    report = RunReport()
+    assert ending_of(OutcomeUnknown("unknown on w"), report) == INTERRUPTED
+    assert report.result().message == "unknown on w"
 
 
 def test_an_unexpected_error_is_not_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maand_executor.facts import WorkerFence
 from maand_executor.ssh.command import (
     BOOTSTRAP,
-    Fence,
     HostCheck,
     Opening,
     RemoteCommand,
@@ -83,7 +83,7 @@ def test_what_bash_cannot_hold_is_refused_here(command: RemoteCommand) -> None:
 
 
 def test_a_fence_and_a_host_check_come_before_the_command_begins() -> None:
-    command = RemoteCommand(script="true", sudo=True, fence=Fence(bucket_id="b", seq=7, number=2), check_host=True)
+    command = RemoteCommand(script="true", sudo=True, fence=WorkerFence(epoch=3, seq=7, number=2), check_host=True)
     check = HostCheck(path="/w/b/worker.json", bucket_id="b", worker_id="w")
 
     lines = lines_of(command, fence_directory="/w/b", host_check=check)

@@ -5,7 +5,7 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.runs import CancelLevel, Run, RunState
+from maand_catalog.runs import CancelLevel, Run, RunState, WorkerFence
 from maand_contracts.catalog.v1 import run_event_pb2, run_spec_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
 
@@ -65,3 +65,8 @@ def to_message(run: Run, now: datetime) -> pb.Run:
         parent_run_id=run.parent_run_id,
         traceparent=run.traceparent,
     )
+
+
+def fence_message(fence: WorkerFence | None) -> pb.WorkerFence | None:
+    """Return what commands carry to workers; None stays unset."""
+    return None if fence is None else pb.WorkerFence(epoch=fence.epoch, seq=fence.seq, fence=fence.fence)

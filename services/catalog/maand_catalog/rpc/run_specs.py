@@ -2,6 +2,7 @@
 
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.run_kinds import RunKind, holds_bucket
+from maand_catalog.runs import Run
 from maand_contracts.catalog.v1 import run_spec_pb2 as pb
 
 LARGEST_SPEC = 1024 * 1024
@@ -40,3 +41,16 @@ def spec_holds_bucket(spec: pb.RunSpec) -> bool:
     """Whether a run of this spec keeps other exclusive runs out."""
     only_looks = spec.deploy.dry_run or spec.job_control.action == pb.JOB_ACTION_STATUS
     return holds_bucket(kind_of(spec), only_looks=only_looks)
+
+
+def spec_to_resume(run: Run, *, again: bool) -> bytes:
+    """Return the spec under which an interrupted run goes on; InvalidArgument when `again` makes no sense for its kind."""
+    if run.kind is not RunKind.RUN_COMMAND:
+        if again:
+            raise InvalidArgument(
+                f"a {run.kind} run repeats nothing that ended; `again` is for run_command", facts={"field": "again"}
+            )
+        return run.spec
+    spec = pb.RunSpec.FromString(run.spec)
+    spec.run_command.again = again
+    return spec.SerializeToString(deterministic=True)

@@ -16,8 +16,8 @@ from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.long_polls import until_found
 from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit
-from maand_catalog.rpc.run_messages import CANCEL_LEVELS, state_from, to_message
-from maand_catalog.rpc.run_specs import kind_of, spec_holds_bucket
+from maand_catalog.rpc.run_messages import CANCEL_LEVELS, fence_message, state_from, to_message
+from maand_catalog.rpc.run_specs import kind_of, spec_holds_bucket, spec_to_resume
 from maand_catalog.run_kinds import RunKind
 from maand_catalog.runs import Run, RunRequest, RunState
 from maand_catalog.store import leases, run_ends, run_events, runs, tasks
@@ -122,9 +122,12 @@ class RunServicer(RunServiceServicer):
     async def ResumeRun(self, request: pb.ResumeRunRequest, context: Any) -> pb.ResumeRunResponse:
         """Make an interrupted run claimable again."""
         require(context, Role.OPERATOR)
-        return await self._database.write(
-            lambda tx: pb.ResumeRunResponse(run=to_message(runs.resume_run(tx, request.bucket_id, request.run_id), tx.now))
-        )
+        bucket_id, run_id, change_spec = request.bucket_id, request.run_id, partial(spec_to_resume, again=request.again)
+
+        def resume(tx: Transaction) -> pb.ResumeRunResponse:
+            return pb.ResumeRunResponse(run=to_message(runs.resume_run(tx, bucket_id, run_id, change_spec=change_spec), tx.now))
+
+        return await self._database.write(resume)
 
     async def ClaimRun(self, request: pb.ClaimRunRequest, context: Any) -> pb.ClaimRunResponse:
         """Claim the oldest run to be had, waiting for one if asked to."""
@@ -159,6 +162,7 @@ class RunServicer(RunServiceServicer):
             run=to_message(run, tx.now),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run),
+            worker_fence=fence_message(leases.worker_fence(tx, run)),
         )
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:

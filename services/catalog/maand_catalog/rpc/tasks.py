@@ -9,7 +9,7 @@ from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.long_polls import until_found
 from maand_catalog.rpc.requests import checked_id, checked_text
-from maand_catalog.rpc.run_messages import CANCEL_LEVELS
+from maand_catalog.rpc.run_messages import CANCEL_LEVELS, fence_message
 from maand_catalog.rpc.run_messages import to_message as run_message
 from maand_catalog.rpc.task_messages import read_new_task, to_message, write_outcomes
 from maand_catalog.runs import Run
@@ -73,6 +73,7 @@ class TaskServicer(TaskServiceServicer):
             run=run_message(run, tx.now),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run) if task.kind is TaskKind.HOOKS else {},
+            worker_fence=fence_message(leases.worker_fence(tx, run)),
         )
 
     async def RenewTask(self, request: pb.RenewTaskRequest, context: Any) -> pb.RenewTaskResponse:

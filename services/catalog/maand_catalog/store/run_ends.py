@@ -11,7 +11,16 @@ from sqlalchemy import ColumnElement, and_, select
 
 from maand_catalog import run_records
 from maand_catalog.invocations import InvocationOutcome
-from maand_catalog.runs import FINISHED, CancelLevel, Run, RunState
+from maand_catalog.runs import (
+    FINISHED,
+    MOST_BARREN_TAKEOVERS,
+    CancelLevel,
+    ClaimEnd,
+    Run,
+    RunState,
+    barren_takeovers_after,
+    pause_before_claim,
+)
 from maand_catalog.store.invocation_ends import end_invocations_of_run
 from maand_catalog.store.run_events import append_own, last_kind
 from maand_catalog.store.run_rows import RUN_COLUMNS, get_run, move, stale_fence, to_run
@@ -31,19 +40,29 @@ def finish_run(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, stat
     if not run.is_held_by(fence, tx.now):
         raise stale_fence(run, fence, tx)
     if state is RunState.INTERRUPTED:
-        interrupt(tx, run)
+        interrupt(tx, run, ClaimEnd.GIVEN_UP, said=message)
         return
     end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
     end(tx, run, state, message=message, result=result)
 
 
-def interrupt(tx: Transaction, run: Run) -> Run:
-    """Take a running run from its executor; one that was asked to stop is cancelled instead. Returns it as it then is."""
+def interrupt(tx: Transaction, run: Run, why: ClaimEnd, *, said: str = "") -> Run:
+    """Take a running run from its executor and return it as it then is. `said`: the executor's own words.
+
+    One that was asked to stop is cancelled instead; one that was taken over too often without a new step has failed.
+    """
     end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
     drop_tasks(tx, run.run_id)
-    append_own(tx, run, run_records.interruption(run, tx.now))
-    move(tx, run, RunState.INTERRUPTED, message=f"executor {run.executor_id} gave it up or died")
-    interrupted = replace(run, state=RunState.INTERRUPTED, lease_until=None)
+    reason = said or why.value.format(executor=run.executor_id)
+    barren = barren_takeovers_after(run, why)
+    if barren >= MOST_BARREN_TAKEOVERS and run.may_be_taken_over and run.cancel is CancelLevel.NONE:
+        result = run_records.taken_over_in_vain_result(run, reason)
+        end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+        return get_run(tx, run.bucket_id, run.run_id)
+    pause = pause_before_claim(barren)
+    append_own(tx, run, run_records.interruption(run, reason, pause=pause, now=tx.now))
+    move(tx, run, RunState.INTERRUPTED, message=reason, barren_takeovers=barren, not_before=tx.now + pause)
+    interrupted = replace(run, state=RunState.INTERRUPTED, lease_until=None, barren_takeovers=barren)
     if run.cancel is CancelLevel.NONE:
         return interrupted
     cancel_at_once(tx, interrupted, requested_by="")
@@ -79,16 +98,17 @@ def end(tx: Transaction, run: Run, state: RunState, *, message: str, result: byt
 def interrupt_lapsed(tx: Transaction, *, bucket_ids: Collection[str] = ()) -> list[str]:
     """Interrupt every run whose lease is over, and return their ids. Several replicas may do this at once."""
     lapsed = and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
-    return interrupt_where(tx, and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed)
+    return interrupt_where(tx, and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed, ClaimEnd.LAPSED)
 
 
 def release_leases(tx: Transaction, *, executor_id: str, except_executor_id: str) -> list[str]:
-    """Interrupt every run of one executor, or of every executor but one, and return their ids."""
+    """Interrupt every run of one executor, which stops, or of every executor but one, which died, and return their ids."""
     whose = runs.c.executor_id == executor_id if executor_id else runs.c.executor_id != except_executor_id
-    return interrupt_where(tx, and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, whose))
+    why = ClaimEnd.STOPPED if executor_id else ClaimEnd.DIED
+    return interrupt_where(tx, and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, whose), why)
 
 
-def interrupt_where(tx: Transaction, condition: ColumnElement[bool]) -> list[str]:
+def interrupt_where(tx: Transaction, condition: ColumnElement[bool], why: ClaimEnd) -> list[str]:
     """Interrupt the runs that fulfil a condition, but those that somebody else is changing right now."""
     query = select(*RUN_COLUMNS).where(condition).order_by(runs.c.run_id).with_for_update(skip_locked=True)
-    return [interrupt(tx, to_run(row)).run_id for row in tx.connection.execute(query).all()]
+    return [interrupt(tx, to_run(row), why).run_id for row in tx.connection.execute(query).all()]

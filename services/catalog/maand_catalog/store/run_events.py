@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, insert, select, update
 
 from maand_catalog.runs import EventRecord, Run
+from maand_catalog.store.bulk import in_chunks, one_of
 from maand_catalog.store.run_rows import IS_HELD, get_run, held_by, stale_fence, topic
 from maand_catalog.store.tables_runs import run_appends, run_events, run_steps, runs
 from maand_catalog.store.task_rows import get_task, stale_task
 from maand_catalog.store.transaction import Transaction
-from maand_catalog.store.upserts import upsert
 
 CHUNK_EVENTS = 500
 CHUNK_BYTES = 1024 * 1024
@@ -30,6 +30,7 @@ FIND_APPEND = select(run_appends.c.last_sequence).where(
 )
 INSERT_APPEND = insert(run_appends)
 INSERT_EVENTS = insert(run_events)
+INSERT_STEPS = insert(run_steps)
 READ_EVENTS = (
     select(run_events.c.sequence, run_events.c.payload)
     .where(run_events.c.run_id == bindparam("the_run"), run_events.c.sequence > bindparam("after"))
@@ -144,18 +145,30 @@ def read_events(tx: Transaction, bucket_id: str, run_id: str, *, after: int) -> 
 
 
 def record_steps(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, names: Sequence[str]) -> None:
-    """Record steps as done, those recorded before left as they were. NotFound, StaleFence."""
+    """Record steps as done, those recorded before left as they were: they are no progress. NotFound, StaleFence."""
     parameters = {**held_by(tx, bucket_id, run_id, fence), "the_count": len(names)}
     last = tx.connection.execute(ADVANCE_STEPS, parameters).scalar_one_or_none()
     if last is None:
         raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
-    if not names:
-        return
-    rows = [
-        {"run_id": run_id, "name": name, "bucket_id": bucket_id, "position": position, "fence": fence}
-        for position, name in enumerate(names, start=last - len(names) + 1)
-    ]
-    tx.connection.execute(upsert(tx, run_steps).on_conflict_do_nothing(), rows)
+    known = known_steps(tx, run_id, names)
+    new = [name for name in names if name not in known]
+    if known:
+        tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(steps=last - len(known)))
+    if new:
+        rows = [
+            {"run_id": run_id, "name": name, "bucket_id": bucket_id, "position": position, "fence": fence}
+            for position, name in enumerate(new, start=last - len(names) + 1)
+        ]
+        tx.connection.execute(INSERT_STEPS, rows)
+
+
+def known_steps(tx: Transaction, run_id: str, names: Sequence[str]) -> set[str]:
+    """Return which of these steps are recorded already; the run's row must be locked."""
+    known: set[str] = set()
+    for some in in_chunks(names):
+        query = select(run_steps.c.name).where(run_steps.c.run_id == run_id, one_of(tx, run_steps.c.name, some))
+        known.update(tx.connection.execute(query).scalars())
+    return known
 
 
 def list_steps(tx: Transaction, bucket_id: str, run_id: str) -> list[str]:

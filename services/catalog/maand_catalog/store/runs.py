@@ -1,6 +1,6 @@
 """Runs as people see them: asked for, listed, cancelled, resumed."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 
@@ -9,6 +9,7 @@ from maand_catalog.run_kinds import RunKind
 from maand_catalog.runs import (
     ACTIVE,
     CancelLevel,
+    ClaimEnd,
     Run,
     RunEnded,
     RunNotInterrupted,
@@ -151,7 +152,7 @@ def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: st
     if run.has_ended:
         raise RunEnded(f"run {run_id} has ended already: {run.state}")
     if run.has_lapsed(tx.now):
-        run = interrupt(tx, run)
+        run = interrupt(tx, run, ClaimEnd.LAPSED)
     if run.state is not RunState.RUNNING:
         if not run.has_ended:  # it has when it was asked to stop before its lease lapsed
             cancel_at_once(tx, run, requested_by=requested_by)
@@ -164,12 +165,18 @@ def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: st
     return level
 
 
-def resume_run(tx: Transaction, bucket_id: str, run_id: str) -> Run:
-    """Make an interrupted run claimable again. NotFound, RunNotInterrupted."""
+def spec_as_it_was(run: Run) -> bytes:
+    """Resume a run as it was asked for."""
+    return run.spec
+
+
+def resume_run(tx: Transaction, bucket_id: str, run_id: str, *, change_spec: Callable[[Run], bytes] = spec_as_it_was) -> Run:
+    """Make an interrupted run claimable at once, with the spec that `change_spec` makes of it. NotFound, RunNotInterrupted."""
     run = get_run(tx, bucket_id, run_id, locked=True)
     if run.has_lapsed(tx.now):
-        run = interrupt(tx, run)
+        run = interrupt(tx, run, ClaimEnd.LAPSED)
     if run.state is not RunState.INTERRUPTED:
         raise RunNotInterrupted(f"run {run_id} is {run.state}, not interrupted")
-    move(tx, run, RunState.PENDING, message="waits for an executor")
+    spec = change_spec(run)
+    move(tx, run, RunState.PENDING, message="waits for an executor", spec=spec, barren_takeovers=0, not_before=None)
     return get_run(tx, bucket_id, run_id)

@@ -62,6 +62,9 @@ runs = Table(
     Column("steps", BigInteger(), nullable=False),
     Column("trimmed", Boolean(), nullable=False),
     Column("traceparent", String(64), nullable=False, server_default=""),
+    Column("steps_at_claim", BigInteger(), nullable=False, server_default="0"),
+    Column("barren_takeovers", Integer(), nullable=False, server_default="0"),
+    Column("not_before", UtcMicros()),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
     Index(None, "bucket_id", "seq", unique=True),
     Index(None, "bucket_id", "request_id", unique=True),
@@ -80,7 +83,9 @@ runs = Table(
     ),
 )
 """`hold` is the `seq` of the run whose hold on the bucket it is part of: its own for an exclusive run, an ancestor's for one that
-joined, NULL for none. `steps` counts recorded steps. `trimmed`: its events were removed by retention, but the last."""
+joined, NULL for none. `steps` counts recorded steps, `steps_at_claim` those recorded before the newest claim; `barren_takeovers`
+counts the takeovers in a row that ended without a new one, and the next claim waits until `not_before`. `trimmed`: its events
+were removed by retention, but the last."""
 
 run_events = Table(
     "run_events",

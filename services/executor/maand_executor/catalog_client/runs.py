@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import grpc.aio
 
-from maand_contracts.catalog.v1 import invocation_pb2, run_event_pb2, run_pb2, run_spec_pb2
+from maand_contracts.catalog.v1 import invocation_pb2, run_event_pb2, run_pb2, run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
 from maand_executor.cancel import CancelLevel
 from maand_executor.catalog_client.calls import LONG_DEADLINE, call
 from maand_executor.catalog_client.conversions import OUTCOMES
-from maand_executor.facts import BegunInvocation, InvocationEnd, InvocationStart, RunIdentity
+from maand_executor.facts import BegunInvocation, InvocationEnd, InvocationStart, RunIdentity, WorkerFence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,9 @@ def to_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
     """Read one claim."""
     run = response.run
     return ClaimedRun(
-        identity=RunIdentity(bucket_id=run.bucket_id, run_id=run.run_id, seq=run.seq, fence=run.fence),
+        identity=RunIdentity(
+            bucket_id=run.bucket_id, run_id=run.run_id, seq=run.seq, fence=run.fence, worker_fence=to_worker_fence(response)
+        ),
         kind=run.kind,
         spec=run.spec,
         lease=timedelta(seconds=response.lease_seconds),
@@ -132,3 +134,11 @@ def to_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
         cancel=CancelLevel(run.cancel),
         traceparent=run.traceparent,
     )
+
+
+def to_worker_fence(response: run_pb2.ClaimRunResponse | task_pb2.ClaimTaskResponse) -> WorkerFence | None:
+    """Read what commands of a claim carry to workers."""
+    if not response.HasField("worker_fence"):
+        return None
+    fence = response.worker_fence
+    return WorkerFence(epoch=fence.epoch, seq=fence.seq, number=fence.fence)

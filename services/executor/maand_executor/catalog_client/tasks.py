@@ -10,7 +10,7 @@ from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceStub
 from maand_executor.cancel import CancelLevel
 from maand_executor.catalog_client.calls import LONG_DEADLINE, call
-from maand_executor.catalog_client.runs import RenewedLease
+from maand_executor.catalog_client.runs import RenewedLease, to_worker_fence
 from maand_executor.facts import RunIdentity, TaskIdentity
 
 CREATED_A_CALL = 1_000
@@ -110,7 +110,14 @@ def to_claim(response: task_pb2.ClaimTaskResponse) -> ClaimedTask:
     task, run = response.task, response.run
     identity = TaskIdentity(task_id=task.task_id, fence=task.fence)
     return ClaimedTask(
-        identity=RunIdentity(bucket_id=run.bucket_id, run_id=run.run_id, seq=run.seq, fence=run.fence, task=identity),
+        identity=RunIdentity(
+            bucket_id=run.bucket_id,
+            run_id=run.run_id,
+            seq=run.seq,
+            fence=run.fence,
+            task=identity,
+            worker_fence=to_worker_fence(response),
+        ),
         task=identity,
         name=task.name,
         work=task.spec,

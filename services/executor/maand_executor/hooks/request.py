@@ -89,11 +89,15 @@ class EventRun:
         return self.event != HEALTH_CHECK
 
     def step_name(self, hook: Hook, allocation: Allocation) -> str:
-        """Return the name under which an invocation is recorded: `<job>/<worker>/<event>[.<phase>]:<hook>`.
+        """Return the name under which an invocation of this event is recorded."""
+        return invocation_step(hook, allocation.worker, self.event, phase=self.phase)
 
-        For a hook with scope `rollout` it is `<job>/*/<event>:<hook>`: once in a run, whichever worker and phase.
-        """
-        if hook.scope is HookScope.ROLLOUT:
-            return f"{self.job.name}/*/{self.event}:{hook.name}"
-        phase = f".{self.phase}" if self.phase else ""
-        return f"{self.job.name}/{allocation.worker}/{self.event}{phase}:{hook.name}"
+
+def invocation_step(hook: Hook, worker: str, event: str, *, phase: str = "") -> str:
+    """Return the name under which an invocation is recorded: `<job>/<worker>/<event>[.<phase>]:<hook>`.
+
+    For a hook with scope `rollout` it is `<job>/*/<event>:<hook>`: once in a run, whichever worker and phase.
+    """
+    if hook.scope is HookScope.ROLLOUT:
+        return f"{hook.job}/*/{event}:{hook.name}"
+    return f"{hook.job}/{worker}/{event}{'.' + phase if phase else ''}:{hook.name}"

@@ -11,7 +11,7 @@ from maand_executor.facts import Job
 from maand_executor.hooks.events import failures_of
 from maand_executor.runs import events
 from maand_executor.runs.fleet import Fleet, read_fleet
-from maand_executor.runs.hook_events import StepMemory, hook_event
+from maand_executor.runs.hook_events import StepMemory, hook_event, remember_all
 from maand_executor.waves import in_rollout_order, waves
 from maand_wire.errors import RemoteError
 
@@ -48,12 +48,7 @@ async def change_catalog(context: RunContext, snapshot_id: str) -> BuildReport:
 
 async def run_post_build(context: RunContext, fleet: Fleet) -> None:
     """Run the hooks, demanded jobs first. Raises `RunFailed` at the first job whose hooks fail."""
-    steps = set(await context.catalog.list_steps(context.identity))
-
-    async def record(name: str) -> None:
-        await context.catalog.record_steps(context.identity, [name])
-
-    memory = StepMemory(done=steps.__contains__, record=record)
+    memory = await remember_all(context)
     for wave in waves(fleet.present_jobs().values()):
         for job in wave:
             await run_hooks_of(context, fleet, job, memory)

@@ -7,9 +7,10 @@ from maand_executor.errors import InvalidRequest
 from maand_executor.facts import Job
 from maand_executor.hooks.events import failures_of
 from maand_executor.hooks.outcome import EventOutcome
+from maand_executor.hooks.request import invocation_step
 from maand_executor.names import nearest
 from maand_executor.runs.fleet import Fleet, read_fleet
-from maand_executor.runs.hook_events import hook_event
+from maand_executor.runs.hook_events import StepMemory, hook_event, remember_all
 from maand_executor.waves import in_rollout_order
 
 CLI = "cli"
@@ -19,8 +20,10 @@ async def run_hooks(context: RunContext) -> None:
     """Run the hook on every job that registers it for `cli`, in name order; the first job that fails ends it."""
     fleet = await read_fleet(context)
     jobs = jobs_with(context.spec.hooks.hook, fleet.present_jobs(), only=context.spec.hooks.job)
+    memory = await remember_all(context)
     for number, job in enumerate(jobs):
-        outcome = await run_one(context, fleet, job)
+        context.report.count("succeeded", done_before(context, fleet, job, memory))
+        outcome = await run_one(context, fleet, job, memory)
         context.report.fail(failures_of(job.name, outcome.failed))
         count(context, outcome)
         context.report.stopped_early |= outcome.cancelled
@@ -31,7 +34,14 @@ async def run_hooks(context: RunContext) -> None:
     context.report.message = sentence(context, jobs=[job.name for job in jobs])
 
 
-async def run_one(context: RunContext, fleet: Fleet, job: Job) -> EventOutcome:
+def done_before(context: RunContext, fleet: Fleet, job: Job, memory: StepMemory) -> int:
+    """Return how many invocations an earlier owner of the run recorded: they are not repeated, but counted."""
+    (hook,) = (one for one in job.hooks_on(CLI) if one.name == context.spec.hooks.hook)
+    names = {invocation_step(hook, one.worker, CLI) for one in fleet.active_of_job(job.name)}
+    return sum(map(memory.done, names))
+
+
+async def run_one(context: RunContext, fleet: Fleet, job: Job, memory: StepMemory) -> EventOutcome:
     """Run the hook of one job."""
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     if order.warning:
@@ -44,6 +54,7 @@ async def run_one(context: RunContext, fleet: Fleet, job: Job) -> EventOutcome:
         CLI,
         in_rollout_order(fleet.active_of_job(job.name), order.hosts),
         order=order,
+        memory=memory,
         only_hook=spec.hook,
         arguments=spec.args,
     )

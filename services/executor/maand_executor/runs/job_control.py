@@ -3,6 +3,7 @@
     batch: make <target> (or `job_control` hooks with TARGET) -> `after_allocation_started` -> health gate    (start, restart)
 
 Refuses a worker whose `worker.json` names another bucket or worker. Nothing is copied, and what is recorded as promoted stays so.
+A batch that ended well is recorded: whoever takes the run over goes on after it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,9 @@ from maand_executor.names import known_names
 from maand_executor.runs import events
 from maand_executor.runs.fleet import Fleet, read_fleet
 from maand_executor.runs.gate import HealthJudge
-from maand_executor.runs.hook_events import LifecycleBatch, hook_event
+from maand_executor.runs.hook_events import LifecycleBatch, StepMemory, hook_event, remember_all
 from maand_executor.runs.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
+from maand_executor.side_by_side import side_by_side
 from maand_executor.waves import batches, in_rollout_order
 
 
@@ -54,7 +56,7 @@ async def control_job(context: RunContext) -> None:
     job = fleet.jobs[spec.job]
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     chosen = in_rollout_order(select(fleet, job, spec.workers), order.hosts)
-    await JobControl(context, fleet, job, order, manner).run(chosen)
+    await JobControl(context, fleet, job, order, manner, await remember_all(context)).run(chosen)
 
 
 def manner_of(spec: spec_pb.JobControlSpec) -> Manner:
@@ -85,8 +87,11 @@ def select(fleet: Fleet, job: Job, workers: Sequence[str]) -> tuple[Allocation, 
 class JobControl:
     """Carries one action out."""
 
-    def __init__(self, context: RunContext, fleet: Fleet, job: Job, order: RolloutOrder, manner: Manner) -> None:
+    def __init__(
+        self, context: RunContext, fleet: Fleet, job: Job, order: RolloutOrder, manner: Manner, memory: StepMemory
+    ) -> None:
         self._context = context
+        self._memory = memory
         self._fleet = fleet
         self._job = job
         self._order = order
@@ -103,14 +108,26 @@ class JobControl:
             if report.stopped_early or (report.failures and not self._context.spec.keep_going):
                 report.count("untouched", len(part))
                 continue
-            failures = await self._batch(part, BatchPosition(index=index, count=len(parts)))
-            bad = {failure.worker for failure in failures}
-            report.fail(failures)
+            bad = await self._what_is_left_of(part, BatchPosition(index=index, count=len(parts)))
             report.count("failed", len(bad))
             report.count("succeeded", sum(one.worker not in bad for one in part))
         if self._manner.gate == "end" and not report.failures:
             report.fail(await self._judge.judge(allocations, self._order, wait=True))
         report.message = self._sentence(allocations)
+
+    async def _what_is_left_of(self, part: Sequence[Allocation], position: BatchPosition) -> set[str]:
+        """Do what no earlier owner of the run recorded of a batch, and return the workers on which it failed."""
+        todo = [one for one in part if not self._memory.done(self._step(one))]
+        if not todo:
+            return set()
+        failures = await self._batch(todo, position)
+        self._context.report.fail(failures)
+        if not failures:
+            await side_by_side(todo, lambda one: self._memory.record(self._step(one)))
+        return {failure.worker for failure in failures}
+
+    def _step(self, allocation: Allocation) -> str:
+        return f"{self._job.name}/{allocation.worker}/control:{self._manner.target}"
 
     def _sentence(self, allocations: Sequence[Allocation]) -> str:
         if not allocations:

@@ -1,6 +1,13 @@
-"""`maand run_command`: a shell command or script on workers, in batches of N; the remote exit code is told per worker."""
+"""`maand run_command`: a shell command or script on workers, in batches of N; the remote exit code is told per worker.
 
-from collections.abc import Mapping, Sequence
+    connected -> recorded as begun -> the command is sent -> it ended -> recorded as ended, with its exit code
+
+Nobody knows whether a person's command may run twice. So a run that is resumed runs it only where it had not begun, and tells
+what is recorded of the others. Where it began and no end is recorded the outcome is unknown; it runs there again only on request.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
@@ -8,7 +15,7 @@ from maand_contracts.catalog.v1.run_spec_pb2 import RunCommandSpec
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.cancel import CancelLevel
 from maand_executor.context import RunContext
-from maand_executor.errors import InvalidRequest
+from maand_executor.errors import InvalidRequest, OutcomeUnknown
 from maand_executor.facts import Worker
 from maand_executor.lifecycle import bucket_directory
 from maand_executor.names import known_names
@@ -27,13 +34,76 @@ WORDS: Mapping[int, str] = {
 """How workers are counted; what is not here has failed."""
 
 
+BEGUN = "command:begun"
+ENDED = "command:ended:"
+NOT_STARTED = -1
+"""In place of an exit code: the worker let us in, but refused to begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What earlier owners of this run recorded, by worker."""
+
+    begun: frozenset[str] = frozenset()
+    ended: Mapping[str, int] = field(default_factory=dict)
+    """Exit codes."""
+
+    @property
+    def unknown(self) -> frozenset[str]:
+        """Where it began and no end is recorded."""
+        return self.begun - self.ended.keys()
+
+
+def read_earlier(steps: Iterable[str]) -> Earlier:
+    """Read recorded steps: `/<worker>/command:begun`, `/<worker>/command:ended:<exit code>`."""
+    pairs = [name.removeprefix("/").split("/", 1) for name in steps]
+    return Earlier(
+        begun=frozenset(worker for worker, step in pairs if step == BEGUN),
+        ended={worker: int(step.removeprefix(ENDED)) for worker, step in pairs if step.startswith(ENDED)},
+    )
+
+
 async def run_command(context: RunContext) -> None:
     """Run it on all or selected workers; a batch with a failure is the last, unless told to go on."""
     spec = context.spec.run_command
     if not spec.command.strip():
         raise InvalidRequest("there is no command to run")
     workers = await select_workers(context, spec)
-    parts = batches(workers, spec.concurrency)
+    earlier = read_earlier(await context.catalog.list_steps(context.identity))
+    unknown = () if spec.again else tuple(worker.host for worker in workers if worker.host in earlier.unknown)
+    tell_earlier(context, workers, earlier)
+    await run_batches(context, [one for one in workers if one.host not in earlier.ended and one.host not in unknown])
+    summarise(context, len(workers))
+    if unknown:
+        raise OutcomeUnknown(unknown_sentence(context, unknown))
+
+
+def tell_earlier(context: RunContext, workers: Sequence[Worker], earlier: Earlier) -> None:
+    """Count and tell what ended under an earlier owner of the run."""
+    for worker in workers:
+        code = earlier.ended.get(worker.host)
+        if code is None:
+            continue
+        context.report.count("failed" if code else "succeeded")
+        if code:
+            how = "was refused" if code == NOT_STARTED else f"ended with exit code {code}"
+            message = f"the command {how} before the run was interrupted"
+            failure = pb.Failure(kind=pb.FAILURE_KIND_COMMAND, worker=worker.host, step=COMMAND, message=message)
+            failure.exit_code = max(code, 0)
+            context.report.fail([failure])
+
+
+def unknown_sentence(context: RunContext, unknown: Sequence[str]) -> str:
+    """Say where a command began of which no end is known, and what to do."""
+    return (
+        f"unknown on {', '.join(unknown)}: the command began there before the run was interrupted, and how it ended is not known;"
+        f" look there, then `maand runs resume {context.identity.run_id} --again` runs it there once more"
+    )
+
+
+async def run_batches(context: RunContext, workers: Sequence[Worker]) -> None:
+    """Run it where it is to be run."""
+    parts = batches(workers, context.spec.run_command.concurrency)
     spread = Spread(context, plain_spec("command"), on_each(run_on), unknown=Unknown(step=COMMAND))
     for index, part in enumerate(parts):
         if context.cancel.level > CancelLevel.NOT_ASKED:
@@ -44,7 +114,6 @@ async def run_command(context: RunContext) -> None:
         hosts = [worker.host for worker in part]
         context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
         gather(context, await spread.over(part))
-    summarise(context, len(workers))
 
 
 async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Worker, ...]:
@@ -73,7 +142,15 @@ async def run_on(context: RunContext, worker: Worker) -> WorkerOutcome:
         timeout=timedelta(seconds=seconds) if seconds else None,
         capture_limit=0,
     )
-    result = await remote_step(context, job="", worker=worker, step=COMMAND, command=command, name="the command")
+
+    async def begin() -> None:
+        await context.remote.connect(worker)  # a worker that cannot be reached is not one where it began
+        await context.steps.record(f"/{worker.host}/{BEGUN}")
+
+    result = await remote_step(context, job="", worker=worker, step=COMMAND, command=command, name="the command", before=begin)
+    if result.outcome != pb.STEP_OUTCOME_UNREACHABLE:
+        code = result.exit_code or (0 if result.ok else NOT_STARTED)
+        await context.steps.record(f"/{worker.host}/{ENDED}{code}")
     failure = None if result.ok else result.failure()
     return WorkerOutcome(worker=worker.host, outcome=result.outcome, failure=failure)
 

@@ -12,7 +12,6 @@ from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.context import RunContext
-from maand_executor.errors import LeaseLost
 from maand_executor.facts import Worker
 from maand_executor.hooks.output import last_lines
 from maand_executor.runs import events
@@ -73,7 +72,8 @@ async def timed(context: RunContext, subject: StepResult, work: Callable[[], Awa
     try:
         result = await work()
     except StaleFence as error:
-        raise LeaseLost(str(error)) from error
+        tell(context, refused(subject, error), began)
+        raise  # whoever was there before, this claim must change nothing more, on no worker
     except SshError as error:
         result = refused(subject, error)
     except asyncio.CancelledError:
@@ -83,15 +83,30 @@ async def timed(context: RunContext, subject: StepResult, work: Callable[[], Awa
     return result
 
 
+async def nothing_before() -> None:
+    """Begin at once."""
+
+
 async def remote_step(
-    context: RunContext, *, job: str, worker: Worker, step: str, command: RemoteCommand, name: str = ""
+    context: RunContext,
+    *,
+    job: str,
+    worker: Worker,
+    step: str,
+    command: RemoteCommand,
+    name: str = "",
+    before: Callable[[], Awaitable[None]] = nothing_before,
 ) -> StepResult:
-    """Run one command on a worker as a step, its output live. `name` is what a failure calls it; empty = the step."""
+    """Run one command on a worker as a step, its output live. `name` is what a failure calls it; empty = the step.
+
+    `before` is done as part of the step, right before the command is sent; an SSH error of it is the step's.
+    """
     subject = StepResult(job=job, worker=worker.host, step=step)
 
     async def work() -> StepResult:
         output = context.journal.source(job=job, worker=worker.host, step=step)
         try:
+            await before()
             result = await context.remote.run(worker, command, on_output=output.write)
         finally:
             output.close()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import resources
 
+from maand_executor.facts import WorkerFence
+
 DEFAULT_CAPTURE_LIMIT = 4 * 1024 * 1024
 NO_LIMIT_SECONDS = 100_000_000
 """What `read -t` is given for a command without a timeout: three years."""
@@ -27,15 +29,6 @@ class Watch:
 
     grace: timedelta
     silence: timedelta
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fence:
-    """The owner of a run, as remembered on a worker: a command with a smaller pair than the last one seen is refused."""
-
-    bucket_id: str
-    seq: int
-    number: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +55,7 @@ class RemoteCommand:
     directory_optional: bool = False
     stdin: bytes = field(default=b"", repr=False)
     timeout: timedelta | None = None
-    fence: Fence | None = None
+    fence: WorkerFence | None = None
     check_host: bool = False
     capture_limit: int = DEFAULT_CAPTURE_LIMIT
     end_with_connection: bool = True
@@ -153,24 +146,28 @@ def run_text(script: str, *, fenced: bool) -> str:
     return f"unset maand_order\n{{ {run}\n}} 5<&-" if fenced else f"unset maand_order\n{run}"
 
 
-def fence_text(fence: Fence, directory: str) -> str:
-    """Return the fence: remember the greatest (seq, number) in a file, refuse a smaller one, keep owners apart.
+def fence_text(fence: WorkerFence, directory: str) -> str:
+    """Return the fence: remember the greatest (epoch, seq, number) in a file, refuse a smaller one, keep owners apart.
 
-    Two locks: the gate is held while the pair is looked at; the fence is held as long as the command runs, together (shared) by
+    Two locks: the gate is held while the triple is looked at; the fence is held as long as the command runs, together (shared) by
     commands of one owner. A newer owner passes the gate and waits there until the commands of the older one have ended.
+
+    The file holds `seq number epoch`; what is not three numbers (or the two of before epochs) counts as nothing seen: bash would
+    evaluate other text as arithmetic.
     """
-    return compact(FENCE).format(directory=shlex.quote(directory), seq=fence.seq, number=fence.number)
+    return compact(FENCE).format(directory=shlex.quote(directory), epoch=fence.epoch, seq=fence.seq, number=fence.number)
 
 
 FENCE = """
 mkdir -p -- {directory} && exec 4>{directory}/fence.gate 5<>{directory}/fence || maand_refuse fence_file
 flock -x 4 || maand_refuse fence_lock
-maand_seq=0 maand_number=0
-read -r maand_seq maand_number < {directory}/fence
-if ((maand_seq > {seq} || (maand_seq == {seq} && maand_number > {number}))); then
-  maand_refuse stale_fence "$maand_seq" "$maand_number"
-elif ((maand_seq < {seq} || maand_number < {number})); then
-  flock -x 5 && echo {seq} {number} > {directory}/fence || maand_refuse fence_lock
+maand_seen=; read -r maand_seen < {directory}/fence
+[[ $maand_seen =~ ^([0-9]{{1,18}})" "([0-9]{{1,18}})(" "([0-9]{{1,18}}))?$ ]] || maand_seen=
+maand_seq=$((10#${{BASH_REMATCH[1]:-0}})) maand_number=$((10#${{BASH_REMATCH[2]:-0}})) maand_epoch=$((10#${{BASH_REMATCH[4]:-0}}))
+if ((maand_epoch != {epoch} ? maand_epoch > {epoch} : maand_seq != {seq} ? maand_seq > {seq} : maand_number > {number})); then
+  maand_refuse stale_fence "$maand_epoch" "$maand_seq" "$maand_number"
+elif ((maand_epoch != {epoch} || maand_seq != {seq} || maand_number != {number})); then
+  flock -x 5 && echo {seq} {number} {epoch} > {directory}/fence || maand_refuse fence_lock
 fi
 flock -s 5 || maand_refuse fence_lock
 exec 4>&-

@@ -11,7 +11,7 @@ SshError
   KnownHostsUnreadable     secrets/known_hosts cannot be understood
   CommandNotStarted        connected, but the command did not begin
     SudoRefused            `sudo -n` asks for a password
-    StaleFence             a newer owner of the run was here
+    StaleFence             a newer owner of the run, or a newer run, was here
     ForeignWorker          `worker.json` names another bucket or worker
   CopyFailed               rsync said no
 """
@@ -102,10 +102,16 @@ class SudoRefused(CommandNotStarted):
 
 
 class StaleFence(CommandNotStarted):
-    """A newer owner of this run, or a newer run, was on the worker already. This executor must not act there any more."""
+    """A newer owner of this run, or a newer run, was on the worker already: nothing more may be done there under this claim.
+
+    When the catalog's database was restored from a backup, begin a new epoch: `maand-catalog new-epoch`.
+    """
 
     code = "stale_fence"
-    help = "nothing to do: another executor has taken over"
+    help = (
+        "if the catalog's database is a restored backup or a copy: `maand services stop`, `maand-catalog new-epoch`, then the"
+        " same command again; if not, another executor has taken over this run"
+    )
 
 
 class ForeignWorker(CommandNotStarted):

@@ -18,6 +18,7 @@ from datetime import timedelta
 
 import asyncssh
 
+from maand_executor.facts import WorkerFence
 from maand_executor.ssh.command import Opening, RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, ForeignWorker, SshError, StaleFence, SudoRefused
 from maand_executor.ssh.settings import SshSettings
@@ -58,6 +59,7 @@ class Execution(asyncssh.SSHClientSession[bytes]):
         self.exit_code: int | None = None
         self.lost: Exception | None = None
         self.opening = Opening()
+        self.fence = command.fence
         self.output = {"stdout": Capture(command.capture_limit), "stderr": Capture(command.capture_limit)}
         self.ended = asyncio.Event()
         self._on_output = on_output
@@ -192,8 +194,8 @@ def not_started(worker: str, execution: Execution) -> SshError:
     """Return why a command did not begin, from what the worker said."""
     said = execution.output["stderr"].value().decode("utf-8", "replace").strip()
     match execution.opening.words:
-        case ("refused", "stale_fence", seq, number):
-            return StaleFence(worker, f"refused: run {seq} with fence {number} was here already", seq=seq, fence=number)
+        case ("refused", "stale_fence", epoch, seq, number):
+            return stale_fence(worker, execution.fence, seen=(epoch, seq, number))
         case ("refused", "foreign_worker", field, found):
             return ForeignWorker(worker, f"its worker.json names another {field.removesuffix('_id')}: {found}")
         case ("refused", word):
@@ -202,6 +204,19 @@ def not_started(worker: str, execution: Execution) -> SshError:
         return SudoRefused(worker, said.splitlines()[-1])
     heard = said or execution.opening.noise.decode("utf-8", "replace").strip()
     return CommandNotStarted(worker, f"the command did not begin, exit code {execution.exit_code}: {heard[-500:] or 'no output'}")
+
+
+def stale_fence(worker: str, carried: WorkerFence | None, *, seen: tuple[str, str, str]) -> StaleFence:
+    """Say who was on the worker before, and as whom we came."""
+    epoch, seq, number = seen
+    ours = carried or WorkerFence(epoch=0, seq=0, number=0)
+    if epoch != str(ours.epoch):
+        what = f"a later life of this bucket's database (epoch {epoch}, ours is {ours.epoch}) has changed this worker"
+    elif seq != str(ours.seq):
+        what = f"run {seq} of this bucket has changed this worker, and this is run {ours.seq}"
+    else:
+        what = f"claim {number} of run {seq} has changed this worker, and this is claim {ours.number}"
+    return StaleFence(worker, f"refused: {what}", epoch=epoch, seq=seq, fence=number)
 
 
 def signal_number(name: str) -> int:

@@ -518,19 +518,23 @@ class ResumeRunRequest(_message.Message):
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
     run_id: _builtins.str
     """The run."""
+    again: _builtins.bool
+    """For `run_command`: also where the command began and its end is not known. False = only where it had not begun."""
     def __init__(
         self,
         *,
         bucket_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "bucket_id", b"bucket_id", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,6 +597,38 @@ class ClaimRunRequest(_message.Message):
 Global___ClaimRunRequest: _TypeAlias = ClaimRunRequest  # noqa: Y015
 
 @_typing.final
+class WorkerFence(_message.Message):
+    """WorkerFence orders the owners of a bucket on its workers. Commands that change a worker carry it, the worker remembers the greatest
+    (epoch, seq, fence) it has seen and refuses a smaller one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The database's epoch: grows when a backup was restored, so that a restored catalog is not refused for what came after the backup."""
+    seq: _builtins.int
+    """Number of the run that holds the bucket: a run started in a hook carries the pair of the run whose hold it joined."""
+    fence: _builtins.int
+    """Fence of that run's claim."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        seq: _builtins.int = ...,
+        fence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "fence", b"fence", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerFence: _TypeAlias = WorkerFence  # noqa: Y015
+
+@_typing.final
 class ClaimRunResponse(_message.Message):
     """ClaimRunResponse is a claimed run, or empty."""
 
@@ -621,6 +657,7 @@ class ClaimRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
     HOOK_ENV_FIELD_NUMBER: _builtins.int
+    WORKER_FENCE_FIELD_NUMBER: _builtins.int
     lease_seconds: _builtins.float
     """Validity of the lease, seconds on the database's clock."""
     @_builtins.property
@@ -631,16 +668,21 @@ class ClaimRunResponse(_message.Message):
     def hook_env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Values for `hook_env`."""
 
+    @_builtins.property
+    def worker_fence(self) -> Global___WorkerFence:
+        """What its commands carry to workers. Unset = the run does not hold the bucket: its commands leave no mark on workers."""
+
     def __init__(
         self,
         *,
         run: Global___Run | None = ...,
         lease_seconds: _builtins.float = ...,
         hook_env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        worker_fence: Global___WorkerFence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "worker_fence", b"worker_fence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hook_env", b"hook_env", "lease_seconds", b"lease_seconds", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hook_env", b"hook_env", "lease_seconds", b"lease_seconds", "run", b"run", "worker_fence", b"worker_fence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,7 +152,8 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRun(self, request, context):
-        """Makes an interrupted run claimable again. FAILED_PRECONDITION for any other state.
+        """Makes an interrupted run claimable again. FAILED_PRECONDITION for any other state. INVALID_ARGUMENT for `again` with another kind
+        than `run_command`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +161,8 @@ class RunServiceServicer:
 
     def ClaimRun(self, request, context):
         """Claims the oldest pending run, or one whose lease lapsed and whose kind may be taken over; waits for one up to `wait_seconds`.
-        For executors, as all that follow. An empty response means that nothing was to be had.
+        A run that was interrupted again and again without a new recorded step is to be had after a pause that grows, and fails after
+        its third takeover. For executors, as all that follow. An empty response means that nothing was to be had.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,8 +205,9 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLeases(self, request, context):
-        """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly shutdown, and by the local
-        host when it knows that an earlier executor of the same bucket is dead.
+        """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly
+        shutdown, which does not count as a failed attempt of its runs, and by the local host when it knows that every earlier executor of
+        the same bucket is dead, which does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,10 +38,13 @@ class RunServiceStub:
     A pending or interrupted run is cancelled at once. FAILED_PRECONDITION when it has ended.
     """
     ResumeRun: _aio.UnaryUnaryMultiCallable[_run_pb2.ResumeRunRequest, _run_pb2.ResumeRunResponse]
-    """Makes an interrupted run claimable again. FAILED_PRECONDITION for any other state."""
+    """Makes an interrupted run claimable again. FAILED_PRECONDITION for any other state. INVALID_ARGUMENT for `again` with another kind
+    than `run_command`.
+    """
     ClaimRun: _aio.UnaryUnaryMultiCallable[_run_pb2.ClaimRunRequest, _run_pb2.ClaimRunResponse]
     """Claims the oldest pending run, or one whose lease lapsed and whose kind may be taken over; waits for one up to `wait_seconds`.
-    For executors, as all that follow. An empty response means that nothing was to be had.
+    A run that was interrupted again and again without a new recorded step is to be had after a pause that grows, and fails after
+    its third takeover. For executors, as all that follow. An empty response means that nothing was to be had.
     """
     RenewLease: _aio.UnaryUnaryMultiCallable[_run_pb2.RenewLeaseRequest, _run_pb2.RenewLeaseResponse]
     """Extends the lease and reports a wish to cancel. FAILED_PRECONDITION `stale_fence` when the run has another owner or ended."""
@@ -56,8 +59,9 @@ class RunServiceStub:
     FinishRun: _aio.UnaryUnaryMultiCallable[_run_pb2.FinishRunRequest, _run_pb2.FinishRunResponse]
     """Ends a run: state, result, last event; ends its invocations. FAILED_PRECONDITION `stale_fence`. May be repeated."""
     ReleaseLeases: _aio.UnaryUnaryMultiCallable[_run_pb2.ReleaseLeasesRequest, _run_pb2.ReleaseLeasesResponse]
-    """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly shutdown, and by the local
-    host when it knows that an earlier executor of the same bucket is dead.
+    """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly
+    shutdown, which does not count as a failed attempt of its runs, and by the local host when it knows that every earlier executor of
+    the same bucket is dead, which does.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -120,7 +124,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ResumeRunRequest,
         context: _aio.ServicerContext[_run_pb2.ResumeRunRequest, _abc.Awaitable[_run_pb2.ResumeRunResponse]],
     ) -> _abc.Awaitable[_run_pb2.ResumeRunResponse]:
-        """Makes an interrupted run claimable again. FAILED_PRECONDITION for any other state."""
+        """Makes an interrupted run claimable again. FAILED_PRECONDITION for any other state. INVALID_ARGUMENT for `again` with another kind
+        than `run_command`.
+        """
 
     @_abc_1.abstractmethod
     def ClaimRun(
@@ -129,7 +135,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_run_pb2.ClaimRunRequest, _abc.Awaitable[_run_pb2.ClaimRunResponse]],
     ) -> _abc.Awaitable[_run_pb2.ClaimRunResponse]:
         """Claims the oldest pending run, or one whose lease lapsed and whose kind may be taken over; waits for one up to `wait_seconds`.
-        For executors, as all that follow. An empty response means that nothing was to be had.
+        A run that was interrupted again and again without a new recorded step is to be had after a pause that grows, and fails after
+        its third takeover. For executors, as all that follow. An empty response means that nothing was to be had.
         """
 
     @_abc_1.abstractmethod
@@ -180,8 +187,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ReleaseLeasesRequest,
         context: _aio.ServicerContext[_run_pb2.ReleaseLeasesRequest, _abc.Awaitable[_run_pb2.ReleaseLeasesResponse]],
     ) -> _abc.Awaitable[_run_pb2.ReleaseLeasesResponse]:
-        """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly shutdown, and by the local
-        host when it knows that an earlier executor of the same bucket is dead.
+        """Gives up every lease of one executor at once: its runs become interrupted, its tasks pending or lost. Called on an orderly
+        shutdown, which does not count as a failed attempt of its runs, and by the local host when it knows that every earlier executor of
+        the same bucket is dead, which does.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _aio.Server) -> None: ...

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)maand_contracts/catalog/v1/run_spec.proto\x12\x10maand.catalog.v1\"\xf0\x03\n\x07RunSpec\x12,\n\x05\x62uild\x18\x01 \x01(\x0b\x32\x1b.maand.catalog.v1.BuildSpecH\x00\x12.\n\x06\x64\x65ploy\x18\x02 \x01(\x0b\x32\x1c.maand.catalog.v1.DeploySpecH\x00\x12,\n\x05hooks\x18\x03 \x01(\x0b\x32\x1b.maand.catalog.v1.HooksSpecH\x00\x12\x37\n\x0brun_command\x18\x04 \x01(\x0b\x32 .maand.catalog.v1.RunCommandSpecH\x00\x12\x39\n\x0chealth_check\x18\x05 \x01(\x0b\x32!.maand.catalog.v1.HealthCheckSpecH\x00\x12\x37\n\x0bjob_control\x18\x06 \x01(\x0b\x32 .maand.catalog.v1.JobControlSpecH\x00\x12\x39\n\x0cworker_probe\x18\x07 \x01(\x0b\x32!.maand.catalog.v1.WorkerProbeSpecH\x00\x12&\n\x02gc\x18\x08 \x01(\x0b\x32\x18.maand.catalog.v1.GcSpecH\x00\x12\x14\n\x0ckeep_workdir\x18\x14 \x01(\x08\x12\x12\n\nkeep_going\x18\x15 \x01(\x08\x12\x17\n\x0ftimeout_seconds\x18\x16 \x01(\rB\x06\n\x04spec\" \n\tBuildSpec\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"\x82\x01\n\nDeploySpec\x12\x0c\n\x04jobs\x18\x01 \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x11\n\tsync_only\x18\x04 \x01(\x08\x12\x18\n\x10skip_unreachable\x18\x05 \x01(\x08\x12\x19\n\x11\x62uild_snapshot_id\x18\x06 \x01(\t\"4\n\tHooksSpec\x12\x0c\n\x04hook\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x03(\t\"x\n\x0eRunCommandSpec\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x03(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x13\n\x0b\x63oncurrency\x18\x04 \x01(\r\x12\x1f\n\x17\x63ommand_timeout_seconds\x18\x05 \x01(\r\"-\n\x0fHealthCheckSpec\x12\x0c\n\x04jobs\x18\x01 \x03(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x08\"z\n\x0eJobControlSpec\x12\x0b\n\x03job\x18\x01 \x01(\t\x12+\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1b.maand.catalog.v1.JobAction\x12\x0f\n\x07workers\x18\x03 \x03(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x05 \x01(\r\"v\n\x0fWorkerProbeSpec\x12,\n\x05probe\x18\x01 \x01(\x0e\x32\x1d.maand.catalog.v1.WorkerProbe\x12\x0f\n\x07workers\x18\x02 \x03(\t\x12\x0b\n\x03pin\x18\x03 \x01(\x08\x12\x17\n\x0freplace_changed\x18\x04 \x01(\x08\".\n\x06GcSpec\x12\x13\n\x0bretain_days\x18\x01 \x01(\r\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08*\x95\x01\n\tJobAction\x12\x1a\n\x16JOB_ACTION_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_ACTION_START\x10\x01\x12\x13\n\x0fJOB_ACTION_STOP\x10\x02\x12\x16\n\x12JOB_ACTION_RESTART\x10\x03\x12\x12\n\x0eJOB_ACTION_RUN\x10\x04\x12\x15\n\x11JOB_ACTION_STATUS\x10\x05*v\n\x0bWorkerProbe\x12\x1c\n\x18WORKER_PROBE_UNSPECIFIED\x10\x00\x12\x15\n\x11WORKER_PROBE_PING\x10\x01\x12\x16\n\x12WORKER_PROBE_FACTS\x10\x02\x12\x1a\n\x16WORKER_PROBE_HOST_KEYS\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)maand_contracts/catalog/v1/run_spec.proto\x12\x10maand.catalog.v1\"\xf0\x03\n\x07RunSpec\x12,\n\x05\x62uild\x18\x01 \x01(\x0b\x32\x1b.maand.catalog.v1.BuildSpecH\x00\x12.\n\x06\x64\x65ploy\x18\x02 \x01(\x0b\x32\x1c.maand.catalog.v1.DeploySpecH\x00\x12,\n\x05hooks\x18\x03 \x01(\x0b\x32\x1b.maand.catalog.v1.HooksSpecH\x00\x12\x37\n\x0brun_command\x18\x04 \x01(\x0b\x32 .maand.catalog.v1.RunCommandSpecH\x00\x12\x39\n\x0chealth_check\x18\x05 \x01(\x0b\x32!.maand.catalog.v1.HealthCheckSpecH\x00\x12\x37\n\x0bjob_control\x18\x06 \x01(\x0b\x32 .maand.catalog.v1.JobControlSpecH\x00\x12\x39\n\x0cworker_probe\x18\x07 \x01(\x0b\x32!.maand.catalog.v1.WorkerProbeSpecH\x00\x12&\n\x02gc\x18\x08 \x01(\x0b\x32\x18.maand.catalog.v1.GcSpecH\x00\x12\x14\n\x0ckeep_workdir\x18\x14 \x01(\x08\x12\x12\n\nkeep_going\x18\x15 \x01(\x08\x12\x17\n\x0ftimeout_seconds\x18\x16 \x01(\rB\x06\n\x04spec\" \n\tBuildSpec\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"\x82\x01\n\nDeploySpec\x12\x0c\n\x04jobs\x18\x01 \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x11\n\tsync_only\x18\x04 \x01(\x08\x12\x18\n\x10skip_unreachable\x18\x05 \x01(\x08\x12\x19\n\x11\x62uild_snapshot_id\x18\x06 \x01(\t\"4\n\tHooksSpec\x12\x0c\n\x04hook\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x03(\t\"\x87\x01\n\x0eRunCommandSpec\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x03(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x13\n\x0b\x63oncurrency\x18\x04 \x01(\r\x12\x1f\n\x17\x63ommand_timeout_seconds\x18\x05 \x01(\r\x12\r\n\x05\x61gain\x18\x06 \x01(\x08\"-\n\x0fHealthCheckSpec\x12\x0c\n\x04jobs\x18\x01 \x03(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x08\"z\n\x0eJobControlSpec\x12\x0b\n\x03job\x18\x01 \x01(\t\x12+\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1b.maand.catalog.v1.JobAction\x12\x0f\n\x07workers\x18\x03 \x03(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x05 \x01(\r\"v\n\x0fWorkerProbeSpec\x12,\n\x05probe\x18\x01 \x01(\x0e\x32\x1d.maand.catalog.v1.WorkerProbe\x12\x0f\n\x07workers\x18\x02 \x03(\t\x12\x0b\n\x03pin\x18\x03 \x01(\x08\x12\x17\n\x0freplace_changed\x18\x04 \x01(\x08\".\n\x06GcSpec\x12\x13\n\x0bretain_days\x18\x01 \x01(\r\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08*\x95\x01\n\tJobAction\x12\x1a\n\x16JOB_ACTION_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_ACTION_START\x10\x01\x12\x13\n\x0fJOB_ACTION_STOP\x10\x02\x12\x16\n\x12JOB_ACTION_RESTART\x10\x03\x12\x12\n\x0eJOB_ACTION_RUN\x10\x04\x12\x15\n\x11JOB_ACTION_STATUS\x10\x05*v\n\x0bWorkerProbe\x12\x1c\n\x18WORKER_PROBE_UNSPECIFIED\x10\x00\x12\x15\n\x11WORKER_PROBE_PING\x10\x01\x12\x16\n\x12WORKER_PROBE_FACTS\x10\x02\x12\x1a\n\x16WORKER_PROBE_HOST_KEYS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maand_contracts.catalog.v1.run_spec_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBACTION']._serialized_start=1245
-  _globals['_JOBACTION']._serialized_end=1394
-  _globals['_WORKERPROBE']._serialized_start=1396
-  _globals['_WORKERPROBE']._serialized_end=1514
+  _globals['_JOBACTION']._serialized_start=1261
+  _globals['_JOBACTION']._serialized_end=1410
+  _globals['_WORKERPROBE']._serialized_start=1412
+  _globals['_WORKERPROBE']._serialized_end=1530
   _globals['_RUNSPEC']._serialized_start=64
   _globals['_RUNSPEC']._serialized_end=560
   _globals['_BUILDSPEC']._serialized_start=562
@@ -43,14 +43,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYSPEC']._serialized_end=727
   _globals['_HOOKSSPEC']._serialized_start=729
   _globals['_HOOKSSPEC']._serialized_end=781
-  _globals['_RUNCOMMANDSPEC']._serialized_start=783
-  _globals['_RUNCOMMANDSPEC']._serialized_end=903
-  _globals['_HEALTHCHECKSPEC']._serialized_start=905
-  _globals['_HEALTHCHECKSPEC']._serialized_end=950
-  _globals['_JOBCONTROLSPEC']._serialized_start=952
-  _globals['_JOBCONTROLSPEC']._serialized_end=1074
-  _globals['_WORKERPROBESPEC']._serialized_start=1076
-  _globals['_WORKERPROBESPEC']._serialized_end=1194
-  _globals['_GCSPEC']._serialized_start=1196
-  _globals['_GCSPEC']._serialized_end=1242
+  _globals['_RUNCOMMANDSPEC']._serialized_start=784
+  _globals['_RUNCOMMANDSPEC']._serialized_end=919
+  _globals['_HEALTHCHECKSPEC']._serialized_start=921
+  _globals['_HEALTHCHECKSPEC']._serialized_end=966
+  _globals['_JOBCONTROLSPEC']._serialized_start=968
+  _globals['_JOBCONTROLSPEC']._serialized_end=1090
+  _globals['_WORKERPROBESPEC']._serialized_start=1092
+  _globals['_WORKERPROBESPEC']._serialized_end=1210
+  _globals['_GCSPEC']._serialized_start=1212
+  _globals['_GCSPEC']._serialized_end=1258
 # @@protoc_insertion_point(module_scope)

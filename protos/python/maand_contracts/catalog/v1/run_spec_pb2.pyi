@@ -272,12 +272,15 @@ class RunCommandSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     COMMAND_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """Shell command or script."""
     concurrency: _builtins.int
     """Workers at once; 0 = all."""
     command_timeout_seconds: _builtins.int
     """Limit of one command, seconds; 0 = none."""
+    again: _builtins.bool
+    """Set by ResumeRun: also where an earlier owner of the run began the command and its end is not known."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these workers. Empty = all."""
@@ -294,10 +297,11 @@ class RunCommandSpec(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         concurrency: _builtins.int = ...,
         command_timeout_seconds: _builtins.int = ...,
+        again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "command_timeout_seconds", b"command_timeout_seconds", "concurrency", b"concurrency", "labels", b"labels", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "command", b"command", "command_timeout_seconds", b"command_timeout_seconds", "concurrency", b"concurrency", "labels", b"labels", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -196,7 +196,7 @@ Global___LifecycleStep: _TypeAlias = LifecycleStep  # noqa: Y015
 @_typing.final
 class LifecycleTask(_message.Message):
     """LifecycleTask changes allocations of one job on their workers: a part of a batch of a deploy, or of a job's control. Its remote
-    commands carry the run's sequence and fence. Never repeated: of a lapsed one, what was begun is unknown, and the next deploy
+    commands carry the claim's `worker_fence`. Never repeated: of a lapsed one, what was begun is unknown, and the next deploy
     mends it. Batches, gates and promotion stay with the owner of the run.
     """
 
@@ -639,6 +639,7 @@ class ClaimTaskResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
     HOOK_ENV_FIELD_NUMBER: _builtins.int
+    WORKER_FENCE_FIELD_NUMBER: _builtins.int
     lease_seconds: _builtins.float
     """Validity of the lease, seconds on the database's clock."""
     @_builtins.property
@@ -653,6 +654,10 @@ class ClaimTaskResponse(_message.Message):
     def hook_env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Values for the variables of the bucket's `hook_env`, as whoever asked for the run gave them; for HooksTask only. Secrets."""
 
+    @_builtins.property
+    def worker_fence(self) -> _run_pb2.WorkerFence:
+        """What its commands carry to workers, as the run's owner does. Unset = they leave no mark on workers."""
+
     def __init__(
         self,
         *,
@@ -660,10 +665,11 @@ class ClaimTaskResponse(_message.Message):
         run: _run_pb2.Run | None = ...,
         lease_seconds: _builtins.float = ...,
         hook_env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        worker_fence: _run_pb2.WorkerFence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "task", b"task", "worker_fence", b"worker_fence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hook_env", b"hook_env", "lease_seconds", b"lease_seconds", "run", b"run", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hook_env", b"hook_env", "lease_seconds", b"lease_seconds", "run", b"run", "task", b"task", "worker_fence", b"worker_fence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
