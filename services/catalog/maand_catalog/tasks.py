@@ -43,6 +43,9 @@ REPEATED = frozenset(TaskKind) - {TaskKind.COMMAND, TaskKind.LIFECYCLE}
 A person's shell command is not known to be safe to run twice; nor is a Makefile's target, and the next deploy mends what it left.
 """
 
+MOST_CLAIMS = 4
+"""A task whose executors die with it is lost after so many claims, as a run is given up: what ends them must not end them all."""
+
 OPEN = frozenset({TaskState.PENDING, TaskState.RUNNING})
 
 ALLOWED_MOVES: dict[TaskState, frozenset[TaskState]] = {
@@ -96,10 +99,13 @@ class NewTask:
     spec: bytes
 
 
-def state_after_claim(task: Task, run: Run, now: datetime) -> TaskState:
-    """Return what becomes of a running task whose executor is gone: done again, lost, or not wanted any more."""
+def state_after_claim(task: Task, run: Run, now: datetime, *, died: bool) -> TaskState:
+    """Return what becomes of a running task whose executor is gone: done again, lost, or not wanted any more.
+
+    `died`: the executor did not give it up in an orderly way.
+    """
     if not run.is_held_by(task.run_fence, now):
         return TaskState.DROPPED
-    if task.kind not in REPEATED:
+    if task.kind not in REPEATED or (died and task.fence >= MOST_CLAIMS):
         return TaskState.LOST
     return TaskState.DROPPED if run.cancel is CancelLevel.NOW else TaskState.PENDING

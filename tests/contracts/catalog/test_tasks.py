@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from maand_catalog.identity import Role
+from maand_catalog.store.tasks import settle_lapsed
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import task_pb2 as pb
@@ -180,6 +181,19 @@ async def test_a_lapsed_task_that_only_looks_is_claimed_again_for_the_rest_and_t
     await end(catalog, run, again, done("look-2"))
     (told,) = await ended(catalog, run)
     assert (told.state, list(told.outcomes)) == (pb.TASK_STATE_FINISHED, [done("look-1"), done("look-2")])
+
+
+async def test_a_task_that_its_executors_die_with_is_lost_after_four_claims(
+    catalog: ServedCatalog, run: run_pb2.Run, clock: ShiftedClock
+) -> None:
+    await split(catalog, run, a_task("look", LOGIN_WORK))
+    for number in range(4):
+        assert (await must_claim_task(catalog, f"e{number}", seconds=30)).fence == number + 1
+        await let_tasks_lapse(catalog, run, clock)
+    await catalog.database.write(settle_lapsed)
+    assert await claim(catalog, "e5") is None
+    (told,) = await ended(catalog, run)
+    assert told.state == pb.TASK_STATE_LOST
 
 
 async def test_a_lapsed_command_is_lost_with_what_was_known_and_never_claimed_again(

@@ -64,12 +64,20 @@ TASK = Task(
     ],
 )
 def test_what_only_looks_is_done_again_and_a_command_is_lost(kind: TaskKind, cancel: CancelLevel, expected: TaskState) -> None:
-    assert state_after_claim(replace(TASK, kind=kind), replace(RUN, cancel=cancel), NOW) is expected
+    assert state_after_claim(replace(TASK, kind=kind), replace(RUN, cancel=cancel), NOW, died=True) is expected
+
+
+@pytest.mark.parametrize(
+    ("fence", "died", "expected"),
+    [(3, True, TaskState.PENDING), (4, True, TaskState.LOST), (4, False, TaskState.PENDING), (9, True, TaskState.LOST)],
+)
+def test_a_task_is_not_claimed_without_end_when_its_executors_die(fence: int, died: bool, expected: TaskState) -> None:
+    assert state_after_claim(replace(TASK, kind=TaskKind.HOOKS, fence=fence), RUN, NOW, died=died) is expected
 
 
 @pytest.mark.parametrize("run", [replace(RUN, fence=4), replace(RUN, lease_until=NOW), replace(RUN, state=RunState.FAILED)])
 def test_a_task_of_a_run_that_is_over_or_changed_hands_is_dropped(run: Run) -> None:
-    assert state_after_claim(TASK, run, NOW) is TaskState.DROPPED
+    assert state_after_claim(TASK, run, NOW, died=True) is TaskState.DROPPED
 
 
 def test_a_claim_holds_a_task_while_its_fence_is_the_newest_and_its_lease_lasts() -> None:

@@ -109,7 +109,7 @@ def finish_task(tx: Transaction, bucket_id: str, task_id: str, fence: int, *, ou
     if before.fence == fence and is_repeat and run.is_held_by(before.run_fence, tx.now):
         return
     task = get_held_task(tx, bucket_id, task_id, fence, run=run)
-    to = state_after_claim(task, run, tx.now) if given_up else TaskState.FINISHED
+    to = state_after_claim(task, run, tx.now, died=False) if given_up else TaskState.FINISHED
     move(tx, task, to, outcomes=task.outcomes + outcomes)
 
 
@@ -146,23 +146,23 @@ def is_any_lapsed(tx: Transaction) -> bool:
 
 def settle_lapsed(tx: Transaction) -> list[Task]:
     """Let every task whose lease is over be claimed again, or end it; return them. Several replicas may do this at once."""
-    return settle_where(tx, has_lapsed(tx))
+    return settle_where(tx, has_lapsed(tx), died=True)
 
 
 def release_tasks(tx: Transaction, *, executor_id: str, except_executor_id: str) -> list[Task]:
-    """Take every task from one executor, or from every executor but one, and return them."""
+    """Take every task from one executor, which stops, or from every executor but one, which died, and return them."""
     whose = tasks.c.executor_id == executor_id if executor_id else tasks.c.executor_id != except_executor_id
-    return settle_where(tx, and_(tasks.c.sequence == 0, tasks.c.state == TaskState.RUNNING, whose))
+    return settle_where(tx, and_(tasks.c.sequence == 0, tasks.c.state == TaskState.RUNNING, whose), died=not executor_id)
 
 
-def settle_where(tx: Transaction, condition: ColumnElement[bool]) -> list[Task]:
+def settle_where(tx: Transaction, condition: ColumnElement[bool], *, died: bool) -> list[Task]:
     """Take tasks from their executors, run by run, but of runs that somebody else is changing right now."""
     of_runs = runs.c.run_id.in_(select(tasks.c.run_id).where(condition))
     query = select(*RUN_COLUMNS).where(of_runs).order_by(runs.c.run_id).with_for_update(skip_locked=True)
     settled = []
     for run in map(to_run, tx.connection.execute(query).all()):
         for task in find_tasks(tx, and_(condition, tasks.c.run_id == run.run_id)):
-            to = state_after_claim(task, run, tx.now)
+            to = state_after_claim(task, run, tx.now, died=died)
             move(tx, task, to)
             settled.append(task)
     return settled

@@ -33,6 +33,7 @@ class TaskServiceStub:
     |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
     pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
+    A task that may be repeated is lost too when its executors died with it four times.
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
     """
@@ -83,6 +84,7 @@ class TaskServiceServicer:
     |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
     pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
+    A task that may be repeated is lost too when its executors died with it four times.
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
     """
@@ -184,6 +186,7 @@ class TaskService:
     |----------|                (lapsed or given up, and may be repeated: what is known of workers stays known)
     pending | running -> dropped   (its owner wants it no more; the run ended, has another owner, or is asked to stop now)
 
+    A task that may be repeated is lost too when its executors died with it four times.
     A task has its own lease and fence. Whatever is written under it is refused unless both its own claim and the claim of the
     run's owner that created it are current. All calls are for executors.
     """
