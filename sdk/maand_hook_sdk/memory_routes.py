@@ -1,5 +1,6 @@
 """The routes of the hook API over values in memory: which fields they take, and what they answer."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from maand_hook_sdk.memory_gateway import MemoryGateway
 
 REQUIRED: Any = object()
+METHOD = re.compile(r"[A-Za-z]{1,16}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +151,18 @@ def run_ssh(gateway: "MemoryGateway", call: MemoryCall) -> Any:
 
 def send_http(gateway: "MemoryGateway", call: MemoryCall) -> Any:
     """POST /http: a canned reply."""
+    check_method(call["method"])
     host = host_of(call["url"])
     check_worker(call.identity, host)
     return canned(gateway.state.http, call, host)
+
+
+def check_method(method: str) -> None:
+    """Refuse what is no HTTP method, and CONNECT, which asks for a tunnel."""
+    if not METHOD.fullmatch(method):
+        raise ApiError(400, "invalid_argument", "`method` must be 1 to 16 letters")
+    if method.upper() == "CONNECT":
+        raise ApiError(400, "invalid_argument", "`method` asks for a tunnel, which a hook cannot use")
 
 
 def host_of(url: str) -> str:

@@ -5,7 +5,8 @@ Numbers are bounded by what the contracts can carry and promise; names and names
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 TEN_YEARS = 315_360_000
 
@@ -112,12 +113,24 @@ class Tls(Fields):
 class HttpCall(Fields):
     """One HTTP request to a worker of the hook's job."""
 
-    method: str = Field(pattern=r"^[A-Za-z]{1,16}$", description="HTTP method.", examples=["GET"])
+    method: str = Field(
+        pattern=r"^[A-Za-z]{1,16}$",
+        description="HTTP method; any but CONNECT, which asks for a tunnel.",
+        examples=["GET"],
+    )
     url: str = Field(min_length=1, max_length=8192, description="URL whose host is the address of a worker of the hook's job.")
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers.")
     body: str = Field(default="", description="Request body.")
     timeout_seconds: int = Field(default=30, ge=1, le=120, description="Seconds for everything together.")
     tls: Tls | None = Field(default=None, description="TLS manners; trusts the bucket CA when left out.")
+
+    @field_validator("method")
+    @classmethod
+    def is_no_tunnel(cls, method: str) -> str:
+        """Refuse CONNECT: what follows its answer is no HTTP any more."""
+        if method.upper() == "CONNECT":
+            raise PydanticCustomError("tunnel", "asks for a tunnel, which a hook cannot use")
+        return method
 
 
 class KvValue(Answer):

@@ -43,6 +43,10 @@ WRONG: tuple[tuple[str, str, str, Any], ...] = (
     ("POST", "/ssh", "check_host", "no"),
     ("POST", "/http", "timeout_seconds", 121),
     ("POST", "/http", "headers", "accept: all"),
+    ("POST", "/http", "method", ""),
+    ("POST", "/http", "method", "GET /"),
+    ("POST", "/http", "method", "CONNECT"),
+    ("POST", "/http", "method", "connect"),
 )
 """Fields of the wrong type or out of range."""
 

@@ -136,10 +136,27 @@ def test_a_url_of_another_shape_is_invalid(url: str) -> None:
         parse_target(url, HOSTS)
 
 
-@pytest.mark.parametrize("method", ["", "GET /", "G\nET", "ünknown"])
+@pytest.mark.parametrize("method", ["", "GET /", "G\nET", "ünknown", "groß", "GET\n"])
 def test_a_method_is_a_word(method: str) -> None:
     with pytest.raises(InvalidCall):
         check_method(method)
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "connect", "Connect"])
+def test_a_tunnel_is_not_asked_for(method: str) -> None:
+    with pytest.raises(InvalidCall, match="tunnel"):
+        check_method(method)
+
+
+@pytest.mark.parametrize("method", ["trace", "OPTIONS", "propfind", "m-search"])
+def test_any_other_method_is_passed_on(method: str) -> None:
+    assert check_method(method) == method.upper()
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://10.0.0.1:99999/", "ftp://10.0.0.1/", "/a b", "/ü"])
+def test_a_redirect_to_nowhere_is_refused(location: str) -> None:
+    with pytest.raises(InvalidCall):
+        redirected(request(), 302, location, HOSTS)
 
 
 def test_methods_are_upper_case_and_headers_of_the_connection_are_ours() -> None:

@@ -1,12 +1,12 @@
 """One HTTP/1.1 request over one connection, spoken with h11 (the protocol engine of uvicorn and httpx). No pool.
 
-The body is kept up to a limit and the connection closed then, so that an endless answer costs nothing.
+Workers are not trusted to answer well. The body is kept up to a limit and the connection closed then, h11 bounds the headers, and
+whoever calls bounds the time: reading gives way to everybody else after each piece, so a time limit always comes through.
 """
 
 import asyncio
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import h11
@@ -14,7 +14,8 @@ import h11
 from maand_executor.rpc.errors import HttpRequestFailed, HttpUnreachable, InvalidCall
 from maand_executor.rpc.http_rules import Header, HttpRequest
 
-READ_SIZE = 64 * 1024
+READ_SIZE = 16 * 1024
+"""Small, for what is read at once is parsed at once, and thousands of tiny chunks or informational answers fit in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,7 @@ async def send(request: HttpRequest, *, tls: ssl.SSLContext | None, server_name:
     except (h11.RemoteProtocolError, OSError) as error:
         raise HttpRequestFailed(f"{request.target.url}: {error}") from error
     finally:
-        writer.close()
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
-                await writer.wait_closed()
+        writer.transport.abort()  # a close would wait, beyond any time limit, for a peer that reads nothing
 
 
 async def connect(
@@ -53,10 +51,11 @@ async def connect(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to the target, over TLS when a context is given."""
     target = request.target
+    name = server_name or target.host
+    if tls:
+        check_server_name(tls, name)
     try:
-        return await asyncio.open_connection(
-            target.host, target.port, ssl=tls, server_hostname=(server_name or target.host) if tls else None
-        )
+        return await asyncio.open_connection(target.host, target.port, ssl=tls, server_hostname=name if tls else None)
     except ssl.SSLError as error:
         words = getattr(error, "verify_message", "") or error.reason or str(error)
         raise HttpRequestFailed(f"{target.url}: TLS failed: {words}") from error
@@ -64,6 +63,14 @@ async def connect(
         raise HttpUnreachable(
             f"{target.url}: {error.strerror or error}",
         ) from error
+
+
+def check_server_name(tls: ssl.SSLContext, name: str) -> None:
+    """Refuse a name that OpenSSL cannot verify while there is no connection yet that asyncio would leave open."""
+    try:
+        tls.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except (ValueError, TypeError) as error:
+        raise InvalidCall(f"tls.server_name is no name that can be verified: {error}") from error
 
 
 def request_bytes(connection: h11.Connection, request: HttpRequest) -> bytes:
@@ -84,19 +91,33 @@ def request_bytes(connection: h11.Connection, request: HttpRequest) -> bytes:
 
 
 async def read_answer(connection: h11.Connection, reader: asyncio.StreamReader, body_limit: int) -> HttpAnswer:
-    """Read one answer, as much of its body as is kept."""
+    """Read one answer, as much of its body as is kept. Raises `h11.RemoteProtocolError` for what is no answer.
+
+    Every turn of the loop takes bytes away from what was received, waits for more of them, or ends the loop.
+    """
     response: h11.Response | None = None
     body = bytearray()
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(READ_SIZE))
+            connection.receive_data(await read_piece(reader))
         elif isinstance(event, h11.Response):
             response = event
         elif isinstance(event, h11.Data):
             body += event.data
-        if response is not None and (isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) or len(body) > body_limit):
-            return answer(response, bytes(body), body_limit)
+        elif not isinstance(event, h11.InformationalResponse):
+            break  # the end; or PAUSED: HTTP is over on this connection, and no later event will ever be another one
+        if len(body) > body_limit:
+            break
+    if response is None or event is h11.PAUSED:
+        raise h11.RemoteProtocolError("the worker left HTTP instead of answering")
+    return answer(response, bytes(body), body_limit)
+
+
+async def read_piece(reader: asyncio.StreamReader) -> bytes:
+    """Return the next bytes. Gives way to others first: reading what is there already does not."""
+    await asyncio.sleep(0)
+    return await reader.read(READ_SIZE)
 
 
 def answer(response: h11.Response, body: bytes, body_limit: int) -> HttpAnswer:

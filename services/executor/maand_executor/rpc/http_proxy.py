@@ -52,7 +52,10 @@ async def follow(request: HttpRequest, allowed_hosts: Collection[str], context: 
         location = answer.header("location")
         if answer.status not in REDIRECTS or not location:
             return answer
-        request = redirected(request, answer.status, location, allowed_hosts)
+        try:
+            request = redirected(request, answer.status, location, allowed_hosts)
+        except InvalidCall as error:  # the worker's fault, not that of the hook's request
+            raise HttpRequestFailed(f"{request.target.url} redirects to where nothing can be asked: {error}") from error
     raise HttpRequestFailed(f"{request.target.url}: more than {MOST_REDIRECTS} redirects")
 
 

@@ -14,8 +14,10 @@ from maand_executor.rpc.errors import InvalidCall, WorkerNotAllowed
 
 MOST_REDIRECTS = 5
 DEFAULT_PORTS = {"http": 80, "https": 443}
-METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
-UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+METHOD = re.compile(r"[A-Za-z][A-Za-z-]{0,31}")
+CONNECT = "CONNECT"
+"""Asks for a tunnel: what comes after its answer is no HTTP, and a hook could do nothing with it."""
+UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]")
 
 OWN_HEADERS = frozenset(
     {"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -61,7 +63,7 @@ class HttpRequest:
 def parse_target(url: str, allowed_hosts: Collection[str]) -> Target:
     """Return where a URL leads. Raises `InvalidCall`, `WorkerNotAllowed`."""
     if UNSAFE_IN_URL.search(url):
-        raise InvalidCall("the URL holds spaces or control characters")
+        raise InvalidCall("the URL holds spaces, control characters or characters that are not ASCII: percent-encode them")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -92,8 +94,10 @@ def comparable(host: str) -> IPv4Address | IPv6Address | str:
 
 def check_method(method: str) -> str:
     """Return a method in upper case. Raises `InvalidCall`."""
-    if not METHOD.fullmatch(method.upper()):
+    if not METHOD.fullmatch(method):
         raise InvalidCall(f'"{method}" is no HTTP method')
+    if method.upper() == CONNECT:
+        raise InvalidCall("CONNECT asks for a tunnel, which a hook cannot use: send GET, HEAD, POST or another method")
     return method.upper()
 
 
@@ -103,8 +107,15 @@ def own_headers_removed(headers: Sequence[Header]) -> list[Header]:
 
 
 def redirected(request: HttpRequest, status: int, location: str, allowed_hosts: Collection[str]) -> HttpRequest:
-    """Return the request a redirect asks for, by the browsers' rules. Raises `WorkerNotAllowed` when it leads away."""
-    target = parse_target(urljoin(request.target.url, location), allowed_hosts)
+    """Return the request a redirect asks for, by the browsers' rules.
+
+    Raises `WorkerNotAllowed` when it leads away, `InvalidCall` when it leads nowhere.
+    """
+    try:
+        url = urljoin(request.target.url, location)
+    except ValueError as error:
+        raise InvalidCall(f"the URL cannot be understood: {error}") from error
+    target = parse_target(url, allowed_hosts)
     follow_up = replace(request, target=target)
     same_address = (target.scheme, target.host, target.port) == (request.target.scheme, request.target.host, request.target.port)
     if not same_address:

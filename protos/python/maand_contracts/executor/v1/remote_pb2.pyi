@@ -111,7 +111,7 @@ class SendHttpRequestRequest(_message.Message):
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     TLS_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """Method, upper-case."""
+    """Method, upper-case. INVALID_ARGUMENT for CONNECT: a hook can use no tunnel."""
     url: _builtins.str
     """URL whose host is the address of a worker of the hook's job."""
     body: _builtins.bytes
