@@ -14,6 +14,10 @@
 its *target*: the job's version, the files that go to workers, its configuration (`vars/bucket`, `vars/bucket/job/<job>`,
 `vars.toml`, its ports) and its certificates. What hooks write into KV is not part of it: the deploy's plan, which renders
 templates, has the last word on whether anything changes on the worker.
+
+The state says what happened last. Whether an allocation has to be *started* depends on what happened before that too: one that
+was stopped, enabled again, and failed to start is `failed` and does not run. `start_owed` keeps it: from the moment a stop is
+begun until the next promotion.
 """
 
 import uuid
@@ -77,6 +81,7 @@ class Allocation:
     message: str = ""
     run_id: str = ""
     post_deploy_owed: bool = False
+    start_owed: bool = False
     moves: int = 0
 
 
@@ -158,6 +163,17 @@ def left(before: Allocation, now: datetime) -> Allocation:
     if not before.removed:
         return replace(gone, message="left the workspace; the next deploy stops it")
     return gone
+
+
+def owes_start(allocation: Allocation, to: AllocationState) -> bool:
+    """Whether, after a run's move, the next deploy has to start it: a stop of it was begun, and it was not promoted since.
+
+    A run that begins to change what is not meant to run stops it. How far it comes nobody knows before it says `stopped`.
+    """
+    if to is S.PROMOTED:
+        return False
+    stopping = to is S.DEPLOYING and (allocation.removed or allocation.disabled)
+    return allocation.start_owed or stopping or to in (S.STOPPED, S.REMOVED)
 
 
 def moved(allocation: Allocation, to: AllocationState, message: str, now: datetime, *, run_id: str = "") -> Allocation:

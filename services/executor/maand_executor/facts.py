@@ -212,7 +212,10 @@ class AllocationState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """One job on one worker. `deployed_sha256` empty = nothing was ever promoted there."""
+    """One job on one worker. `deployed_sha256` empty = nothing was promoted there since it was placed or came back.
+
+    `start_owed`: a stop was begun and nothing was promoted since, so what was deployed does not run, or nobody knows.
+    """
 
     allocation_id: str
     job: str
@@ -226,6 +229,7 @@ class Allocation:
     state: AllocationState = AllocationState.PLANNED
     message: str = ""
     post_deploy_owed: bool = False
+    start_owed: bool = False
 
     @property
     def active(self) -> bool:

@@ -2,7 +2,7 @@
 
 | Allocation                                  | always  | reload                                  | never | --sync-only |
 |---------------------------------------------|---------|-----------------------------------------|-------|-------------|
-| never promoted, or re-enabled after stopped | start   | start                                   | start | error       |
+| never promoted, or not since it was stopped | start   | start                                   | start | error       |
 | digest changed                              | restart | restart when a glob matches else reload | sync  | sync        |
 | the last attempt did not finish             | restart | restart                                 | sync  | sync        |
 | only the version changed                    | restart | reload                                  | sync  | sync        |
@@ -10,6 +10,9 @@
 | disabled, running                           | stop                                                                     |
 | disabled, stopped                           | record                                                                   |
 | removed, not yet stopped                    | remove                                                                   |
+
+"Not since it was stopped" lasts until a start succeeded: an attempt that failed, was killed or is taken over leaves it
+`deploying` or `failed`, and it still does not run. It begins with the stop: one that failed half way may have stopped it.
 
 "The last attempt did not finish" is `deploying` or `failed`: what is on the worker, and what runs there, is not known to be what
 was promoted. So it is brought up to date although the digests agree, and restarted where the digest changed as well.
@@ -117,13 +120,16 @@ def may_run(allocation: Allocation) -> bool:
     return bool(allocation.deployed_sha256) or allocation.state in UNFINISHED
 
 
+def was_on_worker(allocation: Allocation) -> bool:
+    """Whether anything was ever copied to the worker: deployed files may be left there, or what the job wrote."""
+    return may_run(allocation) or bool(allocation.deployed_sha256) or allocation.start_owed
+
+
 def decide(
     job: Job, allocation: Allocation, *, digest: bytes, changed: Sequence[str], options: PlanOptions
 ) -> tuple[Action, str]:
     """Apply the first rows of the table to an active allocation."""
-    never = not allocation.deployed_sha256
-    if never or allocation.state in STOPPED:
-        reason = "never promoted" if never else "enabled again after it was stopped"
+    if reason := why_start(allocation):
         return (Action.REFUSE, f"{reason}, and --sync-only starts nothing") if options.sync_only else (Action.START, reason)
     unfinished = allocation.state in UNFINISHED
     if digest != allocation.deployed_sha256:
@@ -136,6 +142,15 @@ def decide(
     if options.force:
         return update(job, options, reason="unchanged, forced")
     return Action.SKIP, "unchanged"
+
+
+def why_start(allocation: Allocation) -> str:
+    """Say why what shall run has to be started first; nothing when it was started before."""
+    if not allocation.deployed_sha256:
+        return "never promoted"
+    if allocation.state in STOPPED:
+        return "enabled again after it was stopped"
+    return "not promoted since it was stopped" if allocation.start_owed else ""
 
 
 def update(

@@ -118,6 +118,29 @@ async def test_only_what_is_disabled_is_stopped_and_only_what_left_is_removed(bu
     assert (await bucket.allocation("10.0.0.1")).state == pb.ALLOCATION_STATE_STOPPED
 
 
+async def test_a_start_is_owed_from_the_stop_until_a_start_succeeded(bucket: BucketClient) -> None:
+    async def move(state: pb.AllocationState.ValueType) -> bool:
+        await bucket.settle("10.0.0.1", state)
+        return (await bucket.allocation("10.0.0.1")).start_owed
+
+    await bucket.promote("10.0.0.1")
+    assert not (await bucket.allocation("10.0.0.1")).start_owed
+    assert not await move(pb.ALLOCATION_STATE_DEPLOYING)
+    assert not await move(pb.ALLOCATION_STATE_FAILED)
+
+    await bucket.build(OFF)
+    assert await move(pb.ALLOCATION_STATE_DEPLOYING)
+    assert await move(pb.ALLOCATION_STATE_STOPPED)
+    await bucket.build()
+    for state in (pb.ALLOCATION_STATE_DEPLOYING, pb.ALLOCATION_STATE_FAILED, pb.ALLOCATION_STATE_DEPLOYING):
+        assert await move(state)
+    assert (await bucket.allocation("10.0.0.1")).deployed_sha256
+
+    await bucket.promote("10.0.0.1")
+    assert not (await bucket.allocation("10.0.0.1")).start_owed
+    assert not (await bucket.allocation("10.0.0.2")).start_owed
+
+
 async def test_post_deploy_is_owed_until_it_is_done(bucket: BucketClient) -> None:
     run = await bucket.begin()
     each = await bucket.allocation("10.0.0.1")

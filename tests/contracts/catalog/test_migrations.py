@@ -1,6 +1,7 @@
 """The migrations and the metadata describe one schema, and a start brings a database to it."""
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from maand_catalog.store.database import Database
 from maand_catalog.store.engine import parse_url
 from maand_catalog.store.migrate import SchemaTooNew, migrate, revisions, upgrade
+from maand_catalog.store.transaction import Transaction
 from tests.contracts.catalog.conftest import names
 from tests.testbed.postgres import PostgresCluster
 
@@ -45,6 +47,18 @@ OLDER_ROWS = (
         begun_at) VALUES (:invocation, :bucket, :run, 1, 'api', :task, '10.0.0.1', 'hook_a', 'cli', :digest, 0)
     """,
 )
+
+
+OLDER_IDS = {"bucket": "b" * 36, "digest": bytes(32)}
+OLDER_ALLOCATION = """
+    INSERT INTO allocations (bucket_id, allocation_id, job, worker, position, removed, disabled, current_version, new_version,
+        deployed_sha256, target_sha256, promoted_target_sha256, state, state_since, message, run_id, post_deploy_owed, moves)
+    VALUES (:bucket, :id, :job, '10.0.0.1', 0, FALSE, FALSE, '1', '1', :digest, :digest, :digest, :state, 0, '', '', FALSE, 9)
+"""
+OLDER_MOVE = """
+    INSERT INTO allocation_moves (bucket_id, allocation_id, number, from_state, to_state, moved_at, run_id, message)
+    VALUES (:bucket, :id, :number, :before, :after, 0, '', '')
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +127,36 @@ async def test_runs_tasks_and_invocations_of_an_older_schema_are_kept(pair: Pair
     await empty.write(lambda tx: tx.connection.execute(text("UPDATE tasks SET kind = 'hooks'")))
     with pytest.raises(sqlalchemy.exc.IntegrityError):
         await empty.write(lambda tx: tx.connection.execute(text("UPDATE tasks SET kind = 'other'")))
+
+
+HISTORIES: dict[str, tuple[str, bool]] = {
+    "promoted": ("planned deploying promoted", False),
+    "stopped": ("planned deploying promoted stopped", True),
+    "failed-first": ("planned deploying failed", False),
+    "failed-update": ("planned deploying promoted deploying failed", False),
+    "failed-after-stop": ("planned deploying promoted stopped deploying failed", True),
+    "started-after-stop": ("planned deploying promoted stopped deploying failed deploying promoted deploying failed", False),
+    "came-back": ("planned deploying promoted removed planned deploying failed", True),
+    "never-deployed": ("planned removed planned deploying failed", False),
+}
+"""States of allocations one after another, and whether the last leaves a start owed."""
+
+
+async def test_what_older_schemas_knew_of_stopped_allocations_is_in_their_history(pair: Pair, empty: Database) -> None:
+    await empty.write(lambda tx: upgrade(tx.connection, "0006"))
+
+    def insert(tx: Transaction) -> None:
+        for name, (history, _) in HISTORIES.items():
+            states = history.split()
+            tx.connection.execute(text(OLDER_ALLOCATION), {**OLDER_IDS, "id": name.ljust(36), "job": name, "state": states[-1]})
+            for number, (before, after) in enumerate(itertools.pairwise(states), start=1):
+                move = {**OLDER_IDS, "id": name.ljust(36), "number": number, "before": before, "after": after}
+                tx.connection.execute(text(OLDER_MOVE), move)
+
+    await empty.write(insert)
+    await migrate(empty)
+    rows = await empty.read(lambda tx: list(tx.connection.execute(text("SELECT job, start_owed FROM allocations"))))
+    assert {job: bool(owed) for job, owed in rows} == {name: owed for name, (_, owed) in HISTORIES.items()}
 
 
 def schema_of(url: str) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from maand_catalog.allocations import (
     kept,
     left,
     moved,
+    owes_start,
     placed,
 )
 
@@ -45,6 +46,7 @@ def an_allocation(state: AllocationState = S.PROMOTED, **fields: object) -> Allo
 @given(ACTS)
 def test_whatever_happens_flags_state_and_target_agree(acts: list[tuple[str, object, bool]]) -> None:
     each = placed(BUCKET, a_target(), NOW)
+    stopped = False  # a stop was begun, and it was not promoted since
     for act, what, disabled in acts:
         moves = each.moves
         if act == "build":
@@ -56,11 +58,16 @@ def test_whatever_happens_flags_state_and_target_agree(acts: list[tuple[str, obj
                 check_move(each, what)  # type: ignore[arg-type]
             except MoveNotAllowed:
                 continue
+            if what in (S.STOPPED, S.REMOVED) or (what is S.DEPLOYING and (each.disabled or each.removed)):
+                stopped = True
+            each = replace(each, start_owed=owes_start(each, what))  # type: ignore[arg-type]
             each = moved(each, what, "", NOW)  # type: ignore[arg-type]
             if what is S.PROMOTED:
+                stopped = False
                 each = replace(each, promoted_target_sha256=each.target_sha256)
 
         assert each.moves >= moves
+        assert each.start_owed == stopped
         if each.state is S.REMOVED:
             assert each.removed
         if each.state is S.PLANNED:
@@ -77,6 +84,35 @@ def test_staying_is_allowed_and_nothing_is_planned_or_left_by_a_run(state: Alloc
     check_move(each, state)
     assert S.PLANNED not in MOVES[state]
     assert not MOVES[S.REMOVED]
+
+
+@pytest.mark.parametrize(
+    ("flags", "owed", "to", "after"),
+    [
+        ({}, False, S.DEPLOYING, False),
+        ({}, False, S.FAILED, False),
+        ({}, True, S.DEPLOYING, True),
+        ({}, True, S.FAILED, True),
+        ({}, True, S.PENDING, True),
+        ({}, True, S.PROMOTED, False),
+        ({"disabled": True}, False, S.DEPLOYING, True),
+        ({"removed": True}, False, S.DEPLOYING, True),
+        ({"disabled": True}, False, S.STOPPED, True),
+        ({"removed": True}, False, S.REMOVED, True),
+        ({"disabled": True}, False, S.FAILED, False),
+        ({"disabled": True}, True, S.PROMOTED, False),
+    ],
+)
+def test_a_start_is_owed_from_the_beginning_of_a_stop_until_the_next_promotion(
+    flags: dict[str, bool], owed: bool, to: AllocationState, after: bool
+) -> None:
+    assert owes_start(an_allocation(S.PROMOTED, start_owed=owed, **flags), to) is after
+
+
+def test_what_came_back_still_is_owed_its_start() -> None:
+    gone = an_allocation(S.REMOVED, removed=True, start_owed=True)
+
+    assert kept(gone, a_target(), NOW).start_owed
 
 
 def test_ids_are_stable_and_differ_by_bucket_job_and_worker() -> None:

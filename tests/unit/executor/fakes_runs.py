@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from maand_catalog.allocations import AllocationState as CatalogState
+from maand_catalog.allocations import owes_start
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.cancel import CancelLevel, CancelSignal
@@ -138,7 +140,8 @@ class FleetCatalog(FakeCatalog):
 
     def _move(self, move: AllocationMove) -> None:
         before = self.allocations[move.allocation_id]
-        changes: dict[str, Any] = {"state": move.to_state, "message": move.message}
+        owed = owes_start(before, CatalogState(move.to_state))  # type: ignore[arg-type]  # the catalog's own rule, on equal names
+        changes: dict[str, Any] = {"state": move.to_state, "message": move.message, "start_owed": owed}
         if move.current_version:
             changes["current_version"] = move.current_version
         if move.deployed_sha256:

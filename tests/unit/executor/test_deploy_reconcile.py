@@ -1,11 +1,14 @@
 """What is not meant to run any more is stopped, once."""
 
+import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from maand_executor.facts import AllocationState
+from maand_contracts.catalog.v1 import run_spec_pb2
+from maand_executor.facts import AllocationState, RestartPolicy
 from tests.unit.executor.fakes_runs import RunBed
 
 
@@ -42,6 +45,104 @@ async def test_an_enabled_again_allocation_is_started(bed: RunBed) -> None:
     bed.catalog.change("api", "10.0.0.1", disabled=False)
     await bed.deploy()
     assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1"]
+
+
+POLICIES = pytest.mark.parametrize("policy", list(RestartPolicy))
+
+
+async def stopped_and_enabled_again(bed: RunBed, policy: RestartPolicy, *, hooks: tuple[str, ...] = ()) -> None:
+    bed.add_job("api", restart_policy=policy, hooks=hooks)
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=True)
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=False)
+
+
+@POLICIES
+async def test_a_start_that_fails_after_a_stop_is_tried_again_as_a_start(bed: RunBed, policy: RestartPolicy) -> None:
+    await stopped_and_enabled_again(bed, policy, hooks=("after_allocation_started",))
+    bed.remote.fail["start api 10.0.0.1"] = 2
+    for _ in range(2):
+        assert (await bed.deploy()).word == "failed"
+        assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1"]
+    assert (await bed.deploy(sync_only=True)).word == "failed"
+    assert bed.did == []
+
+    bed.remote.fail.clear()
+    assert (await bed.deploy()).word == "succeeded"
+    assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1", "hook after_allocation_started api 10.0.0.1"]
+    assert bed.hooks.requests[-1].phase == "new"
+    assert bed.catalog.states("api") == ["promoted"]
+    await bed.deploy()
+    assert bed.did == []
+
+
+@POLICIES
+async def test_job_control_hooks_hear_of_a_start_tried_again_as_of_a_new_allocation(bed: RunBed, policy: RestartPolicy) -> None:
+    await stopped_and_enabled_again(bed, policy, hooks=("job_control",))
+    bed.hooks.fail["job_control 10.0.0.1"] = 1
+    await bed.deploy()
+    bed.hooks.fail.clear()
+    assert (await bed.deploy()).word == "succeeded"
+    assert bed.hooks.requests[-1].lifecycle == {"NEW_ALLOCATIONS": "10.0.0.1", "UPDATED_ALLOCATIONS": ""}
+    assert bed.hooks.requests[-1].phase == "new"
+
+
+@POLICIES
+@pytest.mark.parametrize("leaves", ["disabled", "removed"])
+async def test_what_is_wanted_again_after_a_stop_that_failed_is_started(bed: RunBed, policy: RestartPolicy, leaves: str) -> None:
+    bed.add_job("api", restart_policy=policy, hooks=("after_allocation_stopped",))
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", **{leaves: True})
+    bed.hooks.fail["after_allocation_stopped 10.0.0.1"] = 1  # `make stop` went well: it does not run any more
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", **{leaves: False})
+    await bed.deploy()
+    assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1"]
+    assert bed.catalog.states("api") == ["promoted"]
+
+
+async def test_that_a_stop_begins_is_recorded_before_anything_is_done(bed: RunBed) -> None:
+    bed.add_job("api")
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=True)
+    seen: list[str] = []
+    bed.remote.on_command = lambda what: seen.append(f"{what}: {bed.catalog.states('api')[0]}")
+    await bed.deploy()
+    assert seen == ["stop api 10.0.0.1: deploying"]
+    assert bed.catalog.states("api") == ["stopped"]
+
+
+async def test_a_run_that_is_stopped_while_it_stops_an_allocation_leaves_it_failed(bed: RunBed) -> None:
+    bed.add_job("api")
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=True)
+
+    def cancel(_: str) -> None:
+        raise asyncio.CancelledError
+
+    bed.remote.on_command = cancel
+    with suppress(asyncio.CancelledError):
+        await bed.deploy()
+    assert bed.catalog.states("api") == ["failed"]
+    bed.remote.on_command = lambda _: None
+    bed.catalog.change("api", "10.0.0.1", disabled=False)
+    await bed.deploy()
+    assert bed.did == ["copy api 10.0.0.1", "start api 10.0.0.1"]
+
+
+async def test_files_of_a_start_that_failed_go_with_the_allocation_and_gc_takes_its_directory(bed: RunBed) -> None:
+    bed.add_job("api")
+    bed.remote.fail["start api 10.0.0.1"] = 2
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.1", disabled=True)
+    await bed.deploy()
+    assert bed.did == ["stop api 10.0.0.1"]
+    bed.catalog.change("api", "10.0.0.1", removed=True)
+    await bed.deploy()
+    assert bed.did == ["remove 10.0.0.1"]
+    await bed.run(run_spec_pb2.RunSpec(gc=run_spec_pb2.GcSpec()))
+    assert bed.did == ["purge 10.0.0.1"]
 
 
 async def test_a_removed_allocation_is_stopped_then_its_files_are_deleted(bed: RunBed) -> None:
@@ -111,7 +212,7 @@ async def test_a_stop_that_fails_fails_its_job_and_is_tried_again(bed: RunBed) -
     bed.catalog.change("api", "10.0.0.2", disabled=True)
     bed.remote.fail["stop api 10.0.0.2"] = 2
     assert (await bed.deploy()).jobs() == {"api": "failed"}
-    assert bed.catalog.states("api")[1] == str(AllocationState.PROMOTED)
+    assert bed.catalog.states("api")[1] == str(AllocationState.FAILED)
     bed.remote.fail.clear()
     assert (await bed.deploy()).word == "succeeded"
     assert bed.did == ["stop api 10.0.0.2"]

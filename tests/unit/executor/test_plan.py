@@ -23,6 +23,7 @@ def allocation(
     new: str = "1.0.0",
     disabled: bool = False,
     removed: bool = False,
+    start_owed: bool = False,
 ) -> Allocation:
     return Allocation(
         allocation_id="id",
@@ -33,6 +34,7 @@ def allocation(
         new_version=new,
         disabled=disabled,
         removed=removed,
+        start_owed=start_owed,
         deployed_sha256=runtime_digest(OLD) if promoted else b"",
     )
 
@@ -75,6 +77,29 @@ def test_an_active_allocation_is_decided_by_its_row_and_its_policy(
     assert decided == cells, row
 
 
+@pytest.mark.parametrize("wanted", [OLD, NEW])
+@pytest.mark.parametrize("new", ["1.0.0", "1.1.0"])
+@pytest.mark.parametrize("policy", list(RestartPolicy))
+@pytest.mark.parametrize("state", [state for state in AllocationState if state is not AllocationState.REMOVED])
+def test_what_was_not_promoted_since_it_was_stopped_is_started_whatever_was_tried_since(
+    state: AllocationState, policy: RestartPolicy, new: str, wanted: tuple[PlannedFile, ...]
+) -> None:
+    subject = allocation(state=state, start_owed=True, new=new)
+
+    assert plan(job(policy, ("app.conf",)), subject, wanted).action is Action.START
+    assert plan(job(policy), subject, wanted, FORCE).action is Action.START
+    assert plan(job(policy), subject, wanted, FORCED_SYNC).action is Action.REFUSE
+
+
+@pytest.mark.parametrize("policy", list(RestartPolicy))
+@pytest.mark.parametrize("state", [AllocationState.DEPLOYING, AllocationState.FAILED])
+def test_what_never_started_is_started_whatever_was_tried_before(state: AllocationState, policy: RestartPolicy) -> None:
+    subject = allocation(state=state, promoted=False)
+
+    assert plan(job(policy), subject, OLD).action is Action.START
+    assert plan(job(policy), subject, OLD, SYNC_ONLY).action is Action.REFUSE
+
+
 @pytest.mark.parametrize(
     ("policy", "options", "action"),
     [
@@ -102,7 +127,11 @@ def test_a_changed_path_in_restart_globs_turns_reload_into_restart(globs: tuple[
         (allocation(disabled=True), Action.STOP),
         (allocation(disabled=True, state=AllocationState.PENDING), Action.STOP),
         (allocation(disabled=True, promoted=False, state=AllocationState.FAILED), Action.STOP),
+        (allocation(disabled=True, state=AllocationState.FAILED, start_owed=True), Action.STOP),
+        (allocation(disabled=True, state=AllocationState.DEPLOYING, start_owed=True), Action.STOP),
         (allocation(disabled=True, state=AllocationState.STOPPED), Action.RECORD),
+        (allocation(disabled=True, state=AllocationState.STOPPED, start_owed=True), Action.RECORD),
+        (allocation(disabled=True, promoted=False, state=AllocationState.PLANNED, start_owed=True), Action.RECORD),
         (allocation(disabled=True, promoted=False, state=AllocationState.PLANNED), Action.RECORD),
         (allocation(removed=True), Action.REMOVE),
         (allocation(removed=True, promoted=False, state=AllocationState.PLANNED), Action.REMOVE),

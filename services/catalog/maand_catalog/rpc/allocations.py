@@ -222,6 +222,7 @@ def to_message(each: Allocation) -> pb.Allocation:
         message=each.message,
         run_id=each.run_id,
         post_deploy_owed=each.post_deploy_owed,
+        start_owed=each.start_owed,
     )
 
 

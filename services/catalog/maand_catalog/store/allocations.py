@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 from sqlalchemy import Row, delete, insert, select, tuple_, update
 
-from maand_catalog.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved
+from maand_catalog.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved, owes_start
 from maand_catalog.errors import NotFound
 from maand_catalog.store.bulk import in_chunks, one_of, put_rows
 from maand_catalog.store.tables_fleet import allocation_moves, allocations, certificates, deployed_files, jobs, workers
@@ -150,6 +150,7 @@ def applied(allocation: Allocation, move: Move, tx: Transaction, *, run_id: str)
         allocation,
         current_version=move.current_version or allocation.current_version,
         deployed_sha256=move.deployed_sha256 or allocation.deployed_sha256,
+        start_owed=owes_start(allocation, move.to),
     )
     if move.to is AllocationState.PROMOTED:
         now = replace(now, promoted_target_sha256=allocation.target_sha256)

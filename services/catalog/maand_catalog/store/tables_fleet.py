@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 from maand_catalog.store.metadata import UtcMicros, digest_type, id_type, metadata
@@ -114,6 +115,7 @@ allocations = Table(
     Column("message", Text(), nullable=False),
     Column("run_id", String(36), nullable=False),
     Column("post_deploy_owed", Boolean(), nullable=False),
+    Column("start_owed", Boolean(), nullable=False, server_default=false()),
     Column("moves", Integer(), nullable=False),
     Index(None, "bucket_id", "job", "worker", unique=True),
     Index(None, "bucket_id", "worker"),
@@ -123,7 +125,8 @@ allocations = Table(
     ),
 )
 """`position` is the index among the job's allocations that are not removed. `target_sha256` stands for what the last build wants
-there, `promoted_target_sha256` for what was wanted when it was last promoted (empty = never): they differ = pending."""
+there, `promoted_target_sha256` for what was wanted when it was last promoted (empty = never): they differ = pending.
+`start_owed`: a stop was begun, and nothing was promoted since."""
 
 deployed_files = Table(
     "deployed_files",

@@ -183,6 +183,7 @@ def to_allocation(allocation: allocation_pb2.Allocation) -> Allocation:
         state=STATE_OF.get(allocation.state, AllocationState.PLANNED),
         message=allocation.message,
         post_deploy_owed=allocation.post_deploy_owed,
+        start_owed=allocation.start_owed,
     )
 
 

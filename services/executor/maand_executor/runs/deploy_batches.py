@@ -9,9 +9,7 @@ takeover must not repeat.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.context import RunContext
@@ -19,18 +17,15 @@ from maand_executor.facts import Allocation, AllocationMove, AllocationState, Jo
 from maand_executor.hooks.batches import BatchPosition
 from maand_executor.hooks.environment import lifecycle_variables
 from maand_executor.plan import Action, PlannedAllocation
-from maand_executor.runs import events
+from maand_executor.runs import attempts, events
 from maand_executor.runs.deploy_plan import JobPlan
 from maand_executor.runs.deploy_state import PROMOTED, Deploy, JobCancelled, JobFailed, failures_or_cancelled, step_name
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
 from maand_executor.runs.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
-from maand_wire.errors import RemoteError
 from maand_wire.tracing import child_span
 
 TARGETS: Mapping[Action, str] = {Action.START: "start", Action.RESTART: "restart", Action.RELOAD: "reload"}
 """Make target by action; what is not here has no lifecycle."""
-LAST_WORDS = timedelta(seconds=5)
-"""How long a run that is being stopped tries to record what it leaves behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +74,7 @@ class BatchRunner:
         try:
             failures = await self._bring_up(batch)
         except (asyncio.CancelledError, JobCancelled):
-            await self.record_ended(batch.plans, "the run was stopped in the middle of this batch")
+            await attempts.record_ended(self._context, batch.plans, "the run was stopped in the middle of this batch")
             raise
         if failures:
             await self.fail(batch.plans, f"{batch.phase} batch {batch.index + 1} of {batch.count} failed", failures)
@@ -103,43 +98,12 @@ class BatchRunner:
     async def fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
         """Record allocations as failed, then raise `JobFailed`."""
         by_worker = {failure.worker: failure.message for failure in reversed(failures)}
-        await self.record_failed(plans, sentence, by_worker)
+        await attempts.record_failed(self._context, plans, sentence, by_worker)
         self._context.report.count("failed", len(plans))
         raise JobFailed(sentence, failures)
 
-    async def record_failed(
-        self, plans: Sequence[PlannedAllocation], sentence: str, by_worker: Mapping[str, str] | None = None
-    ) -> None:
-        """Record allocations as failed, each with its own reason where it has one."""
-        if not plans:
-            return
-        reasons = by_worker or {}
-        moves = [
-            AllocationMove(
-                allocation_id=plan.allocation.allocation_id,
-                to_state=AllocationState.FAILED,
-                message=reasons.get(plan.allocation.worker, sentence),
-            )
-            for plan in plans
-        ]
-        await self._context.catalog.move_allocations(self._context.identity, moves)
-
-    async def record_ended(self, plans: Sequence[PlannedAllocation], sentence: str) -> None:
-        """Record, as far as the catalog can be reached, what a run that is being stopped leaves behind."""
-        with suppress(RemoteError, TimeoutError):
-            async with asyncio.timeout(LAST_WORDS.total_seconds()):
-                await self.record_failed(plans, sentence)
-
     async def _begin(self, batch: Batch) -> None:
-        moves = [
-            AllocationMove(
-                allocation_id=plan.allocation.allocation_id,
-                to_state=AllocationState.DEPLOYING,
-                message=f"{plan.action}: {plan.reason}",
-            )
-            for plan in batch.plans
-        ]
-        await self._context.catalog.move_allocations(self._context.identity, moves)
+        await attempts.record_begun(self._context, batch.plans)
         self.touched += len(batch.plans)
         self._context.journal.report(
             events.batch_started(

@@ -12,7 +12,7 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.errors import CannotRender
 from maand_executor.facts import AllocationMove, AllocationState, Job
 from maand_executor.plan import Action, PlannedAllocation
-from maand_executor.runs import events
+from maand_executor.runs import attempts, events
 from maand_executor.runs.deploy_batches import Batch, BatchRunner
 from maand_executor.runs.deploy_plan import JobPlan, plan_job
 from maand_executor.runs.deploy_state import Deploy, JobCancelled, JobFailed, StartRefused, failures_or_cancelled
@@ -96,7 +96,7 @@ class JobRollout:
                 self._deploy.stop_if_asked()
                 started += batch.plans if await self._go_on(runner.roll_out(batch)) else ()
         except (JobFailed, JobCancelled, asyncio.CancelledError):
-            await runner.record_ended(started, NOT_GATED)
+            await attempts.record_ended(self._context, started, NOT_GATED)
             raise
         if started:
             await self._go_on(self._gate_and_promote(plan, runner, started))
@@ -118,7 +118,7 @@ class JobRollout:
             try:
                 failures = await self._judge.judge(watched, plan.order, wait=True)
             except asyncio.CancelledError:
-                await runner.record_ended(plans, "the run was stopped before its health gate passed")
+                await attempts.record_ended(self._context, plans, "the run was stopped before its health gate passed")
                 raise
             if failures:
                 await runner.fail(plans, f"{self._job.name} did not become healthy", failures)

@@ -1,20 +1,25 @@
 """Stopping what is not meant to run any more: allocations that were removed or newly disabled, once.
 
-    make stop (or `job_control`) -> `after_allocation_stopped` -> [removed: delete deployed files] -> stopped | removed
+    deploying -> make stop (or `job_control`) -> `after_allocation_stopped` -> [removed: delete deployed files]
+    -> stopped | removed
+
+That a stop begins is recorded before anything is done: one that fails, or is killed before its end is recorded, may have stopped
+the allocation, so it is stopped again, or started when it is wanted again meanwhile.
 
 In batches of `max_concurrent_stops`, jobs that demand others before those they demand. What never ran is only recorded. A worker
 that left the fleet and cannot be reached is assumed dead, with a warning.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.hooks.batches import BatchPosition
 from maand_executor.hooks.environment import lifecycle_variables
-from maand_executor.plan import STOPS, Action, PlannedAllocation, may_run, plan_inactive
-from maand_executor.runs import events
-from maand_executor.runs.deploy_state import STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
+from maand_executor.plan import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
+from maand_executor.runs import attempts, events
+from maand_executor.runs.deploy_state import STOPPED, Deploy, JobCancelled, JobFailed, failures_or_cancelled, step_name
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
 from maand_executor.runs.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 from maand_executor.waves import batches
@@ -30,7 +35,7 @@ def plan_stops(deploy: Deploy, job: str) -> tuple[PlannedAllocation, ...]:
 
 def touches_worker(plan: PlannedAllocation) -> bool:
     """Whether a stop has anything to do on the worker: what never ran there left nothing."""
-    return may_run(plan.allocation) or bool(plan.allocation.deployed_sha256)
+    return was_on_worker(plan.allocation)
 
 
 class JobStops:
@@ -57,13 +62,29 @@ class JobStops:
         )
         running = [plan for plan in plans if may_run(plan.allocation)]
         alive = self._alive(running)
-        failures = await self._stop(alive, position)
-        failures = failures or await self._hooks("after_allocation_stopped", alive, position)
-        failures = failures or await self._delete_files([plan for plan in plans if plan.action is Action.REMOVE])
+        await attempts.record_begun(self._context, running)
+        try:
+            failures = await self._bring_down(plans, alive, position)
+        except (asyncio.CancelledError, JobCancelled):
+            await attempts.record_ended(self._context, running, "the run was stopped while it stopped this allocation")
+            raise
         if failures:
-            raise JobFailed(f"stop batch {position.index + 1} of {position.count} failed", failures)
+            await self._fail(running, f"stop batch {position.index + 1} of {position.count} failed", failures)
         await self._tell_of_the_dead([plan for plan in running if plan not in alive], position)
         await self._record(plans)
+
+    async def _bring_down(
+        self, plans: Sequence[PlannedAllocation], alive: Sequence[PlannedAllocation], position: BatchPosition
+    ) -> list[pb.Failure]:
+        failures = await self._stop(alive, position)
+        failures = failures or await self._hooks("after_allocation_stopped", alive, position)
+        return failures or await self._delete_files([plan for plan in plans if plan.action is Action.REMOVE])
+
+    async def _fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
+        """Record what may have been stopped as failed, then raise `JobFailed`."""
+        by_worker = {failure.worker: failure.message for failure in reversed(failures)}
+        await attempts.record_failed(self._context, plans, sentence, by_worker)
+        raise JobFailed(sentence, failures)
 
     async def _tell_of_the_dead(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> None:
         """Let hooks know which allocations died with their workers; what then fails is noted: the dead hold nobody up."""

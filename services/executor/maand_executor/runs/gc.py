@@ -9,6 +9,7 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.context import RunContext
 from maand_executor.facts import Allocation, AllocationState
 from maand_executor.lifecycle import remove_directory_script
+from maand_executor.plan import was_on_worker
 from maand_executor.runs import events
 from maand_executor.runs.fleet import Fleet, read_fleet
 from maand_executor.runs.steps import StepResult, remote_step
@@ -67,7 +68,7 @@ async def delete_directories(context: RunContext, fleet: Fleet, ready: Sequence[
 
 async def delete_one(context: RunContext, fleet: Fleet, allocation: Allocation) -> StepResult:
     """Delete one directory."""
-    if not allocation.deployed_sha256:
+    if not was_on_worker(allocation):
         return StepResult(job=allocation.job, worker=allocation.worker, step="remove")
     command = RemoteCommand(
         script=remove_directory_script(context.config, allocation.job),

@@ -84,6 +84,7 @@ class Allocation(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     POST_DEPLOY_OWED_FIELD_NUMBER: _builtins.int
+    START_OWED_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     """UUIDv5 in the bucket's namespace of `job|host`."""
     job: _builtins.str
@@ -110,6 +111,10 @@ class Allocation(_message.Message):
     """Run that moved it last. Empty = a build placed it."""
     post_deploy_owed: _builtins.bool
     """Whether its last rollout still owes `post_deploy`."""
+    start_owed: _builtins.bool
+    """Whether it was stopped, or a stop of it was begun, and it was not promoted since: a deploy starts it, whatever its state and
+    digest. False for one that was never stopped; when it was never promoted either, `deployed_sha256` is empty.
+    """
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -131,10 +136,11 @@ class Allocation(_message.Message):
         message: _builtins.str = ...,
         run_id: _builtins.str = ...,
         post_deploy_owed: _builtins.bool = ...,
+        start_owed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "current_version", b"current_version", "deployed_sha256", b"deployed_sha256", "disabled", b"disabled", "index", b"index", "job", b"job", "message", b"message", "new_version", b"new_version", "post_deploy_owed", b"post_deploy_owed", "removed", b"removed", "run_id", b"run_id", "state", b"state", "state_since", b"state_since", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "current_version", b"current_version", "deployed_sha256", b"deployed_sha256", "disabled", b"disabled", "index", b"index", "job", b"job", "message", b"message", "new_version", b"new_version", "post_deploy_owed", b"post_deploy_owed", "removed", b"removed", "run_id", b"run_id", "start_owed", b"start_owed", "state", b"state", "state_since", b"state_since", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,7 +332,7 @@ Global___DeployedFileList: _TypeAlias = DeployedFileList  # noqa: Y015
 
 @_typing.final
 class AllocationMove(_message.Message):
-    """AllocationMove is one state change."""
+    """AllocationMove is one state change. Moving an allocation that is removed or disabled to DEPLOYING begins to stop it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
