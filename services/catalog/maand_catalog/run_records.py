@@ -6,6 +6,7 @@ Events, specs and results are stored as the contract's messages, serialized: the
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from maand_catalog.run_kinds import RunKind
 from maand_catalog.runs import MOST_BARREN_TAKEOVERS, EventRecord, Run
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 
@@ -50,6 +51,18 @@ def prerequisite_result(message: str, *, help_text: str) -> pb.RunResult:
     """Return the result of a run for which something needed is missing."""
     return pb.RunResult(
         message=message, failures=[pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, message=message, help=help_text)]
+    )
+
+
+def restored_result(run: Run) -> pb.RunResult:
+    """Return the result of a run that was open in a backup which was restored.
+
+    It names no failure: nobody knows what it did, so neither "nothing was done" nor anything else may be concluded from a kind.
+    """
+    return pb.RunResult(
+        message="the database was restored from a backup: what this run did since then is not recorded, so it does not go on",
+        notices=["maand deploy continues from what is recorded; look at the workers first where that may be wrong"],
+        next_command="maand deploy" if run.kind is RunKind.DEPLOY else "",
     )
 
 

@@ -8,6 +8,8 @@
        ▼           ▼
     failed (waited for the bucket too long), cancelled
 
+A new epoch of the database (`store.epochs`) fails every open run, interrupted ones too.
+
 A running run belongs to one executor for as long as its lease lasts on the database's clock. Its *fence* rises with every claim;
 what carries an older fence, or comes after the lease, is refused.
 
@@ -51,7 +53,7 @@ ACTIVE = frozenset(RunState) - ENDED
 ALLOWED_MOVES: dict[RunState, frozenset[RunState]] = {
     RunState.PENDING: frozenset({RunState.RUNNING, RunState.FAILED, RunState.CANCELLED}),
     RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED}),
-    RunState.INTERRUPTED: frozenset({RunState.RUNNING, RunState.PENDING, RunState.CANCELLED}),
+    RunState.INTERRUPTED: frozenset({RunState.RUNNING, RunState.PENDING, RunState.FAILED, RunState.CANCELLED}),
     RunState.SUCCEEDED: frozenset(),
     RunState.FAILED: frozenset(),
     RunState.CANCELLED: frozenset(),

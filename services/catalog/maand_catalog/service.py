@@ -17,6 +17,7 @@ from maand_catalog.rpc.services import SERVICE_NAMES, Parts, add_services
 from maand_catalog.rpc.statuses import STATUS_BY_ERROR
 from maand_catalog.settings import CatalogSettings
 from maand_catalog.store.database import Database
+from maand_catalog.store.epochs import begin_epoch, is_unserved_copy
 from maand_catalog.store.migrate import migrate
 from maand_catalog.upkeep import Housekeeper
 from maand_catalog.waiting_room import WaitingRoom
@@ -94,6 +95,7 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
     """Migrate and serve on an open database; `metrics` is what it tells of its work, when it was opened with one."""
     metrics = metrics or Metrics()
     await migrate(database)
+    await begin_anew_on_a_copy(database)
     activity = Activity()
     identification = Identification(database, executors_show_certificates=settings.services_listen is not None)
     tracer = make_tracer("maand-catalog")
@@ -124,3 +126,13 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
         tracer=tracer,
         activity=activity,
     )
+
+
+async def begin_anew_on_a_copy(database: Database) -> None:
+    """Begin a new epoch on a backup that was put in place by hand, before anybody can claim what was open in it."""
+    if not await database.read(is_unserved_copy):
+        return
+    begun = await database.write(begin_epoch, alone=True)
+    log.warning("this database is a backup that was put back: a new epoch begins", epoch=begun.epoch, runs_ended=len(begun.ended))
+    for run in begun.ended:
+        log.warning("run ended: the database was restored from a backup", run=run.run_id, kind=run.kind, was=run.state)

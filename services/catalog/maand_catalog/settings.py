@@ -23,6 +23,9 @@ from maand_catalog.store.leases import LEASE
 from maand_catalog.store.retention import Retention
 from maand_wire.endpoints import TlsFiles
 
+BUCKET_FILE = "maand.conf"
+"""What makes a directory a bucket."""
+
 
 class MissingSetting(InvalidArgument):
     """A variable that the catalog cannot do without is not set. Set it."""
@@ -111,3 +114,37 @@ def needed(environment: Mapping[str, str], name: str, example: str) -> str:
     if not value:
         raise MissingSetting(f"{name} is not set", help=f"set it, for example {name}={example}", facts={"variable": name})
     return value
+
+
+def find_database(environment: Mapping[str, str], *, bucket: Path | None, start: Path, may_be_new: bool = False) -> str:
+    """Return the URL of the database that a command by hand means. MissingSetting, BadSetting.
+
+    The bucket that was named, else MAAND_DATABASE_URL, else the bucket that MAAND_BUCKET names or that is around `start`. The
+    database of a bucket must be there unless it `may_be_new`: where the services are elsewhere none is made by mistake.
+    """
+    if bucket is None and environment.get("MAAND_DATABASE_URL"):
+        return environment["MAAND_DATABASE_URL"]
+    named = bucket or (Path(environment["MAAND_BUCKET"]) if environment.get("MAAND_BUCKET") else None)
+    directory = find_bucket(named, start=start)
+    database = directory / "data" / "maand.db"
+    if not may_be_new and not database.is_file():
+        raise BadSetting(
+            f"there is no database {database}", help="start the services once (maand services start), or set MAAND_DATABASE_URL"
+        )
+    return f"sqlite:///{database}"
+
+
+def find_bucket(named: Path | None, *, start: Path) -> Path:
+    """Return the bucket directory that was named, or the nearest one from `start` upwards. MissingSetting, BadSetting."""
+    if named is not None:
+        if not (named / BUCKET_FILE).is_file():
+            raise BadSetting(f"{named} is no bucket: it has no {BUCKET_FILE}", help="name the directory with that file")
+        return named.resolve()
+    for directory in (start, *start.parents):
+        if (directory / BUCKET_FILE).is_file():
+            return directory.resolve()
+    raise MissingSetting(
+        f"MAAND_DATABASE_URL is not set, and neither {start} nor a directory above is a bucket",
+        help="name a bucket: --bucket DIR, or a database: MAAND_DATABASE_URL=postgresql://maand@localhost/maand",
+        facts={"variable": "MAAND_DATABASE_URL"},
+    )

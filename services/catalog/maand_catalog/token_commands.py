@@ -17,35 +17,35 @@ from maand_catalog.store.transaction import Transaction
 ACTOR = "maand-catalog token"
 """Whom audit records name."""
 
-OnDatabase = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
-"""Carries out one intention on the database that the environment names."""
+OnDatabase = Callable[[argparse.Namespace, Callable[[Transaction], Any]], Awaitable[Any]]
+"""Carries out one intention on the database that the options, or the surroundings, name."""
 
 
-def add_token_commands(parser: argparse.ArgumentParser, on_database: OnDatabase) -> None:
-    """Add `create`, `list` and `revoke`; each names the coroutine that carries it out."""
+def add_token_commands(parser: argparse.ArgumentParser, where: argparse.ArgumentParser, on_database: OnDatabase) -> None:
+    """Add `create`, `list` and `revoke`; each names the coroutine that carries it out. `where`: options to name the database."""
 
     async def create(options: argparse.Namespace) -> None:
         secret = new_api_token()
-        await on_database(lambda tx: create_asked(tx, options, secret))
+        await on_database(options, lambda tx: create_asked(tx, options, secret))
         sys.stdout.write(secret + "\n")
 
-    async def show(_options: argparse.Namespace) -> None:
+    async def show(options: argparse.Namespace) -> None:
         now = datetime.now(tz=UTC)
-        for token in await on_database(list_tokens):
+        for token in await on_database(options, list_tokens):
             sys.stdout.write(described(token, now=now) + "\n")
 
     async def revoke(options: argparse.Namespace) -> None:
-        await on_database(lambda tx: revoke_token(tx, options.token_id, actor=f"{ACTOR} revoke"))
+        await on_database(options, lambda tx: revoke_token(tx, options.token_id, actor=f"{ACTOR} revoke"))
         sys.stderr.write(f"token {options.token_id} is refused from now on\n")
 
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    asked = commands.add_parser("create", help="print a new API token once")
+    asked = commands.add_parser("create", parents=[where], help="print a new API token once")
     asked.add_argument("--role", required=True, choices=[role.value for role in Role])
     asked.add_argument("--name", required=True, help="for people: who or what will use it")
     asked.add_argument("--ttl-days", type=int, default=0, help="days of validity, 0 = without end (the default)")
     asked.set_defaults(act=create)
-    commands.add_parser("list", help="a line each: id, role, name, state").set_defaults(act=show)
-    revoked = commands.add_parser("revoke", help="refuse a token from now on")
+    commands.add_parser("list", parents=[where], help="a line each: id, role, name, state").set_defaults(act=show)
+    revoked = commands.add_parser("revoke", parents=[where], help="refuse a token from now on")
     revoked.add_argument("token_id", metavar="TOKEN_ID", help="as `token list` shows it")
     revoked.set_defaults(act=revoke)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maand_catalog.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from maand_catalog.store.engine import parse_url, sqlite_path
+from maand_catalog.store.epochs import COPY_MARK
 
 
 class BackupFailed(FailedPrecondition):
@@ -18,8 +19,8 @@ class BackupFailed(FailedPrecondition):
 def back_up(database_url: str, target: Path) -> None:
     """Write the database as it is at this moment into a new file that only this user may read; durable when this returns.
 
-    May be done while a catalog serves the database: it is read on one snapshot, nobody waits. InvalidArgument for PostgreSQL,
-    AlreadyExists, BackupFailed.
+    The copy is marked as one. May be done while a catalog serves the database: it is read on one snapshot, nobody waits.
+    InvalidArgument for PostgreSQL, AlreadyExists, BackupFailed.
     """
     url = parse_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
@@ -33,6 +34,7 @@ def back_up(database_url: str, target: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
             connection.execute("VACUUM INTO ?", (str(target),))
+        mark(target)
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
         raise BackupFailed(f"{source} could not be copied to {target}: {error}") from error
@@ -47,6 +49,12 @@ def make_empty(target: Path) -> None:
         raise AlreadyExists(f"{target} exists already", help="name a new file: a backup never replaces another") from error
     except OSError as error:
         raise BackupFailed(f"{target} cannot be written: {error.strerror}") from error
+
+
+def mark(target: Path) -> None:
+    """Make it known as a copy: the first catalog that serves it begins a new epoch (`store.epochs`)."""
+    with closing(sqlite3.connect(target)) as copy:
+        copy.execute(f"PRAGMA user_version = {COPY_MARK}")
 
 
 def make_durable(target: Path) -> None:

@@ -1,9 +1,19 @@
 """Failures of the database itself: which are worth another try, and what the caller is told about the others."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from maand_catalog.errors import Unavailable
+from maand_catalog.errors import FailedPrecondition, Unavailable
+
+
+class DatabaseRefused(FailedPrecondition):
+    """The database did not do it: read-only, full, damaged. Mend what its own words say."""
+
+    code = "database_refused"
+
 
 LOST_RACE_STATES = frozenset({"40001", "40P01", "55P03"})
 """PostgreSQL: serialization failure, deadlock, lock not available. The work was undone and may be done again."""
@@ -26,3 +36,12 @@ def lost_connection(error: BaseException) -> bool:
 def unavailable(error: BaseException) -> Unavailable:
     """Return what the caller is told when the database is away. The reason is for the log: it may name hosts."""
     return Unavailable("the catalog's database cannot be reached", help="try again; see the catalog's log if it lasts")
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Raise `DatabaseRefused` in the database's own words, for commands by hand: whoever opens the database may know them."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseRefused(f"the database refused: {str(error.orig).splitlines()[0]}") from error

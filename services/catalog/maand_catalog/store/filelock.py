@@ -17,6 +17,13 @@ class DatabaseInUse(FailedPrecondition):
     help = "stop the other process (`maand services stop`), or use PostgreSQL for more than one catalog"
 
 
+class DatabaseNotLocked(FailedPrecondition):
+    """The lock file beside a SQLite database cannot be made. Its directory must be there and belong to the catalog's user."""
+
+    code = "database_not_locked"
+    help = "the directory of the database must be there, and writable"
+
+
 class FileLock:
     """An exclusive lock on `<database>.lock`, which names the holder's process id."""
 
@@ -26,8 +33,11 @@ class FileLock:
         self._descriptor = -1
 
     def take(self) -> None:
-        """Take the lock or raise `DatabaseInUse` naming the holder."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock or raise `DatabaseInUse` naming the holder; `DatabaseNotLocked` when there can be no lock file."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DatabaseNotLocked(f"{self._path} cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

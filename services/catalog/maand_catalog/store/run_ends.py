@@ -1,5 +1,7 @@
 """How runs stop being run: finished by their owner, interrupted, cancelled while nobody runs them, or tired of waiting.
 
+A new epoch of the database ends them all (`store.epochs`).
+
 Whatever ends a claim ends its hook invocations in the same transaction: their tokens are dead and their semaphores free. Its
 open tasks are dropped: whoever works on one is refused.
 """
@@ -85,6 +87,20 @@ def fail_claimed(tx: Transaction, run: Run, message: str, *, help_text: str) -> 
     """Fail a run that was just claimed and cannot be carried out."""
     result = run_records.prerequisite_result(message, help_text=help_text)
     end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+
+
+def end_open_runs(tx: Transaction) -> list[Run]:
+    """Fail every run that has not ended: the database was restored from a backup. Returns them as they were.
+
+    Rows that somebody is changing are waited for, unlike elsewhere: none may be left over.
+    """
+    query = select(*RUN_COLUMNS).where(runs.c.finished_at.is_(None)).order_by(runs.c.run_id).with_for_update()
+    open_runs = [to_run(row) for row in tx.connection.execute(query).all()]
+    for run in open_runs:
+        result = run_records.restored_result(run)
+        end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
+        end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+    return open_runs
 
 
 def end(tx: Transaction, run: Run, state: RunState, *, message: str, result: bytes) -> None:
