@@ -179,7 +179,7 @@ async def test_replicas_that_begin_epochs_at_once_begin_different_ones(open_repl
         for _ in range(5):
             await create(catalog, a_create(bucket_id, HEALTH))
         runs = [await must_claim(catalog) for _ in range(3)]
-        watching = asyncio.create_task(anext(aiter(watch(catalog, runs[0]))))
+        watching = asyncio.ensure_future(anext(aiter(watch(catalog, runs[0]))))
         begun = await asyncio.gather(*(begin(replica) for replica in replicas[1:] * 3))
         assert len({each.epoch for each in begun}) == 6
         assert max(each.epoch for each in begun) == await replicas[0].read(read_epoch)

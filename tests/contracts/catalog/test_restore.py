@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -77,7 +78,7 @@ class Place:
         names = {path.name for path in self.database.parent.iterdir()} - {path.name for path in self.kept()}
         return sorted(names - {"maand.db", "maand.db.lock"})
 
-    def ask(self, query: str, file: Path | None = None) -> object:
+    def ask(self, query: str, file: Path | None = None) -> Any:
         with closing(sqlite3.connect(file or self.database)) as connection:
             return connection.execute(query).fetchone()[0]
 
@@ -112,7 +113,7 @@ async def a_busy_backup(place: Place, tmp_path: Path) -> tuple[Path, list[pb.Run
     return tmp_path / "backup.db", runs
 
 
-async def states(place: Place, tmp_path: Path, runs: list[pb.Run]) -> list[pb.RunState]:
+async def states(place: Place, tmp_path: Path, runs: list[pb.Run]) -> list[pb.RunState.ValueType]:
     """Serve the database as a start does, see that nothing can be claimed that was open, and return how the runs are."""
     running = await start_catalog(settings_for(tmp_path, listen=f"unix:{tmp_path}/again.sock", database_url=place.url))
     try:

@@ -176,6 +176,15 @@ class Runs(RuleBasedStateMachine):
                 assert run.state is RunState.FAILED
                 assert run.seq > 1
 
+    @precondition(lambda self: self.all_runs())
+    @rule()
+    def a_backup_is_restored(self) -> None:
+        before = {run.run_id for run in self.all_runs() if not run.has_ended}
+        assert {run.run_id for run in self.do(run_ends.end_open_runs)} == before
+        for run in self.all_runs():
+            assert run.has_ended
+            assert run.state is RunState.FAILED or run.run_id not in before
+
     @invariant()
     def at_most_one_exclusive_run_runs(self) -> None:
         if hasattr(self, "engine"):

@@ -158,8 +158,8 @@ def has_header(file: Path) -> bool:
 def write_out(target: Path) -> int:
     """Write the log of a killed catalog into the database that is being replaced, so that it is one file, and return its epoch.
 
-    0 when it cannot tell: it may be missing or broken. The epoch matters only where the clock was set back since it began. What is no
-    database is not even opened: SQLite would remove the log beside it.
+    0 when it cannot tell: it may be missing or broken. The epoch matters only where the clock was set back since it began.
+    What is no database is not even opened: SQLite would remove the log beside it.
     """
     if not (target.is_file() and has_header(target)):
         return 0
