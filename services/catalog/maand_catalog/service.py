@@ -135,4 +135,6 @@ async def begin_anew_on_a_copy(database: Database) -> None:
     begun = await database.write(begin_epoch, alone=True)
     log.warning("this database is a backup that was put back: a new epoch begins", epoch=begun.epoch, runs_ended=len(begun.ended))
     for run in begun.ended:
-        log.warning("run ended: the database was restored from a backup", run=run.run_id, kind=run.kind, was=run.state)
+        log.warning(
+            "run ended: the database was restored from a backup", run=run.run_id, kind=run.kind.value, was=run.state.value
+        )

@@ -441,6 +441,13 @@ async def test_which_database_is_meant_without_the_variable(place: Place, tmp_pa
     assert place.ask("SELECT count(*) FROM database_facts") == 1
 
 
+@pytest.mark.parametrize("url", ["nonsense", "mysql://me:hunter2@host/x", "postgresql://me:hunter2@host:port/x", "sqlite:///"])
+async def test_a_url_of_no_known_database_is_refused_without_its_password(place: Place, url: str) -> None:
+    for command in (["new-epoch"], ["restore", "x.db"], ["backup", "x.db"], ["migrate"]):
+        refused = place.run(*command, MAAND_DATABASE_URL=url)
+        assert (refused.code, "help: " in refused.err, "hunter2" in refused.err) == (1, True, False)
+
+
 async def test_no_database_is_made_by_mistake_in_a_bucket_whose_services_are_elsewhere(place: Place) -> None:
     place.database.unlink()
     for command in (["token", "create", "--role", "viewer", "--name", "x"], ["new-epoch"], ["migrate"], ["backup", "x"]):

@@ -18,9 +18,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
 from maand_catalog.errors import InvalidArgument
+
+KNOWN_URLS = "use sqlite:////absolute/path or postgresql://user@host/name"
 
 READ_CONNECTIONS = 8
 """Reads at once. More than a few only contend: SQLite for the interpreter, PostgreSQL for its cores."""
@@ -64,7 +67,10 @@ class Engines:
 
 def parse_url(database_url: str) -> URL:
     """Read `sqlite:////path`, `sqlite://` (in memory) or `postgresql://…`; anything else is refused."""
-    url = make_url(database_url)
+    try:
+        url = make_url(database_url)
+    except (ArgumentError, ValueError):  # the text is not repeated: it may hold a password
+        raise InvalidArgument("MAAND_DATABASE_URL is no URL of a database", help=KNOWN_URLS) from None
     match url.get_backend_name():
         case "sqlite" if url.database != "":
             return url.set(drivername="sqlite+pysqlite")
@@ -73,7 +79,7 @@ def parse_url(database_url: str) -> URL:
         case _:
             raise InvalidArgument(
                 f"{url.render_as_string()} is no database the catalog knows",
-                help="use sqlite:////absolute/path or postgresql://user@host/name",
+                help=KNOWN_URLS,
             )
 
 
