@@ -112,6 +112,7 @@ async def test_an_environment_that_was_left_half_made_is_made_anew(bed: HookBed,
     await bed.run()
     (environment,) = (tmp_path / "state/dependencies").glob("python-*")
     (environment / ".complete").unlink()
+    (environment / "bin").chmod(0o755)
     (environment / "bin/python").unlink()
     assert (await bed.run(done=lambda _: False)).ok
 
@@ -212,3 +213,28 @@ async def test_an_interpreter_can_be_asked_for_before_the_event(bed: HookBed, no
     bed.catalog.add_job("api", bed.files)
     with pytest.raises(InterpreterMissing):
         await bed.engine.prepare("bucket", [hook])
+
+
+def entries_of(directory: Path) -> list[Path]:
+    """Return what is below a directory, but for links."""
+    return [path for path in directory.rglob("*") if not path.is_symlink()]
+
+
+async def test_no_hook_writes_by_accident_to_packages_that_all_use(bed: HookBed, tmp_path: Path, bun: Path) -> None:
+    bed.files["_hooks/package.json"] = '{"dependencies": {"greeting": "file:./greeting"}}'
+    bed.files["_hooks/greeting/package.json"] = '{"name": "greeting", "version": "1.0.0", "main": "index.js"}'
+    bed.files["_hooks/greeting/index.js"] = "module.exports = 'hello'"
+    bed.add("hook_a", "console.log(require('greeting'))", suffix="js")
+    assert (await bed.run()).ok
+    (installed,) = (tmp_path / "state/dependencies").glob("node-*")
+    assert {"index.js", "node_modules"} < {path.name for path in entries_of(installed)}
+    assert [path for path in entries_of(installed) if path.stat().st_mode & 0o222] == [installed / ".complete"]
+
+
+async def test_no_hook_writes_by_accident_to_an_environment_that_all_use(bed: HookBed, tmp_path: Path) -> None:
+    require_wheel(bed, "hello")
+    bed.add("hook_a", USE_WHEEL)
+    assert (await bed.run()).ok
+    (installed,) = (tmp_path / "state/dependencies").glob("python-*")
+    assert {"greeting.py", "bin"} < {path.name for path in entries_of(installed)}
+    assert [path for path in entries_of(installed) if path.stat().st_mode & 0o222] == [installed / ".complete"]

@@ -4,6 +4,10 @@
     <state_dir>/dependencies/node-<key>/node_modules       package.json and its lock file
 
 A directory counts only with its `.complete` file, which is written last: what a killed executor left half-done is made anew.
+
+Hooks of all jobs use the same installation, at the same time: a copy for each would take seconds. What is installed is therefore
+read-only, so that no hook changes it by accident (a hook whose executor runs as root still could), and shares no file with the
+installer's own cache.
 """
 
 import asyncio
@@ -91,12 +95,14 @@ class Dependencies:
             await asyncio.to_thread(self._content.materialise, hook_files(files), Path(sources))
             for arguments in environment_commands(directory):
                 await self._install(job, REQUIREMENTS, arguments, Path(sources, HOOKS))
+        await asyncio.to_thread(make_read_only, directory)
 
     async def _make_node_modules(self, job: str, directory: Path, files: Sequence[JobFile], bun: Path, *, frozen: bool) -> None:
         remove_tree(directory)
         await asyncio.to_thread(self._content.materialise, hook_files(files), directory)
-        arguments = (str(bun), "install", *(("--frozen-lockfile",) if frozen else ("--no-save",)))
+        arguments = (str(bun), "install", "--backend=copyfile", *(("--frozen-lockfile",) if frozen else ("--no-save",)))
         await self._install(job, PACKAGE, arguments, directory / HOOKS)
+        await asyncio.to_thread(make_read_only, directory)
 
     async def _install(self, job: str, path: str, arguments: Sequence[str], directory: Path) -> None:
         """Run one installer. Raises `DependenciesNotInstalled` with its last words."""
@@ -129,6 +135,14 @@ def hook_files(files: Sequence[JobFile]) -> list[TreeEntry]:
 def installer_environment(host: Mapping[str, str]) -> dict[str, str]:
     """Return what an installer may know: proxies, indexes and caches of the host, but nothing of maand's own."""
     return {name: value for name, value in host.items() if not name.startswith(OWN_VARIABLES)}
+
+
+def make_read_only(directory: Path) -> None:
+    """Take the write bits from everything below a directory; links lead elsewhere and stay as they are."""
+    for folder, folders, names in os.walk(directory):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o555)
 
 
 def is_complete(directory: Path) -> bool:
