@@ -1,37 +1,59 @@
-"""File content on this executor's disk: stored by digest, fetched from the catalog once, linked wherever it is needed.
+"""File content on this executor's disk: stored by digest, fetched from the catalog once, copied wherever it is needed.
 
-    blobs/ab/<digest>.<mode>     one inode per content and permission bits; hooks and copies get hard links to it
+    blobs/ab/<digest>            one file per content, which nobody else has a link to
     blobs/incoming/              being written; renamed when the digest was verified
 
-A hook could write through a hard link although the file is read-only to it (root may). Stored files carry one fixed modification
-time: a file that no longer has it was written to, and is fetched anew.
+Nothing leaves the store that was not hashed: a hook, which runs as the executor's user, may have found its way here, and a host
+that lost its power may have kept a name without the bytes. What this process hashed itself is trusted for as long as the file
+has the same inode, size, mtime and ctime: every write sets the ctime to now, and no ordinary process can set it back. A process
+that just started has hashed nothing yet, so files need no fsync.
+
+Trees have thousands of files, where pathlib is 5 × slower: `os` and strings are used for what is done to each.
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from tempfile import NamedTemporaryFile, mkstemp
-from typing import Protocol
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, Protocol
+
+import structlog
 
 from maand_executor.catalog_client import BlobPiece
 from maand_executor.errors import ExecutorError
 
-STORED_AT = 315_619_200
-"""Modification time of stored files: 2 January 1980, long before anybody could write to one."""
+log = structlog.get_logger("maand.executor")
+
+Mark = tuple[int, int, int, int]
+"""Inode, size, mtime and ctime of a file when it was hashed."""
+
+DIRECTORY_MODE = 0o755
+"""Mode of every directory in a tree, whatever the umask: trees become directories on workers."""
+STORED_MODE = 0o400
 MODE_BITS = 0o777
+SETTLED = timedelta(milliseconds=100)
+"""Age of a change at which it is remembered that a content was right. The kernel's clock for ctimes ticks every 1 to 10 ms: a
+second write within the same tick would not show."""
+MARKED_AS_USED = timedelta(days=1)
+"""How often the mtime of a content that is used is renewed, for `prune`."""
 KEPT_UNUSED = timedelta(days=30)
-"""How long a content stays that nobody links; what is wanted after all is fetched again."""
+"""How long a content stays that nobody uses; what is wanted after all is fetched again."""
+UNUSABLE = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.EISDIR, errno.EIO})
+"""What says that a stored file is not there, is no file any more, or cannot be read: fetch it anew."""
+LONGEST_COPY = 1 << 30
 
 
 class ContentDamaged(ExecutorError):
-    """Content arrived that does not match its digest. Run it again; when it happens again, the catalog's storage is damaged."""
+    """A content does not match its digest. Run it again; when it happens again, this host's disk or the catalog's is damaged."""
 
     code = "content_damaged"
 
@@ -61,54 +83,67 @@ class ContentStore:
     def __init__(self, directory: Path, source: BlobSource) -> None:
         self._directory = directory
         self._source = source
-        self._fetching: dict[bytes, asyncio.Event] = {}
+        self._busy: dict[bytes, asyncio.Event] = {}
+        self._hashed: dict[bytes, Mark] = {}
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in self._incoming.iterdir():
             leftover.unlink()
         self.prune(KEPT_UNUSED)
 
     async def ensure(self, bucket_id: str, digests: Iterable[bytes]) -> None:
-        """Have these contents on disk. Raises `RemoteError` when the catalog does not give them, `ContentDamaged`.
+        """Have these contents on disk; what is not as it was stored is fetched anew.
 
-        A content that another task fetches is waited for; should that task fail, this one fetches it.
+        A content that another task looks after is waited for, then looked at again: that task may have failed.
+        Raises `RemoteError` when the catalog does not give them, `ContentDamaged` when it gives something else.
         """
-        wanted = tuple(dict.fromkeys(digests))
-        while missing := [digest for digest in wanted if not is_intact(self.path(digest))]:
-            mine = [digest for digest in missing if digest not in self._fetching]
-            if mine:
-                await self._fetch(bucket_id, mine)
+        unsure = self._unknown(digests)
+        while unsure:
+            free = [digest for digest in unsure if digest not in self._busy]
+            if free:
+                await self._look_after(bucket_id, free)
+                unsure = [digest for digest in unsure if digest not in free]
             else:
-                await self._fetching[missing[0]].wait()
+                await self._busy[unsure[0]].wait()
+                unsure = self._unknown(unsure)
 
-    def path(self, digest: bytes, mode: int = 0o444) -> Path:
-        """Return where a content with these permission bits is, or would be."""
-        return Path(self._stored(digest, mode))
+    def path(self, digest: bytes) -> Path:
+        """Return where a content is, or would be."""
+        return Path(self._stored(digest))
 
     def read(self, digest: bytes) -> bytes:
-        """Return a content that is on disk."""
-        return self.path(digest).read_bytes()
+        """Return a content that is on disk. Raises FileNotFoundError, `ContentDamaged`."""
+        data = self.path(digest).read_bytes()
+        if hashlib.sha256(data).digest() != digest:
+            raise self._damaged(digest)
+        return data
 
-    def materialise(self, entries: Iterable[TreeEntry], directory: Path, *, read_only: bool = False) -> None:
-        """Make a tree whose contents are on disk already, by hard links; run it in a thread when it is large.
+    def keep(self, data: bytes) -> None:
+        """Store a content that was made here."""
+        digest = hashlib.sha256(data).digest()
+        if self._is_intact(digest):
+            return
+        with NamedTemporaryFile(dir=self._incoming, delete=False) as file:
+            file.write(data)
+        store(Path(file.name), self.path(digest))
 
-        `read_only` clears the write bits, for trees that run things which must not write into shared content.
+    def materialise(self, entries: Iterable[TreeEntry], directory: Path, *, shared: Path | None = None) -> None:
+        """Make a tree of copies, whose contents `ensure` had on disk; run it in a thread when it is large.
+
+        Whoever gets the tree may do with it what they like. With `shared`, a directory that belongs to trees which nobody writes
+        to, each content is copied there once, and trees get hard links to that. Raises OSError, `ContentDamaged`.
         """
-        made: set[str] = set()
+        directory.mkdir(parents=True, exist_ok=True)
+        made = {""}
         for entry in entries:
-            target = f"{directory}/{checked(entry.path)}"
-            parent = target.rpartition("/")[0]
-            if parent not in made:
-                Path(parent).mkdir(parents=True, exist_ok=True)
-                made.add(parent)
-            self._place(entry, target, entry.mode & (0o555 if read_only else MODE_BITS))
+            make_directories(directory, checked(entry.path).rpartition("/")[0], made)
+            self._place(entry, f"{directory}/{entry.path}", shared)
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete contents that were not linked for so long and return how many. Linking and unlinking renew a file's ctime."""
+        """Delete contents that were not used for so long and return how many."""
         limit = time.time() - older_than.total_seconds()
         deleted = 0
         for path in self._directory.glob("??/*"):
-            status = path.stat()
-            if status.st_ctime < limit and status.st_nlink == 1:
+            if path.lstat().st_mtime < limit:
                 path.unlink()
                 deleted += 1
         return deleted
@@ -117,42 +152,93 @@ class ContentStore:
     def _incoming(self) -> Path:
         return self._directory / "incoming"
 
-    def _stored(self, digest: bytes, mode: int) -> str:
+    def _stored(self, digest: bytes) -> str:
         name = digest.hex()
-        return f"{self._directory}/{name[:2]}/{name[2:]}.{mode & MODE_BITS:03o}"
+        return f"{self._directory}/{name[:2]}/{name[2:]}"
 
-    def _place(self, entry: TreeEntry, target: str, mode: int) -> None:
+    def _unknown(self, digests: Iterable[bytes]) -> list[bytes]:
+        return [digest for digest in dict.fromkeys(digests) if not self._is_known(digest)]
+
+    def _is_known(self, digest: bytes) -> bool:
+        """Whether a content is on disk as this process hashed it, which is asked of every file of every hook's directory."""
+        mark = self._hashed.get(digest)
+        if mark is None:
+            return False
+        try:
+            status = os.lstat(self._stored(digest))
+        except FileNotFoundError:
+            return False
+        return mark_of(status) == mark and was_used_lately(status)
+
+    def _is_intact(self, digest: bytes) -> bool:
+        return self._is_known(digest) or self._verify(digest)
+
+    def _verify(self, digest: bytes) -> bool:
+        """Hash a content, and remember how its file looked before that: whoever writes to it meanwhile will be noticed."""
+        try:
+            descriptor = os.open(self._stored(digest), os.O_RDONLY | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "rb") as file:
+                if not was_used_lately(os.fstat(descriptor)):
+                    with suppress(OSError):  # a file system that became read-only
+                        os.utime(descriptor)
+                status = os.fstat(descriptor)
+                settled = time.time() - status.st_ctime > SETTLED.total_seconds()
+                found = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            if error.errno in UNUSABLE:
+                return False
+            raise
+        if found != digest:
+            log.warning("stored content was changed on this host's disk", path=self._stored(digest))
+            return False
+        if settled:
+            self._hashed[digest] = mark_of(status)
+        return True
+
+    def _place(self, entry: TreeEntry, target: str, shared: Path | None) -> None:
+        mode = entry.mode & MODE_BITS
         if entry.link_target:
-            Path(target).symlink_to(entry.link_target)
+            os.symlink(entry.link_target, target)  # noqa: PTH211 - for each file
         elif entry.data is not None:
-            write_private(Path(target), entry.data, mode)
+            write_private(target, entry.data, mode)
+        elif shared is not None:
+            self._link(entry.sha256, target, mode, shared)
         else:
-            self._link(entry.sha256, mode, target)
+            self._copy(entry.sha256, target, mode)
 
-    def _link(self, digest: bytes, mode: int, target: str) -> None:
-        stored = self._stored(digest, mode)
-        if not is_intact(stored):
-            self._make_variant(digest, Path(stored), mode)
+    def _copy(self, digest: bytes, target: str, mode: int) -> None:
+        if not self._is_intact(digest):
+            raise self._damaged(digest)
+        with open(self._stored(digest), "rb") as source, create(target, mode) as copy:  # noqa: PTH123 - for each file
+            copy_bytes(source, copy)
+
+    def _link(self, digest: bytes, target: str, mode: int, shared: Path) -> None:
+        common = f"{shared}/{digest.hex()}.{mode:03o}"
+        if not os.access(common, os.F_OK):
+            making = Path(f"{common}.{uuid.uuid4().hex}")  # another thread may make the same; the last one stays, either is right
+            self._copy(digest, str(making), mode)
+            making.replace(common)
         try:
-            os.link(stored, target)
-        except OSError:  # another file system, or as many links as an inode can have
-            shutil.copyfile(stored, target)
-            Path(target).chmod(mode)
+            os.link(common, target)
+        except OSError:  # as many links as an inode can have, or a file system without links
+            self._copy(digest, target, mode)
 
-    def _make_variant(self, digest: bytes, stored: Path, mode: int) -> None:
-        descriptor, name = mkstemp(dir=self._incoming)
-        os.close(descriptor)
-        shutil.copyfile(self.path(digest), name)
-        store(Path(name), stored, mode)
+    def _damaged(self, digest: bytes) -> ContentDamaged:
+        return ContentDamaged(
+            f"{self._stored(digest)} does not hold the content it is named after: something on this host wrote to it, "
+            "or the disk is damaged; run it again, the content is fetched anew"
+        )
 
-    async def _fetch(self, bucket_id: str, digests: Sequence[bytes]) -> None:
+    async def _look_after(self, bucket_id: str, digests: Sequence[bytes]) -> None:
         ended = asyncio.Event()
-        self._fetching |= dict.fromkeys(digests, ended)
+        self._busy |= dict.fromkeys(digests, ended)
         try:
-            await self._receive(bucket_id, digests)
+            missing = await asyncio.to_thread(lambda: [digest for digest in digests if not self._is_intact(digest)])
+            if missing:
+                await self._receive(bucket_id, missing)
         finally:
             for digest in digests:
-                del self._fetching[digest]
+                del self._busy[digest]
             ended.set()
 
     async def _receive(self, bucket_id: str, digests: Sequence[bytes]) -> None:
@@ -161,7 +247,7 @@ class ContentStore:
             async for piece in self._source.read_blobs(bucket_id, digests):
                 received = receiver.take(piece)
                 if received:
-                    store(received, self.path(piece.sha256), 0o444)
+                    store(received, self.path(piece.sha256))
         finally:
             receiver.close()
 
@@ -201,27 +287,53 @@ class Receiver:
         self._hash = hashlib.sha256()
 
 
-def store(received: Path, stored: Path, mode: int) -> None:
-    """Give a complete file its permission bits and time, and put it in place at once."""
-    received.chmod(mode)
-    os.utime(received, (STORED_AT, STORED_AT))
+def store(received: Path, stored: Path) -> None:
+    """Put a complete file in place at once."""
+    received.chmod(STORED_MODE)
     stored.parent.mkdir(exist_ok=True, mode=0o700)
     received.replace(stored)
 
 
-def is_intact(stored: str | Path) -> bool:
-    """Whether a content is on disk and nobody wrote to it."""
-    try:
-        return os.stat(stored).st_mtime == STORED_AT  # noqa: PTH116 - asked of every file of every invocation; pathlib is 5 × slower
-    except FileNotFoundError:
-        return False
+def mark_of(status: os.stat_result) -> Mark:
+    """Return what changes when somebody writes to a file."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def write_private(target: Path, data: bytes, mode: int) -> None:
-    """Write a file that never was readable to more than `mode` allows."""
+def was_used_lately(status: os.stat_result) -> bool:
+    """Whether the mtime of a content needs no renewal."""
+    return time.time() - status.st_mtime < MARKED_AS_USED.total_seconds()
+
+
+def make_directories(top: Path, path: str, made: set[str]) -> None:
+    """Make a directory below `top` and those above it; `made` says which are there, and is added to."""
+    if path in made:
+        return
+    make_directories(top, path.rpartition("/")[0], made)
+    directory = f"{top}/{path}"
+    with suppress(FileExistsError):
+        Path(directory).mkdir()
+        Path(directory).chmod(DIRECTORY_MODE)
+    made.add(path)
+
+
+def create(target: str, mode: int) -> BinaryIO:
+    """Open a new file that never is accessible to more than `mode` allows, whatever the umask."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
+    os.fchmod(descriptor, mode)
+    return os.fdopen(descriptor, "wb")
+
+
+def copy_bytes(source: BinaryIO, target: BinaryIO) -> None:
+    """Copy one open file to another: the blocks are shared where the file system can do that (XFS, Btrfs)."""
+    with suppress(OSError):  # not on this file system or kernel; what it is really about, the plain copy meets again
+        while os.copy_file_range(source.fileno(), target.fileno(), LONGEST_COPY):
+            pass
+    shutil.copyfileobj(source, target)  # what is left
+
+
+def write_private(target: str, data: bytes, mode: int) -> None:
+    """Write a file that never was readable to more than `mode` allows."""
+    with create(target, mode) as file:
         file.write(data)
 
 

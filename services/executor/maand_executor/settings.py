@@ -58,7 +58,7 @@ class WorkSettings:
     preflight_timeout: timedelta = timedelta(seconds=30)
     """Limit of reaching one worker and looking for its tools."""
     content_kept: timedelta = timedelta(days=30)
-    """How long stored content that nothing links to stays on disk: longer than most pauses between two deploys of a job."""
+    """How long stored content that nothing uses stays on disk: longer than most pauses between two deploys of a job."""
     stop_grace: timedelta = timedelta(seconds=1)
     """What calls of hooks that are in progress get when the executor stops; the hooks are gone by then."""
 

@@ -73,4 +73,4 @@ async def test_a_secret_is_masked_plain_encoded_and_split_by_flushes(bed: HookBe
 async def test_modes_of_scripts_do_not_matter(bed: HookBed) -> None:
     bed.add("hook_mode", "import os, stat; print(oct(stat.S_IMODE(os.stat('hook_mode.py').st_mode)))")
     await bed.run()
-    assert bed.lines() == [oct(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)]
+    assert bed.lines() == [oct(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)]

@@ -88,13 +88,6 @@ async def test_the_directory_is_private_holds_the_job_as_built_and_is_gone_after
     assert bed.lines() == ["_hooks helped True", "a = 1 True True", "crt tls key tls id-0 the CA", "0o600 0o700"]
 
 
-async def test_content_is_linked_and_not_copied(bed: HookBed) -> None:
-    bed.add("hook_link", "import os; print(os.stat('hook_link.py').st_ino, os.stat('maand.py').st_ino)")
-    await bed.run(targets=2, batch_size=2)
-    assert len(set(bed.lines())) == 1
-    assert bed.catalog.blob_reads == 1
-
-
 async def test_a_directory_is_kept_when_asked_and_the_run_says_where(bed: HookBed) -> None:
     bed.add("hook_keep", "open('written', 'w').write('by the hook')")
     await bed.run(keep_workdir=True)
@@ -120,7 +113,7 @@ async def test_directories_of_a_killed_executor_go_at_the_next_start(tmp_path: P
 
 
 async def test_the_sdk_is_loaded_from_bytecode(bed: HookBed) -> None:
-    bed.add("hook_sdk", "import maand, os; print(maand.__cached__, os.stat(maand.__cached__).st_nlink > 1)")
+    bed.add("hook_sdk", "import maand; print(maand.__cached__, list(open(maand.__cached__, 'rb').read(8)[4:]))")
     await bed.run()
-    assert bed.lines() == [f"{bed.lines()[0].split()[0]} True"]
+    assert bed.lines()[0].endswith("[1, 0, 0, 0]"), "valid by hash, unchecked: what Python writes itself has zeros there"
     assert f"maand.{sys.implementation.cache_tag}.pyc" in bed.lines()[0]

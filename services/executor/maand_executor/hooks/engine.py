@@ -117,7 +117,12 @@ class HookEngine:
         runs = []
         for hook in hooks:
             interpreter = prepared.interpreters[hook.name]
-            content = WorkspaceContent(files=prepared.files, certificates=certificates, node_modules=interpreter.node_modules)
+            content = WorkspaceContent(
+                bucket_id=request.run.bucket_id,
+                files=prepared.files,
+                certificates=certificates,
+                node_modules=interpreter.node_modules,
+            )
             runs.append(HookRun(request=request, hook=hook, interpreter=interpreter, content=content))
         return runs
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from maand_executor.cancel import CancelLevel, CancelSignal
+from maand_executor.content import ContentDamaged
 from maand_executor.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
 from maand_executor.hooks.batches import Batch
 from maand_executor.hooks.environment import InvocationFacts, invocation_environment
@@ -147,7 +148,7 @@ class InvocationRunner:
                 return await self._run_process(invocation, directory, identities)
             finally:
                 await self._put_away(invocation, directory)
-        except OSError as error:
+        except (OSError, ContentDamaged) as error:
             await ended(identities, invocation, InvocationOutcome.FAILED)
             message = f"could not be started: {error}"
             return result_of(invocation, InvocationOutcome.FAILED, exit_code=CANNOT_EXECUTE, message=message)

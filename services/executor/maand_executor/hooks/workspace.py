@@ -1,27 +1,29 @@
 """The private directory of an invocation: the job as built, the SDK beside the script, the allocation's certificates.
 
+It belongs to the hook, which may do with it what it likes: everything in it is a copy, but for what `node_modules` links to.
+
 <state_dir>/invocations/<invocation id>/        0700, gone when the invocation ended
-    _hooks/…            hard links, read-only   maand.py, maand.ts, __pycache__/maand.…pyc
+    _hooks/…            the job's hooks, maand.py, maand.ts, __pycache__/maand.…pyc
     certs/…             keys 0600, ca.crt
     everything else of the job
 <state_dir>/kept/<job>-<worker>-<hook>-<id>/    what `--keep-workdir` keeps
 """
 
 import asyncio
-import importlib.util
-import os
 import py_compile
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from maand_executor.content import ContentStore, TreeEntry
+from maand_executor.content import ContentDamaged, ContentStore, TreeEntry
 from maand_executor.facts import Certificates, Hook, JobFile
+from maand_wire.errors import RemoteError
 
 HOOKS = "_hooks"
 SDK_FILES = ("maand.py", "maand.ts")
@@ -31,6 +33,7 @@ SDK_FILES = ("maand.py", "maand.ts")
 class WorkspaceContent:
     """What a private directory is filled with; the same for every invocation of an event but for the certificates."""
 
+    bucket_id: str
     files: tuple[JobFile, ...]
     certificates: Certificates
     node_modules: Path | None = None
@@ -43,12 +46,16 @@ class Workspaces:
         self._invocations = state_dir / "invocations"
         self._kept = state_dir / "kept"
         self._content = content
-        self._sdk = stage_sdk(state_dir / "sdk")
+        self._sdk = sdk_files()
         for directory in (self._invocations, self._kept):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def make(self, invocation_id: str, allocation_id: str, content: WorkspaceContent) -> Path:
-        """Make the directory of one invocation and return it. Raises OSError; then, and when cancelled, nothing is left."""
+        """Make the directory of one invocation and return it.
+
+        Raises OSError, `ContentDamaged`; then, and when cancelled, nothing is left.
+        """
+        await self._have_content(content)
         directory = self._invocations / invocation_id
         making = asyncio.ensure_future(asyncio.to_thread(self._fill, directory, allocation_id, content))
         try:
@@ -73,13 +80,21 @@ class Workspaces:
         for directory in self._invocations.iterdir():
             remove_tree(directory)
 
+    async def _have_content(self, content: WorkspaceContent) -> None:
+        """Have the files on disk: an event had them, but may last for hours, and its hooks run on this host."""
+        try:
+            await self._content.ensure(content.bucket_id, digests_of(content.files))
+        except RemoteError as error:
+            raise ContentDamaged(
+                f"stored content was lost or changed on this host, and the catalog does not give it: {error}"
+            ) from error
+
     def _fill(self, directory: Path, allocation_id: str, content: WorkspaceContent) -> None:
         directory.mkdir(mode=0o700)
         certificates = certificate_files(content.certificates, allocation_id)
-        made_here = {entry.path for entry in certificates} | {f"{HOOKS}/{name}" for name in SDK_FILES}
-        self._content.materialise(tree_of(content.files, except_for=made_here), directory, read_only=True)
-        self._content.materialise(certificates, directory)
-        link_tree(self._sdk, directory / HOOKS)
+        made_here = [*certificates, *self._sdk]
+        job = tree_of(content.files, except_for=(entry.path for entry in made_here))
+        self._content.materialise([*job, *made_here], directory)
         if content.node_modules:
             (directory / HOOKS / "node_modules").symlink_to(content.node_modules)
 
@@ -108,42 +123,29 @@ def digests_of(job_files: Sequence[JobFile]) -> list[bytes]:
     return [file.sha256 for file in job_files if not file.link_target]
 
 
-def stage_sdk(directory: Path) -> Path:
-    """Copy the SDK where it can be linked from, with its bytecode beside it, which halves the start of a hook.
+def sdk_files() -> tuple[TreeEntry, ...]:
+    """Return the SDK, held in memory where no hook can get at it, with its bytecode, which halves the start of a hook.
 
-    The bytecode is of the unchecked kind: it is valid whatever modification time a link shows. Other versions of Python
+    The bytecode is of the unchecked kind: it is valid whatever modification time a copy shows. Other versions of Python
     ignore it.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(mkdtemp(dir=directory.parent, prefix="sdk-"))
-    for name in SDK_FILES:
-        source = files("maand_hook_sdk").joinpath(name)
-        (staging / name).write_bytes(source.read_bytes())
-        (staging / name).chmod(0o444)
-    module = staging / "maand.py"
-    compiled = Path(importlib.util.cache_from_source(str(module)))
-    py_compile.compile(
-        str(module),
-        cfile=str(compiled),
-        dfile="maand.py",
-        doraise=True,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
-    compiled.chmod(0o444)
-    remove_tree(directory)
-    return staging.rename(directory)
+    sources = [TreeEntry(path=f"{HOOKS}/{name}", data=files("maand_hook_sdk").joinpath(name).read_bytes()) for name in SDK_FILES]
+    bytecode = TreeEntry(path=f"{HOOKS}/__pycache__/maand.{sys.implementation.cache_tag}.pyc", data=compiled_sdk())
+    return (*sources, bytecode)
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """Hard-link a small tree into another; copy where links do not reach."""
-    for folder, _, names in os.walk(source):
-        into = target / Path(folder).relative_to(source)
-        into.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            try:
-                os.link(Path(folder, name), into / name)
-            except OSError:
-                shutil.copy2(Path(folder, name), into / name)
+def compiled_sdk() -> bytes:
+    """Return the bytecode of `maand.py` for the Python that runs this executor, and hooks without one of their own."""
+    with TemporaryDirectory() as directory:
+        compiled = Path(directory, "maand.pyc")
+        py_compile.compile(
+            str(files("maand_hook_sdk").joinpath("maand.py")),
+            cfile=str(compiled),
+            dfile="maand.py",
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+        return compiled.read_bytes()
 
 
 def remove_tree(directory: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
-from maand_executor.content import ContentStore, TreeEntry
+from maand_executor.content import ContentDamaged, ContentStore, TreeEntry
 from maand_executor.context import RunContext
 from maand_executor.errors import CannotRender
 from maand_executor.facts import Job, PlannedFile
@@ -141,10 +141,10 @@ def bytes_of(content: ContentStore, entry: TreeEntry) -> bytes | None:
 
 
 def stored(content: ContentStore, digest: bytes) -> bytes | None:
-    """Return a content that is on disk."""
+    """Return a content that is on disk as it was stored."""
     try:
         return content.read(digest)
-    except FileNotFoundError:
+    except (FileNotFoundError, ContentDamaged):
         return None
 
 

@@ -1,15 +1,15 @@
-"""Trees about to be copied, on this executor's disk: hard links to stored content, rendered files beside them.
+"""Trees about to be copied, on this executor's disk, in a directory that is private and goes with the run.
 
-Allocations whose digest is equal share one tree. The directory is private and goes with the run.
+trees/<job>/<digest>/        allocations whose digest is equal share one tree: links to contents, rendered files beside them
+contents/<sha256>.<mode>     verified copies of what is stored, made once per run; nobody but rsync, which reads, gets at them
 """
 
 import asyncio
 import shutil
 from collections import defaultdict
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from maand_executor.content import ContentStore, store
+from maand_executor.content import ContentStore
 from maand_executor.staging import AllocationTree, own_contents
 
 
@@ -33,17 +33,17 @@ class Stager:
             return self._made[key]
 
     def _make(self, job: str, digest: bytes, tree: AllocationTree) -> Path:
-        directory = self._directory / job / digest.hex()
+        contents = self._directory / "contents"
+        contents.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = self._directory / "trees" / job / digest.hex()
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
         directory.chmod(0o755)  # what the job's directory becomes on the worker; the run's own directory above is private
-        self._content.materialise(tree.entries, directory)
+        self._content.materialise(tree.entries, directory, shared=contents)
         self._remember(tree)
         return directory
 
     def _remember(self, tree: AllocationTree) -> None:
         """Keep rendered content without secrets, so that a later dry run can show what changed."""
-        for digest, data in own_contents(tree).items():
-            with NamedTemporaryFile(dir=self._directory, delete=False) as file:
-                file.write(data)
-            store(Path(file.name), self._content.path(digest), 0o444)
+        for data in own_contents(tree).values():
+            self._content.keep(data)

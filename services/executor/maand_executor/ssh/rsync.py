@@ -1,6 +1,6 @@
 """rsync's arguments and account, as values. Pure.
 
-Content decides (`--checksum`), not time: the source is made of hard links whose times say nothing. Updated files appear
+Content decides (`--checksum`), not time: the source is made by each run, so its times say nothing. Updated files appear
 together at the end (`--delay-updates`), deletions come after that; an interrupted copy leaves what was there before, or a mix
 that the next copy repairs.
 
