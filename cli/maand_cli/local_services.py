@@ -1,7 +1,8 @@
 """Finding the local services of a bucket, and starting them when nobody serves.
 
-`run/services.json` says where they listen; whether somebody really does is asked of the socket itself, so a file left behind
-by a killed host is never believed. Several commands may start a host at once: the hosts settle among themselves by a lock who
+`run/services.json` says where they listen and which directory they serve. It is believed only about that very directory, so the
+file that a copied bucket brings along never leads to the original's services; and whether somebody really listens is asked of the
+socket itself, so a file left behind by a killed host is never believed either. Several commands may start a host at once: the hosts settle among themselves by a lock who
 serves, the others leave, and every command takes what `services.json` then says.
 """
 
@@ -24,6 +25,12 @@ from maand_cli.errors import OtherVersion, ServiceUnreachable
 START_SECONDS = 20.0
 """How long a start may take. It takes under 2 s; a machine under load gets ten times that."""
 
+MOVED_SECONDS = 5.0
+"""How long services may take to leave a bucket that was moved. They look every half second; a run in progress takes longer."""
+
+HOLDER_SECONDS = 5.0
+"""How long a host may hold the lock without having said in it who it is: it does both in a moment."""
+
 HELD_BY_ANOTHER = 75
 """Exit code of a host that found another one holding the bucket (EX_TEMPFAIL)."""
 
@@ -32,7 +39,10 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Running services of a bucket, as their host describes them."""
+    """Running services of a bucket, as their host describes them.
+
+    `bucket` is the directory they serve, `device` and `inode` identify it; hosts of maand before these were told have none.
+    """
 
     pid: int
     version: str
@@ -40,22 +50,65 @@ class Services:
     executor: str
     hook_api: str
     started_at: str
+    bucket: str = ""
+    device: int = 0
+    inode: int = 0
 
 
 def find_services(bucket: Bucket) -> Services | None:
-    """Return the running services, or None when nobody listens."""
+    """Return the running services, or None when nobody serves this directory."""
     services = _read(bucket.services_file)
-    return services if services and listens(services.catalog) and listens(services.executor) else None
+    if services is None or not serves_directory(services, bucket.path):
+        return None
+    return services if listens(services.catalog) and listens(services.executor) else None
+
+
+def serves_directory(services: Services, directory: Path) -> bool:
+    """Whether these services serve this directory: not the one it was copied from, nor the place it was moved away from.
+
+    The path alone would not do: another copy may stand where the bucket was. The inode alone would not either: sockets and the
+    paths that the services have open stay where a moved bucket was.
+    """
+    identity = (services.device, services.inode)
+    try:
+        return all((status.st_dev, status.st_ino) == identity for status in (directory.stat(), Path(services.bucket).stat()))
+    except OSError:
+        return False
 
 
 def ensure_services(bucket: Bucket) -> Services:
     """Return the running services of this version, started if need be. Raises OtherVersion, ServiceUnreachable."""
-    services = find_services(bucket) or start_services(bucket)
+    services = find_services(bucket)
+    if services is None:
+        _until_moved_host_left(bucket)
+        services = start_services(bucket)
+    _refuse_other_version(services)
+    return services
+
+
+def _until_moved_host_left(bucket: Bucket, *, limit_seconds: float = MOVED_SECONDS) -> None:
+    """Wait for services that still hold a bucket which was moved under them: they notice and leave by themselves.
+
+    In a copy of a bucket nobody holds the lock, so nothing is waited for.
+    """
+    services = _read(bucket.services_file)
+    if services is None or serves_directory(services, bucket.path):
+        return
+    deadline = time.monotonic() + limit_seconds
+    while holder(bucket) == services.pid:
+        _refuse_other_version(services)
+        if time.monotonic() > deadline:
+            place = f"in {services.bucket}" if services.bucket else "by another maand"
+            message = f"services of this bucket were started {place} and still run (process {services.pid})"
+            raise ServiceUnreachable(message, help="maand services stop; the next command starts them here")
+        time.sleep(POLL_SECONDS)
+
+
+def _refuse_other_version(services: Services) -> None:
     if services.version != __version__:
         raise OtherVersion(
             f"the services of this bucket run maand {services.version}, this is {__version__}", help="maand services stop"
         )
-    return services
 
 
 def start_services(bucket: Bucket, *, limit_seconds: float = START_SECONDS) -> Services:
@@ -72,6 +125,9 @@ def start_services(bucket: Bucket, *, limit_seconds: float = START_SECONDS) -> S
             time.sleep(5 * POLL_SECONDS)
             host = _spawn(bucket)
         time.sleep(POLL_SECONDS)
+    pid = holder(bucket)
+    if pid not in (0, host.pid):
+        raise ServiceUnreachable(f"process {pid} holds this bucket but does not serve it", help="maand services stop")
     raise ServiceUnreachable(
         f"the local services did not come up within {limit_seconds:.0f} s", help="see the log: maand services logs"
     )
@@ -99,7 +155,8 @@ def holder(bucket: Bucket) -> int:
     """Return the process that holds the bucket's lock, 0 when nobody does."""
     try:
         with (bucket.run / "services.lock").open("a+") as file:
-            while not _is_free(file):
+            deadline = time.monotonic() + HOLDER_SECONDS
+            while not _is_free(file) and time.monotonic() < deadline:
                 file.seek(0)
                 pid = _pid_in(file.read())
                 if pid:
@@ -139,7 +196,7 @@ def listens(address: str) -> bool:
 def _read(path: Path) -> Services | None:
     try:
         values = json.loads(path.read_text())
-        return Services(**{field.name: values[field.name] for field in fields(Services)})
+        return Services(**{field.name: values[field.name] for field in fields(Services) if field.name in values})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

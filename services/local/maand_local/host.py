@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -37,8 +37,15 @@ log = structlog.get_logger("maand.local")
 
 @dataclass(frozen=True, kw_only=True)
 class Announcement:
-    """What `run/services.json` says."""
+    """What `run/services.json` says.
 
+    `bucket`, `device` and `inode` say which directory is served: a copy of the bucket brings a copy of this file, and a client
+    that believed it there would work on the original.
+    """
+
+    bucket: str
+    device: int
+    inode: int
     pid: int
     version: str
     catalog: str
@@ -86,7 +93,7 @@ async def serving(layout: Layout, *, metrics_listen: str | None = None) -> Async
             registries = [part.metrics.registry for part in (catalog, executor, gateway)]
             stack.push_async_callback(asyncio.to_thread, serve_metrics(registries, metrics_listen).stop)
         announce(layout, catalog=catalog_at, executor=executor_at, hook_api=gateway.address)
-        stack.callback(layout.services_file.unlink, missing_ok=True)
+        stack.callback(withdraw, layout)
         yield RunningHost(catalog=catalog, executor=executor, gateway=gateway)
 
 
@@ -133,7 +140,11 @@ async def release_dead_leases(catalog: Endpoint) -> None:
 
 def announce(layout: Layout, *, catalog: Endpoint, executor: Endpoint, hook_api: str) -> None:
     """Write `run/services.json`, whole or not at all."""
+    status = layout.bucket.stat()
     announcement = Announcement(
+        bucket=str(layout.bucket),
+        device=status.st_dev,
+        inode=status.st_ino,
         pid=os.getpid(),
         version=version("maand"),
         catalog=catalog.address,
@@ -145,3 +156,10 @@ def announce(layout: Layout, *, catalog: Endpoint, executor: Endpoint, hook_api:
     fresh.touch(mode=0o600)
     fresh.write_text(json.dumps(asdict(announcement)))
     fresh.replace(layout.services_file)
+
+
+def withdraw(layout: Layout) -> None:
+    """Remove `run/services.json` where it is this host's own: where a bucket was moved away, another one may stand and serve."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if json.loads(layout.services_file.read_text())["pid"] == os.getpid():
+            layout.services_file.unlink()

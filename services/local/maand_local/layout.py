@@ -66,6 +66,23 @@ class Layout:
         return (self.run, self.state, self.database.parent, self.log.parent)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Which directory a bucket is, whatever it is called: a copy is another one, and so is what stands where a moved one was."""
+
+    device: int
+    inode: int
+
+
+def place_of(bucket: Path) -> Place | None:
+    """Return which directory is there now, None when there is none."""
+    try:
+        status = bucket.stat()
+    except OSError:
+        return None
+    return Place(device=status.st_dev, inode=status.st_ino)
+
+
 def socket_directory(layout: Layout, *, temporary: Path, uid: int) -> Path:
     """Return where sockets go: `run/`, or a directory named after the bucket when their path would be too long."""
     if len(os.fsencode(layout.run / "executor.sock")) <= LONGEST_SOCKET_PATH:

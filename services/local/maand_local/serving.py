@@ -4,18 +4,21 @@ import asyncio
 import os
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 
-from maand_local.host import RunningHost, serving
+from maand_local.host import RunningHost, serving, withdraw
 from maand_local.idle import remaining
-from maand_local.layout import Layout
+from maand_local.layout import Layout, place_of
 from maand_local.settings import LocalSettings
 from maand_wire.lifecycle import until_asked_to_stop
 
 log = structlog.get_logger("maand.local")
 
 SHORTEST_LOOK = timedelta(seconds=0.2)
+MOVED_LOOK = timedelta(seconds=0.5)
+"""How often the host looks whether its bucket is still where it was."""
 
 
 async def serve_until_done(layout: Layout, settings: LocalSettings) -> None:
@@ -25,21 +28,32 @@ async def serve_until_done(layout: Layout, settings: LocalSettings) -> None:
         log.info(
             "serving", bucket=str(layout.bucket), hook_api=host.gateway.address, start_seconds=round(time.monotonic() - began, 2)
         )
-        await until_not_needed(host, settings.idle_for)
-        layout.services_file.unlink(missing_ok=True)
+        await until_not_needed(host, layout, settings.idle_for)
+        withdraw(layout)
         asyncio.get_running_loop().call_later(settings.stop_time.total_seconds(), give_up)
     log.info("stopped")
 
 
-async def until_not_needed(host: RunningHost, idle_for: timedelta | None) -> None:
-    """Return at a signal, or when the services have been idle for long enough."""
-    asked = asyncio.create_task(until_asked_to_stop())
-    waits = {asked} if idle_for is None else {asked, asyncio.create_task(until_idle(host, idle_for))}
-    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+async def until_not_needed(host: RunningHost, layout: Layout, idle_for: timedelta | None) -> None:
+    """Return at a signal, when the services have been idle for long enough, or when their bucket is no longer where it was."""
+    reasons = {asyncio.create_task(until_asked_to_stop()): "asked to", asyncio.create_task(until_moved(layout.bucket)): "moved"}
+    if idle_for is not None:
+        reasons[asyncio.create_task(until_idle(host, idle_for))] = "idle"
+    done, pending = await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
-    log.info("stopping", reason="asked to" if asked in done else "idle")
+    log.info("stopping", reason=next(reason for task, reason in reasons.items() if task in done))
+
+
+async def until_moved(bucket: Path) -> None:
+    """Return when another directory, or none, is at the bucket's path.
+
+    Database, keys and caches are opened by path: a host that went on would work on whatever bucket is put there next.
+    """
+    ours = place_of(bucket)
+    while ours is not None and place_of(bucket) == ours:
+        await asyncio.sleep(MOVED_LOOK.total_seconds())
 
 
 async def until_idle(host: RunningHost, idle_for: timedelta) -> None:

@@ -83,6 +83,130 @@ def test_a_stale_or_broken_services_json_is_not_believed(content: str, maand: Ma
     assert maand.services()["pid"] == hosts(maand.bucket)[0]
 
 
+def copy_of(maand: Maand, name: str) -> Maand:
+    """Copy a bucket with everything in it, as `cp -a` does, sockets and the services' record included."""
+    copied = maand.bucket.with_name(name)
+    subprocess.run(["cp", "-a", str(maand.bucket), str(copied)], check=True)
+    return Maand(bucket=copied)
+
+
+def test_a_copied_bucket_never_talks_to_the_services_of_the_original(maand: Maand) -> None:
+    maand.must("kv", "set", "vars/bucket", "name", "original")
+    copied = copy_of(maand, "copy")
+    try:
+        assert json.loads(copied.must("services", "status", "-o", "json").out) == {"running": False}
+        assert "not running" in copied.must("services", "stop").err, "a copy does not stop the original's services either"
+        copied.must("kv", "set", "vars/bucket", "name", "copy")
+        assert copied.services()["pid"] != maand.services()["pid"]
+        assert maand.must("kv", "get", "vars/bucket", "name").out == "original\n"
+        assert copied.must("kv", "get", "vars/bucket", "name").out == "copy\n"
+    finally:
+        copied.end()
+
+
+def test_a_copied_bucket_with_sockets_outside_of_it_has_its_own_too(tmp_path: Path) -> None:
+    directory = tmp_path / ("d" * 80)
+    directory.mkdir()
+    maand = Maand(bucket=directory)
+    maand.must("init")
+    maand.must("services", "start")
+    copied = copy_of(maand, "e" * 80)
+    try:
+        copied.must("services", "start")
+        assert copied.services()["catalog"] != maand.services()["catalog"]
+    finally:
+        copied.end()
+        maand.end()
+
+
+def test_a_run_directory_brought_from_another_bucket_is_not_believed(maand: Maand, tmp_path: Path) -> None:
+    other = Maand(bucket=tmp_path / "other")
+    other.bucket.mkdir()
+    other.must("init")
+    other.must("services", "start")
+    try:
+        subprocess.run(["cp", "-a", f"{other.bucket}/run/.", str(maand.bucket / "run")], check=True)
+        maand.must("kv", "set", "vars/bucket", "name", "here")
+        assert maand.services()["pid"] != other.services()["pid"]
+        assert other("kv", "get", "vars/bucket", "name").code == 1
+    finally:
+        other.end()
+
+
+def test_a_bucket_moved_under_its_services_goes_on_where_it_is_now(maand: Maand) -> None:
+    maand.must("kv", "set", "vars/bucket", "kept", "yes")
+    before = maand.services()["pid"]
+    was = maand.bucket
+    maand.bucket = was.rename(was.with_name("moved"))
+    try:
+        assert maand.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
+        assert maand.services()["pid"] != before
+        assert maand.services()["bucket"] == str(maand.bucket)
+        until(lambda: hosts(was) == [], what="the end of the services that were left behind")
+        assert not was.exists()
+    finally:
+        maand.end()
+        maand.bucket = maand.bucket.rename(was)
+
+
+def test_services_of_a_moved_bucket_leave_the_copy_alone_that_stands_in_its_place(maand: Maand) -> None:
+    maand.must("kv", "set", "vars/bucket", "kept", "yes")
+    before = maand.services()["pid"]
+    moved = Maand(bucket=maand.bucket.with_name("moved"))
+    maand.bucket.rename(moved.bucket)
+    subprocess.run(["cp", "-a", str(moved.bucket), str(maand.bucket)], check=True)
+    try:
+        until(lambda: before not in hosts(maand.bucket), what="the end of the services that were left behind")
+        maand.must("kv", "set", "vars/bucket", "kept", "no")
+        assert maand.services()["bucket"] == str(maand.bucket)
+        assert moved.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
+        assert maand.must("kv", "get", "vars/bucket", "kept").out == "no\n"
+    finally:
+        moved.end()
+
+
+def test_services_that_hold_a_moved_bucket_and_do_not_leave_are_named_at_once(maand: Maand) -> None:
+    maand.must("services", "start")
+    pid = maand.services()["pid"]
+    was = maand.bucket
+    os.kill(pid, signal.SIGSTOP)  # it cannot notice anything
+    maand.bucket = was.rename(was.with_name("moved"))
+    try:
+        said = maand("runs", "list")
+        assert said.code == 7
+        assert f"services of this bucket were started in {was} and still run (process {pid})" in said.err
+        assert "help: maand services stop" in said.err
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        maand.end()
+        maand.bucket = maand.bucket.rename(was)
+
+
+def test_a_bucket_reached_through_a_link_has_the_same_services(maand: Maand) -> None:
+    maand.must("services", "start")
+    link = maand.bucket.with_name("link")
+    link.symlink_to(maand.bucket)
+    through = Maand(bucket=link)
+    assert json.loads(through.must("services", "status", "-o", "json").out)["pid"] == maand.services()["pid"]
+    through.must("runs", "list")
+    assert len(hosts(maand.bucket)) == 1
+
+
+def test_a_record_that_names_no_directory_is_of_an_older_maand(maand: Maand) -> None:
+    maand.must("services", "start")
+    record = {name: value for name, value in maand.services().items() if name not in ("bucket", "device", "inode")}
+    (maand.bucket / "run/services.json").write_text(json.dumps({**record, "version": "0.0.1"}))
+    said = maand("runs", "list")
+    assert said.code == 7
+    assert "run maand 0.0.1" in said.err
+    copied = copy_of(maand, "copy")
+    try:
+        copied.must("runs", "list")
+        assert copied.services()["pid"] != record["pid"]
+    finally:
+        copied.end()
+
+
 def test_services_of_another_version_are_named_with_the_remedy(maand: Maand) -> None:
     maand.must("services", "start")
     path = maand.bucket / "run/services.json"
