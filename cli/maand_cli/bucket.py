@@ -41,6 +41,11 @@ class Bucket:
         return self.path / "run"
 
     @property
+    def workspace_digests(self) -> Path:
+        """What is remembered of the workspace's files, so that they are not read again."""
+        return self.run / "workspace-digests.json"
+
+    @property
     def services_file(self) -> Path:
         """Where the local host says how it is reached."""
         return self.run / "services.json"

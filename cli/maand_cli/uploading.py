@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from maand_cli.errors import CliError
+from maand_cli.output.text import count
+from maand_cli.questions import confirm
 from maand_cli.session import Session
 from maand_cli.workspace_scan import ScannedFile, scan_workspace
 from maand_contracts.catalog.v1 import workspace_pb2
@@ -19,8 +21,9 @@ class ChangedMeanwhile(CliError):
 
 
 async def upload_workspace(session: Session) -> str:
-    """Send the workspace and return the id of its snapshot."""
-    files = scan_workspace(session.bucket.workspace, session.bucket.run / "workspace-digests.json")
+    """Send the workspace and return the id of its snapshot. Asks before every job would be removed."""
+    files = scan_workspace(session.bucket.workspace, session.bucket.workspace_digests)
+    await _confirm_without_jobs(session, files)
     by_digest = {file.sha256: file for file in files if file.sha256}
     missing = await session.catalog.missing_blobs(list(by_digest))
     if missing:
@@ -31,6 +34,20 @@ async def upload_workspace(session: Session) -> str:
         )
         for file in files
     )
+
+
+async def _confirm_without_jobs(session: Session, files: Sequence[ScannedFile]) -> None:
+    """Ask whether a workspace without jobs is meant, where the last build had some: often its `jobs/` is only not there.
+
+    Raises Refused, MissingPrerequisite.
+    """
+    if any(file.path == "jobs" or file.path.startswith("jobs/") for file in files):
+        return
+    built = (await session.catalog.get_bucket()).jobs
+    if built:
+        jobs = session.bucket.workspace / "jobs"
+        what = f"{jobs} {'holds no job' if jobs.is_dir() else 'does not exist'}, the last build had {count(built, 'job')}"
+        confirm(session.flags, f"{what}: build this, so that a deploy stops and removes {'it' if built == 1 else 'them all'}?")
 
 
 async def pieces(

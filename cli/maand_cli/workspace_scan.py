@@ -1,10 +1,12 @@
 """What of `workspace/` is sent to the catalog, with content digests; a file that did not change is not read again.
 
 Sent are `workers.json`, `disabled.json`, `bucket.conf`, `bucket.jobs*.conf` and everything under `jobs/`, but the
-interpreters' own directories directly under a job's `_hooks` (`.venv`, `venv`, `node_modules`, `__pycache__`).
+interpreters' own directories directly under a job's `_hooks` (`.venv`, `venv`, `node_modules`, `__pycache__`). Nothing is left out
+because of what it is: a link or a file in place of `jobs/` or of a job is sent as such, and the compiler refuses it by name.
 
-Digests are kept in `run/workspace-digests.json` by path, size, modification time and inode. A file modified within the last
-two seconds is not kept: it could change again without its time showing it.
+Digests are kept in `run/workspace-digests.json` by path, size, times of modification and of change, and inode. Size and time of
+modification alone can be given to another content (`cp -p`, `touch -d`, `rsync -a`); the time of change is the kernel's own. A file
+that changed within the last two seconds is not kept: it could change again without its times showing it.
 """
 
 import hashlib
@@ -23,6 +25,12 @@ from maand_cli.errors import InvalidFile, MissingPrerequisite, Problem
 TOP_LEVEL = re.compile(r"workers\.json|disabled\.json|bucket\.conf|bucket\.jobs(\..+)?\.conf")
 INTERPRETERS_OWN = frozenset({".venv", "venv", "node_modules", "__pycache__"})
 SETTLED_NS = 2_000_000_000
+JOBS = "jobs"
+MARKS = 4
+"""Numbers that tell whether a file is still the one that was hashed."""
+
+NO_FILES = "the directory holds none of the job's files"
+NO_FILES_HELP = "check out or mount what belongs there (a git submodule?); to remove the job, remove its directory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +47,24 @@ class ScannedFile:
 def scan_workspace(workspace: Path, cache: Path) -> list[ScannedFile]:
     """Return what is to be sent, sorted by path.
 
-    Raises MissingPrerequisite without a workspace, InvalidFile for what cannot be stored (sockets, names that are not UTF-8).
+    Raises MissingPrerequisite without a workspace, InvalidFile with everything that cannot be read or stored (directories that
+    may not be entered, sockets, names that are not UTF-8, jobs without a file).
     """
     if not workspace.is_dir():
-        raise MissingPrerequisite(f"{workspace} does not exist", help="maand init makes one")
+        what = "is not a directory" if workspace.exists() else "does not exist"
+        raise MissingPrerequisite(f"{workspace} {what}", help="maand init makes one")
     known = _read_cache(cache)
-    digests = Digests(workspace, known)
-    problems: list[Problem] = []
-    files = [file for path, entry in _walk(workspace) if (file := _scan(path, entry, digests, problems))]
-    if problems:
-        raise InvalidFile(*problems)
-    if digests.kept != known:
-        _write_cache(cache, digests.kept)
+    scan = Scan(workspace, Digests(workspace, known))
+    files = scan.run()
+    if scan.problems:
+        raise InvalidFile(*sorted(scan.problems, key=lambda problem: problem.file))
+    if scan.digests.kept != known:
+        _write_cache(cache, scan.digests.kept)
     return sorted(files, key=lambda file: file.path)
 
 
 class Digests:
-    """SHA-256 of files, from the cache where size, time and inode agree."""
+    """SHA-256 of files, from the cache where size, times and inode agree."""
 
     def __init__(self, workspace: Path, known: Mapping[str, list[Any]]) -> None:
         self._workspace = workspace
@@ -65,13 +74,13 @@ class Digests:
 
     def of(self, path: str, status: os.stat_result) -> bytes:
         """Return the digest of one file."""
-        mark = [status.st_size, status.st_mtime_ns, status.st_ino]
+        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         entry = self._known.get(path)
-        if entry is not None and entry[:3] == mark:
+        if entry is not None and entry[:-1] == mark:
             self.kept[path] = entry
-            return bytes.fromhex(entry[3])
+            return bytes.fromhex(entry[-1])
         digest = file_sha256(self._workspace / path)
-        if self._now_ns - status.st_mtime_ns > SETTLED_NS:
+        if self._now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
             self.kept[path] = [*mark, digest.hex()]
         return digest
 
@@ -82,21 +91,82 @@ def file_sha256(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _walk(workspace: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    for entry in os.scandir(workspace):
-        if entry.name == "jobs" and entry.is_dir(follow_symlinks=False):
-            yield from _walk_jobs("jobs", entry.path)
-        elif TOP_LEVEL.fullmatch(entry.name):
-            yield entry.name, entry
+class Scan:
+    """One walk through a workspace; what is wrong with it is gathered, not raised, so that all of it is told at once."""
 
+    def __init__(self, workspace: Path, digests: Digests) -> None:
+        self._workspace = workspace
+        self.digests = digests
+        self.problems: list[Problem] = []
 
-def _walk_jobs(path: str, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    for entry in os.scandir(directory):
-        below = f"{path}/{entry.name}"
-        if not entry.is_dir(follow_symlinks=False):
-            yield below, entry
-        elif not _is_interpreters_own(below):
-            yield from _walk_jobs(below, entry.path)
+    def run(self) -> list[ScannedFile]:
+        """Return every file that is sent."""
+        return [file for path, entry in self._top_level() if (file := self._file(path, entry))]
+
+    def _top_level(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for entry in self._entries("", str(self._workspace)):
+            if entry.name == JOBS and entry.is_dir(follow_symlinks=False):
+                yield from self._jobs(entry.path)
+            elif entry.name == JOBS or TOP_LEVEL.fullmatch(entry.name):
+                yield entry.name, entry
+
+    def _jobs(self, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for entry in self._entries(JOBS, directory):
+            path = f"{JOBS}/{entry.name}"
+            if not entry.is_dir(follow_symlinks=False):
+                yield path, entry
+                continue
+            before = len(self.problems)
+            files = list(self._below(path, entry.path))
+            if not files and len(self.problems) == before and not entry.name.startswith("."):
+                self._problem("missing_file", f"{path}/manifest.json", NO_FILES, help_text=NO_FILES_HELP)
+            yield from files
+
+    def _below(self, path: str, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for entry in self._entries(path, directory):
+            below = f"{path}/{entry.name}"
+            if _is_interpreters_own(below):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._below(below, entry.path)
+            else:
+                yield below, entry
+
+    def _entries(self, path: str, directory: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(directory) as entries:
+                return list(entries)
+        except OSError as error:
+            self._problem("unreadable_file", path, f"the directory cannot be read: {error.strerror}")
+            return []
+
+    def _file(self, path: str, entry: os.DirEntry[str]) -> ScannedFile | None:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            self._problem("not_utf8", path, "the file's name is not UTF-8")
+            return None
+        try:
+            return self._read(path, entry)
+        except OSError as error:
+            self._problem("unreadable_file", path, f"cannot be read: {error.strerror}")
+            return None
+
+    def _read(self, path: str, entry: os.DirEntry[str]) -> ScannedFile | None:
+        status = entry.stat(follow_symlinks=False)
+        mode = stat.S_IMODE(status.st_mode) & 0o777
+        if stat.S_ISLNK(status.st_mode):
+            return ScannedFile(path=path, mode=mode, size=0, link_target=str(Path(entry.path).readlink()))
+        if stat.S_ISREG(status.st_mode):
+            return ScannedFile(path=path, mode=mode, size=status.st_size, sha256=self.digests.of(path, status))
+        self._problem(
+            "not_a_file", path, "this is neither a file nor a symbolic link", help_text="remove it from the workspace"
+        )
+        return None
+
+    def _problem(self, code: str, path: str, message: str, *, help_text: str = "") -> None:
+        where = f"{self._workspace.name}/{path}".rstrip("/").encode(errors="surrogateescape").decode(errors="replace")
+        self.problems.append(Problem(code=code, message=message, file=where, help=help_text))
 
 
 def _is_interpreters_own(path: str) -> bool:
@@ -104,37 +174,13 @@ def _is_interpreters_own(path: str) -> bool:
     return len(parts) == 4 and parts[2] == "_hooks" and parts[3] in INTERPRETERS_OWN
 
 
-def _scan(path: str, entry: os.DirEntry[str], digests: Digests, problems: list[Problem]) -> ScannedFile | None:
-    status = entry.stat(follow_symlinks=False)
-    mode = stat.S_IMODE(status.st_mode) & 0o777
-    where = f"workspace/{path}"
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        shown = where.encode(errors="surrogateescape").decode(errors="replace")
-        problems.append(Problem(code="not_utf8", message="the file's name is not UTF-8", file=shown))
-        return None
-    if stat.S_ISLNK(status.st_mode):
-        return ScannedFile(path=path, mode=mode, size=0, link_target=str(Path(entry.path).readlink()))
-    if not stat.S_ISREG(status.st_mode):
-        problems.append(
-            Problem(
-                code="not_a_file",
-                message="this is neither a file nor a symbolic link",
-                file=where,
-                help="remove it from the workspace",
-            )
-        )
-        return None
-    return ScannedFile(path=path, mode=mode, size=status.st_size, sha256=digests.of(path, status))
-
-
 def _read_cache(cache: Path) -> dict[str, list[Any]]:
     try:
         values = json.loads(cache.read_text())
     except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}
+    entries = values.items() if isinstance(values, dict) else ()
+    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == MARKS + 1}
 
 
 def _write_cache(cache: Path, digests: Mapping[str, list[Any]]) -> None:

@@ -116,6 +116,6 @@ class ServedFiles:
         self._seen = stamps
         return fresh
 
-    def _stamps(self) -> tuple[tuple[int, int], ...]:
+    def _stamps(self) -> tuple[tuple[int, ...], ...]:
         files = (file.stat() for file in (self._key, self._certificate, self._ca) if file is not None)
-        return tuple((file.st_mtime_ns, file.st_ino) for file in files)
+        return tuple((file.st_mtime_ns, file.st_ctime_ns, file.st_ino) for file in files)

@@ -2,10 +2,11 @@
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from maand_catalog import names
 from maand_catalog.manifest import RUNTIME_BY_SUFFIX, HookFacts, Manifest
 from maand_catalog.problems import Finding, did_you_mean
 from maand_catalog.workspace_tree import TreeEntry
@@ -34,6 +35,30 @@ class HookScript:
 def goes_to_workers(path: str) -> bool:
     """Whether a job's file is copied to workers: all but hooks, the manifest and `vars.toml`."""
     return path not in (MANIFEST, VARIABLES) and path.split("/", 1)[0] != HOOKS
+
+
+def stand_ins(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
+    """Find what stands in the place of `jobs/` or of a job's directory: read as nothing, it would remove running jobs.
+
+    A checkout without symbolic links (`core.symlinks=false`) has a small file with the target in the place of each.
+    """
+    for entry in entries:
+        if entry.path == "jobs" or stands_for_a_job(entry):
+            what = "a symbolic link" if entry.link_target else "a file"
+            yield Finding(
+                code="not_a_directory",
+                message=f'"{entry.path}" is {what}, it must be a directory',
+                file=f"workspace/{entry.path}",
+                help="put the directory itself there: copy it, or mount it (mount --bind)",
+            )
+
+
+def stands_for_a_job(entry: TreeEntry) -> bool:
+    """Whether an entry directly under `jobs/` is in the place of a job: any link, and a file named as a job may be."""
+    top, _, name = entry.path.partition("/")
+    if top != "jobs" or not name or "/" in name or name.startswith("."):
+        return False
+    return bool(entry.link_target) or names.JOB.fullmatch(name) is not None
 
 
 def tree_findings(directory: str, files: tuple[TreeEntry, ...]) -> Iterator[Finding]:

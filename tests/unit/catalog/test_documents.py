@@ -191,6 +191,30 @@ def test_likely_slips_are_warnings() -> None:
     ]
 
 
+STAND_INS: list[tuple[dict[str, str], dict[str, str], str, str]] = [
+    ({}, {"jobs": "../real"}, "workspace/jobs", '"jobs" is a symbolic link, it must be a directory'),
+    ({"jobs": "../real"}, {}, "workspace/jobs", '"jobs" is a file, it must be a directory'),
+    ({}, {"jobs/db": "../../real/db"}, "workspace/jobs/db", '"jobs/db" is a symbolic link, it must be a directory'),
+    ({}, {"jobs/db": "/nowhere"}, "workspace/jobs/db", '"jobs/db" is a symbolic link, it must be a directory'),
+    ({"jobs/db": "../../real/db"}, {}, "workspace/jobs/db", '"jobs/db" is a file, it must be a directory'),
+]
+
+
+@pytest.mark.parametrize(("files", "links", "file", "message"), STAND_INS, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_stands_in_the_place_of_jobs_or_of_a_job_is_an_error_beside_all_others(
+    files: dict[str, str], links: dict[str, str], file: str, message: str
+) -> None:
+    base = {"workers.json": None, "disabled.json": "{", **files}
+    if "jobs" in {*files, *links}:
+        base |= {"jobs/api/manifest.json": None, "jobs/api/Makefile": None}
+
+    found = {problem.file: problem for problem in compile_files(base, links=links).problems}
+
+    assert set(found) == {"workspace/workers.json", "workspace/disabled.json", file}
+    assert (found[file].code, found[file].message) == ("not_a_directory", message)
+    assert found[file].help
+
+
 def test_what_hooks_install_is_not_part_of_a_workspace() -> None:
     files = {f"jobs/api/_hooks/{name}/x.py": "" for name in (".venv", "venv", "node_modules", "__pycache__")}
 

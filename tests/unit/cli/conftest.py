@@ -41,6 +41,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a bucket directory and go there."""
     (tmp_path / "maand.conf").write_text(f'bucket_id = "{BUCKET_ID}"\nhook_env = ["PASSED_ON", "NOT_SET"]\n')
     (tmp_path / "workspace/jobs/api").mkdir(parents=True)
+    (tmp_path / "workspace/jobs/api/manifest.json").write_text("{}")
     (tmp_path / "workspace/workers.json").write_text('[{"host": "10.0.0.1"}, {"host": "10.0.0.2"}]')
     (tmp_path / "secrets").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -38,7 +38,7 @@ def test_build_sends_only_what_the_catalog_lacks(fake: FakeCatalog, maand: Maand
     fake.answers["CreateSnapshot"] = workspace_pb2.CreateSnapshotResponse(snapshot_id="abc")
     assert maand("build").code == 0
     sent = {file.path: file for file in fake.asked("CreateSnapshot")[0].files}
-    assert sorted(sent) == ["jobs/api/Makefile", "jobs/api/link", "workers.json"]
+    assert sorted(sent) == ["jobs/api/Makefile", "jobs/api/link", "jobs/api/manifest.json", "workers.json"]
     assert sent["jobs/api/link"].link_target == "Makefile"
     assert fake.spec().build.snapshot_id == "abc"
     uploaded = {piece.sha256.hex()[0] for pieces in fake.asked("UploadBlobs") for piece in pieces}

@@ -1,6 +1,13 @@
 import hashlib
+import json
+import mmap
 import os
+import shutil
+import subprocess
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,6 +81,7 @@ def test_files_carry_mode_size_and_digest_and_links_their_target(workspace: Path
 
 
 def test_an_unchanged_file_is_not_read_again(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled(workspace, workspace.parent / "cache.json")
     first = scan_workspace(workspace, workspace.parent / "cache.json")
 
     def read(path: Path) -> bytes:
@@ -81,6 +89,86 @@ def test_an_unchanged_file_is_not_read_again(workspace: Path, monkeypatch: pytes
 
     monkeypatch.setattr(workspace_scan, "file_sha256", read)
     assert scan_workspace(workspace, workspace.parent / "cache.json") == first
+
+
+def settled(path: Path, cache: Path) -> dict[str, bytes]:
+    """Scan until the file's digest is kept, so that the next scan would trust its marks."""
+    until = time.monotonic() + 10
+    while True:
+        files = scan_workspace(path, cache)
+        if cache.exists() and "jobs/api/Makefile" in json.loads(cache.read_text()):
+            return {file.path: file.sha256 for file in files}
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def copied_over(file: Path, other: Path) -> None:
+    shutil.copystat(file, other)
+    subprocess.run(["cp", "-p", str(other), str(file)], check=True)
+
+
+def touched_back(file: Path, other: Path) -> None:
+    before = file.stat()
+    file.write_bytes(other.read_bytes())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def moved_over(file: Path, other: Path) -> None:
+    shutil.copystat(file, other)
+    other.replace(file)
+
+
+def linked_over(file: Path, other: Path) -> None:
+    shutil.copystat(file, other)
+    file.unlink()
+    file.hardlink_to(other)
+
+
+def written_in_place(file: Path, other: Path) -> None:
+    before = file.stat()
+    with file.open("r+b") as open_file:
+        open_file.write(other.read_bytes())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def written_through_a_map(file: Path, other: Path) -> None:
+    before = file.stat()
+    with file.open("r+b") as open_file, mmap.mmap(open_file.fileno(), 0) as mapped:
+        mapped[:] = other.read_bytes()
+        mapped.flush()
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "replace", [copied_over, touched_back, moved_over, linked_over, written_in_place, written_through_a_map], ids=lambda way: way.__name__
+)
+def test_another_content_of_equal_size_and_time_is_seen(replace: Callable[[Path, Path], None], workspace: Path) -> None:
+    cache, makefile, other = workspace.parent / "cache.json", workspace / "jobs/api/Makefile", workspace.parent / "other"
+    write(makefile, "version=1.0.1\n")
+    os.utime(makefile, (1, 1))
+    before = settled(workspace, cache)
+    other.write_text("version=1.0.2\n")
+    status = makefile.stat()
+
+    replace(makefile, other)
+
+    assert (makefile.stat().st_size, makefile.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = {file.path: file.sha256 for file in scan_workspace(workspace, cache)}
+    assert after["jobs/api/Makefile"] == hashlib.sha256(b"version=1.0.2\n").digest() != before["jobs/api/Makefile"]
+
+
+def test_a_file_whose_times_lie_in_the_past_is_read_until_its_change_is_two_seconds_old(workspace: Path) -> None:
+    cache, makefile = workspace.parent / "cache.json", workspace / "jobs/api/Makefile"
+    os.utime(makefile, (1, 1))
+    scan_workspace(workspace, cache)
+    assert not cache.exists() or "jobs/api/Makefile" not in json.loads(cache.read_text())
+
+
+def test_a_changed_mode_is_seen_though_the_content_is_known(workspace: Path) -> None:
+    cache = workspace.parent / "cache.json"
+    settled(workspace, cache)
+    (workspace / "jobs/api/Makefile").chmod(0o600)
+    assert [file.mode for file in scan_workspace(workspace, cache) if file.path == "jobs/api/Makefile"] == [0o600]
 
 
 def test_a_file_changed_a_moment_ago_is_read_every_time(workspace: Path) -> None:
@@ -95,7 +183,9 @@ def test_a_file_changed_a_moment_ago_is_read_every_time(workspace: Path) -> None
     assert before["jobs/api/Makefile"] != after["jobs/api/Makefile"]
 
 
-@pytest.mark.parametrize("content", ["", "not json", "[]", '{"workers.json": [1]}'])
+@pytest.mark.parametrize(
+    "content", ["", "not json", "[]", '{"workers.json": [1]}', '{"workers.json": null}', '{"workers.json": [2, 1, 1, "00"]}']
+)
 def test_a_broken_cache_is_as_none(content: str, workspace: Path) -> None:
     cache = workspace.parent / "cache.json"
     cache.write_text(content)
@@ -110,6 +200,88 @@ def test_what_cannot_be_stored_is_named(workspace: Path) -> None:
     assert sorted(problem.code for problem in caught.value.problems()) == ["not_a_file", "not_utf8"]
 
 
+def test_links_and_files_in_place_of_directories_are_sent_for_the_compiler_to_refuse(workspace: Path) -> None:
+    (workspace / "jobs").rename(workspace.parent / "real")
+    (workspace / "jobs").symlink_to("../real")
+    assert paths(workspace) == ["jobs", "workers.json"]
+    (workspace / "jobs").unlink()
+    (workspace / "jobs").write_text("../real")
+    assert paths(workspace) == ["jobs", "workers.json"]
+
+
+@pytest.mark.parametrize("target", ["../../elsewhere", "nowhere", "/dev/null", "."])
+def test_a_link_in_place_of_a_job_is_sent(target: str, workspace: Path) -> None:
+    write(workspace.parent / "elsewhere/Makefile", "x")
+    (workspace / "jobs/db").symlink_to(target)
+    files = {file.path: file.link_target for file in scan_workspace(workspace, workspace.parent / "cache.json")}
+    assert files["jobs/db"] == target
+
+
+def test_a_link_to_a_workspace_elsewhere_is_followed(workspace: Path) -> None:
+    link = workspace.parent / "link"
+    link.symlink_to(workspace)
+    assert paths(link) == paths(workspace)
+
+
+@pytest.mark.parametrize("inside", ["", "_hooks/.venv/bin"])
+def test_a_job_directory_without_files_is_an_error(inside: str, workspace: Path) -> None:
+    (workspace / "jobs/db" / inside).mkdir(parents=True)
+    if inside:
+        write(workspace / "jobs/db" / inside / "python", "x")
+    with pytest.raises(InvalidFile) as caught:
+        paths(workspace)
+    problem = caught.value.problems()[0]
+    assert (problem.code, problem.file) == ("missing_file", "workspace/jobs/db/manifest.json")
+    assert "submodule" in problem.help
+
+
+def test_a_link_in_place_of_an_interpreters_directory_is_left_out(workspace: Path) -> None:
+    write(workspace / "jobs/api/_hooks/hook_a.py", "x")
+    (workspace / "jobs/api/_hooks/.venv").symlink_to("/usr")
+    assert "jobs/api/_hooks/.venv" not in paths(workspace)
+
+
+def test_all_that_cannot_be_read_is_told_at_once_with_its_path() -> None:
+    with unprivileged(), tempfile.TemporaryDirectory() as name:
+        workspace = Path(name) / "workspace"
+        for closed in ("jobs/api/closed", "jobs/db"):
+            write(workspace / closed / "file", "x")
+            (workspace / closed).chmod(0)
+        write(workspace / "jobs/api/secret", "x")
+        (workspace / "jobs/api/secret").chmod(0)
+        os.mkfifo(workspace / "workers.json")
+        with pytest.raises(InvalidFile) as caught:
+            paths(workspace)
+        found = [(problem.file, problem.message) for problem in caught.value.problems()]
+        for closed in ("jobs/api/closed", "jobs/db"):
+            (workspace / closed).chmod(0o700)
+    assert found == [
+        ("workspace/jobs/api/closed", "the directory cannot be read: Permission denied"),
+        ("workspace/jobs/api/secret", "cannot be read: Permission denied"),
+        ("workspace/jobs/db", "the directory cannot be read: Permission denied"),
+        ("workspace/workers.json", "this is neither a file nor a symbolic link"),
+    ]
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody while the block runs: root may read everything. Used outside of tmp_path, which only root may enter."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 def test_without_a_workspace_there_is_nothing_to_build(tmp_path: Path) -> None:
     with pytest.raises(MissingPrerequisite, match="does not exist"):
         scan_workspace(tmp_path / "none", tmp_path / "cache.json")
+
+
+def test_a_file_in_place_of_the_workspace_is_named(tmp_path: Path) -> None:
+    (tmp_path / "workspace").write_text("../elsewhere")
+    with pytest.raises(MissingPrerequisite, match="is not a directory"):
+        scan_workspace(tmp_path / "workspace", tmp_path / "cache.json")

@@ -136,6 +136,7 @@ class Compiler:
             settings=settings,
         )
         self._add(findings_across_files(parts))
+        self._add(job_files.stand_ins(self._tree.values()))
         self._unknown_files()
         if self._problems:
             return Compiled(workspace=None, problems=ordered(self._problems))

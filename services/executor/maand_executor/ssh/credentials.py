@@ -15,7 +15,7 @@ class Credentials:
     def __init__(self, secrets: Path, ssh_key: str, *, environment: Mapping[str, str] = os.environ) -> None:
         self._path = secrets / ssh_key if ssh_key else None
         self._agent = environment.get("SSH_AUTH_SOCK", "")
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._key: asyncssh.SSHKey | None = None
 
     @property
@@ -37,7 +37,7 @@ class Credentials:
     def _read(self, worker: str, path: Path) -> asyncssh.SSHKey:
         try:
             status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
+            stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
             if self._key is None or stamp != self._stamp:
                 self._key, self._stamp = asyncssh.read_private_key(path), stamp
         except OSError as error:

@@ -50,7 +50,7 @@ class HostKeys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._parsed = asyncssh.import_known_hosts("")
 
     def current(self) -> asyncssh.SSHKnownHosts:
@@ -85,12 +85,12 @@ class HostKeys:
         added = [f"{name} {key.text}" for key in keys]
         write_atomically(self._path, "".join(f"{line}\n" for line in [*kept, *(line for line in added if line not in kept)]))
 
-    def _file_stamp(self) -> tuple[int, int, int] | None:
+    def _file_stamp(self) -> tuple[int, ...] | None:
         try:
             status = self._path.stat()
         except FileNotFoundError:
             return None
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
+        return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def names(line: str, name: str) -> bool:
