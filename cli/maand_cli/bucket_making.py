@@ -9,6 +9,9 @@ from pathlib import Path
 
 from maand_cli.bucket import CONF, Bucket
 from maand_cli.errors import MissingPrerequisite
+from maand_cli.git_ignoring import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, ignore_all_inside, tracked_by_git
+from maand_cli.key_files import others_may_read
+from maand_cli.output.text import listed
 
 CONF_TEXT = """\
 # Settings of this bucket. Commented lines show the defaults.
@@ -50,8 +53,6 @@ WORKERS_TEXT = """\
 ]
 """
 
-IGNORED_TEXT = "/secrets/\n/data/\n/run/\n/logs/\n/tmp/\n"
-
 PRIVATE = 0o600
 """Mode of files that nobody else may read."""
 
@@ -66,6 +67,7 @@ class Made:
     bucket_id: str = ""
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def make_bucket(directory: Path) -> Made:
@@ -77,11 +79,30 @@ def make_bucket(directory: Path) -> Made:
     directory.mkdir(parents=True, exist_ok=True)
     made = Made()
     _make_directories(directory)
+    _ignore_in_git(directory, made)  # before there is a key that git could take
     made.bucket_id = _make_conf(bucket, made)
     _make_keys(bucket, made)
     _make_file(directory / "workspace" / "workers.json", WORKERS_TEXT.encode(), 0o644, made)
-    _make_file(directory / ".gitignore", IGNORED_TEXT.encode(), 0o644, made)
     return made
+
+
+def _ignore_in_git(directory: Path, made: Made) -> None:
+    try:
+        outcome = complete_ignore_file(directory / IGNORE_FILE)
+    except OSError as error:
+        why = f"{directory / IGNORE_FILE} cannot be completed: {error.strerror}"
+        made.warnings.append(f"{why}; git ignores the bucket's own directories all the same, each says so itself")
+    else:
+        (made.kept if outcome == "kept" else made.made).append(IGNORE_FILE)
+    for name in OWN_DIRECTORIES:
+        ignore_all_inside(directory / name)
+    tracked = tracked_by_git(directory)
+    if tracked:
+        tops = sorted({path.partition("/")[0] for path in tracked})
+        remedy = f"take them out (git rm -r --cached {' '.join(tops)})"
+        made.warnings.append(
+            f"git already tracks {listed(tracked, 4)}: {remedy}; its history keeps them, so make new keys if others have seen it"
+        )
 
 
 def _make_directories(directory: Path) -> None:
@@ -130,7 +151,7 @@ def _refuse_to_replace(wanted: Path, witness: Path, why: str) -> None:
 
 def _make_pair(private: Path, public: Path, make: Callable[[], tuple[bytes, bytes]], made: Made) -> None:
     if private.exists():
-        private.chmod(PRIVATE)
+        _make_private(private, made)
         made.kept.append(f"secrets/{private.name}")
         return
     if public.exists():
@@ -149,10 +170,20 @@ def _make_file(path: Path, content: bytes, mode: int, made: Made) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         if mode == PRIVATE:
-            path.chmod(mode)
+            _make_private(path, made)
         made.kept.append(path.name)
         return
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     path.chmod(mode)
     made.made.append(path.name)
+
+
+def _make_private(path: Path, made: Made) -> None:
+    """Close a file to everybody else, and tell when a key was open until now."""
+    if others_may_read(path) and path.suffix == ".key":
+        mode = path.stat().st_mode & 0o777
+        made.warnings.append(
+            f"secrets/{path.name} could be read by others (mode {mode:04o}); now closed: make a new one if somebody did"
+        )
+    path.chmod(PRIVATE)

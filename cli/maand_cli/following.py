@@ -6,6 +6,7 @@ Ctrl-C once: finish the current batch, then stop. Twice: stop now. A third time 
 """
 
 import asyncio
+import shlex
 import signal
 import uuid
 from collections.abc import AsyncIterator
@@ -16,6 +17,8 @@ from datetime import UTC, datetime
 from maand_cli.client import RemoteError
 from maand_cli.errors import CliError
 from maand_cli.exits import Exit
+from maand_cli.key_files import others_may_read
+from maand_cli.output.rows import say
 from maand_cli.output.screens import Screen, make_screen
 from maand_cli.output.view import RunView
 from maand_cli.session import LOST, Session, until_back, whoami
@@ -53,6 +56,8 @@ class Followed:
 
 async def start_run(session: Session, spec: run_spec_pb2.RunSpec) -> run_pb2.Run:
     """Ask for an operation in this caller's name."""
+    if session.is_local:
+        _warn_of_an_open_key(session)
     if not spec.timeout_seconds:
         spec.timeout_seconds = session.flags.timeout_seconds
     return await session.catalog.create_run(
@@ -66,6 +71,13 @@ async def start_run(session: Session, spec: run_spec_pb2.RunSpec) -> run_pb2.Run
             request_id=str(uuid.uuid4()),
         )
     )
+
+
+def _warn_of_an_open_key(session: Session) -> None:
+    """Tell when others can read the SSH key that runs use: OpenSSH would refuse such a key."""
+    key = session.bucket.secrets / session.conf.ssh_key
+    if others_may_read(key):
+        say(session.flags, f"maand: others can read the SSH key {key}; close it: chmod 600 {shlex.quote(str(key))}")
 
 
 async def follow_run(session: Session, run: run_pb2.Run) -> Followed:

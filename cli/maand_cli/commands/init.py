@@ -22,10 +22,22 @@ def init(flags: Flags) -> int:
     directory = (flags.bucket or (Path(named) if named else Path.cwd())).absolute()
     made = make_bucket(directory)
     if not flags.is_human:
-        show_values(flags, "bucket", {"bucket_id": made.bucket_id, "path": str(directory), "made": made.made, "kept": made.kept})
+        show_values(
+            flags,
+            "bucket",
+            {
+                "bucket_id": made.bucket_id,
+                "path": str(directory),
+                "made": made.made,
+                "kept": made.kept,
+                "warnings": made.warnings,
+            },
+        )
         return 0
     print(directory)
     say(flags, f"bucket {made.bucket_id} {'made' if 'maand.conf' in made.made else 'is complete'}")
+    for warning in made.warnings:
+        say(flags, f"warning: {warning}")
     for step in next_steps(directory):
         say(flags, step)
     return 0

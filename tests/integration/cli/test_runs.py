@@ -166,3 +166,10 @@ def test_secrets_are_written_rotated_and_revealed(maand: Maand, place: Path) -> 
 def test_schemas_are_printed(kind: str, maand: Maand) -> None:
     schema = json.loads(maand.must("schema", kind).out)
     assert "$schema" in schema or "type" in schema
+
+
+def test_a_key_that_others_can_read_is_told_by_every_run(maand: Maand) -> None:
+    assert "SSH key" not in maand.must("build").err
+    key = maand.bucket / "secrets/worker.key"
+    key.chmod(0o640)
+    assert f"maand: others can read the SSH key {key}; close it: chmod 600 {key}" in maand.must("build").err

@@ -1,5 +1,7 @@
 import base64
+import json
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,112 @@ def test_init_makes_private_again_what_others_could_read(tmp_path: Path) -> None
 
     assert mode(tmp_path / "secrets") == 0o700
     assert [mode(tmp_path / "secrets" / name) for name in names] == [0o600] * 4
+
+
+def git(directory: Path, *words: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "-C", str(directory), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def added_by_git(repository: Path) -> list[str]:
+    """Name what `git add .` would take."""
+    return sorted(line.removeprefix("add '").rstrip("'") for line in git(repository, "add", "-A", "-n").splitlines())
+
+
+IGNORE_FILES: dict[str, bytes | None] = {
+    "none": None,
+    "empty": b"",
+    "other rules": b"*.pyc\nnode_modules/\n",
+    "no final line end": b"*.pyc",
+    "Windows line ends": b"*.pyc\r\nbuild/\r\n",
+    "some of ours": b"/secrets/\n*.pyc\n",
+    "ours written otherwise": b"secrets\ndata/\n/run\nlogs/\n/tmp/\n",
+    "not UTF-8": b"\xff\xfe\n",
+    "keys let through": b"/secrets/\n!/secrets/\n!*.key\n",
+    "only a comment": b"# /secrets/ /data/",
+}
+
+
+@pytest.mark.parametrize("where", ["", "deep/bucket"])
+@pytest.mark.parametrize("before", IGNORE_FILES.values(), ids=IGNORE_FILES)
+def test_git_add_takes_no_key_whatever_gitignore_was_there(before: bytes | None, where: str, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    bucket = tmp_path / where
+    bucket.mkdir(parents=True, exist_ok=True)
+    if before is not None:
+        (bucket / ".gitignore").write_bytes(before)
+
+    make_bucket(bucket)
+    for name in ("data/maand.db", "run/services.json", "logs/services.log", "tmp/x"):
+        (bucket / name).write_text("x")
+
+    prefix = f"{where}/" if where else ""
+    assert added_by_git(tmp_path) == [f"{prefix}{name}" for name in (".gitignore", "maand.conf", "workspace/workers.json")]
+    after = (bucket / ".gitignore").read_bytes()
+    assert after.startswith(before or b"")
+    assert b"\r\n" not in (before or b"") or after.count(b"\r\n") == after.count(b"\n")
+    make_bucket(bucket)
+    assert (bucket / ".gitignore").read_bytes() == after, "a second init adds nothing"
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "dangling link"])
+def test_a_gitignore_that_cannot_be_completed_is_told_and_no_key_is_open(kind: str, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    (tmp_path / "rules").write_text("*.pyc\n")
+    if kind == "directory":
+        (bucket / ".gitignore").mkdir()
+    else:
+        (bucket / ".gitignore").symlink_to("../rules" if kind == "link" else "../nowhere")
+
+    made = make_bucket(bucket)
+
+    assert len(made.warnings) == 1
+    assert ".gitignore cannot be completed: it is " in made.warnings[0]
+    assert not [path for path in added_by_git(tmp_path) if "secrets" in path or "data" in path]
+    assert (tmp_path / "rules").read_text() == "*.pyc\n"
+
+
+def test_what_a_person_excepted_inside_secrets_stays_excepted(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/.gitignore").write_text("!ca.crt\n!.gitignore")
+    make_bucket(tmp_path)
+    assert (tmp_path / "secrets/.gitignore").read_text().endswith("*\n!ca.crt\n!.gitignore")
+    assert not [path for path in added_by_git(tmp_path) if path.endswith(".key")]
+
+
+def test_keys_that_git_tracks_already_are_named(tmp_path: Path) -> None:
+    make_bucket(tmp_path)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-f", "secrets/worker.key", "secrets/ca.crt", "secrets/worker.key.pub", "maand.conf")
+
+    warnings = make_bucket(tmp_path).warnings
+
+    assert len(warnings) == 1
+    assert warnings[0].startswith("git already tracks secrets/worker.key: take them out (git rm -r --cached secrets)")
+    git(tmp_path, "rm", "-q", "-r", "--cached", "secrets")
+    assert make_bucket(tmp_path).warnings == []
+
+
+def test_init_works_without_git_and_inside_a_git_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    git_free = tmp_path / "bin"
+    git_free.mkdir()
+    assert make_bucket(tmp_path / "a").warnings == []
+    monkeypatch.setenv("PATH", str(git_free))
+    assert make_bucket(tmp_path / "b").warnings == []
+
+
+def test_init_tells_which_keys_others_could_read(maand: Maand, tmp_path: Path) -> None:
+    assert "warning" not in maand("init", "--bucket", str(tmp_path / "b")).err
+    (tmp_path / "b/secrets/worker.key").chmod(0o644)
+    said = maand("init", "--bucket", str(tmp_path / "b"))
+    assert "warning: secrets/worker.key could be read by others (mode 0644)" in said.err
+    (tmp_path / "b/secrets/ca.key").chmod(0o640)
+    assert "ca.key" in json.loads(maand("init", "--bucket", str(tmp_path / "b"), "-o", "json").out)["warnings"][0]
+    assert json.loads(maand("init", "--bucket", str(tmp_path / "b"), "-o", "json").out)["warnings"] == []
 
 
 def test_the_keys_are_what_the_services_expect(tmp_path: Path) -> None:
