@@ -69,6 +69,11 @@ class Catalog:
         request = workspace_pb2.CreateSnapshotRequest(bucket_id=self.bucket_id, files=files)
         return (await call(self.workspaces.CreateSnapshot, request, seconds=UPLOAD_SECONDS)).snapshot_id
 
+    async def get_snapshot(self, snapshot_id: str) -> list[workspace_pb2.WorkspaceFile]:
+        """Return the files of a workspace tree."""
+        request = workspace_pb2.GetSnapshotRequest(bucket_id=self.bucket_id, snapshot_id=snapshot_id)
+        return list((await call(self.workspaces.GetSnapshot, request)).files)
+
     async def create_run(self, request: run_pb2.CreateRunRequest) -> run_pb2.Run:
         """Ask for an operation; repeatable by the request's id."""
         return (await call(self.runs.CreateRun, request)).run

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from maand_cli.errors import Problem
@@ -24,23 +26,28 @@ async def run_to_end(session: Session, spec: run_spec_pb2.RunSpec, *, detach: bo
     return conclude(session, await follow_run(session, run), changes_matter=changes_matter)
 
 
-def left_behind(session: Session, run: run_pb2.Run) -> int:
-    """Print a detached run's id and how to attach to it."""
+NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
+
+
+def left_behind(session: Session, run: run_pb2.Run, more: Mapping[str, Any] = NOTHING_MORE) -> int:
+    """Print a detached run's id and how to attach to it; programs are told `more` besides."""
     if session.flags.is_human:
         print(run.run_id)
         print(f"follow it: maand runs watch {run.run_id}", file=sys.stderr)
         return Exit.DONE
     from maand_cli.output.rows import show_values
 
-    show_values(session.flags, "run", plain(run))
+    show_values(session.flags, "run", {**plain(run), **more})
     return Exit.DONE
 
 
-def conclude(session: Session, followed: Followed, *, changes_matter: bool = False) -> int:
-    """Print how a run ended and return the exit code."""
+def conclude(
+    session: Session, followed: Followed, more: Mapping[str, Any] = NOTHING_MORE, *, changes_matter: bool = False
+) -> int:
+    """Print how a run ended and return the exit code; programs are told `more` besides."""
     flags, run = session.flags, followed.run
     code = exit_of_run(run_end(run), changes_matter=changes_matter)
-    followed.screen.result(result_document(run, followed.view, code))
+    followed.screen.result({**result_document(run, followed.view, code), **more})
     if not flags.is_human:
         return code
     problems = problems_of(run)

@@ -1,7 +1,7 @@
 """Following a deploy; for a dry run the plan is the data: a table with actions and reasons, diffs with `-v`."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from maand_cli.concluding import conclude
 from maand_cli.following import follow_run
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from maand_contracts.catalog.v1 import run_pb2
 
 
-async def follow_deploy(session: Session, run: "run_pb2.Run", *, dry_run: bool, changes_matter: bool) -> int:
-    """Follow a deploy to its end; print the plan of a dry run."""
+async def follow_deploy(
+    session: Session, run: "run_pb2.Run", more: Mapping[str, Any], *, dry_run: bool, changes_matter: bool
+) -> int:
+    """Follow a deploy to its end; print the plan of a dry run. Programs are told `more` besides."""
     followed = await follow_run(session, run)
     if dry_run and session.flags.is_human:
         for line in plan_lines(followed.view, diffs=session.flags.verbose > 0):
             print(line)
-    return conclude(session, followed, changes_matter=changes_matter)
+    return conclude(session, followed, more, changes_matter=changes_matter)
 
 
 def plan_lines(view: RunView, *, diffs: bool) -> Iterator[str]:

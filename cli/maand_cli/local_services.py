@@ -2,8 +2,10 @@
 
 `run/services.json` says where they listen and which directory they serve. It is believed only about that very directory, so the
 file that a copied bucket brings along never leads to the original's services; and whether somebody really listens is asked of the
-socket itself, so a file left behind by a killed host is never believed either. Several commands may start a host at once: the hosts settle among themselves by a lock who
-serves, the others leave, and every command takes what `services.json` then says.
+socket itself, so a file left behind by a killed host is never believed either.
+
+Several commands may start a host at once: the hosts settle among themselves by a lock who serves, the others leave, and every
+command takes what `services.json` then says.
 """
 
 import fcntl

@@ -1,12 +1,12 @@
 """What of `workspace/` is sent to the catalog, with content digests; a file that did not change is not read again.
 
 Sent are `workers.json`, `disabled.json`, `bucket.conf`, `bucket.jobs*.conf` and everything under `jobs/`, but the
-interpreters' own directories directly under a job's `_hooks` (`.venv`, `venv`, `node_modules`, `__pycache__`). Nothing is left out
-because of what it is: a link or a file in place of `jobs/` or of a job is sent as such, and the compiler refuses it by name.
+interpreters' own directories directly under a job's `_hooks` (`.venv`, `venv`, `node_modules`, `__pycache__`). Nothing is left
+out because of what it is: a link or a file in place of `jobs/` or of a job is sent as such, and the compiler refuses it by name.
 
 Digests are kept in `run/workspace-digests.json` by path, size, times of modification and of change, and inode. Size and time of
-modification alone can be given to another content (`cp -p`, `touch -d`, `rsync -a`); the time of change is the kernel's own. A file
-that changed within the last two seconds is not kept: it could change again without its times showing it.
+modification alone can be given to another content (`cp -p`, `touch -d`, `rsync -a`); the time of change is the kernel's own. A
+file that changed within the last two seconds is not kept: it could change again without its times showing it.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,12 @@ def scan_workspace(workspace: Path, cache: Path) -> list[ScannedFile]:
     if scan.digests.kept != known:
         _write_cache(cache, scan.digests.kept)
     return sorted(files, key=lambda file: file.path)
+
+
+def snapshot_id(files: Iterable[ScannedFile]) -> str:
+    """Return the id that the catalog gives this tree (see CreateSnapshotResponse): equal ids are equal workspaces."""
+    lines = sorted(f"{file.path}\t{file.sha256.hex()}\t{file.mode:o}\t{file.size}\t{file.link_target}" for file in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 class Digests:
@@ -159,9 +165,7 @@ class Scan:
             return ScannedFile(path=path, mode=mode, size=0, link_target=str(Path(entry.path).readlink()))
         if stat.S_ISREG(status.st_mode):
             return ScannedFile(path=path, mode=mode, size=status.st_size, sha256=self.digests.of(path, status))
-        self._problem(
-            "not_a_file", path, "this is neither a file nor a symbolic link", help_text="remove it from the workspace"
-        )
+        self._problem("not_a_file", path, "this is neither a file nor a symbolic link", help_text="remove it from the workspace")
         return None
 
     def _problem(self, code: str, path: str, message: str, *, help_text: str = "") -> None:

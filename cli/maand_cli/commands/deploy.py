@@ -1,5 +1,7 @@
 """`maand deploy`."""
 
+from datetime import UTC, datetime
+
 import click
 
 from maand_cli.acting import acting
@@ -37,7 +39,8 @@ async def deploy(
 ) -> int:
     """Bring the fleet to what was built: wave by wave, batch by batch, each batch promoted once it is healthy.
 
-    What is as it should be is left alone. After a failure, the next deploy does only what is left.
+    What is as it should be is left alone. After a failure, the next deploy does only what is left. What was edited since the last
+    build is not part of it; a line tells.
     """
     if exit_code and not dry_run:
         raise Usage("--exit-code needs --dry-run", help="maand deploy --dry-run --exit-code")
@@ -46,7 +49,9 @@ async def deploy(
     from maand_cli.concluding import left_behind
     from maand_cli.deploying import follow_deploy
     from maand_cli.following import start_run
+    from maand_cli.output.rows import say
     from maand_cli.session import open_session
+    from maand_cli.unbuilt import find_unbuilt
     from maand_cli.uploading import upload_workspace
     from maand_contracts.catalog.v1 import run_spec_pb2
 
@@ -64,6 +69,10 @@ async def deploy(
             keep_workdir=keep_workdir,
         )
         run = await start_run(session, spec)
+        unbuilt = None if build else await find_unbuilt(session)  # after the start: the deploy does not wait for it
+        if unbuilt:
+            say(flags, f"maand: {unbuilt.sentence(datetime.now(tz=UTC))}")
+        more = {"unbuilt": unbuilt.record() if unbuilt else None}
         if detach:
-            return left_behind(session, run)
-        return await follow_deploy(session, run, dry_run=dry_run, changes_matter=exit_code)
+            return left_behind(session, run, more)
+        return await follow_deploy(session, run, more, dry_run=dry_run, changes_matter=exit_code)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from maand_catalog.identity import Role
+from maand_cli.workspace_scan import ScannedFile, snapshot_id
 from maand_contracts.catalog.v1 import bucket_pb2, workspace_pb2
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceStub
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceStub
@@ -173,6 +174,30 @@ async def test_equal_trees_are_one_snapshot_in_whatever_order(bucket: BucketClie
     assert first != await bucket.snapshot_of([file_entry("x/1", b"a"), file_entry("y", b"b", mode=0o644)])
 
 
+async def test_a_snapshot_is_listed_by_path_and_its_id_is_what_a_client_computes(bucket: BucketClient) -> None:
+    await bucket.upload(b"a", b"b")
+    link = workspace_pb2.WorkspaceFile(path="jobs/api/current", mode=0o777, link_target="releases/1")
+    entries = [file_entry("y", b"b", mode=0o755), link, file_entry("jobs/api/ü-1", b"a")]
+
+    name = await bucket.snapshot_of(entries)
+
+    request = workspace_pb2.GetSnapshotRequest(bucket_id=bucket.bucket_id, snapshot_id=name)
+    listed = list((await bucket.workspaces.GetSnapshot(request)).files)
+    assert listed == sorted(entries, key=lambda entry: entry.path)
+    scanned = [
+        ScannedFile(path=one.path, sha256=one.sha256, mode=one.mode, size=one.size, link_target=one.link_target)
+        for one in entries
+    ]
+    assert snapshot_id(scanned) == name
+
+
+async def test_an_unknown_snapshot_is_not_found(bucket: BucketClient) -> None:
+    request = workspace_pb2.GetSnapshotRequest(bucket_id=bucket.bucket_id, snapshot_id="0" * 64)
+    with pytest.raises(RemoteError) as caught, remote_errors():
+        await bucket.workspaces.GetSnapshot(request)
+    assert caught.value.status.name == "NOT_FOUND"
+
+
 async def test_a_tree_whose_contents_are_missing_is_refused(bucket: BucketClient) -> None:
     with pytest.raises(RemoteError) as caught:
         await bucket.snapshot_of([file_entry("x", b"never uploaded")])
@@ -236,6 +261,7 @@ async def test_each_call_needs_its_role(bucket: BucketClient) -> None:
         (buckets.GetBucket, bucket_pb2.GetBucketRequest(bucket_id=remote.bucket_id), gateway),
         (buckets.ApplyBucketConfig, bucket_pb2.ApplyBucketConfigRequest(bucket_id=remote.bucket_id), viewer),
         (workspaces.CreateSnapshot, workspace_pb2.CreateSnapshotRequest(bucket_id=remote.bucket_id), viewer),
+        (workspaces.GetSnapshot, workspace_pb2.GetSnapshotRequest(bucket_id=remote.bucket_id, snapshot_id=snapshot_id), gateway),
         (workspaces.FindMissingBlobs, workspace_pb2.FindMissingBlobsRequest(bucket_id=remote.bucket_id), viewer),
         (
             workspaces.BuildSnapshot,

@@ -200,7 +200,9 @@ STAND_INS: list[tuple[dict[str, str], dict[str, str], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("files", "links", "file", "message"), STAND_INS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("files", "links", "file", "message"), STAND_INS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_what_stands_in_the_place_of_jobs_or_of_a_job_is_an_error_beside_all_others(
     files: dict[str, str], links: dict[str, str], file: str, message: str
 ) -> None:

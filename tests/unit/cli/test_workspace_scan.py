@@ -140,7 +140,9 @@ def written_through_a_map(file: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "replace", [copied_over, touched_back, moved_over, linked_over, written_in_place, written_through_a_map], ids=lambda way: way.__name__
+    "replace",
+    [copied_over, touched_back, moved_over, linked_over, written_in_place, written_through_a_map],
+    ids=lambda way: way.__name__,
 )
 def test_another_content_of_equal_size_and_time_is_seen(replace: Callable[[Path, Path], None], workspace: Path) -> None:
     cache, makefile, other = workspace.parent / "cache.json", workspace / "jobs/api/Makefile", workspace.parent / "other"

@@ -185,6 +185,14 @@ async def test_a_failed_hook_ends_its_job_before_anything_is_copied(bed: RunBed)
     assert ended.word == "failed"
     assert bed.did == ["hook pre_deploy api 10.0.0.1"]
     assert ended.result.failures[0].exit_code == 7
+    assert ended.result.next_command == "maand deploy --build", "the same broken hook would run again without a build"
+
+
+async def test_after_a_broken_template_the_next_command_takes_the_mended_one_in(bed: RunBed) -> None:
+    bed.add_job("api", files={"Makefile": "", "app.conf.j2": "{{ get('vars/job/api', 'nowhere') }}"})
+    ended = await bed.deploy(jobs=["api"], force=True)
+    assert ended.word == "failed"
+    assert ended.result.next_command == "maand deploy --jobs api --build --force"
 
 
 async def test_failed_post_deploy_hooks_run_again_with_the_next_deploy(bed: RunBed) -> None:

@@ -73,6 +73,7 @@ def to_message(bucket: StoredBucket) -> pb.Bucket:
         workers=build.workers if build else 0,
         jobs=build.jobs if build else 0,
         active_allocations=build.active_allocations if build else 0,
+        built_snapshot_id=build.snapshot_id if build else "",
     )
 
 

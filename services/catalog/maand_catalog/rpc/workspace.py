@@ -16,7 +16,7 @@ from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.store.blobs import PIECE_BYTES, Blob, blob_sizes, missing_blobs, read_blobs, read_piece, store_blobs
 from maand_catalog.store.buckets import get_bucket
 from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.snapshots import create_snapshot
+from maand_catalog.store.snapshots import create_snapshot, read_snapshot
 from maand_catalog.workspace_tree import HELP_LARGE, LARGEST_FILE_BYTES, TreeEntry, accept, listing_findings
 from maand_contracts.catalog.v1 import workspace_pb2 as pb
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceServicer
@@ -96,6 +96,12 @@ class WorkspaceServicer(WorkspaceServiceServicer):
             return create_snapshot(tx, request.bucket_id, entries)
 
         return pb.CreateSnapshotResponse(snapshot_id=await self._database.write(intention))
+
+    async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Any) -> pb.GetSnapshotResponse:
+        """Return the entries of a workspace tree."""
+        require(context, Role.VIEWER)
+        entries = await self._database.read(lambda tx: read_snapshot(tx, request.bucket_id, request.snapshot_id))
+        return pb.GetSnapshotResponse(files=[pb.WorkspaceFile(**asdict(entry)) for entry in entries])
 
     async def CheckSnapshot(self, request: pb.CheckSnapshotRequest, context: Any) -> pb.CheckSnapshotResponse:
         """Return every problem of a snapshot."""

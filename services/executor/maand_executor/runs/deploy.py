@@ -18,7 +18,7 @@ from maand_executor.runs.deploy_job import UNCHANGED, JobRollout
 from maand_executor.runs.deploy_plan import JobPlan, plan_job
 from maand_executor.runs.deploy_preflight import check_workers
 from maand_executor.runs.deploy_reconcile import JobStops, plan_stops
-from maand_executor.runs.deploy_state import Deploy, JobCancelled, JobFailed, StartRefused
+from maand_executor.runs.deploy_state import RENDER, Deploy, JobCancelled, JobFailed, StartRefused
 from maand_executor.runs.fleet import Fleet, read_fleet
 from maand_executor.runs.preflight import Preflight
 from maand_executor.runs.stager import Stager
@@ -46,6 +46,7 @@ async def build_first(context: RunContext, spec: DeploySpec) -> RunContext:
     """Build the snapshot that came with the deploy; return the context with the settings now in force."""
     if spec.dry_run:
         raise InvalidRequest("a dry run builds nothing", help="run `maand build` first, then `maand deploy --dry-run`")
+    context.report.next_command = resume_command(spec, build=True, keep_going=context.spec.keep_going, sync_only=spec.sync_only)
     await build_snapshot(context, spec.build_snapshot_id)
     return context.with_config(await context.catalog.read_config(context.identity.bucket_id))
 
@@ -75,12 +76,12 @@ class DeployRun:
         self._failed: set[str] = set()
         self._cancelled: set[str] = set()
         self._done: dict[str, str] = {}
+        self._start_refused = False
+        self._files_to_mend = False
 
     async def run(self) -> None:
         """Do it, and say how it went in the report."""
-        self._report.next_command = resume_command(
-            self._deploy.spec, keep_going=self._context.spec.keep_going, sync_only=self._deploy.spec.sync_only
-        )
+        self._name_next_command()
         self._plans = await self._plan_ahead()
         self._plans = await check_workers(self._deploy, self._plans)
         await self._reconcile()
@@ -164,11 +165,18 @@ class DeployRun:
     def _fail(self, job: str, failure: JobFailed) -> None:
         self._failed.add(job)
         self._report.fail(failure.failures)
-        if isinstance(failure, StartRefused):
-            self._report.next_command = resume_command(
-                self._deploy.spec, keep_going=self._context.spec.keep_going, sync_only=False
-            )
+        self._start_refused |= isinstance(failure, StartRefused)
+        self._files_to_mend |= any(is_mended_in_workspace(one) for one in failure.failures)
+        self._name_next_command()
         self._finish(job, pb.JOB_OUTCOME_FAILED, str(failure))
+
+    def _name_next_command(self) -> None:
+        self._report.next_command = resume_command(
+            self._deploy.spec,
+            build=self._files_to_mend,
+            keep_going=self._context.spec.keep_going,
+            sync_only=self._deploy.spec.sync_only and not self._start_refused,
+        )
 
     def _block(self, job: str, blocked_by: str) -> None:
         self._failed.add(job)
@@ -203,9 +211,18 @@ def summary(done: Mapping[str, str]) -> str:
     return "; ".join(f"{job}: {said}" for job, said in sorted(done.items()))
 
 
-def resume_command(spec: DeploySpec, *, keep_going: bool, sync_only: bool) -> str:
-    """Return the command that goes on where this deploy ends; without --sync-only where something has to be started."""
+def is_mended_in_workspace(failure: pb.Failure) -> bool:
+    """Whether a file of the workspace failed, a hook or a template: without a build the next deploy runs the same file again."""
+    return failure.step == RENDER or failure.step.startswith("hook_")
+
+
+def resume_command(spec: DeploySpec, *, build: bool, keep_going: bool, sync_only: bool) -> str:
+    """Return the command that goes on where this deploy ends.
+
+    With --build where a mended file has to be taken in, without --sync-only where something has to be started.
+    """
     flags: Iterable[tuple[bool, str]] = (
+        (build, "--build"),
         (spec.force, "--force"),
         (sync_only, "--sync-only"),
         (spec.skip_unreachable, "--skip-unreachable"),

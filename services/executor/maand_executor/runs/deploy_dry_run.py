@@ -13,6 +13,7 @@ from maand_executor.facts import Job, PlannedFile
 from maand_executor.plan import STOPS, Action, PlannedAllocation, PlanOptions, plan_inactive
 from maand_executor.runs import events
 from maand_executor.runs.deploy_plan import JobPlan, plan_job
+from maand_executor.runs.deploy_state import RENDER
 from maand_executor.runs.fleet import Fleet
 from maand_executor.staging import AllocationTree
 from maand_executor.waves import waves
@@ -64,7 +65,7 @@ def tell_unplannable(context: RunContext, fleet: Fleet, job: Job, error: CannotR
     if any(one.hooks_on("pre_deploy") for one in related):
         context.report.note(f"{job.name} cannot be planned before its hooks ran: {error}")
         return
-    context.report.fail([pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job.name, step="render", message=str(error))])
+    context.report.fail([pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job.name, step=RENDER, message=str(error))])
 
 
 async def diffs_of(context: RunContext, plan: JobPlan) -> dict[str, str]:

@@ -15,7 +15,7 @@ from maand_executor.plan import Action, PlannedAllocation
 from maand_executor.runs import attempts, events
 from maand_executor.runs.deploy_batches import Batch, BatchRunner
 from maand_executor.runs.deploy_plan import JobPlan, plan_job
-from maand_executor.runs.deploy_state import Deploy, JobCancelled, JobFailed, StartRefused, failures_or_cancelled
+from maand_executor.runs.deploy_state import RENDER, Deploy, JobCancelled, JobFailed, StartRefused, failures_or_cancelled
 from maand_executor.runs.gate import HealthJudge
 from maand_executor.runs.hook_events import hook_event
 from maand_executor.waves import batches, in_rollout_order
@@ -53,7 +53,7 @@ class JobRollout:
         try:
             return await plan_job(self._context, self._deploy.fleet, self._job, fresh, self._deploy.options)
         except CannotRender as error:
-            failure = pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=self._job.name, step="render", message=str(error))
+            failure = pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=self._job.name, step=RENDER, message=str(error))
             raise JobFailed(str(error), [failure]) from error
 
     def _tell(self, plan: JobPlan) -> None:

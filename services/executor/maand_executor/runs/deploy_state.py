@@ -46,6 +46,10 @@ class JobCancelled(ExecutorError):
     code = "job_cancelled"
 
 
+RENDER = "render"
+"""Step of a failure that is about a template."""
+
+
 def step_name(job: str, worker: str, step: str) -> str:
     """Return the name under which a step is recorded."""
     return f"{job}/{worker}/{step}"

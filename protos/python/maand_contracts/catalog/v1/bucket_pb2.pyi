@@ -143,6 +143,7 @@ class Bucket(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
     ACTIVE_ALLOCATIONS_FIELD_NUMBER: _builtins.int
+    BUILT_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """UUID from `maand.conf`."""
     config_sha256: _builtins.bytes
@@ -155,6 +156,10 @@ class Bucket(_message.Message):
     """Number of jobs in the built workspace."""
     active_allocations: _builtins.int
     """Number of allocations that are neither removed nor disabled."""
+    built_snapshot_id: _builtins.str
+    """Snapshot of the newest successful build, as CreateSnapshot names it: a client that computes the id of the workspace it has
+    sees whether that differs from what was built. Empty = never built.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the catalog first saw it."""
@@ -179,10 +184,11 @@ class Bucket(_message.Message):
         workers: _builtins.int = ...,
         jobs: _builtins.int = ...,
         active_allocations: _builtins.int = ...,
+        built_snapshot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["built_at", b"built_at", "config", b"config", "created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_allocations", b"active_allocations", "bucket_id", b"bucket_id", "built_at", b"built_at", "built_by_run_id", b"built_by_run_id", "config", b"config", "config_sha256", b"config_sha256", "created_at", b"created_at", "jobs", b"jobs", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_allocations", b"active_allocations", "bucket_id", b"bucket_id", "built_at", b"built_at", "built_by_run_id", b"built_by_run_id", "built_snapshot_id", b"built_snapshot_id", "config", b"config", "config_sha256", b"config_sha256", "created_at", b"created_at", "jobs", b"jobs", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -263,7 +263,9 @@ class CreateSnapshotResponse(_message.Message):
 
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
-    """Lower-case hex SHA-256 over the sorted entries."""
+    """Lower-case hex SHA-256 over the sorted entries, joined by line feeds. An entry is its path, the lower-case hex SHA-256 of its
+    content (empty for a link), its permission bits in octal, its size in decimal and its link target, separated by tabs.
+    """
     def __init__(
         self,
         *,
@@ -276,6 +278,56 @@ class CreateSnapshotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSnapshotResponse: _TypeAlias = CreateSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class GetSnapshotRequest(_message.Message):
+    """GetSnapshotRequest names a tree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    bucket_id: _builtins.str
+    """The bucket."""
+    snapshot_id: _builtins.str
+    """From CreateSnapshot, or `built_snapshot_id` of a bucket."""
+    def __init__(
+        self,
+        *,
+        bucket_id: _builtins.str = ...,
+        snapshot_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSnapshotRequest: _TypeAlias = GetSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class GetSnapshotResponse(_message.Message):
+    """GetSnapshotResponse lists it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkspaceFile]:
+        """Every entry, by path."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___WorkspaceFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSnapshotResponse: _TypeAlias = GetSnapshotResponse  # noqa: Y015
 
 @_typing.final
 class CheckSnapshotRequest(_message.Message):

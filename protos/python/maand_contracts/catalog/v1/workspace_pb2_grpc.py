@@ -56,6 +56,11 @@ class WorkspaceServiceStub:
                 request_serializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.CreateSnapshotRequest.SerializeToString,
                 response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.CreateSnapshotResponse.FromString,
                 _registered_method=True)
+        self.GetSnapshot = channel.unary_unary(
+                '/maand.catalog.v1.WorkspaceService/GetSnapshot',
+                request_serializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.GetSnapshotRequest.SerializeToString,
+                response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.GetSnapshotResponse.FromString,
+                _registered_method=True)
         self.CheckSnapshot = channel.unary_unary(
                 '/maand.catalog.v1.WorkspaceService/CheckSnapshot',
                 request_serializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.CheckSnapshotRequest.SerializeToString,
@@ -103,6 +108,13 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSnapshot(self, request, context):
+        """Returns the entries of a snapshot, by path. NOT_FOUND when there is none of that id (any more). May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckSnapshot(self, request, context):
         """Validates a snapshot without building it and returns every problem in one pass. Changes nothing.
         """
@@ -141,6 +153,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.CreateSnapshot,
                     request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.CreateSnapshotRequest.FromString,
                     response_serializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.CreateSnapshotResponse.SerializeToString,
+            ),
+            'GetSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSnapshot,
+                    request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.GetSnapshotRequest.FromString,
+                    response_serializer=maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.GetSnapshotResponse.SerializeToString,
             ),
             'CheckSnapshot': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckSnapshot,
@@ -263,6 +280,33 @@ class WorkspaceService:
             '/maand.catalog.v1.WorkspaceService/CreateSnapshot',
             maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.CreateSnapshotRequest.SerializeToString,
             maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.CreateSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maand.catalog.v1.WorkspaceService/GetSnapshot',
+            maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.GetSnapshotRequest.SerializeToString,
+            maand__contracts_dot_catalog_dot_v1_dot_workspace__pb2.GetSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

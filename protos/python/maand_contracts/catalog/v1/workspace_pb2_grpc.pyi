@@ -30,6 +30,8 @@ class WorkspaceServiceStub:
     """Remembers a workspace tree; the id derives from its content, so a repeat returns the same id.
     FAILED_PRECONDITION when a named content was not uploaded.
     """
+    GetSnapshot: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetSnapshotRequest, _workspace_pb2.GetSnapshotResponse]
+    """Returns the entries of a snapshot, by path. NOT_FOUND when there is none of that id (any more). May be repeated."""
     CheckSnapshot: _aio.UnaryUnaryMultiCallable[_workspace_pb2.CheckSnapshotRequest, _workspace_pb2.CheckSnapshotResponse]
     """Validates a snapshot without building it and returns every problem in one pass. Changes nothing."""
     BuildSnapshot: _aio.UnaryUnaryMultiCallable[_workspace_pb2.BuildSnapshotRequest, _workspace_pb2.BuildSnapshotResponse]
@@ -78,6 +80,14 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Remembers a workspace tree; the id derives from its content, so a repeat returns the same id.
         FAILED_PRECONDITION when a named content was not uploaded.
         """
+
+    @_abc_1.abstractmethod
+    def GetSnapshot(
+        self,
+        request: _workspace_pb2.GetSnapshotRequest,
+        context: _aio.ServicerContext[_workspace_pb2.GetSnapshotRequest, _abc.Awaitable[_workspace_pb2.GetSnapshotResponse]],
+    ) -> _abc.Awaitable[_workspace_pb2.GetSnapshotResponse]:
+        """Returns the entries of a snapshot, by path. NOT_FOUND when there is none of that id (any more). May be repeated."""
 
     @_abc_1.abstractmethod
     def CheckSnapshot(
