@@ -7,6 +7,7 @@ of an unsuccessful start begins with `error: `; the command line shows it to who
 import argparse
 import asyncio
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def serve(layout: Layout, settings: LocalSettings) -> int:
     except Exception as error:  # noqa: BLE001 - the last place where a failed start can be explained
         import traceback
 
-        traceback.print_exception(error)
+        with suppress(OSError):
+            traceback.print_exception(error)
         return refuse(f"{type(error).__name__}: {error}", 1)
     return 0
 
@@ -76,7 +78,8 @@ def log_format(conf: Path) -> str:
 
 def refuse(message: str, code: int) -> int:
     """Say why nothing is served."""
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - read by the command line from the log
+    with suppress(OSError):  # the log's disk may be full
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201 - read by the command line from the log
     return code
 
 
