@@ -14,6 +14,7 @@
     ├── TimedOut               try again, or wait longer
     ├── OutOfRange             begin anew from what is still kept
     └── Unavailable            try again in a moment
+        └── DiskFailed         free or mend the disk that holds the database
 
 Domain errors subclass one of these where they need a `code` of their own. `rpc/statuses.py` maps classes to gRPC statuses.
 """
@@ -133,3 +134,9 @@ class Unavailable(CatalogError):
     """The catalog cannot answer right now (its database is away). Try again in a moment."""
 
     code = "unavailable"
+
+
+class DiskFailed(Unavailable):
+    """The disk below a SQLite database is full, read-only or broken. Mend that; what waited for it goes on by itself."""
+
+    code = "disk_failed"

@@ -18,7 +18,7 @@ from maand_catalog.meter import Meter
 from maand_catalog.store.bus import RE_READ_AFTER, Bus
 from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.engine import READ_CONNECTIONS, Engines, make_engines, parse_url, sqlite_path
-from maand_catalog.store.failures import lost_connection, unavailable
+from maand_catalog.store.failures import told
 from maand_catalog.store.filelock import FileLock
 from maand_catalog.store.transaction import Transaction
 from maand_catalog.store.writer import GroupWriter
@@ -113,16 +113,12 @@ class Database:
             return self._read_once(intention)
         except DBAPIError as error:
             if not error.connection_invalidated:
-                raise self._told(error) from error
+                raise told(error, self.engines.place) from error
         try:
             return self._read_once(intention)
         except (DBAPIError, PoolTimeout) as error:
-            raise self._told(error) from error
+            raise told(error, self.engines.place) from error
 
     def _read_once(self, intention: Callable[[Transaction], T]) -> T:
         with self.engines.read.begin() as connection:
             return intention(Transaction(connection, self.clock))
-
-    @staticmethod
-    def _told(error: Exception) -> Exception:
-        return unavailable(error) if lost_connection(error) else error

@@ -59,6 +59,11 @@ class Engines:
         """Whether there is one connection for everything."""
         return self.read is self.write
 
+    @property
+    def place(self) -> str:
+        """The file of a SQLite database, for people; empty in memory and for PostgreSQL, whose URL names hosts."""
+        return (self.write.url.database or "") if self.dialect == "sqlite" else ""
+
     def dispose(self) -> None:
         """Close all pooled connections."""
         self.read.dispose()

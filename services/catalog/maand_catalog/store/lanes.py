@@ -59,7 +59,7 @@ class Lane(Generic[Item, Outcome]):
         items = [item for item, _ in batch]
         outcomes: Outcomes[Outcome]
         try:
-            outcomes = await self._transact(lambda tx: self._carry_out(tx, items)) if items else ()
+            outcomes = one_each(batch, await self._transact(lambda tx: self._carry_out(tx, items)) if items else ())
         except Exception as error:  # noqa: BLE001 - everyone in the batch must hear of it
             outcomes = [error] * len(batch)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
@@ -69,3 +69,10 @@ class Lane(Generic[Item, Outcome]):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+def one_each(items: Sequence[object], outcomes: Outcomes[Outcome]) -> Outcomes[Outcome]:
+    """Return the outcomes. Raises when there is not one for each item: somebody would never be answered."""
+    if len(outcomes) != len(items):
+        raise RuntimeError(f"{len(items)} items were carried out with {len(outcomes)} outcomes")
+    return outcomes

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, text
 
 from maand_catalog.errors import Unavailable
@@ -25,9 +26,11 @@ from maand_catalog.meter import Meter
 from maand_catalog.store.bus import Bus
 from maand_catalog.store.clock import DatabaseClock
 from maand_catalog.store.engine import WRITE_CONNECTIONS, Engines
-from maand_catalog.store.failures import lost_a_race, lost_connection, unavailable
+from maand_catalog.store.failures import disk_failure, lost_a_race, lost_connection, told
 from maand_catalog.store.notifications import CHANNEL, payload
 from maand_catalog.store.transaction import Transaction
+
+log = structlog.get_logger("maand.catalog.writer")
 
 LARGEST_GROUP = 256
 """Intentions per transaction at most: bounds how long the first of them waits for its commit."""
@@ -61,7 +64,7 @@ class Write:
 
     def fail(self, error: BaseException) -> None:
         """Remember what the caller is to be told; nothing is notified."""
-        self.result, self.error = None, unavailable(error) if lost_connection(error) else error
+        self.result, self.error = None, error
         self.topics.clear()
 
     @property
@@ -142,7 +145,7 @@ class GroupWriter:
             is_open = None not in group
             writes = [write for write in group if write is not None and not write.future.cancelled()]
             if writes:
-                self._write_group(writes)
+                self._see_to(writes)
         if self._connection is not None:
             self._connection.close()
 
@@ -155,13 +158,23 @@ class GroupWriter:
                 break
         return drained
 
+    def _see_to(self, writes: list[Write]) -> None:
+        """Write a group, and tell its callers of what nobody foresaw: without this thread nothing would be written any more."""
+        try:
+            self._write_group(writes)
+        except Exception as error:
+            log.exception("a group of writes failed unexpectedly")
+            for write in writes:
+                write.fail(error)
+            self._report(writes)
+
     def _write_group(self, writes: list[Write]) -> None:
         error = self._try_group(writes)
         if error is not None and lost_connection(error) and not self._may_have_committed:
             error = self._try_group(writes)  # the connection had died since the last group; a fresh one may live
         if error is not None:
             for write in writes:
-                write.fail(error)
+                write.fail(told(error, self._engines.place))
         to_retry = [write for write in writes if write.lost_a_race]
         self._report([write for write in writes if not write.lost_a_race])
         for write in to_retry:
@@ -193,15 +206,15 @@ class GroupWriter:
             self._may_have_committed = True
 
     def _carry_out(self, tx: Transaction, write: Write, savepoint: "Savepoint | None") -> None:
-        """Run one intention, under the savepoint when it is not alone in its group; only a lost connection is raised."""
+        """Run one intention, under the savepoint when it is not alone in its group; what ends the whole group is raised."""
         tx.topics = write.topics
         if savepoint is not None:
             savepoint.set()
         try:
             write.result = write.intention(tx)
         except Exception as error:
-            if lost_connection(error):
-                raise
+            if lost_connection(error) or disk_failure(error):
+                raise  # SQLite may have ended the transaction of the whole group by itself
             write.fail(error)
             if savepoint is not None:
                 savepoint.undo()
@@ -221,10 +234,10 @@ class GroupWriter:
 
     def _drop_connection(self) -> None:
         """Begin the next group on a fresh connection: what state this one is in is not known."""
-        if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
 
     # -- alone: on a connection of its own (PostgreSQL) ---------------------------------------------------------------------
 
@@ -234,7 +247,7 @@ class GroupWriter:
             try:
                 self._commit_alone(write)
             except Exception as error:  # noqa: BLE001 - the caller hears of it
-                write.fail(error)
+                write.fail(told(error, self._engines.place))
             if not write.lost_a_race:
                 break
         self._report([write])
@@ -257,7 +270,7 @@ class GroupWriter:
     def _settle(self, writes: list[Write]) -> None:
         """Hand out outcomes and wake local waiters, after the commit."""
         for write in writes:
-            if write.future.cancelled():
+            if write.future.done():  # cancelled, or told already when the group's accident came after that
                 continue
             if write.error is None:
                 write.future.set_result(write.result)
