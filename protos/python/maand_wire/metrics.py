@@ -11,9 +11,12 @@ from threading import Thread
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
+import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from maand_wire.endpoints import LOOPBACK_HOSTS, EndpointError, TlsFiles
+
+log = structlog.get_logger("maand.wire.metrics")
 
 PATIENCE_SECONDS = 10
 """How long a connection may be silent. A scrape asks at once."""
@@ -51,6 +54,8 @@ def serve_metrics(registries: Iterable[CollectorRegistry], listen: str, tls: Tls
     except OSError as error:
         raise EndpointError(f"cannot serve metrics on {listen}: {error.strerror}; set MAAND_METRICS_LISTEN") from error
     let_nobody_block(server)
+    logging_one: Any = server
+    logging_one.handle_error = log_refused  # its own prints, which can fail and end the thread
     return MetricsServer(server=server, thread=thread)
 
 
@@ -61,6 +66,11 @@ def let_nobody_block(server: WSGIServer) -> None:
     if isinstance(server.socket, ssl.SSLSocket):
         connection: Any = server.socket  # the stubs do not know the attribute
         connection.do_handshake_on_connect = False  # by the thread of the connection, not by the one that accepts
+
+
+def log_refused(_request: object, client: object) -> None:
+    """Log what went wrong with one connection."""
+    log.warning("a request for metrics failed", client=str(client), exc_info=True)
 
 
 def together(registries: Iterable[CollectorRegistry]) -> CollectorRegistry:

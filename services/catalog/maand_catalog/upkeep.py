@@ -1,11 +1,14 @@
 """What the catalog does unasked: take runs and tasks whose lease is over, end waits that went on too long, trim old events.
 
-Every replica does it; what one did, another finds done. A failure (the database is away) is logged and tried again next time.
+Every replica does it; what one did, another finds done. A failure (the database is away) is logged and tried again next time;
+what nobody foresaw is logged with its traceback, and the loop it met begins again (`maand_wire.supervision`): the others go on.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from typing import NoReturn
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +21,7 @@ from maand_catalog.store.retention import Retention, end_long_waits, needs_care,
 from maand_catalog.store.run_counts import count_unfinished
 from maand_catalog.store.run_ends import interrupt_lapsed
 from maand_catalog.store.tasks import is_any_lapsed, settle_lapsed
+from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.upkeep")
 
@@ -44,10 +48,13 @@ class Housekeeper:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(again_and_again(self.look_after_leases, every=self._upkeep.look_every))
-            tasks.create_task(again_and_again(self.look_after_tasks, every=self._upkeep.look_every))
-            tasks.create_task(again_and_again(self.count, every=self._upkeep.count_every))
-            tasks.create_task(again_and_again(self.trim, every=self._upkeep.trim_every))
+            for name, work, every in (
+                ("leases of runs", self.look_after_leases, self._upkeep.look_every),
+                ("leases of tasks", self.look_after_tasks, self._upkeep.look_every),
+                ("count of runs", self.count, self._upkeep.count_every),
+                ("trim of events", self.trim, self._upkeep.trim_every),
+            ):
+                tasks.create_task(keep_running(f"upkeep: {name}", partial(again_and_again, work, every=every)))
 
     async def look_after_leases(self) -> None:
         """Interrupt and fail what is due; a write happens only when something is."""
@@ -81,7 +88,7 @@ class Housekeeper:
             log.info("trimmed events of old runs", runs=trimmed)
 
 
-async def again_and_again(work: Callable[[], Awaitable[None]], *, every: timedelta) -> None:
+async def again_and_again(work: Callable[[], Awaitable[None]], *, every: timedelta) -> NoReturn:
     """Do the work, wait, and so on; a database that is away or too slow does not end it."""
     while True:
         try:

@@ -24,6 +24,7 @@ from maand_catalog.semaphores import ROOM_LEASE, InvocationEnded, Scope, Semapho
 from maand_catalog.store.database import Database
 from maand_catalog.store.semaphore_rows import room_topic
 from maand_catalog.store.semaphores import Ask, Granted, close_room, leave, open_room, pick_up, survey, take_place, tend
+from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.waiting_room")
 
@@ -144,6 +145,12 @@ class WaitingRoom:
     # -- the keeper -----------------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
+        try:
+            await keep_running("semaphore waiters", self._look_while_anybody_waits)
+        finally:
+            self._keeper = None
+
+    async def _look_while_anybody_waits(self) -> None:
         looked_at = time.monotonic()
         try:
             with self._database.bus.subscribe(room_topic(self.room_id)) as woken:
@@ -154,8 +161,6 @@ class WaitingRoom:
                     await self._look(thoroughly=is_due)
         except Unavailable as stopping:
             self._fail_all(stopping)
-        finally:
-            self._keeper = None
 
     def _fail_all(self, error: Unavailable) -> None:
         for call in self._calls.values():

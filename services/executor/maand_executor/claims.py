@@ -1,4 +1,4 @@
-"""The claim loop: ask the catalog for runs, carry out several side by side, stop all of them when the executor stops."""
+"""The claims of runs: ask the catalog for runs, carry out several side by side, stop all of them when the executor stops."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from maand_executor.catalog_client import ClaimedRun
+from maand_executor.claim_loop import ClaimLoop
 from maand_executor.parts import Parts
 from maand_executor.runner import Runner
 from maand_wire.errors import RemoteError
@@ -18,24 +19,20 @@ class Claims:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._active: dict[str, ClaimedRun] = {}
-        self._slots = asyncio.Semaphore(parts.settings.work.runs_at_once)
+        self._active: dict[tuple[str, int], ClaimedRun] = {}
+        """By run and fence: after a freeze the run may be claimed again before its older claim is wound up."""
+        self._loop = ClaimLoop(
+            "claims of runs", at_once=parts.settings.work.runs_at_once, claim=self._claim, carry_out=self._carry_out
+        )
 
     @property
     def active(self) -> Sequence[str]:
-        """Ids of the runs that are being carried out."""
-        return tuple(self._active)
+        """Ids of the runs that are being carried out, each once."""
+        return tuple(dict.fromkeys(run_id for run_id, _ in self._active))
 
     async def run(self) -> None:
         """Claim and carry out until cancelled; then every run's work is ended before this returns."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                await self._slots.acquire()
-                claim = await self._claim()
-                if claim is None:
-                    self._slots.release()
-                else:
-                    tasks.create_task(self._carry_out(claim))
+        await self._loop.run()
 
     async def _claim(self) -> ClaimedRun | None:
         settings = self._parts.settings
@@ -51,13 +48,12 @@ class Claims:
         return None
 
     async def _carry_out(self, claim: ClaimedRun) -> None:
-        run_id = claim.identity.run_id
-        self._active[run_id] = claim
+        run = claim.identity
+        self._active[run.run_id, run.fence] = claim
         try:
-            with structlog.contextvars.bound_contextvars(run=run_id, kind=claim.kind):
+            with structlog.contextvars.bound_contextvars(run=run.run_id, kind=claim.kind):
                 await Runner(self._parts, claim).carry_out()
         except Exception:  # one run's accident must not end the others
-            log.exception("run abandoned", run=run_id)
+            log.exception("run abandoned", run=run.run_id, fence=run.fence)
         finally:
-            del self._active[run_id]
-            self._slots.release()
+            self._active.pop((run.run_id, run.fence), None)

@@ -9,10 +9,11 @@ Hands belong to the run, not to one piece of work: whatever task they hold, they
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.facts import Worker
+from maand_wire.supervision import keep_running
 
 if TYPE_CHECKING:
     from maand_executor.context import RunContext
@@ -50,7 +51,7 @@ class Hands:
         self._works.update(dict.fromkeys(names, work))
         self._users += 1
         if self._users == 1:
-            self._running = [asyncio.create_task(self._keep_busy()) for _ in range(HANDS)]
+            self._running = [asyncio.create_task(keep_running("hand of a run", self._keep_busy)) for _ in range(HANDS)]
         try:
             yield
         finally:
@@ -61,7 +62,7 @@ class Hands:
                 running, self._running = self._running, []
                 await end(running)
 
-    async def _keep_busy(self) -> None:
+    async def _keep_busy(self) -> NoReturn:
         while True:
             await self._do_one(self._works)
 

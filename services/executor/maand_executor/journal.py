@@ -173,10 +173,11 @@ class Journal:
             while self._queue:
                 await self._append(self._take())
                 await self._breathe()
-        except Exception as error:  # noqa: BLE001 - whoever flushes is told; nothing else may be lost silently
-            log.warning("journal ended", run=self._run.run_id, reason=str(error))
+        except Exception as error:
             self._failure = error
             self._queue.clear()
+            expected = isinstance(error, LeaseLost | RemoteError)
+            log.warning("journal ended", run=self._run.run_id, reason=str(error), exc_info=None if expected else error)
             await self._announce_progress()
         finally:
             self._loop = None

@@ -90,13 +90,20 @@ class Lease:
         asked_at = self._clock()
         try:
             renewed = await self._catalog.renew_lease(self._run, deadline=timedelta(seconds=max(self._left(), 0.1)))
-        except RemoteError as error:
-            self._refused(error)
+        except Exception as error:  # noqa: BLE001 - logged: while the lease may still be kept, nothing ends the keeper
+            self._not_renewed(error)
             await asyncio.sleep(min(self._settings.retry_pause.total_seconds(), self._left()))
             return
         self._good_for = self._share(renewed.lease)
         self._good_until = asked_at + self._good_for
         self._cancel.raise_to(renewed.cancel)
+
+    def _not_renewed(self, error: Exception) -> None:
+        if isinstance(error, RemoteError):
+            self._refused(error)
+            return
+        log.error("a renewal could not be understood", run=self._run.run_id, exc_info=error)
+        self.check()
 
     def _refused(self, error: RemoteError) -> None:
         log.warning("lease not renewed", run=self._run.run_id, reason=error.message, seconds_left=round(self._left(), 1))

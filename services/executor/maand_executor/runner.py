@@ -59,9 +59,9 @@ class Runner:
         """Do the run's work and record its end. Cancelling it ends the work; the run is then left to `release_leases`."""
         run = self._claim.identity
         log.info("run claimed", run=run.run_id, kind=self._claim.kind, fence=run.fence)
-        keeper = asyncio.create_task(self._lease.keep(), name=f"lease of {run.run_id}")
         began, outcome = time.monotonic(), RELEASED
         self._parts.meter.run_began(self._claim.kind)
+        keeper = asyncio.create_task(self._lease.keep(), name=f"lease of {run.run_id}")
         try:
             ending = await self._work_to_its_end(keeper)
             if ending.state is not None:
@@ -72,8 +72,8 @@ class Runner:
             outcome = LOST.word
             log.warning("run let go", run=run.run_id, reason=str(error))
         finally:
+            await end(keeper)  # before anything that could fail: a keeper left behind would hold the run for ever
             self._count(outcome, time.monotonic() - began)
-            await end(keeper)
             await self._end_journal()
             await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
 

@@ -23,6 +23,7 @@ from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
 from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.cancel import CancelLevel, CancelSignal
 from maand_executor.catalog_client import CatalogClient, ClaimedTask, RenewedLease
+from maand_executor.claim_loop import ClaimLoop
 from maand_executor.context import RunContext
 from maand_executor.directories import make_private
 from maand_executor.errors import LeaseLost
@@ -249,29 +250,25 @@ class HelpLoop:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._slots = asyncio.Semaphore(parts.settings.work.foreign_tasks_at_once)
+        self._loop = ClaimLoop(
+            "help with others' runs",
+            at_once=parts.settings.work.foreign_tasks_at_once,
+            claim=lambda: claim_patiently(parts),
+            carry_out=self._carry_out,
+        )
 
     async def run(self) -> None:
         """Help until cancelled; then every task is ended and given up before this returns."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                await self._slots.acquire()
-                claim = await claim_patiently(self._parts)
-                if claim is None:
-                    self._slots.release()
-                else:
-                    self._parts.meter.task_claimed(own=False)
-                    tasks.create_task(self._carry_out(claim))
+        await self._loop.run()
 
     async def _carry_out(self, claim: ClaimedTask) -> None:
+        self._parts.meter.task_claimed(own=False)
         try:
             with structlog.contextvars.bound_contextvars(run=claim.identity.run_id, kind=claim.kind):
                 log.info("helps with a task", task=claim.name, workers=len(claim.work.workers))
                 await TaskRunner(self._parts, claim).carry_out()
         except Exception:  # one task's accident must not end the others
             log.exception("task abandoned", task=claim.name)
-        finally:
-            self._slots.release()
 
 
 async def claim_patiently(parts: Parts, *, run_id: str = "") -> ClaimedTask | None:

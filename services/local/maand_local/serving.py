@@ -28,21 +28,31 @@ async def serve_until_done(layout: Layout, settings: LocalSettings) -> None:
         log.info(
             "serving", bucket=str(layout.bucket), hook_api=host.gateway.address, start_seconds=round(time.monotonic() - began, 2)
         )
-        await until_not_needed(host, layout, settings.idle_for)
-        withdraw(layout)
-        asyncio.get_running_loop().call_later(settings.stop_time.total_seconds(), give_up)
+        try:
+            await until_not_needed(host, layout, settings.idle_for)
+        finally:
+            withdraw(layout)
+            asyncio.get_running_loop().call_later(settings.stop_time.total_seconds(), give_up)
     log.info("stopped")
 
 
 async def until_not_needed(host: RunningHost, layout: Layout, idle_for: timedelta | None) -> None:
-    """Return at a signal, when the services have been idle for long enough, or when their bucket is no longer where it was."""
-    reasons = {asyncio.create_task(until_asked_to_stop()): "asked to", asyncio.create_task(until_moved(layout.bucket)): "moved"}
+    """Return at a signal, when the services have been idle for long enough, or when their bucket is no longer where it was.
+
+    Raises when they cannot be of use any more, or nobody can tell: the next command starts them again.
+    """
+    reasons = {
+        asyncio.create_task(until_asked_to_stop(host.gateway.serving)): "asked to",
+        asyncio.create_task(until_moved(layout.bucket)): "moved",
+    }
     if idle_for is not None:
         reasons[asyncio.create_task(until_idle(host, idle_for))] = "idle"
     done, pending = await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
     log.info("stopping", reason=next(reason for task, reason in reasons.items() if task in done))
 
 

@@ -17,8 +17,10 @@ INVALID_CONFIGURATION = 3
 async def serve() -> None:
     """Run the gateway until SIGTERM or SIGINT."""
     running = await start_gateway(GatewaySettings.from_environment())
-    await until_asked_to_stop()
-    await running.stop()
+    try:
+        await until_asked_to_stop(running.serving)
+    finally:
+        await running.stop()
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ waiting for a head ──request──▶ being answered ──answer──▶ w
 """
 
 import asyncio
-from typing import Any
+from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -49,7 +49,7 @@ class Watch:
         self._limits = limits
         self._stuck_since: dict[Any, tuple[object, float]] = {}
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Look until cancelled."""
         pause = min(self._limits.head_time, self._limits.write_time).total_seconds() / 4
         while True:

@@ -18,6 +18,7 @@ from maand_runtime_gateway.metrics import Metrics
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_runtime_gateway.upstream import Upstream
 from maand_wire.metrics import MetricsServer, serve_metrics
+from maand_wire.supervision import keep_running
 from maand_wire.tracing import Tracer, make_tracer
 
 log = structlog.get_logger("maand.gateway")
@@ -73,6 +74,11 @@ class RunningGateway:
         """`host:port` of the second `/metrics`, when it is served."""
         return self._metrics_server.address if self._metrics_server else None
 
+    @property
+    def serving(self) -> asyncio.Task[None]:
+        """What accepts connections: lasts until `stop`. Without it no hook is answered, so its end ends the process."""
+        return self._tasks[0]
+
     async def stop(self) -> None:
         """Stop: no new connections, waits end with 503, running requests finish, channels close. May be repeated."""
         self._stopping.set()
@@ -98,10 +104,10 @@ async def start_gateway(settings: GatewaySettings) -> RunningGateway:
     app = make_app(upstream, limits=settings.limits, stopping=stopping, metrics=metrics, tracer=tracer)
     server = EmbeddedServer(server_config(settings, app))
     watch = Watch(server.server_state, settings.limits)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="the server of the hook API")
     await until_serving(server, serving)
     metrics_server = serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
-    tasks = [serving, asyncio.create_task(watch.run())]
+    tasks = [serving, asyncio.create_task(keep_running("watch over connections", watch.run))]
     address = "{}:{}".format(*bound(listener))
     log.info("runtime gateway serves", address=address)
     return RunningGateway(

@@ -7,10 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from maand_catalog.runs import Run
 from maand_catalog.store import leases
-from maand_catalog.store.database import Database
+from maand_catalog.store.database import Database, Transaction
+from maand_catalog.store.run_ends import interrupt_lapsed
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.errors import RemoteError
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
@@ -282,3 +284,29 @@ async def test_runs_survive_a_restart_of_the_catalog(database_url: str, tmp_path
         await finish(catalog, run)
         told = [event async for event in watch(catalog, run)]
     assert [event.WhichOneof("event") for event in told] == ["output", "output", "run_finished"]
+
+
+async def test_upkeep_that_meets_what_nobody_foresaw_is_seen_and_other_upkeep_goes_on(
+    database: Database, clock: ShiftedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, interrupted = asyncio.Event(), asyncio.Event()
+
+    def unlucky(_: Transaction) -> None:
+        counted.set()
+        raise RuntimeError("nobody foresaw this")
+
+    def interrupt(tx: Transaction) -> list[str]:
+        interrupted.set()
+        return interrupt_lapsed(tx)
+
+    monkeypatch.setattr("maand_catalog.upkeep.count_unfinished", unlucky)
+    monkeypatch.setattr("maand_catalog.upkeep.interrupt_lapsed", interrupt)
+    with capture_logs() as logs:
+        async with serve(database, tmp_path) as catalog, asyncio.timeout(20):
+            await counted.wait()
+            await create(catalog, a_create(await a_bucket(database)))
+            await must_claim(catalog, "e1")
+            clock.advance(A_MINUTE)
+            await interrupted.wait()
+    seen = [line for line in logs if line.get("loop") == "upkeep: count of runs"]
+    assert isinstance(seen[0]["exc_info"], RuntimeError)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.cancel import CancelLevel, CancelSignal
@@ -24,14 +25,14 @@ RUN = RunIdentity(bucket_id="bucket", run_id="run", seq=1, fence=1)
 class Catalog:
     """Answers renewals from a list; the last answer counts for all that follow."""
 
-    def __init__(self, *answers: RenewedLease | RemoteError) -> None:
+    def __init__(self, *answers: RenewedLease | Exception) -> None:
         self.answers = list(answers)
         self._asked = asyncio.Semaphore(0)
 
     async def renew_lease(self, run: RunIdentity, *, deadline: timedelta) -> RenewedLease:
         self._asked.release()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, RemoteError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -113,3 +114,18 @@ async def test_a_cancel_level_never_goes_back() -> None:
     cancel.raise_to(CancelLevel.AFTER_BATCH)
     assert cancel.level is CancelLevel.NOW
     await cancel.wait(CancelLevel.AFTER_BATCH)
+
+
+async def test_a_renewal_that_nobody_understands_is_logged_and_the_lease_kept_by_the_next() -> None:
+    catalog = Catalog(KeyError("an answer that makes no sense"), renewed(), renewed(), renewed())
+    with capture_logs() as logs:
+        keeping = asyncio.create_task(Lease(catalog, claimed(15), CancelSignal(), FAST).keep())
+        await catalog.until_asked(3)
+    assert not keeping.done()
+    assert [line["event"] for line in logs] == ["a renewal could not be understood"]
+    keeping.cancel()
+
+
+async def test_a_lease_that_can_only_be_misunderstood_is_lost_in_time() -> None:
+    with pytest.raises(LeaseLost, match="not renewed in time"):
+        await Lease(Catalog(KeyError("nonsense")), claimed(0.1), CancelSignal(), FAST).keep()

@@ -8,24 +8,29 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec
 from maand_executor.cancel import CancelLevel
 from maand_executor.catalog_client import ClaimedRun, RenewedLease
+from maand_executor.claim_loop import ClaimLoop
 from maand_executor.claims import Claims
 from maand_executor.content import ContentStore
 from maand_executor.facts import RunIdentity, Worker
+from maand_executor.meter import Meter
 from maand_executor.parts import Parts
 from maand_executor.runner import Runner
 from maand_executor.settings import ExecutorSettings, LeaseSettings
 from maand_executor.ssh.command import RemoteCommand, RemoteResult
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError
+from maand_wire.supervision import RestartPauses
 from tests.unit.executor.fakes_runs import RUN, FakeHooks, FakeRemote, FleetCatalog
 
 SLEEP = spec.RunSpec(run_command=spec.RunCommandSpec(command="sleep"))
+QUICKLY = RestartPauses(first=timedelta(milliseconds=1))
 QUICK = spec.RunSpec(run_command=spec.RunCommandSpec(command="true"))
 
 
@@ -194,3 +199,145 @@ async def test_several_runs_go_side_by_side_and_a_stop_ends_all(bench: Bench) ->
     assert bench.remote.interrupted == 2
     assert not claims.active
     assert [state for state, _ in bench.catalog.finished] == ["succeeded"]
+
+
+class Handing(LeasingCatalog):
+    """A catalog that hands out what it is given, accidents too, and waits when there is nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: asyncio.Queue[ClaimedRun | Exception] = asyncio.Queue()
+
+    async def claim_run(self, executor_id: str, *, wait: timedelta, bucket_ids: Any = ()) -> ClaimedRun | None:
+        answer = await self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Endings:
+    """Runners that end when they are told to, each by the fence it works under."""
+
+    def __init__(self) -> None:
+        self.began: asyncio.Queue[RunIdentity] = asyncio.Queue()
+        self.orders: dict[tuple[str, int], asyncio.Future[None]] = {}
+        self.ended: asyncio.Queue[RunIdentity] = asyncio.Queue()
+
+    def __call__(self, parts: Parts, claimed: ClaimedRun) -> Any:
+        endings, run = self, claimed.identity
+
+        class Told:
+            async def carry_out(self) -> None:
+                order = endings.orders[run.run_id, run.fence] = asyncio.get_running_loop().create_future()
+                endings.began.put_nowait(run)
+                try:
+                    await order
+                finally:
+                    endings.ended.put_nowait(run)
+
+        return Told()
+
+    async def let_end(self, run_id: str, fence: int) -> None:
+        self.orders[run_id, fence].set_result(None)
+        assert (await self.ended.get()).fence == fence
+
+
+@pytest.fixture
+def endings(monkeypatch: pytest.MonkeyPatch) -> Endings:
+    endings = Endings()
+    monkeypatch.setattr("maand_executor.claims.Runner", endings)
+    return endings
+
+
+def handing(bench: Bench) -> tuple[Claims, Handing]:
+    catalog: Any = Handing()
+    return Claims(replace(bench.parts, catalog=catalog)), catalog
+
+
+def claim_of(run_id: str, fence: int) -> ClaimedRun:
+    one = claim(QUICK, run_id=run_id)
+    return replace(one, identity=replace(one.identity, fence=fence))
+
+
+@pytest.mark.parametrize("first_to_end", [1, 2])
+async def test_the_same_run_claimed_twice_overlapping_disturbs_neither_claim_nor_the_next(
+    bench: Bench, endings: Endings, first_to_end: int
+) -> None:
+    claims, catalog = handing(bench)
+    loop = asyncio.create_task(claims.run())
+    for run_id, fence in (("other", 1), ("frozen", 1), ("frozen", 2)):
+        catalog.answers.put_nowait(claim_of(run_id, fence))
+        await endings.began.get()
+    assert sorted(claims.active) == ["frozen", "other"]
+    await endings.let_end("frozen", first_to_end)
+    await asyncio.sleep(0)
+    assert sorted(claims.active) == ["frozen", "other"], "the other claim of the run still works"
+    await endings.let_end("frozen", 3 - first_to_end)
+    await asyncio.sleep(0)
+    assert list(claims.active) == ["other"], "still carried out"
+    catalog.answers.put_nowait(claim_of("next", 1))
+    assert (await endings.began.get()).run_id == "next"
+    assert not loop.done()
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    assert {(await endings.ended.get()).run_id for _ in range(2)} == {"other", "next"}, "a stop ends all"
+
+
+async def test_claims_given_back_by_accident_leave_room_for_as_many_as_before(bench: Bench, endings: Endings) -> None:
+    claims, catalog = handing(bench)
+    at_once = bench.parts.settings.work.runs_at_once
+    loop = asyncio.create_task(claims.run())
+    for number in range(at_once):
+        catalog.answers.put_nowait(claim_of(f"unlucky-{number}", 1))
+        await endings.began.get()
+    for number in range(at_once):
+        endings.orders[f"unlucky-{number}", 1].set_exception(RuntimeError("an accident"))
+    for number in range(at_once):
+        catalog.answers.put_nowait(claim_of(f"next-{number}", 1))
+        await endings.began.get()
+    assert len(claims.active) == at_once
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_an_accident_while_claiming_ends_no_run_and_claiming_goes_on() -> None:
+    asked, carried_out, go_on = 0, asyncio.Queue[str](), asyncio.Event()
+    claimed_again = asyncio.Event()
+
+    async def claim_one() -> str | None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            return "first"
+        if asked in (2, 3):
+            raise KeyError("nobody foresaw this")
+        if asked == 4:
+            return "second"
+        claimed_again.set()
+        await asyncio.Event().wait()
+        return None
+
+    async def carry_out(name: str) -> None:
+        await go_on.wait()
+        carried_out.put_nowait(name)
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(ClaimLoop("probe", at_once=3, claim=claim_one, carry_out=carry_out, pauses=QUICKLY).run())
+        await claimed_again.wait()
+        go_on.set()
+        assert {await carried_out.get(), await carried_out.get()} == {"first", "second"}
+    assert [line["loop"] for line in logs] == ["probe", "probe"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_meter_that_fails_leaves_no_keeper_behind_that_would_hold_the_run(bench: Bench) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("no such metric")
+
+    meter: Any = Meter()
+    meter.run_ended = fail
+    runner = Runner(replace(bench.parts, meter=meter), claim(QUICK))
+    with pytest.raises(KeyError):
+        await runner.carry_out()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("lease of")]

@@ -1,6 +1,10 @@
+import asyncio
 import os
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -8,7 +12,9 @@ from maand_local.idle import Activity, remaining
 from maand_local.layout import Layout, make_private, remove_emptied, socket_directory
 from maand_local.lock import HeldByAnother, held
 from maand_local.logfile import rotate
+from maand_local.serving import until_not_needed
 from maand_local.settings import BadSetting, LocalSettings
+from maand_wire.lifecycle import EndedByItself
 
 QUARTER = timedelta(minutes=15)
 
@@ -84,3 +90,40 @@ def test_idle_seconds_come_from_the_environment() -> None:
     assert LocalSettings.from_environment(Path("/b"), {"MAAND_IDLE_SECONDS": "0"}).idle_for is None
     with pytest.raises(BadSetting, match="MAAND_IDLE_SECONDS"):
         LocalSettings.from_environment(Path("/b"), {"MAAND_IDLE_SECONDS": "soon"})
+
+
+class Host:
+    """A host as far as its end needs one: a server of the hook API, and what the services are doing."""
+
+    def __init__(self, serving: Coroutine[Any, Any, None], activity: Callable[[], Activity]) -> None:
+        self.gateway = SimpleNamespace(serving=asyncio.create_task(serving, name="the server of the hook API"))
+        self.activity = activity
+
+
+async def lasts() -> None:
+    await asyncio.Event().wait()
+
+
+async def breaks() -> None:
+    raise OSError("the listener is gone")
+
+
+def busy() -> Activity:
+    return Activity(active_runs=1, open_streams=0, last_call_at=0)
+
+
+def unknown() -> Activity:
+    raise KeyError("nobody can tell")
+
+
+async def test_a_host_whose_hook_api_ends_by_itself_does_not_live_on_without_it() -> None:
+    host: Any = Host(breaks(), busy)
+    with pytest.raises(EndedByItself, match="the server of the hook API ended by itself"):
+        await until_not_needed(host, QUARTER)
+
+
+async def test_a_host_that_cannot_tell_whether_it_is_idle_ends_by_an_error_and_not_as_idle() -> None:
+    host: Any = Host(lasts(), unknown)
+    with pytest.raises(KeyError):
+        await until_not_needed(host, QUARTER)
+    host.gateway.serving.cancel()

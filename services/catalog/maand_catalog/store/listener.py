@@ -5,6 +5,7 @@ listener connects again and wakes everyone, since what was said meanwhile is los
 """
 
 import asyncio
+from typing import NoReturn
 
 import psycopg
 import structlog
@@ -14,6 +15,7 @@ from maand_catalog.store.bus import Bus
 from maand_catalog.store.engine import POSTGRESQL_KEEPALIVES
 from maand_catalog.store.failures import unavailable
 from maand_catalog.store.notifications import CHANNEL
+from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.listener")
 
@@ -27,15 +29,17 @@ class Listener:
         self._conninfo = make_conninfo(conninfo, **POSTGRESQL_KEEPALIVES)
         self._replica = replica
         self._bus = bus
+        self._connection: psycopg.AsyncConnection | None = None
+        """The one that `start` made, until it is listened on."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect, so that nothing said from now on is missed, and listen in the background. Raises `Unavailable`."""
         try:
-            connection = await self._connect()
+            self._connection = await self._connect()
         except psycopg.OperationalError as error:
             raise unavailable(error) from error
-        self._task = asyncio.create_task(self._listen(connection), name="catalog-listener")
+        self._task = asyncio.create_task(keep_running("notifications", self._listen), name="catalog-listener")
 
     async def close(self) -> None:
         """Stop listening."""
@@ -48,15 +52,18 @@ class Listener:
         await connection.execute(f"LISTEN {CHANNEL}")
         return connection
 
-    async def _listen(self, connection: psycopg.AsyncConnection) -> None:
+    async def _listen(self) -> NoReturn:
+        """Listen on the connection that `start` made, then on one after the other."""
         while True:
+            connection, self._connection = self._connection, None
+            if connection is None:
+                connection = await self._reconnect()
+                self._bus.deliver_all()
             try:
                 async with connection:
                     await self._deliver_from(connection)
             except psycopg.OperationalError as error:
                 log.warning("lost the notification connection", reason=str(error))
-            connection = await self._reconnect()
-            self._bus.deliver_all()
 
     async def _deliver_from(self, connection: psycopg.AsyncConnection) -> None:
         async for notification in connection.notifies():
