@@ -1,9 +1,11 @@
 """Real runs on real local services that need no worker: builds whose post_build hooks take their time."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,11 @@ print("gone on", flush=True)
 @pytest.fixture
 def place(maand: Maand, tmp_path: Path) -> Path:
     """Make a bucket with one job whose hook waits for a file, and return where it waits."""
+    return a_waiting_job(maand, tmp_path)
+
+
+def a_waiting_job(maand: Maand, place: Path) -> Path:
+    """Give a bucket a job whose hook waits for a file at a place, which is returned."""
     job = maand.bucket / "workspace/jobs/app"
     (job / "_hooks").mkdir(parents=True)
     (job / "manifest.json").write_text(json.dumps(MANIFEST))
@@ -37,8 +44,8 @@ def place(maand: Maand, tmp_path: Path) -> Path:
     (maand.bucket / "workspace/workers.json").write_text('[{"host": "127.0.0.9"}]')
     conf = maand.bucket / "maand.conf"
     conf.write_text(conf.read_text() + 'hook_env = ["PLACE", "MAAND_PROGRAM"]\n')
-    maand.environment["PLACE"] = str(tmp_path)
-    return tmp_path
+    maand.environment["PLACE"] = str(place)
+    return place
 
 
 def waiting(maand: Maand, place: Path, times: int = 1) -> None:
@@ -173,3 +180,38 @@ def test_a_key_that_others_can_read_is_told_by_every_run(maand: Maand) -> None:
     key = maand.bucket / "secrets/worker.key"
     key.chmod(0o640)
     assert f"maand: others can read the SSH key {key}; close it: chmod 600 {key}" in maand.must("build").err
+
+
+STUBBORN = """
+import subprocess, sys
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True)
+"""
+"""A child that is only ended by KILL: the older claim of the run is wound up long after the run was claimed again."""
+
+
+def test_a_host_frozen_for_longer_than_its_lease_goes_on_with_its_run_and_claims_the_next(maand: Maand, place: Path) -> None:
+    (maand.bucket / "workspace/jobs/app/_hooks/hook_slow.py").write_text(STUBBORN + SLOW)
+    building = maand.start("build")
+    waiting(maand, place)
+    host = maand.services()["pid"]
+    freeze(host, seconds=LEASE_SECONDS + 3)
+    waiting(maand, place, times=2)
+    (place / "go").touch()
+    code, said = end(building)
+    assert code == 0, said
+    until(lambda: "outcome='lost'" in maand.log(), what="the end of the older claim", told=maand.log)
+    maand.must("build")
+    assert maand.services()["pid"] == host
+
+
+LEASE_SECONDS = 15
+
+
+def freeze(pid: int, *, seconds: float) -> None:
+    """Stop a process for so long: as a machine does that sleeps, or is moved."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        os.kill(pid, signal.SIGCONT)
