@@ -10,6 +10,13 @@ A claim is one hook invocation in one semaphore:
 - held: has a slot, and its hook was told so.
 - left: out of line; remembered for `LEFT_KEPT`, so that a repeated request finds its place again.
 
+An invocation has one claim, however many of its calls ask: repeats of one request at any catalog, or requests side by side.
+
+- In line, the newest call has the place: an older one that goes away takes nothing from it. An older one that goes on waiting
+  asks every second: it is given the slot once the newer one was, and the place once the newer one is gone.
+- Every call that was given the slot keeps it. Only of a call that went away is it known that its hook was told nothing; so the
+  slot is free by itself when all of them went away, and otherwise by release or the end of the invocation.
+
 The ticket is the fencing token. Tickets are granted in order, so every grant's token is larger than all earlier ones.
 """
 
@@ -31,6 +38,12 @@ ROOM_LEASE = timedelta(seconds=10)
 
 LEFT_KEPT = timedelta(seconds=30)
 """How long a place is remembered for a repeat of the same request: longer than a client takes to find another replica."""
+
+CALLS_KEPT = 8
+"""How many calls that were given one slot are remembered: more than are ever on their way at once."""
+
+FOR_GOOD = "*"
+"""Among the calls of a claim: one that never goes away. It stands for those beyond `CALLS_KEPT`: a holder asks in a loop."""
 
 
 class SemaphoreTimeout(TimedOut):
@@ -90,6 +103,7 @@ class Claim:
     """One invocation in a semaphore. `since`: in its present state.
 
     `alive`: its invocation has not ended and its run's lease lasts. `awaited`: the catalog that waits on its behalf is alive.
+    `call_id`: its newest call, in the waiting room `room_id`. `earlier_calls`: ids of those that were given its slot before.
     """
 
     ticket: int
@@ -104,11 +118,17 @@ class Claim:
     room_id: str
     alive: bool
     awaited: bool
+    earlier_calls: str = ""
 
     @property
     def has_slot(self) -> bool:
         """Whether it occupies a slot."""
         return self.state in SLOTTED
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The calls that it is for, newest last: the claim goes when the last of them goes away."""
+        return (*self.earlier_calls.split(), self.call_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +189,19 @@ def is_gone(claim: Claim, now: datetime) -> bool:
             return not claim.alive
 
 
-def may_resume(claim: Claim, request_id: str, last_granted: int) -> bool:
-    """Whether a repeated request gets its old place back: it is known, and nobody behind it was served meanwhile."""
-    return bool(request_id) and claim.request_id == request_id and claim.ticket > last_granted
+def may_resume(claim: Claim, request_id: str, last_granted: int, *, waited: bool = False) -> bool:
+    """Whether a call gets the old place back: it was its own, and nobody behind it was served meanwhile.
+
+    Its own is the place of the request that it repeats and, for a call that `waited` all the time, that of its invocation.
+    """
+    is_its_own = waited or (bool(request_id) and claim.request_id == request_id)
+    return is_its_own and claim.ticket > last_granted
+
+
+def calls_given_before(claim: Claim, call_id: str) -> str:
+    """Return the `earlier_calls` of a claim once this call is given its slot: those that may have told the hook already."""
+    earlier = [call for call in claim.calls if call != call_id] if claim.state is State.HELD else []
+    return " ".join(earlier) if len(earlier) <= CALLS_KEPT else FOR_GOOD
 
 
 def check_semaphore_name(name: str) -> None:

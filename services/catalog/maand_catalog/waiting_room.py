@@ -5,7 +5,8 @@
                       └─ call cancelled, timed out, broken ──leave──▶ out of line, at once
 
 The keeper renews the room's lease, picks up grants, and lets waiters of dead runs and dead catalogs go. It runs while somebody
-waits. What it finds missing (the room's lease lapsed while this process was frozen) asks for its place again.
+waits. A call that it finds in no line asks again: the room's lease lapsed while this process was frozen, or a newer call of its
+invocation has the place.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,15 +24,13 @@ from maand_catalog.meter import Meter, WaitOutcome
 from maand_catalog.semaphores import ROOM_LEASE, InvocationEnded, Scope, SemaphoreCapacity, SemaphoreTimeout
 from maand_catalog.store.database import Database
 from maand_catalog.store.semaphore_rows import room_topic
-from maand_catalog.store.semaphores import Ask, Granted, close_room, leave, open_room, pick_up, survey, take_place, tend
+from maand_catalog.store.semaphores import Ask, Granted, Place, close_room, leave, open_room, pick_up, survey, take_place, tend
 from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.waiting_room")
 
 LOOK_AFTER = timedelta(seconds=1)
 """How often the keeper looks without being woken: a lost notification costs a second, a lapsed run too."""
-
-T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -42,6 +41,11 @@ class Call:
     granted: asyncio.Future[Granted] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_in_line: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where it waits."""
+        return Place(scope=self.ask.scope, invocation_id=self.ask.invocation_id, call_id=self.ask.call_id)
 
     def end(self) -> None:
         """Note that nobody waits here any more; what it would still have been told has been heard."""
@@ -131,7 +135,7 @@ class WaitingRoom:
         await asyncio.gather(joining, return_exceptions=True)
         try:
             self._database.bus.check_open()
-            await self._database.write(lambda tx: leave(tx, call.ask.call_id))
+            await self._database.write(lambda tx: leave(tx, call.place))
         except (CatalogError, SQLAlchemyError) as error:
             log.warning("could not leave the line", semaphore=call.ask.scope.name, reason=str(error))
 
@@ -192,21 +196,25 @@ class WaitingRoom:
         found = await self._database.read(lambda tx: survey(tx, self.room_id))
         if found.untended:
             await self._database.write(lambda tx: tend(tx, found.untended))
-        for call_id in found.in_line - self._calls.keys():
-            await self._database.write(lambda tx, call_id=call_id: leave(tx, call_id))  # type: ignore[misc]
+        for place in found.in_line:
+            if place.call_id not in self._calls:
+                await self._database.write(partial(leave, place=place))
+        in_line = {place.call_id for place in found.in_line}
         for call in waiting:
-            if call.ask.call_id not in found.in_line and not call.granted.done():
+            if call.ask.call_id not in in_line and not call.granted.done():
                 await self._ask_again(call)
 
     async def _ask_again(self, call: Call) -> None:
         try:
-            granted = await self._database.write(lambda tx: take_place(tx, call.ask))
+            granted = await self._database.write(lambda tx: take_place(tx, call.ask, waited=True))
         except (InvocationEnded, SemaphoreCapacity) as error:
             if not call.granted.done():
                 call.granted.set_exception(error)
             return
         if granted is not None and not call.granted.done():
             call.granted.set_result(granted)
+        if call.ask.call_id not in self._calls:  # it went away meanwhile, and may have left before it asked
+            await self._database.write(lambda tx: leave(tx, call.place))
 
 
 def wait_outcome(error: BaseException) -> WaitOutcome:

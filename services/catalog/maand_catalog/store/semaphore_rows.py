@@ -22,7 +22,7 @@ STORED_FIELDS = tuple(name for name in FIELDS if name in semaphore_claims.c)
 
 @dataclass(frozen=True, kw_only=True)
 class Concern:
-    """Whose claims an act concerns, beside those that are near: by invocation, by call, or nobody's in particular."""
+    """Whose claims an act concerns, beside those that are near: those of some invocations, or nobody's in particular."""
 
     column: str = ""
     values: tuple[str, ...] = ()
@@ -31,11 +31,6 @@ class Concern:
     def invocations(cls, *ids: str) -> Self:
         """Concern the claims of these invocations."""
         return cls(column="invocation_id", values=ids)
-
-    @classmethod
-    def call(cls, call_id: str) -> Self:
-        """Concern the claim that a call waits for."""
-        return cls(column="call_id", values=(call_id,))
 
 
 NOBODY = Concern()
@@ -106,8 +101,8 @@ class LockedSemaphore:
         self.claims = [to_claim(row) for row in self.tx.connection.execute(st.NEAR_CLAIMS[self.concern.column], asked)]
 
     def move(self, claim: Claim, state: State, **values: Any) -> Claim:
-        """Move a claim to another state, with what else changes."""
-        since = claim.since if state is State.HELD and claim.state is State.GRANTED else self.tx.now
+        """Move a claim to another state, or change something else about it. `since` is kept in the same one, and by a slot."""
+        since = claim.since if state is claim.state or (claim.has_slot and state is State.HELD) else self.tx.now
         moved = replace(claim, state=state, since=since, **values)
         self.tx.connection.execute(st.MOVE, {**self._is(claim), "state": state, "since": since, **values})
         self.claims[self.claims.index(claim)] = moved

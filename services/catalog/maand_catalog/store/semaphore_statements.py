@@ -53,7 +53,7 @@ NEAREST = select(line.c.ticket).where(line.c.semaphore_id == bindparam("near_of"
 NEAR = or_(c.state.in_(SLOTTED), c.ticket.in_(NEAREST.order_by(line.c.ticket).limit(bindparam("near"))))
 """Who has a slot, and the first in line."""
 
-CONCERNED = {name: c[name].in_(bindparam("concerned", expanding=True)) for name in ("invocation_id", "call_id")}
+CONCERNED = {name: c[name].in_(bindparam("concerned", expanding=True)) for name in ("invocation_id",)}
 
 NEAR_CLAIMS = {"": CLAIMS.where(NEAR)} | {name: CLAIMS.where(or_(is_it, NEAR)) for name, is_it in CONCERNED.items()}
 """Whoever is near, and those whom an act concerns, by the column it goes by."""

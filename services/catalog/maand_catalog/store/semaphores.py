@@ -19,6 +19,7 @@ from maand_catalog.semaphores import (
     SemaphoreCapacity,
     SemaphoreNotHeld,
     State,
+    calls_given_before,
     look_after,
     may_resume,
 )
@@ -33,6 +34,7 @@ from maand_catalog.store.semaphore_rows import (
     lock_semaphores,
     lock_those_of,
     read_claims,
+    scope_of,
 )
 from maand_catalog.store.semaphore_statements import GRANTED_IN_ROOM
 from maand_catalog.store.sets import in_chunks
@@ -62,6 +64,15 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a call is in line: in whose claim of which semaphore."""
+
+    scope: Scope
+    invocation_id: str
+    call_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Granted:
     """The caller holds a slot."""
 
@@ -70,10 +81,11 @@ class Granted:
     capacity: int
 
 
-def take_place(tx: Transaction, ask: Ask) -> Granted | None:
+def take_place(tx: Transaction, ask: Ask, *, waited: bool = False) -> Granted | None:
     """Grant a slot, or (None) let the call wait in line.
 
-    A holder is answered at once. A repeat of a request, and another call of the same invocation, keep the place they have.
+    A holder is answered at once. A repeat of a request, and another call of the same invocation, take over the place it has. A
+    call that `waited` in line and asks again takes nothing from a newer call of its invocation.
     `InvocationEnded`, `SemaphoreCapacity`.
     """
     if not is_alive(tx, ask.invocation_id):
@@ -82,9 +94,11 @@ def take_place(tx: Transaction, ask: Ask) -> Granted | None:
     semaphore.look_after()
     agree_on_capacity(semaphore, ask.capacity)
     mine = semaphore.find(ask.invocation_id)
+    if waited and mine is not None and mine.state in (State.WAITING, State.GRANTED):
+        return None
     if mine is not None and mine.has_slot:
         return hold(semaphore, mine, ask)
-    if mine is not None and (mine.state is State.WAITING or may_resume(mine, ask.request_id, semaphore.granted)):
+    if mine is not None and (mine.state is State.WAITING or may_resume(mine, ask.request_id, semaphore.granted, waited=waited)):
         semaphore.move(mine, State.WAITING, call_id=ask.call_id, room_id=ask.room_id, request_id=ask.request_id)
     else:
         semaphore.remove([mine] if mine else [])
@@ -123,9 +137,10 @@ def new_claim(semaphore: LockedSemaphore, ask: Ask) -> Claim:
 
 
 def hold(semaphore: LockedSemaphore, mine: Claim, ask: Ask) -> Granted:
-    """Let the caller know that it has its slot."""
-    if mine.state is State.GRANTED:
-        semaphore.move(mine, State.HELD, call_id=ask.call_id)
+    """Let the caller know that it has its slot: from now on no older call that goes away gives it back."""
+    earlier = calls_given_before(mine, ask.call_id)
+    newest = {"call_id": ask.call_id, "room_id": ask.room_id, "request_id": ask.request_id}
+    semaphore.move(mine, State.HELD, earlier_calls=earlier, **newest)
     return Granted(call_id=ask.call_id, fencing_token=mine.ticket, capacity=semaphore.capacity)
 
 
@@ -139,15 +154,23 @@ def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
     return held
 
 
-def leave(tx: Transaction, call_id: str) -> None:
-    """Take a call that goes away out of the line, or give back the slot that it never learned of."""
-    for semaphore in lock_those_of(tx, Concern.call(call_id)):
-        for mine in [claim for claim in semaphore.claims if claim.call_id == call_id]:
-            if mine.has_slot:
-                semaphore.remove([mine])
-            else:
-                semaphore.move(mine, State.LEFT)
-        semaphore.look_after()
+def leave(tx: Transaction, place: Place) -> None:
+    """Take a call that goes away out of the line, or give back the slot that none of its invocation's calls told of.
+
+    Nothing happens to what a newer call took over.
+    """
+    semaphore = lock_semaphore(tx, place.scope, Concern.invocations(place.invocation_id))
+    mine = semaphore.find(place.invocation_id) if semaphore else None
+    if semaphore is None or mine is None or place.call_id not in mine.calls:
+        return
+    *earlier, newest = [call for call in mine.calls if call != place.call_id] or [""]
+    if newest:
+        semaphore.move(mine, mine.state, call_id=newest, earlier_calls=" ".join(earlier))
+    elif mine.has_slot:
+        semaphore.remove([mine])
+    else:
+        semaphore.move(mine, State.LEFT)
+    semaphore.look_after()
 
 
 def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
@@ -196,7 +219,7 @@ def tend(tx: Transaction, semaphore_ids: Iterable[str]) -> None:
 class Survey:
     """What a waiting room finds: its calls that are in line, and semaphores that need tending."""
 
-    in_line: frozenset[str]
+    in_line: tuple[Place, ...]
     untended: tuple[str, ...]
 
 
@@ -216,17 +239,16 @@ def close_room(tx: Transaction, room_id: str) -> None:
 def survey(tx: Transaction, room_id: str) -> Survey:
     """Look at every semaphore in which the room waits for somebody."""
     ids = list(tx.connection.scalars(select(c.semaphore_id).where(c.room_id == room_id, c.state != State.HELD).distinct()))
-    rows = tx.connection.execute(select(s.semaphore_id, s.capacity).where(s.semaphore_id.in_(ids)))
-    capacities = {row.semaphore_id: row.capacity for row in rows}
+    rows = {row.semaphore_id: row for row in tx.connection.execute(select(semaphores).where(s.semaphore_id.in_(ids)))}
     claims = read_claims(tx, ids)
-    in_line = {
-        claim.call_id
-        for queue in claims.values()
+    in_line = [
+        Place(scope=scope_of(rows[of]), invocation_id=claim.invocation_id, call_id=claim.call_id)
+        for of, queue in claims.items()
         for claim in queue
         if claim.room_id == room_id and claim.state in (State.WAITING, State.GRANTED)
-    }
-    untended = [of for of, queue in claims.items() if look_after(capacities[of], queue, tx.now)]
-    return Survey(in_line=frozenset(in_line), untended=tuple(untended))
+    ]
+    untended = [of for of, queue in claims.items() if look_after(rows[of].capacity, queue, tx.now)]
+    return Survey(in_line=tuple(in_line), untended=tuple(untended))
 
 
 # -- looking ------------------------------------------------------------------------------------------------------------------

@@ -39,12 +39,13 @@ semaphore_claims = Table(
     Column("request_id", String(64), nullable=False),
     Column("call_id", String(36), nullable=False),
     Column("room_id", String(36), nullable=False),
+    Column("earlier_calls", String(320), nullable=False, server_default=""),
     UniqueConstraint("semaphore_id", "invocation_id"),
     Index(None, "invocation_id"),
-    Index(None, "call_id"),
     Index(None, "room_id"),
 )
-"""`call_id` is the call that waits for the slot, `room_id` the waiting room of the catalog that serves that call."""
+"""`call_id` is the newest call that waits for the slot or was given it, `room_id` the waiting room of the catalog that serves it,
+`earlier_calls` the calls that were given the slot before it and have not gone away, by blanks."""
 
 waiting_rooms = Table(
     "waiting_rooms",
