@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from maand_client.errors import errors_by_meaning
-from maand_wire.calls import growing_pauses, is_passing, pages, patiently
+from maand_wire.calls import growing_pauses, is_passing, pages
 from maand_wire.channels import bearer
 from maand_wire.errors import RemoteError, remote_errors
 
@@ -31,6 +31,9 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=50), timedelta(seconds=2)
 
 STOOD = timedelta(seconds=5)
 """A stream that lived this long was a good one: patience begins anew when it is lost."""
+
+SERVED = timedelta(seconds=25)
+"""A call that took this long was lost by a service that served it: to find that nobody is there takes 20 s at most."""
 
 LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 """What a call ends with when its server goes."""
@@ -55,9 +58,24 @@ class Calls:
     async def repeated(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, *, limit: timedelta = DEADLINE
     ) -> Response:
-        """Make a call that may be repeated, until it is through or patience is over. MaandError."""
+        """Make a call that may be repeated, until it is through or patience is over. MaandError.
+
+        Patience begins when the call is lost for the first time, and anew when it was served for long before it was lost again:
+        a semaphore is waited for through the restart of one catalog after the other.
+        """
+        pauses = self._pauses()
         with errors_by_meaning():
-            return await patiently(lambda: self._attempt(method, request, limit), pauses=self._pauses(), when=is_lost)
+            while True:
+                began = time.monotonic()
+                try:
+                    return await self._attempt(method, request, limit)
+                except RemoteError as error:
+                    if time.monotonic() - began > SERVED.total_seconds():
+                        pauses = self._pauses()
+                    pause = next(pauses, None) if is_lost(error) else None
+                    if pause is None:
+                        raise
+                await asyncio.sleep(pause)
 
     async def listed(
         self,

@@ -12,11 +12,12 @@ MAX_SEMAPHORE_NAME = 128
 
 @dataclass(kw_only=True)
 class Claim:
-    """One invocation in a semaphore, waiting until `granted` is set."""
+    """One invocation in a semaphore, waiting until `granted` is set. `calls`: how many of its calls have not gone away."""
 
     identity: Identity
     invocation: str
     ticket: int
+    calls: int = 1
     granted: threading.Event = field(default_factory=threading.Event)
 
 
@@ -38,11 +39,11 @@ class Semaphores:
         self._queues: dict[tuple[str, str, str], Queue] = {}
 
     def request(self, identity: Identity, invocation: str, name: str, capacity: int) -> Claim:
-        """Get in line; the claim says when it is granted. Who holds a slot already gets the same one."""
+        """Get in line; the claim says when it is granted. All calls of an invocation share one place and one slot."""
         check_name("semaphore's name", name, MAX_SEMAPHORE_NAME)
         with self._lock:
             queue = self._queue(identity, name)
-            held = [claim for claim in queue.holders if claim.invocation == invocation]
+            own = [claim for claim in (*queue.holders, *queue.waiters) if claim.invocation == invocation]
             if (queue.holders or queue.waiters) and queue.capacity != capacity:
                 raise ApiError(
                     409,
@@ -50,8 +51,9 @@ class Semaphores:
                     f"semaphore {name} is in use with capacity {queue.capacity}; ask for that, or wait until nobody is in it",
                     capacity=queue.capacity,
                 )
-            if held:
-                return held[0]
+            if own:
+                own[0].calls += 1
+                return own[0]
             queue.capacity = capacity
             queue.tickets += 1
             claim = Claim(identity=identity, invocation=invocation, ticket=queue.tickets)
@@ -60,9 +62,12 @@ class Semaphores:
             return claim
 
     def withdraw(self, name: str, claim: Claim) -> None:
-        """Leave the line, or give back a slot that nobody took."""
+        """Go away without an answer; the last call of an invocation leaves the line, or gives back a slot that nobody took."""
         with self._lock:
             queue = self._queue(claim.identity, name)
+            claim.calls -= 1
+            if claim.calls:
+                return
             queue.waiters = [other for other in queue.waiters if other is not claim]
             queue.holders = [other for other in queue.holders if other is not claim]
             self._grant(queue)

@@ -31,21 +31,17 @@ def is_passing(error: RemoteError) -> bool:
 
 
 def growing_pauses(*, first: timedelta, longest: timedelta, within: timedelta) -> Iterator[float]:
-    """Give pauses in seconds, each up to twice the one before, until `within` from now would be over.
+    """Give pauses in seconds, each up to twice the one before, until `within` from the first one on would be over.
 
-    Each is shortened by up to half at random, so that those who lost the same service do not come back all at once.
+    It does not count from before: a call may wait a long time for its answer until it is lost for the first time. Each is shortened by up to half at random, so that those who lost the same service do not come back all at once.
     """
+    import random  # here, because the command line starts often, and its pauses are fixed
+
     give_up = time.monotonic() + within.total_seconds()
-
-    def pauses() -> Iterator[float]:
-        import random  # here, because the command line starts often, and its pauses are fixed
-
-        pause = first.total_seconds()
-        while time.monotonic() + pause <= give_up:
-            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-            pause = min(pause * 2, longest.total_seconds())
-
-    return pauses()
+    pause = first.total_seconds()
+    while time.monotonic() + pause <= give_up:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        pause = min(pause * 2, longest.total_seconds())
 
 
 async def patiently(

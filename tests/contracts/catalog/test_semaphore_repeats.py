@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from maand_catalog.semaphores import CALLS_KEPT, LEFT_KEPT, State
+from maand_catalog.semaphores import CALLS_KEPT, LEFT_KEPT, Semaphore, State
 from maand_catalog.store import semaphores as store
 from maand_catalog.store.database import Database
 from maand_catalog.store.semaphores import Ask, Granted, Place
@@ -216,7 +216,7 @@ class SlowToLeave(WaitingRoom):
         await super()._leave(call, joining)
 
 
-async def until(hooks: Hooks, condition: Callable[[store.Semaphore], bool]) -> None:
+async def until(hooks: Hooks, condition: Callable[[Semaphore], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition(await status(hooks)):  # noqa: ASYNC110 - what is waited for is in the database
             await asyncio.sleep(0.01)

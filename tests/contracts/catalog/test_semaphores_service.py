@@ -1,8 +1,10 @@
 """SemaphoreService over real gRPC: scope by token, callers that go away, operators."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -15,6 +17,7 @@ from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceStub
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceStub
 from maand_wire.errors import RemoteError, remote_errors
+from tests.contracts.catalog.conftest import OpenReplica
 from tests.contracts.catalog.hook_callers import Hook, Metadata, a_running_hook
 from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.serving import ServedCatalog, serve
@@ -237,3 +240,65 @@ async def test_a_stopping_catalog_sends_its_waiters_elsewhere(semaphores: Semaph
 
     assert (await refused(waiter)).status is Status.UNAVAILABLE
     assert not (await semaphores.status()).waiters
+
+
+class Impatient:
+    """A hook that cancels its calls at random and repeats them at either catalog, until one is answered or it gives up."""
+
+    def __init__(self, hook: Hook, stubs: list[SemaphoreServiceStub], chance: Random) -> None:
+        self.hook = hook
+        self._stubs = stubs
+        self._chance = chance
+
+    async def acquire(self, *, repeats: int | None = None) -> int | None:
+        """Return the token; None when it gave up after so many repeats."""
+        request = pb.AcquireRequest(name="ddl", request_id=str(uuid.uuid4()))
+        left = self._chance.randint(0, 4) if repeats is None else repeats
+        while True:
+            call = self._chance.choice(self._stubs).Acquire(request, metadata=self.hook.metadata)
+            may_wait = None if repeats is None and not left else self._chance.uniform(0, 0.03)
+            done, _ = await asyncio.wait([asyncio.ensure_future(call_result(call))], timeout=may_wait)
+            if done and not call.cancelled():
+                token: int = (await call).fencing_token
+                return token
+            call.cancel()
+            if not left:
+                return None
+            left -= 1
+
+    async def release(self) -> None:
+        """Give the slot back; RemoteError when it was lost meanwhile."""
+        with remote_errors():
+            await self._chance.choice(self._stubs).Release(pb.ReleaseRequest(name="ddl"), metadata=self.hook.metadata)
+
+
+async def test_hooks_that_cancel_and_repeat_at_two_catalogs_lose_no_slot_and_keep_none(
+    open_replica: OpenReplica, tmp_path: Path
+) -> None:
+    one, two = await open_replica(), await open_replica()
+    bucket_id = await a_bucket(one)
+    inside: list[str] = []
+    tokens: list[int] = []
+
+    async def work(hook: Impatient) -> None:
+        for _ in range(5):
+            token = await hook.acquire()
+            assert token is not None
+            assert not inside
+            inside.append(hook.hook.invocation_id)
+            tokens.append(token)
+            await asyncio.sleep(0.005)
+            inside.remove(hook.hook.invocation_id)
+            await hook.release()
+        if await hook.acquire(repeats=2):
+            await hook.release()
+
+    async with serve(one, tmp_path) as first, serve(two, tmp_path) as second:
+        stubs = [SemaphoreServiceStub(catalog.local.channel) for catalog in (first, second)]
+        hooks = [await a_running_hook(one, bucket_id, worker=f"10.0.0.{number}") for number in range(6)]
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for number, hook in enumerate(hooks):
+                group.create_task(work(Impatient(hook, stubs, Random(number))))
+
+    assert tokens == sorted(set(tokens))
+    assert len(tokens) == 5 * len(hooks)

@@ -149,6 +149,44 @@ async def test_a_slot_whose_release_was_answered_into_nowhere_counts_as_released
     assert service.releases == 2
 
 
+class RestartsWhileOneWaits:
+    """As much of a SemaphoreService as this test calls: it goes away under a call that waits, so many times."""
+
+    def __init__(self, *, restarts: int, served: timedelta) -> None:
+        self.left, self._served = restarts, served
+        self.requests: list[str] = []
+
+    def __getattr__(self, name: str) -> None:
+        """Every other method is missing."""
+
+    async def Acquire(self, request: pb.AcquireRequest, context: Any) -> pb.AcquireResponse:
+        self.requests.append(request.request_id)
+        if self.left:
+            self.left -= 1
+            await asyncio.sleep(self._served.total_seconds())
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the catalog stops")
+        return pb.AcquireResponse(fencing_token=7, capacity=1)
+
+    async def Release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:
+        return pb.ReleaseResponse()
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+async def test_who_waited_longer_than_patience_lasts_keeps_its_place_through_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: int
+) -> None:
+    patience, served = timedelta(milliseconds=300), timedelta(milliseconds=600)
+    monkeypatch.setattr("maand_client.calls.SERVED", patience)
+    server, service = servers.make_server(), RestartsWhileOneWaits(restarts=restarts, served=served)
+    add_SemaphoreServiceServicer_to_server(cast("SemaphoreServiceServicer", service), server)
+    address = servers.listen(server, f"unix:{tmp_path}/s")
+    await server.start()
+    async with connect(address, patience=patience) as hook, hook.semaphores.held("ddl") as grant:
+        assert grant.fencing_token == 7
+    await server.stop(None)
+    assert (len(service.requests), len(set(service.requests))) == (restarts + 1, 1)
+
+
 async def test_a_caller_that_is_no_hook_holds_nothing(maand: Client) -> None:
     with pytest.raises(PermissionDenied, match="only a running hook"):
         async with maand.semaphores.held("ddl"):

@@ -58,6 +58,17 @@ def test_pauses_grow_up_to_the_longest_and_none_goes_past_the_end() -> None:
     assert list(growing_pauses(first=second, longest=second, within=timedelta(milliseconds=500))) == []
 
 
+def test_pauses_count_from_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("maand_wire.calls.time.monotonic", lambda: now)
+    second = timedelta(seconds=1)
+    pauses = growing_pauses(first=second, longest=second, within=5 * second)
+    now = 3600.0
+    assert next(pauses, None) is not None
+    now += 6
+    assert next(pauses, None) is None
+
+
 async def test_pages_are_read_until_there_are_no_more_or_enough() -> None:
     asked: list[str] = []
 

@@ -130,7 +130,7 @@ class AcquireRequest(_message.Message):
     timeout_seconds: _builtins.int
     """Seconds to wait, at most 3,600; 0 = 600."""
     request_id: _builtins.str
-    """Chosen by the caller; a repeat keeps its place. Empty = not repeatable."""
+    """Chosen by the caller, a new one for every slot that it wants; a repeat keeps its place. Empty = not repeatable."""
     def __init__(
         self,
         *,

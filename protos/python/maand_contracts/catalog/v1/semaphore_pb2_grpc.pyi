@@ -21,7 +21,10 @@ class SemaphoreServiceStub:
     Acquire: _aio.UnaryUnaryMultiCallable[_semaphore_pb2.AcquireRequest, _semaphore_pb2.AcquireResponse]
     """Blocks until a slot is granted or the timeout is over. A holder that asks again keeps its one slot and is answered at once.
     DEADLINE_EXCEEDED when not granted in time; FAILED_PRECONDITION with fact `capacity` when another capacity is in force.
-    A caller that goes away leaves the queue. A repeat with the same `request_id` keeps its place.
+    A caller that goes away leaves the queue. A repeat with the same `request_id` keeps its place, at whatever catalog.
+    An invocation has one place and one slot, however many of its calls ask: the newest has the place, and all of them are answered
+    with the slot, the older ones within a second. A call that goes away takes neither from the others; the slot is given back by
+    itself only when every call that was given it went away without its answer.
     """
     Release: _aio.UnaryUnaryMultiCallable[_semaphore_pb2.ReleaseRequest, _semaphore_pb2.ReleaseResponse]
     """Gives the slot back. FAILED_PRECONDITION when the invocation holds none."""
@@ -45,7 +48,10 @@ class SemaphoreServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_semaphore_pb2.AcquireResponse]:
         """Blocks until a slot is granted or the timeout is over. A holder that asks again keeps its one slot and is answered at once.
         DEADLINE_EXCEEDED when not granted in time; FAILED_PRECONDITION with fact `capacity` when another capacity is in force.
-        A caller that goes away leaves the queue. A repeat with the same `request_id` keeps its place.
+        A caller that goes away leaves the queue. A repeat with the same `request_id` keeps its place, at whatever catalog.
+        An invocation has one place and one slot, however many of its calls ask: the newest has the place, and all of them are answered
+        with the slot, the older ones within a second. A call that goes away takes neither from the others; the slot is given back by
+        itself only when every call that was given it went away without its answer.
         """
 
     @_abc_1.abstractmethod
