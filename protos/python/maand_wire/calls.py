@@ -33,7 +33,8 @@ def is_passing(error: RemoteError) -> bool:
 def growing_pauses(*, first: timedelta, longest: timedelta, within: timedelta) -> Iterator[float]:
     """Give pauses in seconds, each up to twice the one before, until `within` from the first one on would be over.
 
-    It does not count from before: a call may wait a long time for its answer until it is lost for the first time. Each is shortened by up to half at random, so that those who lost the same service do not come back all at once.
+    It does not count from before: a call may wait a long time for its answer until it is lost for the first time. Each is
+    shortened by up to half at random, so that those who lost the same service do not come back all at once.
     """
     import random  # here, because the command line starts often, and its pauses are fixed
 

@@ -116,14 +116,14 @@ def unknown() -> Activity:
     raise KeyError("nobody can tell")
 
 
-async def test_a_host_whose_hook_api_ends_by_itself_does_not_live_on_without_it() -> None:
+async def test_a_host_whose_hook_api_ends_by_itself_does_not_live_on_without_it(tmp_path: Path) -> None:
     host: Any = Host(breaks(), busy)
     with pytest.raises(EndedByItself, match="the server of the hook API ended by itself"):
-        await until_not_needed(host, QUARTER)
+        await until_not_needed(host, Layout(bucket=tmp_path), QUARTER)
 
 
-async def test_a_host_that_cannot_tell_whether_it_is_idle_ends_by_an_error_and_not_as_idle() -> None:
+async def test_a_host_that_cannot_tell_whether_it_is_idle_ends_by_an_error_and_not_as_idle(tmp_path: Path) -> None:
     host: Any = Host(lasts(), unknown)
     with pytest.raises(KeyError):
-        await until_not_needed(host, QUARTER)
+        await until_not_needed(host, Layout(bucket=tmp_path), QUARTER)
     host.gateway.serving.cancel()
