@@ -119,3 +119,52 @@ async def test_who_was_refused_and_gives_up_leaves_the_place_to_those_who_wait()
     slots.hand_out()
 
     await asyncio.wait_for(waiting, 60)
+
+
+async def test_a_refusal_that_was_chance_is_made_up_for_slowly() -> None:
+    slots = Slots(8, until_one_more=10)
+    for _ in range(8):
+        await slots.take()
+    slots.learn_from_refusal()
+    assert slots.limit == 7
+
+    for _ in range(9):
+        slots.learn_from_opening()
+    assert slots.limit == 7
+    slots.learn_from_opening()
+    assert slots.limit == 8
+    for _ in range(100):
+        slots.learn_from_opening()
+    assert slots.limit == 8, "never more than at first"
+
+
+async def test_channels_that_open_after_a_refusal_are_counted_anew() -> None:
+    slots = Slots(8, until_one_more=10)
+    for _ in range(4):
+        await slots.take()
+    slots.learn_from_refusal()
+    for _ in range(9):
+        slots.learn_from_opening()
+    await slots.take(again=True) if slots.used < slots.limit else None
+    slots.learn_from_refusal()
+    limit = slots.limit
+
+    for _ in range(9):
+        slots.learn_from_opening()
+
+    assert slots.limit == limit
+
+
+async def test_one_place_more_goes_to_the_first_who_waits() -> None:
+    slots = Slots(2, until_one_more=1)
+    await slots.take()
+    await slots.take()
+    slots.learn_from_refusal()
+    waiting = asyncio.create_task(slots.take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    slots.learn_from_opening()
+    await asyncio.wait_for(waiting, 60)
+
+    assert (slots.used, slots.limit) == (2, 2)

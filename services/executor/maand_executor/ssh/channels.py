@@ -55,7 +55,7 @@ class Channels:
             await link.slots.take(again=refusals > 0)
             self._meter.ssh_waited("channel", time.monotonic() - asked)
             try:
-                return await self._try(link, start)
+                session = await self._try(link, start)
             except Refused as refused:
                 refusals += 1
                 others = link.slots.learn_from_refusal()
@@ -63,6 +63,9 @@ class Channels:
             except BaseException:
                 link.slots.give_back()
                 raise
+            else:
+                link.slots.learn_from_opening()
+                return session
 
     async def _pause(self, link: Link, refused: "Refused", *, refusals: int, others: bool) -> None:
         """Wait before the next try; whoever gives up leaves the place to those who wait. Raises `WorkerUnreachable`."""

@@ -1,4 +1,7 @@
-"""Two brakes that keep a crowd of workers, or one worker, from being overrun: logins per second, channels per connection."""
+"""Two brakes that keep a crowd of workers, or one worker, from being overrun: logins per second, channels per connection.
+
+How many logins are under way at once is bounded besides, in `connect`.
+"""
 
 import asyncio
 import time
@@ -32,11 +35,19 @@ class StartPace:
 
 
 class Slots:
-    """Places for channels on one connection: first come, first served; fewer once the server refused one."""
+    """Places for channels on one connection: first come, first served; fewer once the server refused one, and slowly more again.
 
-    def __init__(self, limit: int) -> None:
+    A refusal may be chance: sshd counts a session that ended until it read that we closed it. So after `until_one_more` channels
+    that the server opened in a row, one more place is tried, up to the first limit; a server that really allows fewer refuses one
+    channel in so many.
+    """
+
+    def __init__(self, limit: int, *, until_one_more: int = 100) -> None:
         self.limit = limit
         self.used = 0
+        self._most = limit
+        self._until_one_more = until_one_more
+        self._opened_in_a_row = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self, *, again: bool = False) -> None:
@@ -63,12 +74,23 @@ class Slots:
         self.used -= 1
         self.hand_out()
 
+    def learn_from_opening(self) -> None:
+        """Note that the server opened a channel; every so many, one more at once is tried."""
+        if self.limit == self._most:
+            return
+        self._opened_in_a_row += 1
+        if self._opened_in_a_row >= self._until_one_more:
+            self._opened_in_a_row = 0
+            self.limit += 1
+            self.hand_out()
+
     def learn_from_refusal(self) -> bool:
-        """Give back the place of a refused channel and never ask for more than are open now. False: none is, so none will be.
+        """Give back the place of a refused channel and ask for no more than are open now. False: none is, so none will be.
 
         The place is handed to nobody: whoever was refused takes one `again` after a pause, or calls `hand_out` when it does not.
         """
         self.used -= 1
+        self._opened_in_a_row = 0
         others = self.used
         self.limit = max(1, min(self.limit, others))
         return others > 0
