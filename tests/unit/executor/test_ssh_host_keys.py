@@ -85,3 +85,59 @@ def test_a_line_that_cannot_be_understood_is_named(path: Path) -> None:
 
     with pytest.raises(KnownHostsUnreadable, match="nonsense"):
         HostKeys(path).current()
+
+
+def test_keys_pinned_at_first_sight_are_lines_that_others_read_too(path: Path) -> None:
+    keys, pinned = HostKeys(path), {f"10.0.0.{number}": new_key() for number in range(5)}
+
+    for host, key in pinned.items():
+        assert keys.state_of(host, 2222, key) is PinState.UNKNOWN
+        keys.pin_at_first_sight(host, 2222, key)
+        assert keys.state_of(host, 2222, key) is PinState.PINNED
+
+    assert path.read_text() == "".join(f"[{host}]:2222 {key.text}\n" for host, key in pinned.items())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert all(HostKeys(path).state_of(host, 2222, key) is PinState.PINNED for host, key in pinned.items())
+
+
+def test_a_large_new_fleet_is_pinned_without_reading_the_file_again_each_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    import_known_hosts = asyncssh.import_known_hosts
+
+    def note_and_import(text: str) -> asyncssh.SSHKnownHosts:
+        read.append(text)
+        return import_known_hosts(text)
+
+    monkeypatch.setattr(asyncssh, "import_known_hosts", note_and_import)
+    keys, key = HostKeys(path), new_key()
+
+    for number in range(300):
+        keys.pin_at_first_sight(f"10.0.{number // 250}.{number % 250}", 22, key)
+        keys.current()
+
+    assert len(keys.pinned("10.0.1.49", 22)) == 1
+    assert len(read) <= 2
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# people wrote this", "10.9.9.9 ssh-ed25519 AAAA"])
+def test_a_first_sight_leaves_what_the_file_holds_whole(path: Path, text: str) -> None:
+    path.write_text(text)
+    keys, key = HostKeys(path), new_key()
+
+    keys.pin_at_first_sight("10.0.0.1", 22, key)
+
+    assert path.read_text().splitlines() == [*text.splitlines(), f"10.0.0.1 {key.text}"]
+    assert keys.state_of("10.0.0.1", 22, key) is PinState.PINNED
+
+
+def test_what_others_pin_in_between_is_not_lost(path: Path) -> None:
+    ours, theirs, first, second = HostKeys(path), HostKeys(path), new_key(), new_key()
+    ours.pin_at_first_sight("10.0.0.1", 22, first)
+    theirs.pin_at_first_sight("10.0.0.2", 22, second)
+    theirs.pin("10.0.0.3", 22, [second])
+    ours.pin_at_first_sight("10.0.0.4", 22, first)
+
+    for keys in (ours, theirs):
+        assert [len(keys.pinned(f"10.0.0.{number}", 22)) for number in (1, 2, 3, 4)] == [1, 1, 1, 1]

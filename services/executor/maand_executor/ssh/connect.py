@@ -72,7 +72,7 @@ class Login(asyncssh.SSHClient):
         self.shown = describe(key)
         state = self._host_keys.state_of(host, port, self.shown)
         if state is PinState.UNKNOWN and self._policy is HostKeyPolicy.ACCEPT_NEW:
-            self._host_keys.pin(host, port, [self.shown])
+            self._host_keys.pin_at_first_sight(host, port, self.shown)
             return True
         self.refused = state
         return False
