@@ -37,8 +37,8 @@ bucket_id = "{bucket_id}"
 
 # How much at once.
 # max_parallel_jobs = 4
-# max_ssh_sessions = 64
-# ssh_starts_per_second = 50
+# max_ssh_sessions = 2000         # SSH connections kept open: more than there are workers
+# ssh_starts_per_second = 200     # logins begun
 
 # Hooks.
 # hook_env = []                     # names of environment variables passed on to hooks

@@ -22,8 +22,8 @@ class BucketConfig:
     certs_renewal_buffer: int = 10
     job_config_selector: str = ""
     max_parallel_jobs: int = 4
-    max_ssh_sessions: int = 64
-    ssh_starts_per_second: int = 50
+    max_ssh_sessions: int = 2000
+    ssh_starts_per_second: int = 200
     hook_env: tuple[str, ...] = ()
     hook_timeout_seconds: int = 600
     log_format: Literal["kv", "json"] = "kv"

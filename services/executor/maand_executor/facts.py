@@ -62,8 +62,8 @@ class BucketConfig:
     worker_root: str = "/opt/worker"
     host_keys: HostKeyPolicy = HostKeyPolicy.STRICT
     max_parallel_jobs: int = 4
-    max_ssh_sessions: int = 64
-    ssh_starts_per_second: int = 50
+    max_ssh_sessions: int = 2000
+    ssh_starts_per_second: int = 200
     hook_env: tuple[str, ...] = ()
     hook_timeout: timedelta = timedelta(seconds=600)
 

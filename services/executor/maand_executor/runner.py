@@ -23,6 +23,7 @@ from maand_executor.context import RunContext
 from maand_executor.directories import make_private
 from maand_executor.endings import LOST, Ending, ending_of
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
+from maand_executor.facts import BucketConfig
 from maand_executor.hands import Hands
 from maand_executor.journal import Journal
 from maand_executor.lease import Lease
@@ -30,6 +31,7 @@ from maand_executor.parts import Parts
 from maand_executor.report import RunReport
 from maand_executor.runs import events
 from maand_executor.runs.dispatch import do_the_work
+from maand_executor.ssh.remote import Remote
 from maand_executor.tasks import OwnTasks
 from maand_wire.errors import RemoteError
 from maand_wire.tracing import root_span
@@ -117,7 +119,12 @@ class Runner:
         self._journal.report(events.run_started(executor_id=self._parts.executor_id, fence=claim.identity.fence))
         config = await self._parts.catalog.read_config(claim.identity.bucket_id)
         make_private(self._staging)
-        context = RunContext(
+        async with self._parts.remotes.of(config) as remote:
+            await do_the_work(self._make_context(config, remote))
+
+    def _make_context(self, config: BucketConfig, remote: Remote) -> RunContext:
+        claim = self._claim
+        return RunContext(
             identity=claim.identity,
             kind=claim.kind,
             spec=claim.spec,
@@ -125,7 +132,7 @@ class Runner:
             requested_by=claim.requested_by,
             hook_env=claim.hook_env,
             catalog=self._parts.catalog,
-            remote=self._parts.remotes.of(config),
+            remote=remote,
             hooks=self._parts.hooks,
             content=self._parts.content,
             lease=self._lease,
@@ -138,7 +145,6 @@ class Runner:
             staging_dir=self._staging,
             hands=Hands(OwnTasks(self._parts, claim.identity.run_id).do_one),
         )
-        await do_the_work(context)
 
     async def _finish(self, ending: Ending) -> None:
         result = self._report.result()

@@ -23,6 +23,8 @@ from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
 from maand_executor.rpc.viewers import Viewers
 from maand_executor.settings import ExecutorSettings
+from maand_executor.ssh.descriptors import FEWEST, connections_that_fit, raise_soft_limit
+from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remotes
 from maand_executor.tasks import HelpLoop
 from maand_wire.channels import open_channel
@@ -135,7 +137,7 @@ def assemble(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metric
         hook_api=settings.hook_api,
         meter=metrics,
     )
-    remotes = Remotes(settings.secrets_dir, meter=metrics)
+    remotes = Remotes(settings.secrets_dir, meter=metrics, room=room_for_connections())
     metrics.watch(hook_processes=lambda: len(hooks.live), ssh_connections=lambda: remotes.open_connections)
     return Parts(
         executor_id=str(uuid.uuid4()),
@@ -147,6 +149,14 @@ def assemble(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metric
         meter=metrics,
         tracer=make_tracer("maand-executor"),
     )
+
+
+def room_for_connections() -> Room:
+    """Take the descriptors that this process may have, and return how many connections fit."""
+    descriptors = raise_soft_limit()
+    if descriptors < FEWEST:
+        log.warning("too few file descriptors for a deploy; raise `ulimit -n`", descriptors=descriptors, at_least=FEWEST)
+    return Room(connections_that_fit(descriptors))
 
 
 def tidy_up(parts: Parts) -> None:

@@ -27,7 +27,7 @@ from maand_executor.claim_loop import ClaimLoop
 from maand_executor.context import RunContext
 from maand_executor.directories import make_private
 from maand_executor.errors import LeaseLost
-from maand_executor.facts import RunIdentity, TaskIdentity, Worker
+from maand_executor.facts import BucketConfig, RunIdentity, TaskIdentity, Worker
 from maand_executor.hands import Works
 from maand_executor.journal import NOT_OURS_ANY_MORE, Journal
 from maand_executor.lease import Lease
@@ -37,6 +37,7 @@ from maand_executor.runs.failures import of_ssh_error
 from maand_executor.runs.spread import not_well
 from maand_executor.runs.task_work import WORK_BY_TASK
 from maand_executor.ssh.errors import StaleFence
+from maand_executor.ssh.remote import Remote
 from maand_wire.errors import RemoteError
 from maand_wire.tracing import root_span
 
@@ -162,10 +163,11 @@ class TaskRunner:
             await self._do_the_work()
 
     async def _do_the_work(self) -> None:
-        context = await self._make_context()
-        claim = self._claim
+        claim, parts = self._claim, self._parts
+        config = await parts.catalog.read_config(claim.identity.bucket_id)
         do = self._works.get(claim.name) or WORK_BY_TASK[claim.work.WhichOneof("work") or ""]
-        await do(context, claim.work, await self._find_workers(), self._outcomes.add)
+        async with parts.remotes.of(config) as remote:
+            await do(self._make_context(config, remote), claim.work, await self._find_workers(), self._outcomes.add)
 
     async def _find_workers(self) -> list[Worker]:
         hosts, bucket_id = self._outcomes.missing(self._claim.work.workers), self._claim.identity.bucket_id
@@ -175,9 +177,8 @@ class TaskRunner:
         by_host = {worker.host: worker for worker in known}
         return [by_host.get(host) or Worker(host=host, removed=True) for host in hosts]
 
-    async def _make_context(self) -> RunContext:
+    def _make_context(self, config: BucketConfig, remote: Remote) -> RunContext:
         claim, parts = self._claim, self._parts
-        config = await parts.catalog.read_config(claim.identity.bucket_id)
         return RunContext(
             identity=claim.identity,
             kind=claim.kind,
@@ -185,7 +186,7 @@ class TaskRunner:
             config=config,
             hook_env=claim.hook_env,
             catalog=parts.catalog,
-            remote=parts.remotes.of(config),
+            remote=remote,
             hooks=parts.hooks,
             content=parts.content,
             lease=self._lease,

@@ -70,7 +70,7 @@ def test_a_maand_conf_needs_only_the_bucket_id() -> None:
     found = compile_config(maand_conf().encode(), BUCKET_ID)
 
     assert found == BucketConfig(bucket_id=BUCKET_ID)
-    assert (found.ssh_user, found.worker_root, found.certs_ttl, found.max_ssh_sessions) == ("agent", "/opt/worker", 60, 64)
+    assert (found.ssh_user, found.worker_root, found.certs_ttl, found.max_ssh_sessions) == ("agent", "/opt/worker", 60, 2000)
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"a" * (1024 * 1024 + 1), b"\xef\xbb\xbfa = 1"])

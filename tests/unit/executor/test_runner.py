@@ -1,6 +1,8 @@
 """A claimed run from claim to recorded end: with cancels, limits, lost leases, shutdown."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -109,8 +111,9 @@ class Bench:
             remotes=remotes,
         )
 
-    def of(self, _: object) -> SleepyRemote:
-        return self.remote
+    @asynccontextmanager
+    async def of(self, _: object) -> AsyncIterator[SleepyRemote]:
+        yield self.remote
 
     def runner(self, asked: spec.RunSpec) -> Runner:
         return Runner(self.parts, claim(asked))

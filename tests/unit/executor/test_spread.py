@@ -16,7 +16,7 @@ from maand_executor.facts import RunIdentity, Worker
 from maand_executor.hands import Hands, Works
 from maand_executor.journal import Journal
 from maand_executor.report import RunReport
-from maand_executor.runs.spread import Spread, Unknown, on_each, plain_spec, task_width, well
+from maand_executor.runs.spread import Spread, Unknown, on_each, plain_spec, well
 from maand_executor.runs.task_work import WORK_BY_TASK
 from tests.unit.executor.fakes_runs import RUN, RunBed
 
@@ -55,12 +55,11 @@ def workers(count: int) -> list[Worker]:
     return [Worker(host=f"10.0.{number // 250}.{number % 250}", position=number) for number in range(count)]
 
 
-def a_context(directory: Path, catalog: TaskCatalog, *, sessions: int = 64) -> RunContext:
+def a_context(directory: Path, catalog: TaskCatalog) -> RunContext:
     bed = RunBed(directory)
     context = bed.context(run_spec_pb2.RunSpec(), Journal(RUN, bed.catalog), RunReport())
     faked: Any = catalog
-    config = replace(context.config, max_ssh_sessions=sessions)
-    return replace(context, catalog=faked, config=config, hands=Hands(catalog.do_task))
+    return replace(context, catalog=faked, hands=Hands(catalog.do_task))
 
 
 async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
@@ -110,11 +109,6 @@ async def test_work_that_is_broken_off_while_the_run_goes_on_is_dropped(tmp_path
 
 async def never(_: Works) -> None:
     await asyncio.Event().wait()
-
-
-@pytest.mark.parametrize(("sessions", "width"), [(8, 50), (64, 50), (400, 200)])
-def test_two_tasks_keep_all_ssh_sessions_busy(tmp_path: Path, sessions: int, width: int) -> None:
-    assert task_width(a_context(tmp_path, TaskCatalog(), sessions=sessions)) == width
 
 
 def test_every_kind_of_task_of_the_contract_can_be_done() -> None:

@@ -77,8 +77,8 @@ class MaandConf(FileModel):
     certs_renewal_buffer: Annotated[int, Field(ge=0, le=36500)] = 10
     job_config_selector: Annotated[str, checked(when_text(selector))] = ""
     max_parallel_jobs: AtLeastOne = 4
-    max_ssh_sessions: AtLeastOne = 64
-    ssh_starts_per_second: AtLeastOne = 50
+    max_ssh_sessions: AtLeastOne = 2000
+    ssh_starts_per_second: AtLeastOne = 200
     hook_env: Annotated[tuple[Annotated[str, checked(when_text(variable_name))], ...], Field(strict=False)] = ()
     hook_timeout_seconds: Annotated[int, Field(ge=1, le=604_800)] = 600
     log_format: Literal["kv", "json"] = "kv"

@@ -10,7 +10,6 @@ from maand_executor.hooks.outcome import EventOutcome
 from maand_executor.hooks.request import EventRun, nothing_done, record_nothing
 from maand_executor.runs.fleet import Fleet
 from maand_executor.runs.hooks_task import share_batch
-from maand_executor.runs.spread import task_width
 from maand_executor.ssh.errors import SshError
 
 
@@ -88,7 +87,7 @@ async def hook_event(
         record=memory.record,
         reachable=lambda host: is_reachable(context, fleet, host),
         share=share_batch(context, fleet, record_steps=memory.every),
-        share_above=task_width(context),
+        share_above=context.settings.task_width,
     )
     outcome = await context.hooks.run_event(request)
     for notice in outcome.notices:

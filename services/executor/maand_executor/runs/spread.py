@@ -20,7 +20,7 @@ from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.cancel import CancelLevel
 from maand_executor.context import RunContext
 from maand_executor.facts import Worker
-from maand_executor.hands import HANDS, Hands, TaskWork, Tell
+from maand_executor.hands import Hands, TaskWork, Tell
 from maand_executor.side_by_side import side_by_side
 from maand_executor.waves import batches
 from maand_wire.errors import RemoteError
@@ -58,7 +58,7 @@ class Spread:
 
     async def over(self, workers: Sequence[Worker]) -> list[task_pb2.WorkerOutcome]:
         """Do it on all of them and return an outcome for each, in their order."""
-        width = task_width(self._context)
+        width = self._context.settings.task_width
         if len(workers) <= width:
             return await self._do_here(workers)
         await self._context.journal.flush()  # what was told before comes before what others tell
@@ -133,11 +133,6 @@ class Spread:
                     ended[task.name] = task
             hands.seen = max(hands.seen, after)
         return list(ended.values())
-
-
-def task_width(context: RunContext) -> int:
-    """Return for how many workers one task is: about 50, and so many that a hand or two keep all SSH sessions busy."""
-    return max(context.settings.task_width, -(-context.config.max_ssh_sessions // HANDS))
 
 
 def on_each(do: DoOnWorker) -> TaskWork:

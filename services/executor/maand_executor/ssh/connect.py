@@ -106,6 +106,7 @@ class Connector:
         self._jitter = jitter
         self._ssh_config = ssh_config
         self._jumps = Jumps(self._log_in_to_jump)
+        self._places = asyncio.Semaphore(settings.logins_at_once)
 
     async def open(self, destination: Destination) -> asyncssh.SSHClientConnection:
         """Log in. Raises `WorkerUnreachable`, `HostKeyUnknown`, `HostKeyChanged`, `AuthenticationRefused`, `KeyUnusable`."""
@@ -122,11 +123,9 @@ class Connector:
         """Try again while the server drops us: after a pause that doubles, with jitter of a half to the whole."""
         pause = self._settings.retry_pause.total_seconds()
         for attempts_left in reversed(range(self._settings.connect_attempts)):
-            asked = time.monotonic()
-            await self._pace.wait()
-            self._meter.ssh_waited("pace", time.monotonic() - asked)
             try:
-                return await attempt()
+                async with self._start():
+                    return await attempt()
             except Dropped as dropped:
                 if not attempts_left:
                     words = f"its SSH server drops logins before they begin ({dropped}); are there too many at once?"
@@ -134,6 +133,15 @@ class Connector:
             await asyncio.sleep(pause * (1 + self._jitter()) / 2)
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    @asynccontextmanager
+    async def _start(self) -> AsyncIterator[None]:
+        """Wait for a place among the logins under way, then for the pace, and hold the place for as long as the block runs."""
+        asked = time.monotonic()
+        async with self._places:
+            await self._pace.wait()
+            self._meter.ssh_waited("pace", time.monotonic() - asked)
+            yield
 
     async def _show_host_key(self, destination: Destination, kinds: Sequence[str]) -> HostKey | None:
         host, port = destination.host, destination.port
@@ -146,9 +154,9 @@ class Connector:
 
     async def _show_other(self, destination: Destination, kind: str) -> HostKey | None:
         """Ask a server that is known to answer for one kind of key: hanging up means that it has none."""
-        await self._pace.wait()
         try:
-            return await self._show_host_key(destination, [kind])
+            async with self._start():
+                return await self._show_host_key(destination, [kind])
         except (Dropped, SshError):
             return None
 

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import asyncssh
 
-from maand_executor.facts import BucketConfig, Worker
+from maand_executor.facts import BucketConfig, HostKeyPolicy, Worker
 from maand_executor.meter import Meter
 from maand_executor.ssh.channels import Channels
 from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, order
@@ -19,20 +21,48 @@ from maand_executor.ssh.execution import Execution, OnOutput, carry_out
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
 from maand_executor.ssh.junction import RsyncPipes, RsyncSession
 from maand_executor.ssh.pacing import StartPace
-from maand_executor.ssh.pool import Pool
+from maand_executor.ssh.pool import Pool, Room
 from maand_executor.ssh.rsync import CopyResult
 from maand_executor.ssh.settings import SshSettings
 from maand_wire.tracing import child_span
 
+UNBOUNDED = 1_000_000
+"""Connections where no limit of the process is known: more than there are ports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshConfig:
+    """The part of `maand.conf` that connections depend on; while it is the same, they stay, whatever else was edited."""
+
+    bucket_id: str
+    ssh_user: str
+    ssh_key: str
+    ssh_port: int
+    ssh_config: str
+    worker_root: str
+    host_keys: HostKeyPolicy
+    max_ssh_sessions: int
+    ssh_starts_per_second: int
+
+    @classmethod
+    def of(cls, config: BucketConfig) -> Self:
+        """Return a bucket's."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+
 
 class Remote:
-    """One per executor and bucket. `known_hosts` and the key are read from the secrets directory, again when they change."""
+    """The workers of one bucket. `known_hosts` and the key are read from the secrets directory, again when they change."""
 
     def __init__(
-        self, config: BucketConfig, secrets: Path, settings: SshSettings | None = None, meter: Meter | None = None
+        self,
+        config: BucketConfig,
+        secrets: Path,
+        settings: SshSettings | None = None,
+        meter: Meter | None = None,
+        room: Room | None = None,
     ) -> None:
         meter = meter or Meter()
-        self._config = config
+        self._config = SshConfig.of(config)
         self._settings = settings or SshSettings()
         self._copies = asyncio.Semaphore(self._settings.copies_at_once)
         self.host_keys = HostKeys(secrets / "known_hosts")
@@ -48,7 +78,8 @@ class Remote:
         self._pool = Pool(
             self._connector.open,
             limit=config.max_ssh_sessions,
-            channels=self._settings.channels_per_connection,
+            settings=self._settings,
+            room=room or Room(UNBOUNDED),
             meter=meter,
         )
         self._channels = Channels(self._pool, self._settings, meter)
@@ -146,36 +177,67 @@ class Remote:
             raise CommandNotStarted(worker.host, str(error)) from error
 
 
-class Remotes:
-    """The `Remote` of each bucket this executor works for; a bucket whose SSH settings changed gets a new one."""
+@dataclass(kw_only=True)
+class Lent:
+    """A `Remote`, and how many runs and tasks work with it now."""
 
-    def __init__(self, secrets: Path, settings: SshSettings | None = None, meter: Meter | None = None) -> None:
+    remote: Remote
+    users: int = 0
+
+
+class Remotes:
+    """The `Remote` of each bucket this executor works for; a bucket whose SSH settings changed gets a new one.
+
+    The one with the older settings stays lent to whoever began with it; when the last of these is done, its connections close.
+    The one in force stays open when nobody uses it: that is what keeps a fleet warm.
+    """
+
+    def __init__(
+        self, secrets: Path, settings: SshSettings | None = None, meter: Meter | None = None, room: Room | None = None
+    ) -> None:
         self._meter = meter or Meter()
         self._secrets = secrets
         self._settings = settings
-        self._by_bucket: dict[str, tuple[BucketConfig, Remote]] = {}
-        self._retired: list[Remote] = []
+        self._room = room or Room(UNBOUNDED)
+        self._lent: dict[SshConfig, Lent] = {}
+        self._in_force: dict[str, SshConfig] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
-    def of(self, config: BucketConfig) -> Remote:
-        """Return the bucket's. The one with older settings stays open for the runs that hold it, until `close`."""
-        known = self._by_bucket.get(config.bucket_id)
-        if known is not None and known[0] == config:
-            return known[1]
-        if known is not None:
-            self._retired.append(known[1])
-        remote = Remote(config, self._secrets, self._settings, self._meter)
-        self._by_bucket[config.bucket_id] = (config, remote)
-        return remote
+    @asynccontextmanager
+    async def of(self, config: BucketConfig) -> AsyncIterator[Remote]:
+        """Lend the bucket's for as long as the block runs."""
+        key = SshConfig.of(config)
+        lent = self._lent.get(key)
+        if lent is None:
+            lent = self._lent[key] = Lent(remote=Remote(config, self._secrets, self._settings, self._meter, self._room))
+        before, self._in_force[config.bucket_id] = self._in_force.get(config.bucket_id), key
+        lent.users += 1
+        try:
+            if before is not None:
+                self._close_if_over(before)
+            yield lent.remote
+        finally:
+            lent.users -= 1
+            self._close_if_over(key)
 
     @property
     def open_connections(self) -> int:
         """How many SSH connections are open now, over all buckets."""
-        return sum(remote.open_connections for remote in self._all())
+        return sum(lent.remote.open_connections for lent in self._lent.values())
 
     async def close(self) -> None:
         """Hang up everything."""
-        for remote in self._all():
-            await remote.close()
+        for lent in self._lent.values():
+            await lent.remote.close()
+        self._lent.clear()
+        await asyncio.gather(*self._closing)
 
-    def _all(self) -> list[Remote]:
-        return [*self._retired, *(remote for _, remote in self._by_bucket.values())]
+    def _close_if_over(self, key: SshConfig) -> None:
+        """Close what has older settings and is lent to nobody; whoever asks next need not wait for that."""
+        lent = self._lent.get(key)
+        if lent is None or lent.users or self._in_force[key.bucket_id] == key:
+            return
+        del self._lent[key]
+        closing = asyncio.create_task(lent.remote.close(), name=f"closing old connections of {key.bucket_id}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

@@ -9,13 +9,19 @@ class SshSettings:
     """Limits of one executor. `max_ssh_sessions` and `ssh_starts_per_second` come from the bucket."""
 
     connect_timeout: timedelta = timedelta(seconds=10)
-    """Limit of one login. A login takes 20 ms; a worker under load a second; one that takes longer is as good as gone."""
+    """Limit of one login, from its turn on. It takes 20 ms, under load a second; one that takes longer counts as gone."""
+    logins_at_once: int = 64
+    """Logins under way at the same time, of one bucket: more than a core here can do, fewer than what sshd's default MaxStartups
+    (10:30:100) refuses outright where many workers are behind one address. A worker that is off holds a place for 10 s."""
     connect_attempts: int = 6
     """Logins tried while the server drops us before authentication: enough for 100 at once against MaxStartups 10:30:100."""
     retry_pause: timedelta = timedelta(milliseconds=200)
     """Pause before the second attempt, doubled each time, with jitter of a half to the whole, so that a crowd spreads."""
     keepalive_interval: timedelta = timedelta(seconds=5)
     """A silent connection is asked for a sign of life this often."""
+    idle_keepalive_interval: timedelta = timedelta(seconds=30)
+    """Likewise while nobody uses the connection: 1,000 of them asked every 5 s cost 3 % of a core. One that does not answer is
+    given up after a minute, so that the next command logs in anew at once; firewalls forget connections later than that."""
     keepalive_count: int = 3
     """Unanswered signs of life after which the connection counts as lost: 15 to 20 s, below the lease of two renewals."""
     channels_per_connection: int = 8
@@ -26,6 +32,10 @@ class SshSettings:
     """Pause after a refused channel, longer each time: sshd forgets an ended session only after it read that we closed it."""
     lone_refusals: int = 10
     """Refusals in a row, with no other channel open, after which the server is taken to allow none at all: after a second."""
+    channels_until_one_more: int = 100
+    """Channels opened in a row after which one more at once is tried again: a refusal may have been chance."""
+    long_wait: timedelta = timedelta(seconds=10)
+    """A command that waits longer for room among the connections is mentioned in the log."""
     grace: timedelta = timedelta(seconds=5)
     """Between TERM and KILL of a remote process tree: a Ctrl-C must be over within 10 s."""
     heartbeat: timedelta = timedelta(seconds=10)

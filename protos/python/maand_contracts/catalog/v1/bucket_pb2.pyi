@@ -89,9 +89,13 @@ class BucketConfig(_message.Message):
     max_parallel_jobs: _builtins.int
     """Jobs of one wave that roll out side by side."""
     max_ssh_sessions: _builtins.int
-    """Open SSH connections of one executor."""
+    """SSH connections one executor keeps open for the bucket, idle ones included. A larger fleet than that is logged in to again and
+    again. File descriptors of the executor's process may allow fewer.
+    """
     ssh_starts_per_second: _builtins.int
-    """SSH logins begun per second by one executor."""
+    """SSH logins begun per second by one executor; up to one second's worth begin at once. How many are under way at the same time is
+    bounded besides.
+    """
     hook_timeout_seconds: _builtins.int
     """Hook timeout where the manifest names none, seconds."""
     log_format: _builtins.str
