@@ -4,8 +4,9 @@
 
 maand: services that were just started (their start is not counted), then one `maand run_command true`, process included; it
 bounds itself, its peers work on fifty at once.
-The workers are addresses of one sshd on loopback, its limits and maand's out of the way; clients and sshd share this machine's
-cores, so sshd's own 14 to 22 ms of CPU a login are in every figure. The worker's user has no shell start-up files.
+The workers are addresses of one sshd on loopback, its limits out of the way; maand has its default settings. Clients and sshd
+share this machine's cores, so sshd's own 14 to 22 ms of CPU a login are in every figure. The worker's user has no shell start-up
+files.
 """
 
 import argparse

@@ -57,9 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 async def measure(target: Target, secrets: Path, rounds: int) -> None:
     """Copy everything once, then one changed file in turns."""
-    config = BucketConfig(
-        bucket_id="bench", ssh_user=target.user, ssh_port=target.port, max_ssh_sessions=1000, ssh_starts_per_second=1000
-    )
+    config = BucketConfig(bucket_id="bench", ssh_user=target.user, ssh_port=target.port)
     remote = Remote(config, secrets)
     ours, theirs = new_tree(target.directory / "ours"), new_tree(target.directory / "theirs")
     works = {

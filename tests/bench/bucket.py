@@ -11,9 +11,6 @@ from pathlib import Path
 from tests.e2e.maand import Bucket
 from tests.testbed.sshd import SshTestBed
 
-SETTINGS = {"max_ssh_sessions": 1000, "ssh_starts_per_second": 1000}
-"""Out of the way: what is measured is maand, not the politeness that it has by default."""
-
 
 @contextmanager
 def crowd_bucket(count: int) -> Iterator[tuple[Bucket, SshTestBed]]:
@@ -34,11 +31,11 @@ def crowd_bucket(count: int) -> Iterator[tuple[Bucket, SshTestBed]]:
 
 
 def new_bucket(directory: Path, bed: SshTestBed, hosts: Sequence[str], *, port: int) -> Bucket:
-    """Make a bucket with these workers and no jobs; host keys are pinned, nothing is built."""
+    """Make a bucket with these workers and no jobs, settings as they are by default; host keys are pinned, nothing is built."""
     bucket = Bucket(path=directory / "bucket")
     bucket.path.mkdir()
     bucket.must("init")
-    bucket.configure(ssh_user=bed.user, ssh_port=port, **SETTINGS)
+    bucket.configure(ssh_user=bed.user, ssh_port=port)
     bed.write_secrets(bucket.path / "secrets")
     shutil.rmtree(bucket.path / "workspace" / "jobs", ignore_errors=True)
     bucket.write("workspace/workers.json", json.dumps([{"host": host} for host in hosts]))
