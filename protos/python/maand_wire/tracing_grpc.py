@@ -17,7 +17,7 @@ from maand_wire.errors import wrap_handler
 from maand_wire.tracing import CURRENT, HEADER, SILENT, Tracer, current, current_traceparent, is_configured, is_sampled
 from maand_wire.tracing import valid_traceparent as valid
 
-UNTRACED = frozenset({"AppendEvents", "AwaitTasks", "ReadMaskValues", "RenewLease", "RenewTask"})
+UNTRACED = frozenset({"AppendEvents", "AwaitTasks", "ReadMaskValues", "RenewLease", "RenewTask", "StreamMaskValues"})
 """Calls that are made again and again while a run lives: they would bury what it did."""
 
 
@@ -52,7 +52,7 @@ class TracedCalls(grpc.aio.UnaryUnaryClientInterceptor):
     ) -> Any:
         """Make the call as a span, from its sending to its end."""
         name = method_of(client_call_details)
-        if CURRENT.get() is SILENT or name.rpartition("/")[2] in UNTRACED:
+        if CURRENT.get() is SILENT or is_untraced(name):
             return await continuation(client_call_details, request)
         with current(CURRENT.get().child(name, kind="client"), {}) as span:
             call = await continuation(with_traceparent(client_call_details), request)
@@ -74,7 +74,8 @@ class TracedStreams(grpc.aio.UnaryStreamClientInterceptor):
         self, continuation: Callable[..., Awaitable[Any]], client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
         """Take the current span along."""
-        return await continuation(with_traceparent(client_call_details), request)
+        untraced = is_untraced(method_of(client_call_details))
+        return await continuation(client_call_details if untraced else with_traceparent(client_call_details), request)
 
 
 class TracedUploads(grpc.aio.StreamUnaryClientInterceptor):
@@ -132,6 +133,11 @@ def method_of(details: grpc.aio.ClientCallDetails) -> str:
     """Return `maand.catalog.v1.RunService/CreateRun`."""
     method: Any = details.method
     return (method.decode() if isinstance(method, bytes) else str(method)).lstrip("/")
+
+
+def is_untraced(name: str) -> bool:
+    """Tell whether a method is one of those that are called again and again."""
+    return name.rpartition("/")[2] in UNTRACED
 
 
 def with_traceparent(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:

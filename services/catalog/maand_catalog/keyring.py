@@ -70,6 +70,10 @@ class Keyring:
         """Id of the key that encrypts."""
         return self._newest
 
+    def holds(self, key_id: str) -> bool:
+        """Tell whether the key is among those read last."""
+        return key_id in self._ciphers
+
     def reload(self) -> None:
         """Read the file again; the keys held stay in force when it is unusable (`BadKeyFile`)."""
         keys = read_key_file(self._path)
@@ -90,7 +94,8 @@ class Keyring:
         try:
             opened = cipher.decrypt(sealed.data[:NONCE_BYTES], sealed.data[NONCE_BYTES:], binding)
         except InvalidTag as error:
-            raise CannotDecrypt(f"a value sealed with the key {sealed.key_id} does not open where it is stored") from error
+            message = f"a value sealed with the key {sealed.key_id} does not open where it is stored"
+            raise CannotDecrypt(message, facts={"key_id": sealed.key_id}) from error
         return Plaintext(opened.decode())
 
     def _find_new(self, key_id: str) -> AESGCM | None:

@@ -16,7 +16,7 @@ from maand_catalog.store.database import Database
 from maand_catalog.store.kv_owned import merge_namespaces
 from maand_catalog.store.kv_retention import trim_history
 from maand_catalog.store.kv_store import KvStore
-from maand_catalog.store.secrets import Rotated
+from maand_catalog.store.secrets import MaskPage, Rotated
 from maand_catalog.store.tables_kv import kv_versions
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, Bench, a_keyring
@@ -41,8 +41,21 @@ async def rotate(bench: Bench, *, after: int = 0) -> Rotated:
     )
 
 
-async def mask_values(bench: Bench, known: int = 0) -> tuple[int, list[str] | None]:
-    return await bench.kv.database.read(lambda tx: secrets.read_mask_values(tx, bench.kv.keyring, bench.bucket_id, known))
+async def mask_page(bench: Bench, after: int = 0, *, whole: bool = True) -> MaskPage:
+    return await bench.kv.database.read(
+        lambda tx: secrets.read_mask_page(tx, bench.kv.keyring, bench.bucket_id, after, whole=whole)
+    )
+
+
+async def masks_after(bench: Bench, after: int = 0) -> tuple[int, list[str]]:
+    """Read page after page, as one stream does; return the revision reached and the values."""
+    values, whole = set[str](), not after
+    while True:
+        page = await mask_page(bench, after, whole=whole)
+        values |= page.values
+        after = page.revision
+        if not page.more:
+            return after, sorted(values)
 
 
 async def test_a_secret_is_read_back_and_an_equal_one_is_no_new_version(bench: Bench) -> None:
@@ -86,29 +99,179 @@ async def test_a_secret_whose_key_is_lost_can_be_written_anew(bench: Bench, tmp_
 async def test_masks_change_with_every_secret_and_hold_old_versions_until_they_are_trimmed(
     bench: Bench, clock: ShiftedClock
 ) -> None:
-    assert await mask_values(bench) == (0, None)
+    assert await masks_after(bench) == (0, [])
     for number in range(9):
         await put(bench, "token", f"value {number}")
     await put(bench, "empty", "")
     await bench.put("k", "no secret")
 
-    revision, values = await mask_values(bench)
+    revision, values = await masks_after(bench)
 
     assert values == [f"value {number}" for number in range(9)]
-    assert await mask_values(bench, revision) == (revision, None)
+    assert await masks_after(bench, revision) == (revision, [])
     await put(bench, "token", None)
     clock.advance(timedelta(days=40))
     await bench.kv.database.write(lambda tx: trim_history(tx, bench.bucket_id, retain=timedelta(days=30)))
-    assert (await mask_values(bench))[1] == [f"value {number}" for number in range(3, 9)]
+    assert (await masks_after(bench))[1] == [f"value {number}" for number in range(3, 9)]
 
 
 async def test_a_secret_written_before_the_question_is_in_the_answer(bench: Bench) -> None:
     known = 0
     for number in range(20):
         await put(bench, f"token{number}", f"value {number}")
-        known, values = await mask_values(bench, known)
-        assert values is not None
-        assert f"value {number}" in values
+        known, values = await masks_after(bench, known)
+        assert values == [f"value {number}"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_masks_come_page_by_page_and_none_slips_between_two_when_an_expiry_is_moved(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(secrets, "PAGE_BYTES", 300)
+    await put(bench, "first", "first", ttl=timedelta(hours=1))
+    for number in range(20):
+        await put(bench, f"token{number}", f"value {number}", ttl=timedelta(hours=1))
+        await bench.put(f"k{number}", "no secret")
+    page = await mask_page(bench, 0, whole=whole)
+    seen, moved = set(page.values), page.revision
+
+    while page.more:
+        moved += 1
+        await put(bench, "token19", "value 19", ttl=timedelta(hours=2, seconds=moved))  # now the newest revision of all
+        page = await mask_page(bench, page.revision, whole=whole)
+        assert len(page.values) < 20
+        seen |= page.values
+
+    assert seen == {"first", *(f"value {number}" for number in range(20))}
+    assert await masks_after(bench, page.revision) == (page.revision, [])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_value_larger_than_a_page_is_a_page_of_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(secrets, "PAGE_BYTES", 300)
+    values = [f"{number}" * size for number, size in enumerate((10, 1_000, 20, 5_000, 5_000))]
+    for number, value in enumerate(values):
+        await put(bench, f"token{number}", value)
+
+    pages = [await mask_page(bench, 0, whole=whole)]
+    while pages[-1].more:
+        pages.append(await mask_page(bench, pages[-1].revision, whole=whole))
+
+    assert [page.values for page in pages] == [frozenset({value}) for value in values]
+
+
+async def test_a_caller_ahead_of_a_restored_database_gets_every_mask(bench: Bench) -> None:
+    await put(bench, "token", KNOWN)
+    revision, _ = await masks_after(bench)
+
+    assert await masks_after(bench, revision + 100) == (revision, [KNOWN])
+    assert await masks_after(bench, 2**64 - 1) == (revision, [KNOWN])
+
+
+async def lose_key(bench: Bench, directory: Path, *key_ids: str) -> Bench:
+    """Replace the key file; what was encrypted before cannot be opened any more."""
+    (directory / "kv.key").unlink()
+    return Bench(KvStore.on(bench.kv.database, a_keyring(directory, *key_ids)), bench.bucket_id)
+
+
+async def test_versions_whose_key_is_lost_are_no_masks_and_are_named(bench: Bench, tmp_path: Path) -> None:
+    for value in ("old one", "older than that"):
+        await put(bench, "token", value)
+    await put(bench, "deleted", "gone")
+    await put(bench, "deleted", None)
+    bench = await lose_key(bench, tmp_path, "k2")
+    await put(bench, "token", KNOWN)
+    await put(bench, "other", "other value")
+
+    page = await mask_page(bench)
+
+    assert page.values == {KNOWN, "other value"}
+    named = [(entry.key, entry.version, entry.sealed and entry.sealed.key_id) for entry in page.unreadable]
+    assert sorted(named) == [("deleted", 1, "k1"), ("token", 1, "k1"), ("token", 2, "k1")]
+    assert await masks_after(bench, page.revision) == (page.revision, [])
+
+
+async def test_a_moved_ciphertext_is_no_mask_and_stops_none_of_its_key(bench: Bench) -> None:
+    await put(bench, "token", "somewhere else")
+    await put(bench, "good", KNOWN)
+    await bench.kv.database.write(
+        lambda tx: tx.connection.execute(update(kv_versions).where(kv_versions.c.key == "token").values(key="moved"))
+    )
+
+    page = await mask_page(bench)
+
+    assert page.values == {KNOWN}
+    assert [entry.key for entry in page.unreadable] == ["moved"]
+
+
+async def test_a_missing_key_is_looked_for_in_the_file_once_a_page(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        await put(bench, "token", f"value {number}")
+    bench = await lose_key(bench, tmp_path, "k2")
+    looks = 0
+    reload = bench.kv.keyring.reload
+
+    def counted() -> None:
+        nonlocal looks
+        looks += 1
+        reload()
+
+    monkeypatch.setattr(bench.kv.keyring, "reload", counted)
+
+    assert len((await mask_page(bench)).unreadable) == 50
+    assert looks == 1
+
+
+async def test_rotation_goes_on_past_versions_whose_key_is_lost_and_names_them(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "ROTATED_AT_ONCE", 2)
+    for key in ("lost", "lost too"):
+        await put(bench, key, KNOWN)
+    bench = await lose_key(bench, tmp_path, "k2")
+    for key in ("lost", "kept", "kept too"):
+        await put(bench, key, KNOWN)
+    a_keyring(tmp_path, "k3")
+    bench.kv.keyring.reload()
+
+    pages = [await rotate(bench)]
+    while pages[-1].next_revision is not None:
+        pages.append(await rotate(bench, after=pages[-1].next_revision))
+
+    unreadable = [(entry.key, entry.version) for page in pages for entry in page.unreadable]
+    assert unreadable == [("lost", 1), ("lost too", 1)]
+    assert (sum(page.rotated for page in pages), pages[-1].remaining) == (3, 2)
+    assert [await bench.value(key, namespace=SECRETS) for key in ("lost", "kept", "kept too")] == [KNOWN] * 3
+    assert await put(bench, "lost too", KNOWN) == 2
+
+
+async def test_a_page_of_a_rotation_or_a_list_is_bounded_by_size_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PAGE_BYTES", 2_000)
+    for number in range(6):
+        await put(bench, f"token{number}", f"{number}" * 1_000)
+
+    listed, more = await bench.kv.database.read(
+        lambda tx: store.list_entries(tx, bench.bucket_id, "secrets", limit=1_000, after=None, secrets=True)
+    )
+
+    assert ([entry.key for entry in listed], more) == (["token0", "token1"], True)
+
+
+async def test_reading_a_secret_whose_key_is_lost_names_it_and_says_what_to_do(bench: Bench, tmp_path: Path) -> None:
+    await put(bench, "token", KNOWN)
+    bench = await lose_key(bench, tmp_path, "k2")
+
+    with pytest.raises(CannotDecrypt) as caught:
+        await bench.value("token", namespace=SECRETS)
+
+    assert str(caught.value) == "secrets/job/api token version 1 cannot be opened: the key k1 is not in kv.key"
+    assert "put the key it was encrypted with back" in caught.value.help
+    assert "write a new version" in caught.value.help
+    assert caught.value.facts["key_id"] == "k1"
 
 
 async def test_private_keys_are_no_masks(bench: Bench) -> None:
@@ -123,7 +286,7 @@ async def test_private_keys_are_no_masks(bench: Bench) -> None:
     )
     await put(bench, "token", KNOWN)
 
-    assert (await mask_values(bench))[1] == [KNOWN]
+    assert (await masks_after(bench))[1] == [KNOWN]
 
 
 async def test_rotation_re_encrypts_every_version_in_place(bench: Bench, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from maand_catalog.identity import Role
 from maand_catalog.store.database import Database
@@ -165,6 +166,108 @@ async def test_masks_are_for_executors_and_tell_when_they_changed(secrets: Secre
     assert (second.changed, sorted(second.values)) == (True, ["another", KNOWN])
     for who in (hook.metadata, await secrets.token(Role.VIEWER), await secrets.token(Role.OPERATOR)):
         assert (await refused(secrets.call("ReadMaskValues", who))).status is Status.PERMISSION_DENIED
+
+
+async def stream_masks(secrets: Secrets, who: Metadata | None = None, *, after: int = 0) -> list[pb.StreamMaskValuesResponse]:
+    request = pb.StreamMaskValuesRequest(bucket_id=secrets.bucket_id, after_revision=after)
+    stub = SecretServiceStub(secrets.catalog.local.channel)
+    with remote_errors():
+        return [chunk async for chunk in stub.StreamMaskValues(request, metadata=who or [])]
+
+
+def values_of(chunks: list[pb.StreamMaskValuesResponse]) -> list[str]:
+    return sorted(value for chunk in chunks for value in chunk.values)
+
+
+async def test_masks_come_as_changes_for_executors_only(secrets: Secrets, hook: Hook) -> None:
+    executor = await secrets.token(Role.EXECUTOR)
+    [nothing] = await stream_masks(secrets, executor)
+    await secrets.put("token", KNOWN)
+
+    [first] = await stream_masks(secrets, executor, after=nothing.revision)
+    [same] = await stream_masks(secrets, executor, after=first.revision)
+    await secrets.put("token", "another", hook.metadata)
+    [second] = await stream_masks(secrets, executor, after=first.revision)
+
+    assert (nothing.revision, list(nothing.values)) == (0, [])
+    assert list(first.values) == [KNOWN]
+    assert (list(same.values), same.revision) == ([], first.revision)
+    assert list(second.values) == ["another"]
+    assert second.revision > first.revision
+    for who in (hook.metadata, await secrets.token(Role.VIEWER), await secrets.token(Role.OPERATOR)):
+        assert (await refused(stream_masks(secrets, who))).status is Status.PERMISSION_DENIED
+
+
+async def test_masks_beyond_one_message_come_in_chunks_and_a_broken_stream_is_resumed(
+    secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maand_catalog.store.secrets.PAGE_BYTES", 3 * 1024 * 1024)
+    sizes = (1024 * 1024, 300_000, 600_000, 1024 * 1024, 1024 * 1024, 5)
+    values = {f"{number}" * size for number, size in enumerate(sizes)}
+    for number, value in enumerate(sorted(values)):
+        await secrets.put(f"token{number}", value)
+
+    chunks = await stream_masks(secrets)
+
+    assert set(values_of(chunks)) == values
+    assert max(chunk.ByteSize() for chunk in chunks) < 1024 * 1024 + 100
+    assert [chunk.revision for chunk in chunks] == sorted(chunk.revision for chunk in chunks)
+    for arrived in range(1, len(chunks)):
+        rest = await stream_masks(secrets, after=chunks[arrived - 1].revision)
+        assert {*values_of(chunks[:arrived]), *values_of(rest)} == values
+
+
+async def test_secrets_beyond_the_largest_message_are_streamed_and_the_old_call_says_so(secrets: Secrets) -> None:
+    values = [f"{number:02}" * (512 * 1024) for number in range(68)]
+    for value in values:
+        await secrets.put("token", value)
+
+    assert values_of(await stream_masks(secrets)) == values
+    error = await refused(secrets.call("ReadMaskValues"))
+    assert (error.code, error.is_temporary) == ("message_too_large", False)
+
+
+async def test_a_secret_whose_key_is_lost_is_named_once_in_the_log_and_no_mask(secrets: Secrets, tmp_path: Path) -> None:
+    await secrets.put("token", "an old value")
+    await secrets.put("deleted", "another old value")
+    await secrets.call("DeleteSecret", namespace=SECRETS, key="deleted")
+    (tmp_path / "kv.key").unlink()
+    a_keyring(tmp_path, "k2")
+    async with serve(secrets.catalog.database, tmp_path) as restarted:
+        secrets = Secrets(restarted, secrets.bucket_id)
+        await secrets.put("token", KNOWN)
+
+        with capture_logs() as logs:
+            assert values_of(await stream_masks(secrets)) == [KNOWN]
+            assert values_of(await stream_masks(secrets)) == [KNOWN]
+            assert list((await secrets.call("ReadMaskValues")).values) == [KNOWN]
+        error = await refused(secrets.reveal("token", version=1))
+
+    [warning] = [entry for entry in logs if "cannot be opened" in entry["event"]]
+    assert sorted(warning["values"]) == [f"{SECRETS} deleted version 1", f"{SECRETS} token version 1"]
+    assert (warning["log_level"], warning["keys"], warning["count"]) == ("warning", ["test"], 2)
+    assert "old value" not in str(logs)
+    assert (error.status, error.code) == (Status.FAILED_PRECONDITION, "cannot_decrypt")
+    assert f"{SECRETS} token version 1" in error.message
+    assert "put the key it was encrypted with back" in error.help
+
+
+async def test_a_rotation_names_what_it_could_not_re_encrypt_and_does_the_others(secrets: Secrets, tmp_path: Path) -> None:
+    await secrets.put("lost", KNOWN)
+    (tmp_path / "kv.key").unlink()
+    a_keyring(tmp_path, "k2")
+    async with serve(secrets.catalog.database, tmp_path) as restarted:
+        secrets = Secrets(restarted, secrets.bucket_id)
+        await secrets.put("kept", KNOWN)
+        a_keyring(tmp_path, "k3")
+
+        page = await secrets.call("RotateSecrets")
+
+        assert (page.rotated, page.remaining, page.next_page_token) == (1, 1, "")
+        assert [(each.namespace, each.key, each.version, each.key_id) for each in page.unreadable] == [
+            (SECRETS, "lost", 1, "test")
+        ]
+        assert (await secrets.reveal("kept")).value == KNOWN
 
 
 async def test_a_rotation_reads_the_key_file_again_and_goes_page_by_page(

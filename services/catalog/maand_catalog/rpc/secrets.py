@@ -1,6 +1,9 @@
 """SecretService: values that are stored only encrypted. Plaintext leaves only in the reply to an authorized read."""
 
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
+
+import structlog
 
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.identity import Caller, Role
@@ -13,17 +16,26 @@ from maand_catalog.rpc.kv_messages import name_token, read_name_token, to_secret
 from maand_catalog.rpc.requests import checked_id, number_token, page_limit
 from maand_catalog.store.kv import Entry, get_entry, list_entries
 from maand_catalog.store.kv_store import KvStore
-from maand_catalog.store.secrets import read_mask_values, rotate_page
+from maand_catalog.store.secrets import MaskPage, read_marks, read_mask_page, rotate_page
 from maand_catalog.store.tokens import record_audit
 from maand_catalog.store.transaction import Transaction
 from maand_contracts.catalog.v1 import secret_pb2 as pb
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceServicer
+
+log = structlog.get_logger("maand.catalog.secrets")
+
+CHUNK_CHARACTERS = 1024 * 1024
+"""Of values in one chunk of a stream of masks, or one value that is larger: 4 MiB at most, far below the largest message."""
+
+MOST_NAMED = 50
+"""Values that cannot be opened which one line of the log names."""
 
 
 class SecretServicer(SecretServiceServicer):
     """Writes, reveals, lists and re-encrypts secrets."""
 
     def __init__(self, kv: KvStore) -> None:
+        self._unreadable = UnreadableLog()
         self._kv = kv
         self._database = kv.database
         self._admission = Admission(kv.database)
@@ -76,16 +88,90 @@ class SecretServicer(SecretServiceServicer):
         rotated = await self._database.write(
             lambda tx: rotate_page(tx, keyring, bucket_id, after_revision=after, actor=caller.name), alone=True
         )
+        self._unreadable.tell(rotated.unreadable)
         return pb.RotateSecretsResponse(
-            rotated=rotated.rotated, remaining=rotated.remaining, next_page_token=str(rotated.next_revision or "")
+            rotated=rotated.rotated,
+            remaining=rotated.remaining,
+            next_page_token=str(rotated.next_revision or ""),
+            unreadable=map(to_unreadable, rotated.unreadable),
         )
 
-    async def ReadMaskValues(self, request: pb.ReadMaskValuesRequest, context: Any) -> pb.ReadMaskValuesResponse:
-        """Return the values to be masked in output, when any changed."""
+    async def StreamMaskValues(
+        self, request: pb.StreamMaskValuesRequest, context: Any
+    ) -> AsyncIterator[pb.StreamMaskValuesResponse]:
+        """Stream the values to be masked that were written after a revision."""
         require(context, Role.EXECUTOR)
-        bucket_id, keyring = checked_id(request.bucket_id, "bucket_id"), self._kv.keyring
-        revision, values = await self._database.read(lambda tx: read_mask_values(tx, keyring, bucket_id, request.known_revision))
-        return pb.ReadMaskValuesResponse(revision=revision, changed=values is not None, values=values or ())
+        told = request.after_revision
+        async for page in self._mask_pages(checked_id(request.bucket_id, "bucket_id"), told):
+            *parts, last = chunks_of(page.values)
+            for part in parts:  # values are in no order: only with the last of them the page is complete
+                yield pb.StreamMaskValuesResponse(revision=min(told, page.revision), values=part)
+            yield pb.StreamMaskValuesResponse(revision=page.revision, values=last)
+            told = page.revision
+
+    async def ReadMaskValues(self, request: pb.ReadMaskValuesRequest, context: Any) -> pb.ReadMaskValuesResponse:
+        """Return all values to be masked at once, when any changed: what `StreamMaskValues` replaces."""
+        require(context, Role.EXECUTOR)
+        bucket_id = checked_id(request.bucket_id, "bucket_id")
+        revision, secret_revision = await self._database.read(lambda tx: read_marks(tx, bucket_id))
+        if secret_revision <= request.known_revision <= revision:
+            return pb.ReadMaskValuesResponse(revision=request.known_revision, changed=False)
+        values: set[str] = set()
+        async for page in self._mask_pages(bucket_id, 0):
+            values |= page.values
+            revision = page.revision
+        return pb.ReadMaskValuesResponse(revision=revision, changed=True, values=sorted(values))
+
+    async def _mask_pages(self, bucket_id: str, after_revision: int) -> AsyncIterator[MaskPage]:
+        """Read page by page, each in a transaction of its own; what cannot be opened is named in the log."""
+        keyring, after, whole, more = self._kv.keyring, after_revision, not after_revision, True
+        while more:
+            page = await self._database.read(
+                lambda tx, after=after: read_mask_page(tx, keyring, bucket_id, after, whole=whole)  # type: ignore[misc]
+            )
+            self._unreadable.tell(page.unreadable)
+            yield page
+            after, more = page.revision, page.more
+
+
+class UnreadableLog:
+    """Names values that cannot be opened in the catalog's log, each once."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, int]] = set()
+
+    def tell(self, entries: Iterable[Entry]) -> None:
+        """Name those not named yet."""
+        new = [entry for entry in entries if (entry.bucket_id, entry.revision) not in self._told]
+        if not new:
+            return
+        self._told |= {(entry.bucket_id, entry.revision) for entry in new}
+        log.warning(
+            "values cannot be opened: their key is not in kv.key; put it back, or write or delete them anew",
+            bucket=new[0].bucket_id,
+            count=len(new),
+            keys=sorted({entry.sealed.key_id for entry in new if entry.sealed is not None}),
+            values=[f"{entry.namespace} {entry.key} version {entry.version}" for entry in new[:MOST_NAMED]],
+        )
+
+
+def chunks_of(values: Iterable[str]) -> Iterator[Sequence[str]]:
+    """Cut values into chunks for one message each; no values are one empty chunk."""
+    chunk: list[str] = []
+    size = 0
+    for value in values:
+        if chunk and size + len(value) > CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(value)
+        size += len(value)
+    yield chunk
+
+
+def to_unreadable(entry: Entry) -> pb.UnreadableValue:
+    """Name a value that cannot be opened."""
+    key_id = entry.sealed.key_id if entry.sealed is not None else ""
+    return pb.UnreadableValue(namespace=entry.namespace, key=entry.key, version=entry.version, key_id=key_id)
 
 
 def reveal(tx: Transaction, bucket_id: str, request: pb.RevealSecretRequest, *, actor: str) -> Entry:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select, tuple_
 
 from maand_catalog.errors import OutOfRange
-from maand_catalog.keyring import Keyring, Sealed, associated
+from maand_catalog.keyring import CannotDecrypt, Keyring, Sealed, associated
 from maand_catalog.kv import KeyNotFound, has_expired
 from maand_catalog.plaintext import Plaintext
 from maand_catalog.store.sets import DIALECTS, in_chunks, names_asked, names_in
@@ -61,8 +61,13 @@ class Entry:
         """Whether this version says that the key was deleted."""
         return self.value is None and self.sealed is None
 
+    @property
+    def size(self) -> int:
+        """About how much memory the value takes, in clear or sealed."""
+        return len(self.value or "") if self.sealed is None else len(self.sealed.data)
+
     def text(self, keyring: Keyring) -> str:
-        """Return the value in clear; decrypts when it is sealed."""
+        """Return the value in clear; decrypts when it is sealed. `CannotDecrypt`."""
         if self.sealed is not None:
             return open_entry(keyring, self).reveal()
         return self.value or ""
@@ -74,9 +79,16 @@ def binding(bucket_id: str, namespace: str, key: str, version: int) -> bytes:
 
 
 def open_entry(keyring: Keyring, entry: Entry) -> Plaintext:
-    """Decrypt a sealed entry."""
+    """Decrypt a sealed entry. `CannotDecrypt` names it, and what to do."""
     assert entry.sealed is not None
-    return keyring.open(entry.sealed, binding(entry.bucket_id, entry.namespace, entry.key, entry.version))
+    try:
+        return keyring.open(entry.sealed, binding(entry.bucket_id, entry.namespace, entry.key, entry.version))
+    except CannotDecrypt as error:
+        raise CannotDecrypt(
+            f"{entry.namespace} {entry.key} version {entry.version} cannot be opened: {error}",
+            help=f"{error.help}, or write a new version",
+            facts={**error.facts, "namespace": entry.namespace, "key": entry.key, "version": entry.version},
+        ) from error
 
 
 def get_entry(tx: Transaction, bucket_id: str, namespace: str, key: str, version: int = 0) -> Entry:
@@ -204,7 +216,7 @@ def page_of(tx: Transaction, wanted: Select[tuple[object, ...]], limit: int) -> 
         if len(page) == limit or size >= PAGE_BYTES:
             return page, True
         page.append(to_entry(row))
-        size += len(page[-1].value or "")
+        size += page[-1].size
     return page, False
 
 

@@ -359,26 +359,66 @@ class RotateSecretsResponse(_message.Message):
     ROTATED_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     rotated: _builtins.int
     """Values re-encrypted by this call: versions of secrets, and one for each run with hook_env."""
     remaining: _builtins.int
     """Values of the bucket still encrypted with an older key. 0 after the last page = older keys may go, as far as this bucket goes."""
     next_page_token: _builtins.str
     """Pass to go on. Empty = done."""
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnreadableValue]:
+        """Values of this page that could not be opened and stay as they are. They count among `remaining`."""
+
     def __init__(
         self,
         *,
         rotated: _builtins.int = ...,
         remaining: _builtins.int = ...,
         next_page_token: _builtins.str = ...,
+        unreadable: _abc.Iterable[Global___UnreadableValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "remaining", b"remaining", "rotated", b"rotated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "remaining", b"remaining", "rotated", b"rotated", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateSecretsResponse: _TypeAlias = RotateSecretsResponse  # noqa: Y015
+
+@_typing.final
+class UnreadableValue(_message.Message):
+    """UnreadableValue names one stored version that cannot be opened: its key is not in the catalog's key file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace."""
+    key: _builtins.str
+    """Key."""
+    version: _builtins.int
+    """Version."""
+    key_id: _builtins.str
+    """Id of the encryption key that is missing, or with which it does not open."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        key: _builtins.str = ...,
+        version: _builtins.int = ...,
+        key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_id", b"key_id", "namespace", b"namespace", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnreadableValue: _TypeAlias = UnreadableValue  # noqa: Y015
 
 @_typing.final
 class ReadMaskValuesRequest(_message.Message):
@@ -437,3 +477,59 @@ class ReadMaskValuesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadMaskValuesResponse: _TypeAlias = ReadMaskValuesResponse  # noqa: Y015
+
+@_typing.final
+class StreamMaskValuesRequest(_message.Message):
+    """StreamMaskValuesRequest asks what to mask beyond what is known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_ID_FIELD_NUMBER: _builtins.int
+    AFTER_REVISION_FIELD_NUMBER: _builtins.int
+    bucket_id: _builtins.str
+    """The bucket."""
+    after_revision: _builtins.int
+    """Revision up to which the caller holds the values: the `revision` of the last chunk it got. 0 = none. One that the bucket has
+    not reached (it was restored from a backup) is taken as 0.
+    """
+    def __init__(
+        self,
+        *,
+        bucket_id: _builtins.str = ...,
+        after_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "bucket_id", b"bucket_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamMaskValuesRequest: _TypeAlias = StreamMaskValuesRequest  # noqa: Y015
+
+@_typing.final
+class StreamMaskValuesResponse(_message.Message):
+    """StreamMaskValuesResponse is one chunk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """With this chunk the caller holds every value up to this revision."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values not told by earlier chunks; one may come twice. Empty = nothing new."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamMaskValuesResponse: _TypeAlias = StreamMaskValuesResponse  # noqa: Y015

@@ -66,6 +66,11 @@ class SecretServiceStub:
                 request_serializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.ReadMaskValuesRequest.SerializeToString,
                 response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.ReadMaskValuesResponse.FromString,
                 _registered_method=True)
+        self.StreamMaskValues = channel.unary_stream(
+                '/maand.catalog.v1.SecretService/StreamMaskValues',
+                request_serializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.StreamMaskValuesRequest.SerializeToString,
+                response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.StreamMaskValuesResponse.FromString,
+                _registered_method=True)
 
 
 class SecretServiceServicer:
@@ -104,14 +109,25 @@ class SecretServiceServicer:
     def RotateSecrets(self, request, context):
         """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated.
         Covers secrets, private keys and, with the last page, the values of hook_env of runs that have not ended.
+        A value whose key is gone stays as it is and is named in the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadMaskValues(self, request, context):
-        """Returns values to be masked in output, when any changed since the given revision. For executors.
-        Whoever asks after a hook printed gets every secret written before it printed.
+        """Superseded by StreamMaskValues: puts every value into one message, so it fails with RESOURCE_EXHAUSTED beyond 64 MiB.
+        Returns values to be masked in output, when any changed since the given revision. Values whose key is gone are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamMaskValues(self, request, context):
+        """Streams the values to be masked in output that were written after a revision, in chunks of about 1 MiB, and ends. For
+        executors. Whoever asks after a hook printed gets every secret written before it printed. At least one chunk comes; a stream
+        that breaks is resumed with the revision of the last chunk that arrived. Values whose key is gone are left out, and named
+        once in the catalog's log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,6 +165,11 @@ def add_SecretServiceServicer_to_server(servicer, server):
                     servicer.ReadMaskValues,
                     request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.ReadMaskValuesRequest.FromString,
                     response_serializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.ReadMaskValuesResponse.SerializeToString,
+            ),
+            'StreamMaskValues': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamMaskValues,
+                    request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.StreamMaskValuesRequest.FromString,
+                    response_serializer=maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.StreamMaskValuesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +336,33 @@ class SecretService:
             '/maand.catalog.v1.SecretService/ReadMaskValues',
             maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.ReadMaskValuesRequest.SerializeToString,
             maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.ReadMaskValuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamMaskValues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/maand.catalog.v1.SecretService/StreamMaskValues',
+            maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.StreamMaskValuesRequest.SerializeToString,
+            maand__contracts_dot_catalog_dot_v1_dot_secret__pb2.StreamMaskValuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

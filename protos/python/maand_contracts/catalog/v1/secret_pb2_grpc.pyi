@@ -29,10 +29,17 @@ class SecretServiceStub:
     RotateSecrets: _aio.UnaryUnaryMultiCallable[_secret_pb2.RotateSecretsRequest, _secret_pb2.RotateSecretsResponse]
     """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated.
     Covers secrets, private keys and, with the last page, the values of hook_env of runs that have not ended.
+    A value whose key is gone stays as it is and is named in the answer.
     """
     ReadMaskValues: _aio.UnaryUnaryMultiCallable[_secret_pb2.ReadMaskValuesRequest, _secret_pb2.ReadMaskValuesResponse]
-    """Returns values to be masked in output, when any changed since the given revision. For executors.
-    Whoever asks after a hook printed gets every secret written before it printed.
+    """Superseded by StreamMaskValues: puts every value into one message, so it fails with RESOURCE_EXHAUSTED beyond 64 MiB.
+    Returns values to be masked in output, when any changed since the given revision. Values whose key is gone are left out.
+    """
+    StreamMaskValues: _aio.UnaryStreamMultiCallable[_secret_pb2.StreamMaskValuesRequest, _secret_pb2.StreamMaskValuesResponse]
+    """Streams the values to be masked in output that were written after a revision, in chunks of about 1 MiB, and ends. For
+    executors. Whoever asks after a hook printed gets every secret written before it printed. At least one chunk comes; a stream
+    that breaks is resumed with the revision of the last chunk that arrived. Values whose key is gone are left out, and named
+    once in the catalog's log.
     """
 
 class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -80,6 +87,7 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_secret_pb2.RotateSecretsResponse]:
         """Re-encrypts with the newest key, in place, a page a call; call again with the token until it is empty. May be repeated.
         Covers secrets, private keys and, with the last page, the values of hook_env of runs that have not ended.
+        A value whose key is gone stays as it is and is named in the answer.
         """
 
     @_abc_1.abstractmethod
@@ -88,8 +96,20 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secret_pb2.ReadMaskValuesRequest,
         context: _aio.ServicerContext[_secret_pb2.ReadMaskValuesRequest, _abc.Awaitable[_secret_pb2.ReadMaskValuesResponse]],
     ) -> _abc.Awaitable[_secret_pb2.ReadMaskValuesResponse]:
-        """Returns values to be masked in output, when any changed since the given revision. For executors.
-        Whoever asks after a hook printed gets every secret written before it printed.
+        """Superseded by StreamMaskValues: puts every value into one message, so it fails with RESOURCE_EXHAUSTED beyond 64 MiB.
+        Returns values to be masked in output, when any changed since the given revision. Values whose key is gone are left out.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamMaskValues(
+        self,
+        request: _secret_pb2.StreamMaskValuesRequest,
+        context: _aio.ServicerContext[_secret_pb2.StreamMaskValuesRequest, _abc.AsyncIterator[_secret_pb2.StreamMaskValuesResponse]],
+    ) -> _abc.AsyncIterator[_secret_pb2.StreamMaskValuesResponse]:
+        """Streams the values to be masked in output that were written after a revision, in chunks of about 1 MiB, and ends. For
+        executors. Whoever asks after a hook printed gets every secret written before it printed. At least one chunk comes; a stream
+        that breaks is resumed with the revision of the last chunk that arrived. Values whose key is gone are left out, and named
+        once in the catalog's log.
         """
 
 def add_SecretServiceServicer_to_server(servicer: SecretServiceServicer, server: _aio.Server) -> None: ...
