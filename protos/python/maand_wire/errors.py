@@ -26,6 +26,9 @@ from maand_wire.certificates import handshake_failure
 
 DETAILS_KEY = "grpc-status-details-bin"
 
+MESSAGE_TOO_LARGE = "message_too_large"
+"""Code of what gRPC itself refuses, here or at the other part, whenever it is tried. Its status says no more than "too much"."""
+
 StatusByError = Mapping[type[Exception], grpc.StatusCode]
 
 
@@ -53,7 +56,7 @@ class RemoteError(Exception):
     @property
     def is_temporary(self) -> bool:
         """Whether the same call may succeed later without anybody mending anything."""
-        return self.status in (
+        return self.code != MESSAGE_TOO_LARGE and self.status in (
             grpc.StatusCode.UNAVAILABLE,
             grpc.StatusCode.DEADLINE_EXCEEDED,
             grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -83,6 +86,9 @@ def remote_error(error: grpc.RpcError) -> RemoteError:
     status: grpc.StatusCode = call.code()
     detail = error_detail(call.trailing_metadata() or ())
     message = call.details() or status.name.lower().replace("_", " ")
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in message:
+        help_text = "ask for less at once, or send less; should maand itself have asked, tell the maintainers"
+        return RemoteError(status, f"a message is too large: {message}", code=MESSAGE_TOO_LARGE, help=help_text)
     if detail is None:
         failure = handshake_failure(message) if status is grpc.StatusCode.UNAVAILABLE else None
         return (

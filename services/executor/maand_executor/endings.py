@@ -98,6 +98,21 @@ def catalog_refused(error: RemoteError, report: RunReport) -> Ending:
     return FAILED
 
 
+def untold(error: RemoteError, result: pb.RunResult) -> Ending:
+    """Judge a run whose output or result the catalog does not take, whatever it did. Raises the error when the run is lost.
+
+    Another executor would meet the same: a run that is given up instead is taken over again and again.
+    """
+    if error.code in NOT_OURS_ANY_MORE:
+        raise error
+    failure = of_remote_error(error)
+    failure.message = f"the output of this run cannot be stored: {failure.message}"
+    if failure not in result.failures:
+        result.failures.append(failure)
+    result.message = result.message or failure.message
+    return FAILED
+
+
 def ssh_failed(error: SshError, report: RunReport) -> Ending:
     """Say which worker, and why.
 

@@ -283,10 +283,9 @@ class Certificates:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskValues:
-    """Secret values that must not be seen in any output. `changed` False: nothing new since the revision asked about."""
+    """Secret values that must not be seen in any output; with them everything up to `revision` is known."""
 
     revision: int
-    changed: bool
     values: tuple[str, ...] = field(default=(), repr=False)
 
 

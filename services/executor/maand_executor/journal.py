@@ -2,7 +2,7 @@
 
     report(), OutputSource.write()  --never block-->  queue  --one loop: mask, append, again-->  catalog
 
-- Before every append it asks which secrets there are: whatever a hook stored before it printed is masked.
+- Before every append it asks which secrets are new: whatever a hook stored before it printed is masked.
 - What queued up during one append goes into the next; a short pause between appends makes a line-by-line hook cheap.
 - When the catalog is slow, output is dropped and a line says so; events never are. Memory stays bounded.
 - A repeat of an append that may have got through carries the same `request_id` and adds nothing.
@@ -22,10 +22,11 @@ from google.protobuf.message import Message
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.errors import LeaseLost
-from maand_executor.facts import MaskValues, RunIdentity
+from maand_executor.facts import RunIdentity
 from maand_executor.journal_entries import Entry, OutputPiece, OutputWriter
 from maand_executor.masked_events import mask_message
 from maand_executor.masking import Masker
+from maand_executor.masks import BucketMasks, MaskSource
 from maand_executor.meter import Meter
 from maand_executor.output_source import OutputSource
 from maand_wire.errors import RemoteError
@@ -40,6 +41,8 @@ BUFFER_LIMIT = 16 * 1024 * 1024
 PAUSE = timedelta(milliseconds=50)
 """Between two appends, unless somebody waits: live for people, twenty appends a second for the catalog."""
 RETRY_PAUSE = timedelta(seconds=1)
+RETRY_LIMIT = timedelta(minutes=10)
+"""How long a call is repeated while its run keeps its lease: a catalog that answers renewals is not away."""
 CLOSE_LIMIT = timedelta(seconds=30)
 """How long a journal waits at its end for a catalog that is away; the lease of its run is over by then."""
 INLINE_LIMIT = 64 * 1024
@@ -49,15 +52,11 @@ NOT_OURS_ANY_MORE = ("stale_fence", "run_ended")
 Result = TypeVar("Result")
 
 
-class EventSink(Protocol):
+class EventSink(MaskSource, Protocol):
     """Where events go, and who knows the secrets: `CatalogClient`."""
 
     async def append_events(self, run: RunIdentity, events: Sequence[pb.RunEvent], *, request_id: str) -> int:
         """Append events once."""
-        ...
-
-    async def read_mask_values(self, bucket_id: str, *, known_revision: int = 0) -> MaskValues:
-        """Return what is to be masked."""
         ...
 
 
@@ -69,6 +68,7 @@ class Journal:
         run: RunIdentity,
         sink: EventSink,
         *,
+        masks: BucketMasks | None = None,
         meter: Meter | None = None,
         buffer_limit: int = BUFFER_LIMIT,
         pause: timedelta = PAUSE,
@@ -86,7 +86,7 @@ class Journal:
         self._progress = asyncio.Condition()
         self._failure: Exception | None = None
         self._loop: asyncio.Task[None] | None = None
-        self._masker, self._revision = Masker(), 0
+        self._masks = masks or BucketMasks(run.bucket_id)
         self._writer = OutputWriter()
         self._sources: dict[tuple[str, str, str], OutputSource] = {}
 
@@ -207,10 +207,7 @@ class Journal:
         await self._announce_progress()
 
     async def _fresh_masker(self) -> Masker:
-        values = await persistently(lambda: self._sink.read_mask_values(self._run.bucket_id, known_revision=self._revision))
-        if values.changed:
-            self._masker, self._revision = await asyncio.to_thread(Masker, values.values), values.revision
-        return self._masker
+        return await persistently(lambda: self._masks.refresh(self._sink))
 
     async def _breathe(self) -> None:
         with suppress(TimeoutError):
@@ -228,14 +225,18 @@ def size_of(entry: Entry) -> int:
 
 
 async def persistently(attempt: Callable[[], Awaitable[Result]]) -> Result:
-    """Repeat while the catalog is away; a run that loses its lease meanwhile closes its journal. Raises `LeaseLost`."""
+    """Repeat while the catalog is away; a run that loses its lease meanwhile closes its journal.
+
+    Raises `LeaseLost`, and the `RemoteError` of a call that no repeat helps.
+    """
+    give_up = time.monotonic() + RETRY_LIMIT.total_seconds()
     while True:
         try:
             return await attempt()
         except RemoteError as error:
             if error.code in NOT_OURS_ANY_MORE:
                 raise LeaseLost(f"the run belongs to another executor now: {error.message}") from error
-            if not error.is_temporary:
+            if not error.is_temporary or time.monotonic() >= give_up:
                 raise
             log.warning("catalog away, output waits", reason=error.message)
         await asyncio.sleep(RETRY_PAUSE.total_seconds())

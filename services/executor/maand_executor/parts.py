@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.content import ContentStore
 from maand_executor.hooks.engine import HookEngine
+from maand_executor.masks import Masks
 from maand_executor.meter import Meter
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.remote import Remotes
@@ -21,5 +22,6 @@ class Parts:
     content: ContentStore
     hooks: HookEngine
     remotes: Remotes
+    masks: Masks = field(default_factory=Masks)
     meter: Meter = field(default_factory=Meter)
     tracer: Tracer | None = None

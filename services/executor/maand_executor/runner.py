@@ -17,11 +17,12 @@ from datetime import timedelta
 
 import structlog
 
+from maand_contracts.catalog.v1.run_event_pb2 import RunResult
 from maand_executor.cancel import CancelLevel, CancelSignal
 from maand_executor.catalog_client import ClaimedRun
 from maand_executor.context import RunContext
 from maand_executor.directories import make_private
-from maand_executor.endings import LOST, Ending, ending_of
+from maand_executor.endings import LOST, Ending, ending_of, untold
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
 from maand_executor.facts import BucketConfig
 from maand_executor.hands import Hands
@@ -53,7 +54,8 @@ class Runner:
         self._claim = claim
         self._cancel = CancelSignal()
         self._lease = Lease(parts.catalog, claim, self._cancel, parts.settings.lease)
-        self._journal = Journal(claim.identity, parts.catalog, meter=parts.meter)
+        masks = parts.masks.of(claim.identity.bucket_id)
+        self._journal = Journal(claim.identity, parts.catalog, masks=masks, meter=parts.meter)
         self._report = RunReport()
         self._staging = parts.settings.staging_dir / f"{claim.identity.run_id}.{claim.identity.fence}"
 
@@ -148,8 +150,15 @@ class Runner:
 
     async def _finish(self, ending: Ending) -> None:
         result = self._report.result()
-        await self._journal.mask(result)
-        await self._journal.close()
+        try:
+            await self._journal.mask(result)
+        except RemoteError as error:
+            result = RunResult()  # what cannot be masked is not stored
+            ending = untold(error, result)
+        try:
+            await self._journal.close()
+        except RemoteError as error:
+            ending = untold(error, result)
         assert ending.state is not None
         await self._parts.catalog.finish_run(self._claim.identity, ending.state, result)
 

@@ -97,14 +97,15 @@ class TaskRunner:
         settings = replace(parts.settings.lease, renew_every=parts.settings.lease.renew_task_every)
         renewals = TaskRenewals(parts.catalog, claim.task, self._outcomes)
         self._lease = Lease(renewals, claim, self._cancel, settings)
-        self._journal = Journal(claim.identity, parts.catalog, meter=parts.meter)
+        masks = parts.masks.of(claim.identity.bucket_id)
+        self._journal = Journal(claim.identity, parts.catalog, masks=masks, meter=parts.meter)
 
     async def carry_out(self) -> None:
         """Do it and record its end; when cancelled, or asked to stop now, end its commands and give it up."""
         keeper = asyncio.create_task(self._lease.keep(), name=f"lease of {self._claim.name}")
         try:
             through = await self._work_to_its_end(keeper)
-            await self._journal.close()
+            await self._close_journal()
             await self._finish(given_up=not through)
             self._parts.meter.task_ended("finished" if through else "given_up")
         except (LeaseLost, RemoteError) as error:
@@ -119,6 +120,15 @@ class TaskRunner:
             await end(keeper)
             await self._end_journal()
             await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+
+    async def _close_journal(self) -> None:
+        """Store what is on its way. Output that the catalog refuses is lost: a repeat of the task would meet the same."""
+        try:
+            await self._journal.close()
+        except RemoteError as error:
+            if ends_a_claim(error):
+                raise
+            log.warning("output of a task is lost", run=self._claim.identity.run_id, task=self._claim.name, reason=str(error))
 
     async def _work_to_its_end(self, keeper: "asyncio.Task[None]") -> bool:
         """Return whether it is through. Raises `LeaseLost`."""

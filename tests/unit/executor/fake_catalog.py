@@ -41,6 +41,8 @@ class FakeCatalog:
         self.appends = 0
         self.secrets: list[str] = []
         self.append_failures: list[Exception] = []
+        self.mask_failures: list[Exception] = []
+        self.mask_questions: list[int] = []
         self.begin_failure: Exception | None = None
         self._request_ids: set[str] = set()
         self._numbers = itertools.count(1)
@@ -119,8 +121,11 @@ class FakeCatalog:
             raise self.append_failures.pop(0)
         return len(self.events)
 
-    async def read_mask_values(self, bucket_id: str, *, known_revision: int = 0) -> MaskValues:
-        revision = len(self.secrets)
-        if revision == known_revision:
-            return MaskValues(revision=revision, changed=False)
-        return MaskValues(revision=revision, changed=True, values=tuple(self.secrets))
+    async def stream_mask_values(self, bucket_id: str, *, after_revision: int) -> AsyncIterator[MaskValues]:
+        self.mask_questions.append(after_revision)
+        if self.mask_failures:
+            raise self.mask_failures.pop(0)
+        for revision in range(after_revision, len(self.secrets)):
+            yield MaskValues(revision=revision + 1, values=(self.secrets[revision],))
+        if after_revision == len(self.secrets):
+            yield MaskValues(revision=after_revision)

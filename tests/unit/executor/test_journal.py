@@ -1,6 +1,8 @@
 """The journal: in order, once, masked, in bounded memory, never in anybody's way."""
 
 import asyncio
+import gc
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from importlib.resources import files
 
@@ -13,6 +15,7 @@ from maand_executor.errors import LeaseLost
 from maand_executor.facts import MaskValues, RunIdentity
 from maand_executor.journal import Journal
 from maand_executor.journal_entries import NOTICE_PREFIX
+from maand_executor.masks import BucketMasks, Masks
 from maand_executor.output_source import OutputSource
 from maand_wire.errors import RemoteError
 from tests.unit.executor.fake_catalog import AWAY, STALE, FakeCatalog
@@ -38,9 +41,10 @@ class SlowCatalog(FakeCatalog):
         super().__init__()
         self.ready = asyncio.Event()
 
-    async def read_mask_values(self, bucket_id: str, *, known_revision: int = 0) -> MaskValues:
+    async def stream_mask_values(self, bucket_id: str, *, after_revision: int) -> AsyncIterator[MaskValues]:
         await self.ready.wait()
-        return await super().read_mask_values(bucket_id, known_revision=known_revision)
+        async for chunk in super().stream_mask_values(bucket_id, after_revision=after_revision):
+            yield chunk
 
 
 def notice(text: str) -> pb.RunEvent:
@@ -121,6 +125,98 @@ async def test_a_secret_stored_just_before_it_was_printed_is_masked(catalog: Fak
         catalog.secrets.append("born-a-moment-ago")
         journal.output(worker="w", step="hook", stream="stdout", data=b"it is born-a-moment-ago\n")
     assert catalog.lines() == ["it is ***"]
+
+
+async def test_only_what_is_new_is_asked_for(catalog: FakeCatalog) -> None:
+    catalog.secrets = ["first-secret", "second-secret"]
+    async with Journal(RUN, catalog) as journal:
+        assert await journal.masked("first-secret second-secret third-secret") == "*** *** third-secret"
+        catalog.secrets.append("third-secret")
+        assert await journal.masked("first-secret second-secret third-secret") == "*** *** ***"
+        assert await journal.masked("third-secret") == "***"
+    assert catalog.mask_questions == [0, 2, 3]
+
+
+async def test_all_work_of_a_bucket_shares_its_masks_and_the_last_takes_them_away(catalog: FakeCatalog) -> None:
+    catalog.secrets = ["hunter2secret"]
+    masks = Masks()
+    run, task = (Journal(RUN, catalog, masks=masks.of(RUN.bucket_id)) for _ in range(2))
+
+    assert set(await asyncio.gather(run.masked("hunter2secret"), task.masked("hunter2secret"))) == {"***"}
+    other = Journal(RUN, catalog, masks=masks.of("another bucket"))
+    await other.masked("x")
+
+    assert catalog.mask_questions == [0, 1, 0]
+    del run, task
+    gc.collect()
+    await Journal(RUN, catalog, masks=masks.of(RUN.bucket_id)).masked("x")
+    assert catalog.mask_questions == [0, 1, 0, 0]
+
+
+class BreakingCatalog(FakeCatalog):
+    """Its streams of masks break after one chunk."""
+
+    async def stream_mask_values(self, bucket_id: str, *, after_revision: int) -> AsyncIterator[MaskValues]:
+        async for chunk in super().stream_mask_values(bucket_id, after_revision=after_revision):
+            yield chunk
+            if chunk.revision < len(self.secrets):
+                raise AWAY
+
+
+async def test_masks_that_break_off_go_on_where_they_ended_and_nothing_is_stored_before_all_are_known() -> None:
+    catalog = BreakingCatalog()
+    catalog.secrets = [f"secret-number-{number}" for number in range(10)]
+    async with Journal(RUN, catalog) as journal:
+        journal.output(worker="w", step="hook", stream="stdout", data=b"secret-number-9 secret-number-0\n")
+    assert catalog.lines() == ["*** ***"]
+    assert catalog.mask_questions == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RemoteError(grpc.StatusCode.RESOURCE_EXHAUSTED, "a message is too large", code="message_too_large"),
+        RemoteError(grpc.StatusCode.FAILED_PRECONDITION, "the key k1 is not in kv.key"),
+    ],
+)
+async def test_masks_that_the_catalog_refuses_end_the_journal_and_nothing_is_stored(
+    catalog: FakeCatalog, error: RemoteError
+) -> None:
+    catalog.mask_failures = [error]
+    journal = Journal(RUN, catalog)
+    journal.report(notice("not masked"))
+    with pytest.raises(RemoteError, match=error.message):
+        await journal.close()
+    assert (catalog.appends, catalog.mask_questions) == (0, [0])
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED])
+async def test_what_never_gets_through_although_the_lease_is_kept_is_given_up(
+    catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch, status: grpc.StatusCode
+) -> None:
+    monkeypatch.setattr(journal_module, "RETRY_LIMIT", timedelta(milliseconds=20))
+    catalog.mask_failures = [RemoteError(status, "never")] * 100_000
+    journal = Journal(RUN, catalog)
+    journal.report(notice("x"))
+    with pytest.raises(RemoteError, match="never"):
+        await journal.close()
+    assert len(catalog.mask_questions) > 1
+
+
+async def test_masks_begin_anew_when_the_catalog_says_an_older_revision(catalog: FakeCatalog) -> None:
+    masks = BucketMasks("bucket")
+    catalog.secrets = ["first-secret", "second-secret"]
+    await masks.refresh(catalog)
+
+    class Restored(FakeCatalog):
+        async def stream_mask_values(self, bucket_id: str, *, after_revision: int) -> AsyncIterator[MaskValues]:
+            self.mask_questions.append(after_revision)
+            yield MaskValues(revision=1, values=("third-secret",))
+
+    restored = Restored()
+    assert (await masks.refresh(restored)).mask("first-secret third-secret") == "*** ***"
+    await masks.refresh(restored)
+    assert restored.mask_questions == [2, 1]
 
 
 async def test_a_secret_written_in_two_flushes_is_masked(catalog: FakeCatalog) -> None:

@@ -186,6 +186,35 @@ async def test_secrets_are_masked_in_the_result(bench: Bench) -> None:
     assert "hunter22" not in str(bench.catalog.finished)
 
 
+REFUSED = RemoteError(grpc.StatusCode.FAILED_PRECONDITION, "kv.key cannot be read", help="chmod 600 kv.key")
+
+
+async def test_a_run_whose_masks_cannot_be_had_fails_with_the_reason_and_stores_nothing_unmasked(bench: Bench) -> None:
+    bench.catalog.mask_failures = [REFUSED] * 1_000
+    bench.remote.fail["echo hunter22; false 10.0.0.1"] = 1
+    await bench.runner(spec.RunSpec(run_command=spec.RunCommandSpec(command="echo hunter22; false"))).carry_out()
+    ((state, result),) = bench.catalog.finished
+    assert (state, bench.catalog.events) == ("failed", [])
+    assert result.message == "the output of this run cannot be stored: kv.key cannot be read"
+    assert [failure.help for failure in result.failures] == ["chmod 600 kv.key"]
+    assert "hunter22" not in str(result)
+
+
+async def test_a_run_whose_output_is_refused_fails_with_the_reason_and_its_masked_result(bench: Bench) -> None:
+    bench.catalog.secrets.append("hunter22")
+    bench.catalog.append_failures = [RemoteError(grpc.StatusCode.INVALID_ARGUMENT, "too many events")]
+    await bench.runner(QUICK).carry_out()
+    ((state, result),) = bench.catalog.finished
+    assert (state, result.message) == ("failed", "done on 1 workers")
+    assert [failure.message for failure in result.failures] == ["the output of this run cannot be stored: too many events"]
+
+
+async def test_a_run_that_is_lost_while_its_output_is_stored_records_nothing(bench: Bench) -> None:
+    bench.catalog.append_failures = [RemoteError(grpc.StatusCode.FAILED_PRECONDITION, "taken over", code="stale_fence")]
+    await bench.runner(QUICK).carry_out()
+    assert bench.catalog.finished == []
+
+
 async def test_the_private_staging_directory_goes_with_the_run(bench: Bench, tmp_path: Path) -> None:
     await bench.runner(QUICK).carry_out()
     assert list((tmp_path / "staging").iterdir()) == []

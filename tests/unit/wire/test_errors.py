@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
 from maand_contracts.common.v1 import error_pb2
 from maand_wire import servers
-from maand_wire.channels import open_blocking_channel, open_channel
+from maand_wire.channels import MAX_MESSAGE_BYTES, open_blocking_channel, open_channel
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import ErrorBoundary, RemoteError, remote_errors, snake_case
 
@@ -188,6 +188,38 @@ def test_an_unreachable_server_is_a_temporary_remote_error(tmp_path: Path) -> No
             channel.unary_unary("/x/Y", bytes)(b"", timeout=5)
     assert raised.value.status is grpc.StatusCode.UNAVAILABLE
     assert raised.value.is_temporary
+
+
+class Large:
+    """Answers with a message above the limit of both sides."""
+
+    def __getattr__(self, name: str) -> None:
+        """Every other method is missing."""
+
+    async def GetRun(self, request: run_pb2.GetRunRequest, context: object) -> run_pb2.GetRunResponse:
+        return run_pb2.GetRunResponse(run=run_pb2.Run(run_id="x" * (MAX_MESSAGE_BYTES + 1)))
+
+
+@pytest.mark.parametrize("asked", ["", "x" * (MAX_MESSAGE_BYTES + 1)])
+async def test_a_message_that_is_too_large_is_no_temporary_error(tmp_path: Path, asked: str) -> None:
+    server = servers.make_server([ErrorBoundary({})])
+    run_pb2_grpc.add_RunServiceServicer_to_server(cast("run_pb2_grpc.RunServiceServicer", Large()), server)
+    endpoint = Endpoint(address=servers.listen(server, f"unix:{tmp_path}/s"))
+    await server.start()
+    try:
+        async with open_channel(endpoint) as channel:
+            with pytest.raises(RemoteError) as raised, remote_errors():
+                await run_pb2_grpc.RunServiceStub(channel).GetRun(run_pb2.GetRunRequest(run_id=asked))
+    finally:
+        await server.stop(None)
+    assert (raised.value.status, raised.value.code) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "message_too_large")
+    assert not raised.value.is_temporary
+    assert "larger than max" in raised.value.message
+    assert raised.value.help
+
+
+def test_whoever_has_too_much_to_do_may_be_asked_again() -> None:
+    assert RemoteError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams").is_temporary
 
 
 def test_class_names_become_stable_words() -> None:

@@ -1,6 +1,6 @@
 """Calls about allocations: their state, files, certificates, and what templates and masking may read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc.aio
@@ -9,7 +9,7 @@ from maand_contracts.catalog.v1 import allocation_pb2, kv_pb2, secret_pb2
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceStub
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
-from maand_executor.catalog_client.calls import LONG_DEADLINE, call, collect, listed
+from maand_executor.catalog_client.calls import LONG_DEADLINE, call, collect, listed, stream
 from maand_executor.catalog_client.conversions import from_move, to_allocation, to_planned_file
 from maand_executor.facts import (
     Allocation,
@@ -109,11 +109,11 @@ class AllocationCalls:
         request = kv_pb2.ReadAllocationViewsRequest(bucket_id=bucket_id, allocation_ids=allocation_ids)
         return to_views(await collect(self._kv.ReadAllocationViews, request))
 
-    async def read_mask_values(self, bucket_id: str, *, known_revision: int = 0) -> MaskValues:
-        """Return the secret values to be masked, when any changed since the revision known."""
-        request = secret_pb2.ReadMaskValuesRequest(bucket_id=bucket_id, known_revision=known_revision)
-        response = await call(self._secrets.ReadMaskValues, request, repeatable=True)
-        return MaskValues(revision=response.revision, changed=response.changed, values=tuple(response.values))
+    async def stream_mask_values(self, bucket_id: str, *, after_revision: int) -> AsyncIterator[MaskValues]:
+        """Yield the secret values to be masked that were written after a revision, in chunks; at least one comes."""
+        request = secret_pb2.StreamMaskValuesRequest(bucket_id=bucket_id, after_revision=after_revision)
+        async for response in stream(self._secrets.StreamMaskValues, request):
+            yield MaskValues(revision=response.revision, values=tuple(response.values))
 
 
 def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
