@@ -1,6 +1,7 @@
 """Variables, secrets and semaphores as this command line reads and writes them."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from maand_cli.client import Catalog, call, pages
@@ -70,14 +71,28 @@ async def reveal_secret(catalog: Catalog, namespace: str, key: str, *, version: 
     return await call(_secrets(catalog).RevealSecret, request)
 
 
-async def rotate_secrets(catalog: Catalog) -> AsyncIterator[tuple[int, int]]:
-    """Re-encrypt with the newest key, page by page; give (done so far, remaining) after each."""
-    done, token = 0, ""
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """How far a rotation came: values re-encrypted, still to go, and those among these that cannot be opened."""
+
+    done: int = 0
+    remaining: int = 0
+    unreadable: tuple[secret_pb2.UnreadableValue, ...] = ()
+
+
+async def rotate_secrets(catalog: Catalog) -> AsyncIterator[Rotation]:
+    """Re-encrypt with the newest key, page by page; give how far it came after each."""
+    rotation, token = Rotation(), ""
     while True:
         request = secret_pb2.RotateSecretsRequest(bucket_id=catalog.bucket_id, page_token=token)
         response = await call(_secrets(catalog).RotateSecrets, request)
-        done, token = done + response.rotated, response.next_page_token
-        yield done, response.remaining
+        rotation = Rotation(
+            done=rotation.done + response.rotated,
+            remaining=response.remaining,
+            unreadable=(*rotation.unreadable, *response.unreadable),
+        )
+        yield rotation
+        token = response.next_page_token
         if not token:
             return
 

@@ -2,7 +2,9 @@
 
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +14,23 @@ from maand_cli.flags import DurationType, Flags
 from maand_cli.grammar import LazyGroup
 from maand_cli.options import known_jobs
 
+if TYPE_CHECKING:
+    from maand_cli.key_values import Rotation
+
 secret = LazyGroup(name="secret", help="Keep secrets of jobs: stored encrypted, masked in every output.")
 
 KEYS_MAY_GO = (
     "no value of this bucket needs an older key: all lines of kv.key but the last may go"
     " (where a catalog keeps several buckets, rotate each of them first)"
 )
+KEYS_ARE_LOST = (
+    "put these keys back into kv.key, above its last line, and run `maand secret rotate --continue`; or write the values anew."
+    " What is an older version or deleted goes with `maand gc` in time. Keep the other keys of kv.key until then"
+)
 KEYS_MUST_STAY = "some values were written with an older key meanwhile: keep it, and run `maand secret rotate --continue`"
+
+MOST_NAMED = 20
+"""Values that cannot be opened which are named to people."""
 
 job_argument = click.argument("job", shell_complete=known_jobs)
 
@@ -136,21 +148,41 @@ async def rotate(flags: Flags, *, go_on: bool) -> int:
     When nothing is left to go, the older lines of the file may be deleted: see docs/bucket.md.
     """
     from maand_cli.key_making import make_kv_key_line
-    from maand_cli.key_values import rotate_secrets
+    from maand_cli.key_values import Rotation, rotate_secrets
     from maand_cli.output.rows import say, show_values
+    from maand_cli.plain import plain
     from maand_cli.session import open_session
 
-    done = remaining = 0
+    rotation = Rotation()
     async with open_session(flags) as session:
         if session.is_local and not go_on:
             append_key(session.bucket.secrets / "kv.key", make_kv_key_line())
-        async for done, remaining in rotate_secrets(session.catalog):
-            say(flags, f"{done} values re-encrypted, {remaining} to go")
+        async for rotation in rotate_secrets(session.catalog):
+            say(flags, f"{rotation.done} values re-encrypted, {rotation.remaining} to go")
     if flags.is_human:
-        say(flags, KEYS_MAY_GO if remaining == 0 else KEYS_MUST_STAY)
+        for line in verdict_on(rotation):
+            say(flags, line)
     else:
-        show_values(flags, "rotation", {"rotated": done, "remaining": remaining})
+        unreadable = [plain(value) for value in rotation.unreadable]
+        values = {"rotated": rotation.done, "remaining": rotation.remaining, "unreadable": unreadable}
+        show_values(flags, "rotation", values)
     return 0
+
+
+def verdict_on(rotation: "Rotation") -> Iterator[str]:
+    """Say what could not be re-encrypted and why, and whether older keys may go."""
+    lost = rotation.unreadable
+    if lost:
+        key_ids = ", ".join(sorted({value.key_id for value in lost}))
+        yield f"{len(lost)} values cannot be opened and stay as they are; kv.key does not hold, or not as it was: {key_ids}"
+        yield from (f"  {value.namespace} {value.key} version {value.version}, key {value.key_id}" for value in lost[:MOST_NAMED])
+        if len(lost) > MOST_NAMED:
+            yield f"  and {len(lost) - MOST_NAMED} more: maand secret rotate --continue -o json"
+        yield KEYS_ARE_LOST
+    elif rotation.remaining:
+        yield KEYS_MUST_STAY
+    else:
+        yield KEYS_MAY_GO
 
 
 def append_key(path: Path, line: bytes) -> None:

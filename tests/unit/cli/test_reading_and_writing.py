@@ -157,7 +157,35 @@ def test_rotation_goes_on_until_no_page_is_left(fake: FakeCatalog, maand: Maand)
 def test_a_rotation_that_leaves_something_says_that_the_old_key_must_stay(fake: FakeCatalog, maand: Maand) -> None:
     fake.answers["RotateSecrets"] = secret_pb2.RotateSecretsResponse(rotated=5, remaining=1)
     assert "keep it, and run `maand secret rotate --continue`" in maand("secret", "rotate").err
-    assert json.loads(maand("secret", "rotate", "--continue", "-o", "json").out) == {"rotated": 5, "remaining": 1}
+    assert json.loads(maand("secret", "rotate", "--continue", "-o", "json").out) == {
+        "rotated": 5,
+        "remaining": 1,
+        "unreadable": [],
+    }
+
+
+def test_a_rotation_names_what_it_could_not_open_and_the_missing_keys(fake: FakeCatalog, maand: Maand) -> None:
+    lost = [
+        secret_pb2.UnreadableValue(namespace="secrets/job/api", key=f"token{number}", version=1, key_id=f"k{number % 2}")
+        for number in range(25)
+    ]
+    pages = {
+        "": secret_pb2.RotateSecretsResponse(rotated=5, remaining=26, next_page_token="7", unreadable=lost[:20]),
+        "7": secret_pb2.RotateSecretsResponse(rotated=1, remaining=25, unreadable=lost[20:]),
+    }
+    fake.answers["RotateSecrets"] = lambda request: pages[request.page_token]
+
+    said = maand("secret", "rotate").err
+    shown = json.loads(maand("secret", "rotate", "--continue", "-o", "json").out)
+
+    assert "25 values cannot be opened and stay as they are" in said
+    assert "k0, k1" in said
+    assert "secrets/job/api token0 version 1, key k0" in said
+    assert "and 5 more" in said
+    assert "put these keys back into kv.key" in said
+    assert "may go" not in said
+    assert (shown["rotated"], len(shown["unreadable"])) == (6, 25)
+    assert shown["unreadable"][1] == {"namespace": "secrets/job/api", "key": "token1", "version": 1, "key_id": "k1"}
 
 
 def test_semaphores_show_holders_and_waiters(fake: FakeCatalog, maand: Maand) -> None:
