@@ -115,6 +115,52 @@ def test_a_restored_backup_resumes_nothing_and_the_next_deploy_works(
         bucket.stop_services()
 
 
+@pytest.mark.parametrize("way", ["restore", "copy by hand"])
+def test_after_runs_that_a_restored_backup_does_not_know_the_next_deploy_works(
+    bucket: Bucket, workers: list[SshWorker], tmp_path: Path, way: str
+) -> None:
+    copy = tmp_path / "backup.db"
+    try:
+        assert catalog(bucket, "backup", str(copy)).exit_code == 0
+        for _ in range(4):
+            bucket.must("deploy", "--force")
+        bucket.must("services", "stop")
+        if way == "restore":
+            assert catalog(bucket, "restore", str(copy)).exit_code == 0
+        else:
+            put_back(bucket, copy, way)
+        bucket.must("deploy", "--force")
+        assert restarts(workers) == [5, 5]
+    finally:
+        bucket.stop_services()
+
+
+def test_a_copy_that_bears_no_mark_is_refused_by_the_workers_at_once_and_the_named_command_makes_it_work(
+    bucket: Bucket, workers: list[SshWorker], tmp_path: Path
+) -> None:
+    try:
+        bucket.must("services", "stop")
+        shutil.copyfile(bucket.path / "data/maand.db", tmp_path / "plain.db")
+        for _ in range(4):
+            bucket.must("deploy", "--force")
+        bucket.must("services", "stop")
+        put_back(bucket, tmp_path / "plain.db", "copy by hand")
+
+        refused = bucket.run("deploy", "--force")
+        assert refused.exit_code == 1
+        assert "of this bucket has changed this worker, and this is run" in refused.output
+        assert "maand-catalog new-epoch" in refused.output
+        assert bucket.run("deploy", "--force").exit_code == 1, "refused again, not held"
+
+        bucket.must("services", "stop")
+        begun = catalog(bucket, "new-epoch")
+        assert begun.exit_code == 0, begun.output
+        bucket.must("deploy", "--force")
+        assert restarts(workers) == [5, 5]
+    finally:
+        bucket.stop_services()
+
+
 def put_back(bucket: Bucket, copy: Path, way: str) -> None:
     """Put a backup in the place of the stopped bucket's database."""
     if way == "restore":

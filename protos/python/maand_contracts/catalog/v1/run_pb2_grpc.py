@@ -30,6 +30,7 @@ class RunServiceStub:
 
     pending -> running -> succeeded | failed | cancelled
     -> interrupted (the executor died) -> running (taken over, larger fence)
+    -> failed (taken over in vain too often, or a new epoch began)
     """
 
     def __init__(self, channel):
@@ -110,6 +111,7 @@ class RunServiceServicer:
 
     pending -> running -> succeeded | failed | cancelled
     -> interrupted (the executor died) -> running (taken over, larger fence)
+    -> failed (taken over in vain too often, or a new epoch began)
     """
 
     def CreateRun(self, request, context):
@@ -294,6 +296,7 @@ class RunService:
 
     pending -> running -> succeeded | failed | cancelled
     -> interrupted (the executor died) -> running (taken over, larger fence)
+    -> failed (taken over in vain too often, or a new epoch began)
     """
 
     @staticmethod

@@ -17,6 +17,7 @@ class RunServiceStub:
 
       pending -> running -> succeeded | failed | cancelled
                          -> interrupted (the executor died) -> running (taken over, larger fence)
+                                                            -> failed (taken over in vain too often, or a new epoch began)
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -69,6 +70,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
 
       pending -> running -> succeeded | failed | cancelled
                          -> interrupted (the executor died) -> running (taken over, larger fence)
+                                                            -> failed (taken over in vain too often, or a new epoch began)
     """
 
     @_abc_1.abstractmethod
