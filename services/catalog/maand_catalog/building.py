@@ -16,11 +16,12 @@ from pathlib import Path
 from maand_catalog.authority import Authority, Leaf
 from maand_catalog.bucket_config import BucketConfig
 from maand_catalog.build_plan import BuildPlan, Remembered, plan_build, plan_certificates, plan_ports
-from maand_catalog.certificates import Issuer, LeafRequest
+from maand_catalog.certificates import CertificateFacts, Issuer, LeafRequest
 from maand_catalog.documents.compiler import Compiled, compile_config, compile_workspace, wanted_contents
 from maand_catalog.errors import InvalidConfig, InvalidWorkspace, Problem
 from maand_catalog.issuing import Issued, issue_all, issued_for, read_authority, serials_by_place, validity_of
 from maand_catalog.keyring import Keyring
+from maand_catalog.namespaces import allocation_namespace
 from maand_catalog.problems import ordered, tellable
 from maand_catalog.store.blobs import read_blobs
 from maand_catalog.store.buckets import StoredBucket, get_bucket
@@ -28,11 +29,15 @@ from maand_catalog.store.build import BuildIdentity, read_remembered, write_buil
 from maand_catalog.store.build_entries import merge_variables, read_variables, reset_rollout_orders
 from maand_catalog.store.bulk import work_long
 from maand_catalog.store.database import Database, Transaction
+from maand_catalog.store.kv import find_lost_values
 from maand_catalog.store.kv_ledger import reserve_revisions
 from maand_catalog.store.run_rows import get_held_run, get_run, stale_fence
 from maand_catalog.store.snapshots import read_snapshot
 from maand_catalog.workspace import Workspace
 from maand_catalog.workspace_tree import TreeEntry
+
+LEAF_KEYS = "maand/job"
+"""Below it, build keeps the private keys of certificates; all else that is sealed there is none of its."""
 
 FORMAT = b"maand build 1"
 """Part of a build's inputs: a catalog that builds differently from the same files raises it, and rebuilds everything once."""
@@ -70,15 +75,17 @@ class Inputs:
     tree: tuple[TreeEntry, ...]
     contents: Mapping[bytes, bytes]
     remembered: Remembered
+    usable: tuple[CertificateFacts, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a build is decided from."""
+    """What a build is decided from. `usable`: the remembered certificates whose keys can be opened."""
 
     config: BucketConfig
     compiled: Compiled
     remembered: Remembered
+    usable: tuple[CertificateFacts, ...]
 
 
 class Builder:
@@ -112,24 +119,26 @@ class Builder:
         return await self._database.write(lambda tx: self._write(tx, request, identity, material, authority, leaves), alone=True)
 
     async def _material(self, bucket_id: str, snapshot_id: str) -> Material:
-        found = await self._database.read(lambda tx: read_inputs(tx, bucket_id, snapshot_id))
+        found = await self._database.read(lambda tx: read_inputs(tx, self._keyring, bucket_id, snapshot_id))
         maand_conf = found.bucket.maand_conf
         config = compile_config(maand_conf, bucket_id)
         if isinstance(config, tuple):
             raise InvalidConfig("maand.conf is wrong", problems=config)
         compiled = await asyncio.to_thread(compile_workspace, found.tree, found.contents, config, maand_conf)
-        return Material(config=config, compiled=compiled, remembered=found.remembered)
+        return Material(config=config, compiled=compiled, remembered=found.remembered, usable=found.usable)
 
     def _issue_ahead(self, workspace: Workspace, material: Material, authority: Authority | None) -> dict[LeafRequest, Leaf]:
         """Issue what is likely needed before the transaction begins."""
         validity = validity_of(material.config, datetime.now(UTC))
-        wanted = plan_certificates(workspace, material.remembered.certificates, issuer_of(authority), validity)
+        wanted = plan_certificates(workspace, material.usable, issuer_of(authority), validity)
         return issue_all(wanted.to_issue, authority, validity)
 
     def _repeat(self, tx: Transaction, request: BuildRequest, inputs: bytes) -> BuildResult | None:
         """Do what even an unchanged build does: rollout orders, `vars.toml`. None when a certificate is due."""
         last = get_bucket(tx, request.bucket_id).last_build
         if last is None or last.inputs_sha256 != inputs or (last.renew_at is not None and last.renew_at <= tx.now):
+            return None
+        if find_lost_values(tx, self._keyring, request.bucket_id, below_namespace=LEAF_KEYS):
             return None
         reset_rollout_orders(tx, self._keyring, request.bucket_id)
         variables = read_variables(tx, request.bucket_id)
@@ -155,7 +164,8 @@ class Builder:
         ports, findings = plan_ports(workspace, remembered)
         if findings:
             raise invalid([material.compiled.problem(finding) for finding in findings])
-        certificates = plan_certificates(workspace, remembered.certificates, issuer_of(authority), validity)
+        usable = usable_certificates(tx, self._keyring, request.bucket_id, remembered)
+        certificates = plan_certificates(workspace, usable, issuer_of(authority), validity)
         issued = issued_for(certificates, authority, validity, leaves)
         plan = plan_build(
             request.bucket_id,
@@ -180,15 +190,26 @@ def checked_bucket(tx: Transaction, request: BuildRequest) -> StoredBucket:
     return bucket
 
 
-def read_inputs(tx: Transaction, bucket_id: str, snapshot_id: str) -> Inputs:
+def read_inputs(tx: Transaction, keyring: Keyring, bucket_id: str, snapshot_id: str) -> Inputs:
     """Read everything a compilation needs."""
     tree = read_snapshot(tx, bucket_id, snapshot_id)
+    remembered = read_remembered(tx, bucket_id)
     return Inputs(
         bucket=get_bucket(tx, bucket_id),
         tree=tree,
         contents=read_blobs(tx, bucket_id, wanted_contents(tree)),
-        remembered=read_remembered(tx, bucket_id),
+        remembered=remembered,
+        usable=usable_certificates(tx, keyring, bucket_id, remembered),
     )
+
+
+def usable_certificates(
+    tx: Transaction, keyring: Keyring, bucket_id: str, remembered: Remembered
+) -> tuple[CertificateFacts, ...]:
+    """Leave out certificates whose private keys cannot be opened, since kv.key lost what sealed them: they are issued anew."""
+    lost = find_lost_values(tx, keyring, bucket_id, below_namespace=LEAF_KEYS)
+    place = {(allocation_namespace(leaf.job, leaf.worker), f"certs/{leaf.name}.key"): leaf for leaf in remembered.certificates}
+    return tuple(leaf for name, leaf in place.items() if name not in lost)
 
 
 def workspace_of(material: Material) -> Workspace:

@@ -11,7 +11,8 @@ import base64
 import binascii
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +71,12 @@ class Keyring:
         """Id of the key that encrypts."""
         return self._newest
 
-    def holds(self, key_id: str) -> bool:
-        """Tell whether the key is among those read last."""
-        return key_id in self._ciphers
+    def missing(self, key_ids: Collection[str]) -> frozenset[str]:
+        """Return which of these keys are not in the file; it is read again when one was not among those read last."""
+        if not self._ciphers.keys() >= set(key_ids):
+            with suppress(BadKeyFile):
+                self.reload()
+        return frozenset(key_ids) - self._ciphers.keys()
 
     def reload(self) -> None:
         """Read the file again; the keys held stay in force when it is unusable (`BadKeyFile`)."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,7 +17,8 @@ from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.bucket_verbs import FLEET, TLS, BucketClient, a_new_bucket, write_authority
 from tests.contracts.catalog.conftest import ShiftedClock
-from tests.contracts.catalog.serving import ServedCatalog
+from tests.contracts.catalog.kv_builders import a_keyring
+from tests.contracts.catalog.serving import ServedCatalog, serve
 
 FILES = {"jobs/api/manifest.json": TLS}
 SHARED = {"jobs/api/manifest.json": '{"certs": {"tls": {"one": true}}}'}
@@ -105,6 +107,29 @@ async def test_a_changed_workspace_reissues_nothing_that_is_still_good(bucket: B
     assert (response.changed, response.issued_certificates) == (True, 0)
     assert await bucket.certificates() == before
     assert [leaf.private_key_pem for leaf in (await fetch(bucket)).certificates] == keys
+
+
+async def test_a_leaf_whose_private_key_nobody_can_open_is_issued_anew_by_the_next_build_of_the_same_workspace(
+    bucket: BucketClient, catalog: ServedCatalog, tmp_path: Path
+) -> None:
+    await bucket.build(FILES)
+    before = await bucket.certificates()
+    assert not (await bucket.build(FILES)).changed
+    (tmp_path / "kv.key").unlink()
+    a_keyring(tmp_path, "k2")
+    async with serve(catalog.database, tmp_path) as restarted:
+        again = replace(bucket, catalog=restarted)
+        with pytest.raises(RemoteError, match=r"certs/tls\.key version 1 cannot be opened") as lost:
+            await fetch(again)
+        assert lost.value.help.endswith("or run `maand build`")
+
+        response = await again.build(FILES)
+
+        assert (response.changed, response.issued_certificates) == (True, 2)
+        assert not before.items() & (await again.certificates()).items()
+        for leaf in (await fetch(again)).certificates:
+            serialization.load_pem_private_key(leaf.private_key_pem.encode(), password=None)
+        assert not (await again.build(FILES)).changed
 
 
 async def test_a_new_worker_gets_one_and_the_others_keep_theirs(bucket: BucketClient) -> None:

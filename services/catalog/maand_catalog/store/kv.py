@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select,
 from maand_catalog.errors import OutOfRange
 from maand_catalog.keyring import CannotDecrypt, Keyring, Sealed, associated
 from maand_catalog.kv import KeyNotFound, has_expired
+from maand_catalog.namespaces import is_private_key
 from maand_catalog.plaintext import Plaintext
 from maand_catalog.store.sets import DIALECTS, in_chunks, names_asked, names_in
 from maand_catalog.store.tables_kv import kv_buckets, kv_versions
@@ -84,9 +85,10 @@ def open_entry(keyring: Keyring, entry: Entry) -> Plaintext:
     try:
         return keyring.open(entry.sealed, binding(entry.bucket_id, entry.namespace, entry.key, entry.version))
     except CannotDecrypt as error:
+        instead = "run `maand build`" if is_private_key(entry.namespace, entry.key) else "write a new version"
         raise CannotDecrypt(
             f"{entry.namespace} {entry.key} version {entry.version} cannot be opened: {error}",
-            help=f"{error.help}, or write a new version",
+            help=f"{error.help}, or {instead}",
             facts={**error.facts, "namespace": entry.namespace, "key": entry.key, "version": entry.version},
         ) from error
 
@@ -110,6 +112,19 @@ def find_newest(tx: Transaction, bucket_id: str, names: Collection[Name]) -> dic
             entry = to_entry(row)
             found[entry.namespace, entry.key] = entry
     return found
+
+
+def find_lost_values(tx: Transaction, keyring: Keyring, bucket_id: str, *, below_namespace: str) -> frozenset[Name]:
+    """Return the keys below a namespace whose newest version is sealed under a key that is not in kv.key.
+
+    Which keys seal anything at all is asked first: the index alone answers that, and mostly none is missing.
+    """
+    key_ids = set(tx.connection.scalars(select(v.key_id).where(v.bucket_id == bucket_id, v.key_id.is_not(None)).distinct()))
+    lost = keyring.missing(key_ids)
+    if not lost:
+        return frozenset()
+    wanted = select(v.namespace, v.key).where(v.bucket_id == bucket_id, v.key_id.in_(lost), v.newest, below(below_namespace))
+    return frozenset((row.namespace, row.key) for row in tx.connection.execute(wanted))
 
 
 def list_keys(tx: Transaction, bucket_id: str, namespace: str) -> list[str]:

@@ -3,7 +3,7 @@
 A version whose key is gone stops neither masks nor a rotation: it is left out, and returned to be named to people.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, func, select, update
@@ -121,23 +121,26 @@ def read_entries(tx: Transaction, bucket_id: str, revisions: Sequence[int]) -> l
 Opened = tuple[Entry, Plaintext]
 
 
-def open_all(keyring: Keyring, entries: Iterable[Entry]) -> tuple[list[Opened], tuple[Entry, ...]]:
+def open_all(keyring: Keyring, entries: Sequence[Entry]) -> tuple[list[Opened], tuple[Entry, ...]]:
     """Open sealed entries, and return those that cannot be opened apart. A missing key is looked for in the file once."""
     opened: list[Opened] = []
     unreadable: list[Entry] = []
-    missing: set[str] = set()
+    missing = keyring.missing({entry.sealed.key_id for entry in entries if entry.sealed is not None})
     for entry in entries:
-        assert entry.sealed is not None
-        if entry.sealed.key_id in missing:
+        value = None if entry.sealed is None or entry.sealed.key_id in missing else try_open(keyring, entry)
+        if value is None:
             unreadable.append(entry)
-            continue
-        try:
-            opened.append((entry, open_entry(keyring, entry)))
-        except CannotDecrypt:
-            unreadable.append(entry)
-            if not keyring.holds(entry.sealed.key_id):
-                missing.add(entry.sealed.key_id)
+        else:
+            opened.append((entry, value))
     return opened, tuple(unreadable)
+
+
+def try_open(keyring: Keyring, entry: Entry) -> Plaintext | None:
+    """Open an entry whose key is there; None when it was moved or damaged."""
+    try:
+        return open_entry(keyring, entry)
+    except CannotDecrypt:
+        return None
 
 
 def rotate_page(tx: Transaction, keyring: Keyring, bucket_id: str, *, after_revision: int, actor: str) -> Rotated:
