@@ -99,11 +99,11 @@ def catalog_refused(error: RemoteError, report: RunReport) -> Ending:
 
 
 def untold(error: RemoteError, result: pb.RunResult) -> Ending:
-    """Judge a run whose output or result the catalog does not take, whatever it did. Raises the error when the run is lost.
+    """Judge a run whose output or result the catalog refuses, whatever it did: another executor would meet the same.
 
-    Another executor would meet the same: a run that is given up instead is taken over again and again.
+    Raises the error when the run is lost, or the catalog is only away: then the next owner tells how it ended.
     """
-    if error.code in NOT_OURS_ANY_MORE:
+    if error.code in NOT_OURS_ANY_MORE or error.is_temporary:
         raise error
     failure = of_remote_error(error)
     failure.message = f"the output of this run cannot be stored: {failure.message}"
