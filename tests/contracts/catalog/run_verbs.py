@@ -26,6 +26,12 @@ async def finish(catalog: ServedCatalog, run: pb.Run, state: pb.RunState.ValueTy
         )
 
 
+async def resume(catalog: ServedCatalog, run: pb.Run, *, again: bool = False) -> pb.Run:
+    with remote_errors():
+        request = pb.ResumeRunRequest(bucket_id=run.bucket_id, run_id=run.run_id, again=again)
+        return (await catalog.local.runs.ResumeRun(request)).run
+
+
 async def get(catalog: ServedCatalog, run: pb.Run) -> pb.Run:
     with remote_errors():
         return (await catalog.local.runs.GetRun(pb.GetRunRequest(bucket_id=run.bucket_id, run_id=run.run_id))).run

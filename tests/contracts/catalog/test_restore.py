@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from maand_catalog.service import start_catalog
 from maand_catalog.store.database import Database
 from maand_catalog.store.epochs import COPY_MARK, is_unserved_copy, read_epoch
-from maand_catalog.store.migrate import revisions
+from maand_catalog.store.migrate import revisions, upgrade
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from tests.contracts.catalog.run_builders import COMMAND, a_bucket, a_create
 from tests.contracts.catalog.run_verbs import create, get, must_claim
@@ -414,9 +414,9 @@ async def test_a_database_behind_a_link_is_replaced_where_it_lies(place: Place, 
 
 async def test_a_backup_with_an_older_schema_is_brought_up_to_date(place: Place, tmp_path: Path) -> None:
     old = tmp_path / "old.db"
-    shutil.copyfile(place.database, old)
-    with closing(sqlite3.connect(old)) as connection:
-        connection.executescript("DROP TABLE database_facts; UPDATE alembic_version SET version_num = '0006'")
+    older = await Database.open(f"sqlite:///{old}")
+    await older.write(lambda tx: upgrade(tx.connection, "0007"))
+    await older.close()
     assert f"(schema {revisions()[-1]})" in place.must("restore", old)
     assert place.ask("SELECT count(*) FROM database_facts") == 1
     shutil.copyfile(old, place.database)

@@ -9,7 +9,7 @@ from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_wire.errors import RemoteError
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.run_builders import COMMAND, DEPLOY, HOOKS, a_bucket, a_create
-from tests.contracts.catalog.run_verbs import claim, create, get, must_claim, record, watch
+from tests.contracts.catalog.run_verbs import claim, create, get, must_claim, record, resume, watch
 from tests.contracts.catalog.serving import ServedCatalog
 
 A_MINUTE = timedelta(minutes=1)
@@ -29,11 +29,6 @@ async def lose(catalog: ServedCatalog, clock: ShiftedClock) -> None:
     """Let the lease of whoever runs something lapse, and have that noticed."""
     clock.advance(A_MINUTE)
     await catalog.database.write(interrupt_lapsed)
-
-
-async def resume(catalog: ServedCatalog, run: run_pb2.Run, *, again: bool = False) -> run_pb2.Run:
-    request = run_pb2.ResumeRunRequest(bucket_id=run.bucket_id, run_id=run.run_id, again=again)
-    return (await catalog.local.runs.ResumeRun(request)).run
 
 
 async def notices(catalog: ServedCatalog, run: run_pb2.Run) -> list[str]:

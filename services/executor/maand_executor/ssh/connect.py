@@ -131,7 +131,7 @@ class Connector:
                     words = f"its SSH server drops logins before they begin ({dropped}); are there too many at once?"
                     raise WorkerUnreachable(destination.host, words) from dropped
             await asyncio.sleep(pause * (1 + self._jitter()) / 2)
-            pause *= 2
+            pause = min(pause * 2, self._settings.longest_retry_pause.total_seconds())
         raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager

@@ -85,8 +85,9 @@ class Room:
         self._pools.append(pool)
 
     def remove(self, pool: "Pool") -> None:
-        """Forget a pool that was closed."""
-        self._pools.remove(pool)
+        """Forget a pool that was closed, once or again."""
+        if pool in self._pools:
+            self._pools.remove(pool)
 
     def make(self) -> bool:
         """Make room for one more connection, if need be by closing the one idle longest in any pool. False: all are in use."""

@@ -13,10 +13,13 @@ class SshSettings:
     logins_at_once: int = 64
     """Logins under way at the same time, of one bucket: more than a core here can do, fewer than what sshd's default MaxStartups
     (10:30:100) refuses outright where many workers are behind one address. A worker that is off holds a place for 10 s."""
-    connect_attempts: int = 6
-    """Logins tried while the server drops us before authentication: enough for 100 at once against MaxStartups 10:30:100."""
+    connect_attempts: int = 10
+    """Logins tried while the server drops us before authentication: enough for a fleet behind one slow jump host with sshd's
+    default MaxStartups 10:30:100 (six lost one login in 150 there). That a server drops everybody is told after 15 s."""
     retry_pause: timedelta = timedelta(milliseconds=200)
     """Pause before the second attempt, doubled each time, with jitter of a half to the whole, so that a crowd spreads."""
+    longest_retry_pause: timedelta = timedelta(seconds=3)
+    """At most so long: by then most of the crowd is through."""
     keepalive_interval: timedelta = timedelta(seconds=5)
     """A silent connection is asked for a sign of life this often."""
     idle_keepalive_interval: timedelta = timedelta(seconds=30)
