@@ -94,6 +94,7 @@ async def test_a_worker_that_saw_a_later_run_ends_the_deploy_with_a_sentence_and
         assert f"{bed.hosts[1]}: refused: {said}" in refused.result.message
         assert "maand-catalog new-epoch" in refused.result.failures[0].help
         assert bed.log_of(bed.workers[1]) == []
+        assert "deploying" not in (await bed.states("api")).values()
 
         fence.unlink()
         ended = await bed.deploy()

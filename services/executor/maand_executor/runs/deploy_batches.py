@@ -7,7 +7,6 @@ batch with a failure is `failed` as a whole: the next deploy takes it up again. 
 takeover must not repeat.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from maand_executor.hooks.environment import lifecycle_variables
 from maand_executor.plan import Action, PlannedAllocation
 from maand_executor.runs import attempts, events
 from maand_executor.runs.deploy_plan import JobPlan
-from maand_executor.runs.deploy_state import PROMOTED, Deploy, JobCancelled, JobFailed, failures_or_cancelled, step_name
+from maand_executor.runs.deploy_state import BROKEN_OFF, PROMOTED, Deploy, JobFailed, failures_or_cancelled, step_name
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
 from maand_executor.runs.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.tracing import child_span
@@ -73,7 +72,7 @@ class BatchRunner:
         await self._begin(batch)
         try:
             failures = await self._bring_up(batch)
-        except (asyncio.CancelledError, JobCancelled):
+        except BROKEN_OFF:
             await attempts.record_ended(self._context, batch.plans, "the run was stopped in the middle of this batch")
             raise
         if failures:

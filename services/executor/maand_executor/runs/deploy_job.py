@@ -15,7 +15,14 @@ from maand_executor.plan import Action, PlannedAllocation
 from maand_executor.runs import attempts, events
 from maand_executor.runs.deploy_batches import Batch, BatchRunner
 from maand_executor.runs.deploy_plan import JobPlan, plan_job
-from maand_executor.runs.deploy_state import RENDER, Deploy, JobCancelled, JobFailed, StartRefused, failures_or_cancelled
+from maand_executor.runs.deploy_state import (
+    BROKEN_OFF,
+    RENDER,
+    Deploy,
+    JobFailed,
+    StartRefused,
+    failures_or_cancelled,
+)
 from maand_executor.runs.gate import HealthJudge
 from maand_executor.runs.hook_events import hook_event
 from maand_executor.waves import batches, in_rollout_order
@@ -95,7 +102,7 @@ class JobRollout:
             for batch in as_batches("start", plan.starts, self._job.max_concurrent_starts):
                 self._deploy.stop_if_asked()
                 started += batch.plans if await self._go_on(runner.roll_out(batch)) else ()
-        except (JobFailed, JobCancelled, asyncio.CancelledError):
+        except (JobFailed, *BROKEN_OFF):
             await attempts.record_ended(self._context, started, NOT_GATED)
             raise
         if started:

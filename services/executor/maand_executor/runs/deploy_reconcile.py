@@ -10,7 +10,6 @@ In batches of `max_concurrent_stops`, jobs that demand others before those they 
 that left the fleet and cannot be reached is assumed dead, with a warning.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
@@ -19,7 +18,7 @@ from maand_executor.hooks.batches import BatchPosition
 from maand_executor.hooks.environment import lifecycle_variables
 from maand_executor.plan import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
 from maand_executor.runs import attempts, events
-from maand_executor.runs.deploy_state import STOPPED, Deploy, JobCancelled, JobFailed, failures_or_cancelled, step_name
+from maand_executor.runs.deploy_state import BROKEN_OFF, STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
 from maand_executor.runs.hook_events import LifecycleBatch, hook_event
 from maand_executor.runs.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 from maand_executor.waves import batches
@@ -65,7 +64,7 @@ class JobStops:
         await attempts.record_begun(self._context, running)
         try:
             failures = await self._bring_down(plans, alive, position)
-        except (asyncio.CancelledError, JobCancelled):
+        except BROKEN_OFF:
             await attempts.record_ended(self._context, running, "the run was stopped while it stopped this allocation")
             raise
         if failures:

@@ -1,5 +1,6 @@
 """One deploy while it runs: what was asked, what was built, what is recorded as done, which workers are left out."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from maand_executor.runs.hook_events import StepMemory
 from maand_executor.runs.preflight import Preflight
 from maand_executor.runs.stager import Stager
 from maand_executor.runs.worker_files import WorkerFiles
+from maand_executor.ssh.errors import StaleFence
 
 PROMOTED = "promoted"
 STOPPED = "stopped"
@@ -48,6 +50,11 @@ class JobCancelled(ExecutorError):
 
 RENDER = "render"
 """Step of a failure that is about a template."""
+
+
+BROKEN_OFF = (asyncio.CancelledError, JobCancelled, StaleFence)
+"""What ends a batch in its middle: what was begun is recorded as failed then. Where another executor has taken the run over, the
+catalog refuses that record."""
 
 
 def step_name(job: str, worker: str, step: str) -> str:
