@@ -81,7 +81,7 @@ def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
         run_id=run.run_id,
         state=enum_word(run, "state"),
         seconds=seconds_of(run),
-        message=result.message,
+        message=result.message if run.state != run_pb2.RUN_STATE_INTERRUPTED else run.message,
         counts={word: number for word, number in sorted(result.counts.items()) if not SIZES.search(word)},
         failures=tuple(_failure(failure) for failure in result.failures),
         unreached=unreached(run, view),

@@ -67,12 +67,10 @@ def restored_result(run: Run) -> pb.RunResult:
 
 
 def interruption(run: Run, reason: str, *, pause: timedelta, now: datetime) -> EventRecord:
-    """Return the notice that a run lost its executor, why, and what becomes of it."""
+    """Return the notice that a run lost its executor, why, and what becomes of it where nobody has to ask for that."""
     when = f" in {pause.total_seconds():g} s" if pause else ""
-    what_now = (
-        f"another executor may continue it{when}" if run.may_be_taken_over else f"maand runs resume {run.run_id} goes on with it"
-    )
-    return to_record(at(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=f"{reason}; {what_now}"))))
+    text = f"{reason}; another executor may continue it{when}" if run.may_be_taken_over else reason
+    return to_record(at(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=text))))
 
 
 def taken_over_in_vain_result(run: Run, reason: str) -> pb.RunResult:
