@@ -67,10 +67,14 @@ def restored_result(run: Run) -> pb.RunResult:
 
 
 def interruption(run: Run, reason: str, *, pause: timedelta, now: datetime) -> EventRecord:
-    """Return the notice that a run lost its executor, why, and what becomes of it where nobody has to ask for that."""
+    """Return the notice that a run lost its executor, why, and what becomes of it."""
     when = f" in {pause.total_seconds():g} s" if pause else ""
-    text = f"{reason}; another executor may continue it{when}" if run.may_be_taken_over else reason
-    return to_record(at(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=text))))
+    resume = f"maand runs resume {run.run_id}"
+    if run.may_be_taken_over:
+        reason += f"; another executor may continue it{when}"
+    elif resume not in reason:  # an executor that leaves a run to a person says itself how
+        reason += f"; {resume} goes on with it"
+    return to_record(at(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=reason))))
 
 
 def taken_over_in_vain_result(run: Run, reason: str) -> pb.RunResult:
