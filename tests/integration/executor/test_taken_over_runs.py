@@ -126,8 +126,9 @@ async def test_a_command_that_failed_before_the_interruption_is_not_repeated_and
         assert ended.result.counts == {"failed": 2}
 
 
+@pytest.mark.parametrize(("end", "code", "keep_going"), [("", 0, True), ("; exit 3", 3, False)])
 async def test_a_worker_that_could_not_be_reached_is_tried_again_when_the_command_is_resumed(
-    tmp_path: Path, test_bed: SshTestBed
+    tmp_path: Path, test_bed: SshTestBed, end: str, code: int, keep_going: bool
 ) -> None:
     nobody = "127.9.9.9"
     async with deploy_bed(tmp_path, test_bed, workers=2, lease=SHORT) as bed:
@@ -135,9 +136,9 @@ async def test_a_worker_that_could_not_be_reached_is_tried_again_when_the_comman
         await bed.build()
         await bed.stop_executor()
         process = await bed.start_executor_process()
-        text = WAITS_ON_ALL_BUT_THE_FIRST.format(first=bed.hosts[0], end="")
-        run_id = await bed.begin(RunSpec(run_command=RunCommandSpec(command=text), keep_going=True))
-        await recorded(bed, run_id, f"/{bed.hosts[0]}/command:ended:0")
+        text = WAITS_ON_ALL_BUT_THE_FIRST.format(first=bed.hosts[0], end=end)
+        run_id = await bed.begin(RunSpec(run_command=RunCommandSpec(command=text), keep_going=keep_going))
+        await recorded(bed, run_id, f"/{bed.hosts[0]}/command:ended:{code}")
         await until_told(bed, run_id, nobody)
         await kill(process)
         await until(bed, run_id, run_pb2.RUN_STATE_INTERRUPTED)

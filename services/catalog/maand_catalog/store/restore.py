@@ -115,9 +115,8 @@ def check_source(source: Path, target: Path) -> None:
         raise InvalidArgument(
             f"{source} is the database itself", help="name a backup; after a copy by hand `maand-catalog new-epoch` is enough"
         )
-    if source.with_name(
-        f"{source.name}.lock"
-    ).exists():  # only then may a catalog serve it; a backup need not lie where we may write
+    if source.with_name(f"{source.name}.lock").exists():
+        # Only then may a catalog serve it; a backup need not lie where we may write.
         lock = FileLock(source)
         lock.take()
         lock.release()

@@ -6,7 +6,7 @@ Nobody knows whether a person's command may run twice. So a run that is resumed 
 what is recorded of the others. Where it began and no end is recorded the outcome is unknown; it runs there again only on request.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -71,8 +71,7 @@ async def run_command(context: RunContext) -> None:
     workers = await select_workers(context, spec)
     earlier = read_earlier(await context.catalog.list_steps(context.identity))
     unknown = () if spec.again else tuple(worker.host for worker in workers if worker.host in earlier.unknown)
-    tell_earlier(context, workers, earlier)
-    await run_batches(context, [one for one in workers if one.host not in earlier.ended and one.host not in unknown])
+    await run_batches(context, workers, earlier, left_out=earlier.ended.keys() | set(unknown))
     summarise(context, len(workers))
     if unknown:
         raise OutcomeUnknown(unknown_sentence(context, unknown))
@@ -101,19 +100,22 @@ def unknown_sentence(context: RunContext, unknown: Sequence[str]) -> str:
     )
 
 
-async def run_batches(context: RunContext, workers: Sequence[Worker]) -> None:
-    """Run it where it is to be run."""
+async def run_batches(context: RunContext, workers: Sequence[Worker], earlier: Earlier, *, left_out: Set[str]) -> None:
+    """Run it where it is to be run, in the batches of the first owner: what failed under it ends the batches after its own."""
     parts = batches(workers, context.spec.run_command.concurrency)
     spread = Spread(context, plain_spec("command"), on_each(run_on), unknown=Unknown(step=COMMAND))
     for index, part in enumerate(parts):
         if context.cancel.level > CancelLevel.NOT_ASKED:
             context.report.stopped_early = True
-        if context.report.stopped_early or (context.report.failures and not context.spec.keep_going):
-            context.report.count("untouched", len(part))
-            continue
-        hosts = [worker.host for worker in part]
-        context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
-        gather(context, await spread.over(part))
+        is_called_off = context.report.stopped_early or bool(context.report.failures and not context.spec.keep_going)
+        tell_earlier(context, part, earlier)
+        todo = [worker for worker in part if worker.host not in left_out]
+        if is_called_off:
+            context.report.count("untouched", len(todo))
+        elif todo:
+            hosts = [worker.host for worker in todo]
+            context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
+            gather(context, await spread.over(todo))
 
 
 async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Worker, ...]:
