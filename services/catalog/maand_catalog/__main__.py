@@ -18,11 +18,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from maand_catalog.database_commands import add_database_commands, database_option, on_database
+from maand_catalog.commands.database import add_database_commands, database_option, on_database
+from maand_catalog.commands.tokens import add_token_commands
 from maand_catalog.errors import CatalogError
 from maand_catalog.service import start_catalog
 from maand_catalog.settings import CatalogSettings
-from maand_catalog.token_commands import add_token_commands
 from maand_wire.endpoints import EndpointError
 from maand_wire.lifecycle import until_asked_to_stop
 from maand_wire.logs import configure_logs

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 
-from maand_catalog.identity import API_TOKEN_PREFIX, HOOK_TOKEN_PREFIX
+from maand_catalog.rules.identity import API_TOKEN_PREFIX, HOOK_TOKEN_PREFIX
 
 _lock = threading.Lock()
 _last = 0

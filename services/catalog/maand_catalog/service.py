@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 import grpc.aio
 import structlog
 
-from maand_catalog.activity import Activity
+from maand_catalog.database.database import Database
+from maand_catalog.database.migrate import migrate
 from maand_catalog.errors import Unavailable
-from maand_catalog.keyring import Keyring
-from maand_catalog.metrics import Metrics
 from maand_catalog.rpc.identification import Identification
-from maand_catalog.rpc.metering import Metering
 from maand_catalog.rpc.services import SERVICE_NAMES, Parts, add_services
 from maand_catalog.rpc.statuses import STATUS_BY_ERROR
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.serving.activity import Activity
+from maand_catalog.serving.call_meter import Metering
+from maand_catalog.serving.prometheus import Metrics
+from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.serving.upkeep import Housekeeper
 from maand_catalog.settings import CatalogSettings
-from maand_catalog.store.database import Database
-from maand_catalog.store.epochs import begin_epoch, is_unserved_copy
-from maand_catalog.store.migrate import migrate
-from maand_catalog.upkeep import Housekeeper
-from maand_catalog.waiting_room import WaitingRoom
+from maand_catalog.store.runs.epochs import begin_epoch, is_unserved_copy
 from maand_wire.errors import ErrorBoundary
 from maand_wire.metrics import MetricsServer, serve_metrics
 from maand_wire.servers import add_standard_services, announce_serving, listen, make_server

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Self
 
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.store.leases import LEASE
-from maand_catalog.store.retention import Retention
+from maand_catalog.store.runs.leases import LEASE
+from maand_catalog.store.runs.retention import Retention
 from maand_wire.endpoints import TlsFiles
 
 BUCKET_FILE = "maand.conf"

@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from maand_catalog.store.clock import DatabaseClock
-from maand_catalog.store.database import Database
-from maand_catalog.store.engine import parse_url
-from maand_catalog.store.migrate import revisions
+from maand_catalog.database.clock import DatabaseClock
+from maand_catalog.database.database import Database
+from maand_catalog.database.engine import parse_url
+from maand_catalog.database.migrate import revisions
+from maand_catalog.serving.semaphore_waiters import WaitingRoom
 from maand_catalog.store.tables import metadata
-from maand_catalog.waiting_room import WaitingRoom
 from tests.contracts.catalog.hook_callers import Hook, a_running_hook
 from tests.contracts.catalog.kv_verbs import Kv
 from tests.contracts.catalog.run_builders import a_bucket

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from maand_catalog.identity import token_digest
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.tables_fleet import job_demands, jobs, workers
-from maand_catalog.store.tables_identity import invocations
+from maand_catalog.database.database import Database, Transaction
+from maand_catalog.rules.identity import token_digest
+from maand_catalog.store.tables.fleet import job_demands, jobs, workers
+from maand_catalog.store.tables.identity import invocations
 from maand_wire.channels import bearer
 from tests.contracts.catalog.run_builders import an_allocation
 from tests.contracts.catalog.semaphore_builders import a_running_run

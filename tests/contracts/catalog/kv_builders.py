@@ -5,12 +5,12 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from maand_catalog.identity import HookCaller
-from maand_catalog.keyring import Keyring
-from maand_catalog.kv import Condition, KeyNotFound, Write
-from maand_catalog.store.kv import get_entry
-from maand_catalog.store.kv_store import KvStore
-from maand_catalog.store.kv_writes import Written
+from maand_catalog.rules.identity import HookCaller
+from maand_catalog.rules.kv import Condition, KeyNotFound, Write
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.store.kv.rows import get_entry
+from maand_catalog.store.kv.store import KvStore
+from maand_catalog.store.kv.writes import Written
 
 VARS = "vars/job/api"
 SECRETS = "secrets/job/api"

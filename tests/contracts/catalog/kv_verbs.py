@@ -6,8 +6,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from maand_catalog.keyring import Keyring
-from maand_catalog.store.kv_owned import replace_owned_namespaces
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.store.kv.owned import replace_owned_namespaces
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1 import secret_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import insert
 
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.tables_buckets import buckets
-from maand_catalog.store.tables_fleet import allocations
+from maand_catalog.database.database import Database, Transaction
+from maand_catalog.store.tables.buckets import buckets
+from maand_catalog.store.tables.fleet import allocations
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as specs

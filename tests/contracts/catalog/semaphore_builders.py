@@ -5,16 +5,16 @@ from datetime import timedelta
 
 from sqlalchemy import insert, update
 
-from maand_catalog.invocations import InvocationEnd, InvocationOutcome
-from maand_catalog.run_kinds import RunKind
-from maand_catalog.runs import RunState
-from maand_catalog.semaphores import Scope
-from maand_catalog.store.database import Database
-from maand_catalog.store.invocations import end_given_invocations
-from maand_catalog.store.semaphores import Ask
-from maand_catalog.store.tables_identity import invocations
-from maand_catalog.store.tables_runs import runs
-from maand_catalog.store.transaction import Transaction
+from maand_catalog.database.database import Database
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.rules.invocations import InvocationEnd, InvocationOutcome
+from maand_catalog.rules.run_kinds import RunKind
+from maand_catalog.rules.runs import RunState
+from maand_catalog.rules.semaphores import Scope
+from maand_catalog.store.runs.invocations import end_given_invocations
+from maand_catalog.store.semaphores.store import Ask
+from maand_catalog.store.tables.identity import invocations
+from maand_catalog.store.tables.runs import runs
 
 
 async def a_running_run(database: Database, bucket_id: str, *, lease: timedelta = timedelta(hours=1)) -> str:

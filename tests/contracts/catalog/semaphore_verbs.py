@@ -4,13 +4,10 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from maand_catalog.semaphores import (
-    Claim,
-    Semaphore,
-)
-from maand_catalog.store import semaphores as store
-from maand_catalog.store.semaphores import Granted
-from maand_catalog.waiting_room import WaitingRoom
+from maand_catalog.rules.semaphores import Claim, Semaphore
+from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.store.semaphores import store
+from maand_catalog.store.semaphores.store import Granted
 from tests.contracts.catalog.semaphore_builders import Hooks
 
 LONG = timedelta(seconds=60)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import grpc.aio
 
-from maand_catalog.identity import Role, token_digest
+from maand_catalog.database.database import Database
 from maand_catalog.ids import new_api_token, new_id
+from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.service import RunningCatalog, start_serving
 from maand_catalog.settings import CatalogSettings, Upkeep
-from maand_catalog.store.database import Database
-from maand_catalog.store.leases import LEASE
+from maand_catalog.store.runs.leases import LEASE
 from maand_catalog.store.tokens import create_token
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from maand_catalog.allocations import MOVES, AllocationState
-from maand_catalog.identity import Role
 from maand_catalog.rpc.allocations import STATES
+from maand_catalog.rules.build.allocations import MOVES, AllocationState
+from maand_catalog.rules.identity import Role
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1 import job_pb2, run_pb2, worker_pb2
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceStub

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from maand_catalog import building
-from maand_catalog.runs import StaleFence
+from maand_catalog.building import builder as building
+from maand_catalog.rules.runs import StaleFence
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1 import job_pb2, worker_pb2, workspace_pb2
 from maand_wire.errors import RemoteError, remote_errors

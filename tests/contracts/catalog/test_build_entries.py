@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from maand_catalog.keyring import Keyring
-from maand_catalog.plaintext import Plaintext
-from maand_catalog.store.kv_owned import merge_namespaces
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.store.kv.owned import merge_namespaces
 from maand_contracts.catalog.v1 import job_pb2
 from maand_wire.errors import remote_errors
 from tests.contracts.catalog.bucket_verbs import FLEET, TLS, BucketClient, a_new_bucket

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from maand_catalog.store.tables_identity import invocations
+from maand_catalog.store.tables.identity import invocations
 from maand_contracts.catalog.v1 import allocation_pb2, invocation_pb2, job_pb2, run_pb2, semaphore_pb2, semaphore_pb2_grpc
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import task_pb2 as pb

@@ -15,13 +15,13 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
+from maand_catalog.database.batching import Lane
+from maand_catalog.database.database import Database, Transaction
+from maand_catalog.database.engine import make_engines, parse_url
+from maand_catalog.database.filelock import DatabaseInUse
+from maand_catalog.database.metadata import UtcMicros
+from maand_catalog.database.writer import GroupWriter, Write
 from maand_catalog.errors import DiskFailed, InvalidArgument, Unavailable
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.engine import make_engines, parse_url
-from maand_catalog.store.filelock import DatabaseInUse
-from maand_catalog.store.lanes import Lane
-from maand_catalog.store.metadata import UtcMicros
-from maand_catalog.store.writer import GroupWriter, Write
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.testbed.postgres import PostgresCluster, running_postgres
 
@@ -150,7 +150,7 @@ async def test_a_closed_database_takes_no_more_writes_and_has_finished_those_it_
 async def test_a_second_process_cannot_open_a_sqlite_database_and_is_told_who_has_it(sqlite_url: str) -> None:
     script = (
         "import asyncio, sys\n"
-        "from maand_catalog.store.database import Database\n"
+        "from maand_catalog.database.database import Database\n"
         "async def hold():\n"
         "    database = await Database.open(sys.argv[1])\n"
         "    print('open', flush=True)\n"

@@ -8,9 +8,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 from sqlalchemy import text
 
-from maand_catalog.identity import HookCaller, Role, token_digest
-from maand_catalog.store.database import Transaction
-from maand_catalog.store.invocations import find_hook_caller
+from maand_catalog.database.database import Transaction
+from maand_catalog.rules.identity import HookCaller, Role, token_digest
+from maand_catalog.store.runs.invocations import find_hook_caller
 from maand_contracts.catalog.v1 import invocation_pb2, semaphore_pb2, semaphore_pb2_grpc, token_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.channels import HOOK_CALLER, bearer

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, NotFound, OutOfRange
-from maand_catalog.kv import Condition, KeyNotFound, KvPreconditionLost
-from maand_catalog.store import kv as store
-from maand_catalog.store.database import Database
-from maand_catalog.store.kv_store import KvStore
+from maand_catalog.rules.kv import Condition, KeyNotFound, KvPreconditionLost
+from maand_catalog.store.kv import rows as store
+from maand_catalog.store.kv.store import KvStore
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, VARS, Bench, a_keyring, a_write
 from tests.contracts.catalog.run_builders import NOWHERE, a_bucket

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, OutOfRange
-from maand_catalog.plaintext import Plaintext
-from maand_catalog.store import kv as store
-from maand_catalog.store.database import Database
-from maand_catalog.store.kv_owned import (
+from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.store.kv import rows as store
+from maand_catalog.store.kv.owned import (
     KEEP,
     Changed,
     WantedKeys,
@@ -20,8 +20,8 @@ from maand_catalog.store.kv_owned import (
     read_sealed,
     replace_owned_namespaces,
 )
-from maand_catalog.store.kv_retention import trim_history
-from maand_catalog.store.kv_store import KvStore
+from maand_catalog.store.kv.retention import trim_history
+from maand_catalog.store.kv.store import KvStore
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, VARS, Bench, a_keyring
 from tests.contracts.catalog.run_builders import a_bucket

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from maand_catalog.errors import PermissionDenied
-from maand_catalog.identity import HookCaller, Role
 from maand_catalog.rpc.callers import acting_as
 from maand_catalog.rpc.jobs import JobServicer
+from maand_catalog.rules.identity import HookCaller, Role
 from maand_contracts.catalog.v1 import job_pb2 as pb
 from maand_contracts.catalog.v1 import worker_pb2
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceStub

@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
-from maand_catalog.store.database import Database
-from maand_catalog.store.engine import parse_url
-from maand_catalog.store.migrate import SchemaTooNew, migrate, revisions, upgrade
-from maand_catalog.store.transaction import Transaction
+from maand_catalog.database.database import Database
+from maand_catalog.database.engine import parse_url
+from maand_catalog.database.migrate import SchemaTooNew, migrate, revisions, upgrade
+from maand_catalog.database.transaction import Transaction
 from tests.contracts.catalog.conftest import names
 from tests.testbed.postgres import PostgresCluster
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from maand_catalog.database.database import Database
+from maand_catalog.database.migrate import revisions, upgrade
 from maand_catalog.service import start_catalog
-from maand_catalog.store.database import Database
-from maand_catalog.store.epochs import COPY_MARK, is_unserved_copy, read_epoch
-from maand_catalog.store.migrate import revisions, upgrade
+from maand_catalog.store.runs.epochs import COPY_MARK, is_unserved_copy, read_epoch
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from tests.contracts.catalog.run_builders import COMMAND, a_bucket, a_create
 from tests.contracts.catalog.run_verbs import create, get, must_claim

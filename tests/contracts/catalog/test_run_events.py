@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.retention import Retention, trim_runs
+from maand_catalog.database.database import Database, Transaction
+from maand_catalog.store.runs.retention import Retention, trim_runs
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.errors import RemoteError, remote_errors

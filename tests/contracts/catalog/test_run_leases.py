@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from maand_catalog.runs import Run
-from maand_catalog.store import leases
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.run_ends import interrupt_lapsed
+from maand_catalog.database.database import Database, Transaction
+from maand_catalog.rules.runs import Run
+from maand_catalog.store.runs import leases
+from maand_catalog.store.runs.ends import interrupt_lapsed
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.errors import RemoteError
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
@@ -299,8 +299,8 @@ async def test_upkeep_that_meets_what_nobody_foresaw_is_seen_and_other_upkeep_go
         interrupted.set()
         return interrupt_lapsed(tx)
 
-    monkeypatch.setattr("maand_catalog.upkeep.count_unfinished", unlucky)
-    monkeypatch.setattr("maand_catalog.upkeep.interrupt_lapsed", interrupt)
+    monkeypatch.setattr("maand_catalog.serving.upkeep.count_unfinished", unlucky)
+    monkeypatch.setattr("maand_catalog.serving.upkeep.interrupt_lapsed", interrupt)
     with capture_logs() as logs:
         async with serve(database, tmp_path) as catalog, asyncio.timeout(20):
             await counted.wait()

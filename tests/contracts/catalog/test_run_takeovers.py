@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from maand_catalog.store.run_ends import interrupt_lapsed
+from maand_catalog.store.runs.ends import interrupt_lapsed
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_wire.errors import RemoteError
 from tests.contracts.catalog.conftest import ShiftedClock

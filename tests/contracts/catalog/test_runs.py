@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from maand_catalog.identity import Role
+from maand_catalog.rules.identity import Role
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as specs

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from maand_catalog.keyring import CannotDecrypt, Keyring
-from maand_catalog.plaintext import Plaintext
-from maand_catalog.store import kv as store
-from maand_catalog.store import secrets
-from maand_catalog.store.database import Database
-from maand_catalog.store.kv_owned import merge_namespaces
-from maand_catalog.store.kv_retention import trim_history
-from maand_catalog.store.kv_store import KvStore
-from maand_catalog.store.secrets import MaskPage, Rotated
-from maand_catalog.store.tables_kv import kv_versions
+from maand_catalog.database.database import Database
+from maand_catalog.sealing.keyring import CannotDecrypt, Keyring
+from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.store.kv import rows as store
+from maand_catalog.store.kv import secrets
+from maand_catalog.store.kv.owned import merge_namespaces
+from maand_catalog.store.kv.retention import trim_history
+from maand_catalog.store.kv.secrets import MaskPage, Rotated
+from maand_catalog.store.kv.store import KvStore
+from maand_catalog.store.tables.kv import kv_versions
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, Bench, a_keyring
 from tests.contracts.catalog.run_builders import a_bucket

@@ -8,8 +8,8 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from maand_catalog.identity import Role
-from maand_catalog.store.database import Database
+from maand_catalog.database.database import Database
+from maand_catalog.rules.identity import Role
 from maand_contracts.catalog.v1 import kv_pb2, run_pb2, token_pb2
 from maand_contracts.catalog.v1 import secret_pb2 as pb
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
@@ -201,7 +201,7 @@ async def test_masks_come_as_changes_for_executors_only(secrets: Secrets, hook: 
 async def test_masks_beyond_one_message_come_in_chunks_and_a_broken_stream_is_resumed(
     secrets: Secrets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maand_catalog.store.secrets.PAGE_BYTES", 3 * 1024 * 1024)
+    monkeypatch.setattr("maand_catalog.store.kv.secrets.PAGE_BYTES", 3 * 1024 * 1024)
     sizes = (1024 * 1024, 300_000, 600_000, 1024 * 1024, 1024 * 1024, 5)
     values = {f"{number}" * size for number, size in enumerate(sizes)}
     for number, value in enumerate(sorted(values)):
@@ -273,7 +273,7 @@ async def test_a_rotation_names_what_it_could_not_re_encrypt_and_does_the_others
 async def test_a_rotation_reads_the_key_file_again_and_goes_page_by_page(
     secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maand_catalog.store.secrets.ROTATED_AT_ONCE", 2)
+    monkeypatch.setattr("maand_catalog.store.kv.secrets.ROTATED_AT_ONCE", 2)
     for number in range(5):
         await secrets.put(f"token{number}", f"value {number}")
     a_keyring(tmp_path, "k2")

@@ -7,13 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from maand_catalog.errors import Unauthenticated, Unavailable
-from maand_catalog.runs import RunState
-from maand_catalog.semaphores import (
-    LEFT_KEPT,
-    ROOM_LEASE,
-)
-from maand_catalog.store import semaphores as store
-from maand_catalog.waiting_room import WaitingRoom
+from maand_catalog.rules.runs import RunState
+from maand_catalog.rules.semaphores import LEFT_KEPT, ROOM_LEASE
+from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.store.semaphores import store
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.semaphore_builders import Hooks, change_run
 from tests.contracts.catalog.semaphore_verbs import LONG, in_line, release, status, take_place

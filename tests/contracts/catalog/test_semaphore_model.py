@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import select
 
-from maand_catalog.semaphores import LEFT_KEPT, ROOM_LEASE, Semaphore, State
-from maand_catalog.store import semaphores as store
-from maand_catalog.store.database import Database
-from maand_catalog.store.engine import make_engines, parse_url
-from maand_catalog.store.semaphores import Ask, Granted, Place
-from maand_catalog.store.tables_semaphores import semaphores
-from maand_catalog.store.transaction import Transaction
+from maand_catalog.database.database import Database
+from maand_catalog.database.engine import make_engines, parse_url
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.rules.semaphores import LEFT_KEPT, ROOM_LEASE, Semaphore, State
+from maand_catalog.store.semaphores import store
+from maand_catalog.store.semaphores.store import Ask, Granted, Place
+from maand_catalog.store.tables.semaphores import semaphores
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.semaphore_builders import Hooks, a_running_run

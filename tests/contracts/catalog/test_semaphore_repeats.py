@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from maand_catalog.semaphores import CALLS_KEPT, LEFT_KEPT, Semaphore, State
-from maand_catalog.store import semaphores as store
-from maand_catalog.store.database import Database
-from maand_catalog.store.semaphores import Ask, Granted, Place
-from maand_catalog.waiting_room import Call, WaitingRoom
+from maand_catalog.database.database import Database
+from maand_catalog.rules.semaphores import CALLS_KEPT, LEFT_KEPT, Semaphore, State
+from maand_catalog.serving.semaphore_waiters import Call, WaitingRoom
+from maand_catalog.store.semaphores import store
+from maand_catalog.store.semaphores.store import Ask, Granted, Place
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.semaphore_builders import Hooks

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from maand_catalog.identity import Role
-from maand_catalog.store.database import Database
+from maand_catalog.database.database import Database
+from maand_catalog.rules.identity import Role
 from maand_contracts.catalog.v1 import invocation_pb2, token_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceStub

@@ -15,8 +15,8 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from maand_catalog.store.database import Database
-from maand_catalog.store.migrate import migrate
+from maand_catalog.database.database import Database
+from maand_catalog.database.migrate import migrate
 from maand_contracts.catalog.v1 import invocation_pb2, kv_pb2, run_pb2, run_spec_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub

@@ -16,12 +16,12 @@ import grpc
 import pytest
 
 from maand_catalog import errors
+from maand_catalog.database.database import Database
 from maand_catalog.errors import CatalogError
-from maand_catalog.keyring import BadKeyFile
 from maand_catalog.rpc.services import CONTRACTS, SERVICE_NAMES
 from maand_catalog.rpc.statuses import STATUS_BY_ERROR
+from maand_catalog.sealing.keyring import BadKeyFile
 from maand_catalog.service import start_catalog
-from maand_catalog.store.database import Database
 from maand_contracts.catalog.v1 import token_pb2, token_pb2_grpc
 from maand_wire.channels import OPTIONS, bearer
 from maand_wire.endpoints import EndpointError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from maand_catalog.identity import Role
-from maand_catalog.store.tasks import settle_lapsed
+from maand_catalog.rules.identity import Role
+from maand_catalog.store.runs.tasks import settle_lapsed
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import task_pb2 as pb

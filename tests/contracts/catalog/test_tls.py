@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from maand_catalog.identity import Role, token_digest
 from maand_catalog.ids import new_api_token, new_id
+from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.store.tokens import create_token
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc, token_pb2, token_pb2_grpc

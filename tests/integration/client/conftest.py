@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from maand_catalog.identity import Role, token_digest
 from maand_catalog.ids import new_api_token, new_id
+from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.service import RunningCatalog, start_serving
 from maand_catalog.store.tokens import create_token
 from maand_client import Client, connect

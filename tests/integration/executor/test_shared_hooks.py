@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from maand_catalog.store.tables_identity import invocations
-from maand_catalog.store.transaction import Transaction
-from maand_catalog.tasks import TaskKind, TaskState
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.rules.tasks import TaskKind, TaskState
+from maand_catalog.store.tables.identity import invocations
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_catalog.allocations import (
+from maand_catalog.rules.build.allocations import (
     MOVES,
     Allocation,
     AllocationState,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from maand_catalog.cluster_init import Cluster, make_files, make_tokens
-from maand_catalog.identity import Role, token_digest
-from maand_catalog.store.database import Database
+from maand_catalog.commands.cluster_init import Cluster, make_files, make_tokens
+from maand_catalog.database.database import Database
+from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.store.tokens import TokenRevoked, find_role_caller, list_tokens, revoke_token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from maand_catalog.database.bus import Bus
 from maand_catalog.errors import Unavailable
-from maand_catalog.store.bus import Bus
 
 LONG, SHORT = timedelta(seconds=20), timedelta(milliseconds=20)
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_catalog import job_files
-from maand_catalog.bucket_config import CONFIG_FILE, BucketConfig
-from maand_catalog.documents.compiler import KNOWN_FILES, compile_config
-from maand_catalog.documents.json_text import json_spots, read_json
-from maand_catalog.documents.schema import MODEL_BY_KIND, json_schema
-from maand_catalog.documents.source import NotReadable
-from maand_catalog.documents.toml_text import read_toml
+from maand_catalog.building.documents.compiler import KNOWN_FILES, compile_config
+from maand_catalog.building.documents.json_text import json_spots, read_json
+from maand_catalog.building.documents.schema import MODEL_BY_KIND, json_schema
+from maand_catalog.building.documents.source import NotReadable
+from maand_catalog.building.documents.toml_text import read_toml
 from maand_catalog.errors import NotFound
+from maand_catalog.rules.workspace import job_files
+from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig
 from maand_cli.commands.schema import KINDS
 from tests.unit.catalog.workspaces import BUCKET_ID, compile_files, maand_conf, problems, unmark, workspace
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from maand_catalog.errors import InvalidArgument, LimitExceeded
-from maand_catalog.kv import (
+from maand_catalog.rules.kv import (
     Condition,
     Decision,
     Head,
@@ -18,7 +18,7 @@ from maand_catalog.kv import (
     decide_write,
     lifetime,
 )
-from maand_catalog.namespaces import check_key, check_namespace, check_value, is_private_key, is_secret
+from maand_catalog.rules.namespaces import check_key, check_namespace, check_value, is_private_key, is_secret
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=10)

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_catalog.bucket_config import PortPool
-from maand_catalog.deployment_seq import cycles, deployment_sequence
-from maand_catalog.fleet import WorkerFacts
-from maand_catalog.manifest import Manifest
-from maand_catalog.placement import place
-from maand_catalog.ports import PortRequest, assign
-from maand_catalog.problems import Rejected
-from maand_catalog.quantities import cpu_mhz, memory_mb
-from maand_catalog.versions import parse_version, within
+from maand_catalog.rules.build.deployment_seq import cycles, deployment_sequence
+from maand_catalog.rules.build.placement import place
+from maand_catalog.rules.build.ports import PortRequest, assign
+from maand_catalog.rules.workspace.bucket_config import PortPool
+from maand_catalog.rules.workspace.manifest import Manifest
+from maand_catalog.rules.workspace.problems import Rejected
+from maand_catalog.rules.workspace.quantities import cpu_mhz, memory_mb
+from maand_catalog.rules.workspace.versions import parse_version, within
+from maand_catalog.rules.workspace.workers import WorkerFacts
 
 LABELS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=3)
 JOBS = st.dictionaries(st.sampled_from("pqrstu"), LABELS.filter(bool), max_size=6)

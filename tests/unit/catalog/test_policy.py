@@ -2,8 +2,8 @@
 
 import pytest
 
-from maand_catalog.identity import HookCaller, Role, RoleCaller
-from maand_catalog.policy import HOOK_TABLE, ROLE_TABLE, Act, Content, PolicyContext, Row, decide, readable_namespaces
+from maand_catalog.rules.identity import HookCaller, Role, RoleCaller
+from maand_catalog.rules.policy import HOOK_TABLE, ROLE_TABLE, Act, Content, PolicyContext, Row, decide, readable_namespaces
 
 EVENTS = (
     "post_build",

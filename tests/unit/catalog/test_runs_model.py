@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from maand_catalog.database.clock import DatabaseClock
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.ids import new_id
-from maand_catalog.run_kinds import RunKind
-from maand_catalog.runs import (
+from maand_catalog.rules.run_kinds import RunKind
+from maand_catalog.rules.runs import (
     ACTIVE,
     BucketHeld,
     EventRecord,
@@ -25,15 +27,16 @@ from maand_catalog.runs import (
     RunState,
     StaleFence,
 )
-from maand_catalog.store import leases, run_ends, run_events, runs
-from maand_catalog.store.clock import DatabaseClock
-from maand_catalog.store.retention import end_long_waits
-from maand_catalog.store.run_rows import RUN_COLUMNS, to_run
+from maand_catalog.store.runs import ends as run_ends
+from maand_catalog.store.runs import events as run_events
+from maand_catalog.store.runs import leases
+from maand_catalog.store.runs import store as runs
+from maand_catalog.store.runs.retention import end_long_waits
+from maand_catalog.store.runs.rows import RUN_COLUMNS, to_run
 from maand_catalog.store.tables import metadata
-from maand_catalog.store.tables_buckets import buckets
-from maand_catalog.store.tables_runs import run_events as event_table
-from maand_catalog.store.tables_runs import runs as run_table
-from maand_catalog.store.transaction import Transaction
+from maand_catalog.store.tables.buckets import buckets
+from maand_catalog.store.tables.runs import run_events as event_table
+from maand_catalog.store.tables.runs import runs as run_table
 
 T = TypeVar("T")
 BUCKET = "11111111-1111-1111-1111-111111111111"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.semaphores import (
+from maand_catalog.rules.semaphores import (
     LEFT_KEPT,
     Claim,
     Scope,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maand_catalog.settings import BadSetting, CatalogSettings, MissingSetting
-from maand_catalog.store.retention import Retention
+from maand_catalog.store.runs.retention import Retention
 
 NEEDED = {"MAAND_DATABASE_URL": "sqlite:////data/maand.db", "MAAND_KV_KEY_FILE": "/keys/kv.key", "MAAND_CA_DIR": "/keys/ca"}
 

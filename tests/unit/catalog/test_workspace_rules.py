@@ -2,7 +2,7 @@
 
 import pytest
 
-from maand_catalog.workspace_tree import TreeEntry, listing_findings
+from maand_catalog.rules.workspace.tree import TreeEntry, listing_findings
 from tests.unit.catalog.workspace_rows import DB, EVERY_ROW, HOOK, MANIFEST, Row, demand
 from tests.unit.catalog.workspaces import problems, unmark
 

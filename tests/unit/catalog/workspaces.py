@@ -6,11 +6,11 @@ In expected text a `§` marks the place of the problem: it is taken out before t
 import hashlib
 from collections.abc import Mapping
 
-from maand_catalog.bucket_config import CONFIG_FILE, BucketConfig
-from maand_catalog.documents.compiler import Compiled, compile_config, compile_workspace
+from maand_catalog.building.documents.compiler import Compiled, compile_config, compile_workspace
 from maand_catalog.errors import Problem
-from maand_catalog.workspace import Workspace
-from maand_catalog.workspace_tree import TreeEntry, accept
+from maand_catalog.rules.build.checked_workspace import Workspace
+from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig
+from maand_catalog.rules.workspace.tree import TreeEntry, accept
 
 BUCKET_ID = "5f0c3c1e-6f6c-4b0e-9f52-000000000001"
 MARK = "§"

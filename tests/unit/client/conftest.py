@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from maand_catalog.identity import Role
+from maand_catalog.database.database import Database
+from maand_catalog.rules.identity import Role
 from maand_catalog.service import RunningCatalog, start_serving
 from maand_catalog.settings import CatalogSettings
-from maand_catalog.store.database import Database
 from maand_client import Client, connect
 from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.serving import ServedCatalog, serve, settings_for

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maand_catalog.identity import Role
+from maand_catalog.rules.identity import Role
 from maand_catalog.service import start_serving
 from maand_client import connect
 from maand_client.errors import PermissionDenied, Unauthenticated, Unavailable

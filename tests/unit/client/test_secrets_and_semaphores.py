@@ -9,7 +9,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from maand_catalog.identity import Role
+from maand_catalog.rules.identity import Role
 from maand_client import Client, connect
 from maand_client.errors import FailedPrecondition, LostRace, NotFound, PermissionDenied, TimedOut
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb

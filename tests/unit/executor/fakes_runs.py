@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from maand_catalog.allocations import AllocationState as CatalogState
-from maand_catalog.allocations import owes_start
+from maand_catalog.rules.build.allocations import AllocationState as CatalogState
+from maand_catalog.rules.build.allocations import owes_start
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.cancel import CancelLevel, CancelSignal

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from maand_catalog import manifest
+from maand_catalog.rules.workspace import manifest
 from maand_hook_sdk import hook_test, pytest_plugin
 from maand_hook_sdk.hook_test import HookTestError, HookTestReport, run_hook_test
 from maand_hook_sdk.memory_state import BadState, MemoryState

@@ -4,25 +4,25 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from maand_catalog.allocations import Allocation, AllocationState
-from maand_catalog.certificates import CertificateFacts
+from maand_catalog.database.bulk import work_long
+from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, LimitExceeded
-from maand_catalog.identity import Role
-from maand_catalog.keyring import Keyring
-from maand_catalog.owned_kv import allocation_namespace
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_text, page_limit
 from maand_catalog.rpc.run_messages import timestamp
-from maand_catalog.store import allocations as store
-from maand_catalog.store.buckets import get_bucket
-from maand_catalog.store.build import read_certificates
-from maand_catalog.store.bulk import work_long
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.kv_owned import purge_namespaces, read_sealed
-from maand_catalog.store.kv_retention import trim_history
-from maand_catalog.store.run_events import record_steps
-from maand_catalog.store.run_rows import get_held_run
-from maand_catalog.store.snapshots import forget_unused_content
+from maand_catalog.rules.build.allocations import Allocation, AllocationState
+from maand_catalog.rules.build.certificates import CertificateFacts
+from maand_catalog.rules.build.entries import allocation_namespace
+from maand_catalog.rules.identity import Role
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.store.fleet import allocations as store
+from maand_catalog.store.fleet.buckets import get_bucket
+from maand_catalog.store.fleet.build import read_certificates
+from maand_catalog.store.fleet.snapshots import forget_unused_content
+from maand_catalog.store.kv.owned import purge_namespaces, read_sealed
+from maand_catalog.store.kv.retention import trim_history
+from maand_catalog.store.runs.events import record_steps
+from maand_catalog.store.runs.rows import get_held_run
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceServicer
 

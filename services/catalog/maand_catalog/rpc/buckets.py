@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from maand_catalog.bucket_config import BucketConfig
-from maand_catalog.documents.compiler import compile_config
-from maand_catalog.documents.schema import json_schema
+from maand_catalog.building.documents.compiler import compile_config
+from maand_catalog.building.documents.schema import json_schema
+from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidConfig
-from maand_catalog.identity import Role
-from maand_catalog.problems import tellable
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_id, page_limit
 from maand_catalog.rpc.run_messages import timestamp
-from maand_catalog.store.buckets import StoredBucket, apply_config, get_bucket, list_buckets
-from maand_catalog.store.database import Database, Transaction
+from maand_catalog.rules.identity import Role
+from maand_catalog.rules.workspace.bucket_config import BucketConfig
+from maand_catalog.rules.workspace.problems import tellable
+from maand_catalog.store.fleet.buckets import StoredBucket, apply_config, get_bucket, list_buckets
 from maand_contracts.catalog.v1 import bucket_pb2 as pb
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceServicer
 

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from maand_catalog.errors import PermissionDenied, Unauthenticated
-from maand_catalog.identity import Caller, HookCaller, Role, RoleCaller
+from maand_catalog.rules.identity import Caller, HookCaller, Role, RoleCaller
 
 _caller: ContextVar[Caller] = ContextVar("maand_caller")
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 
 from maand_catalog.errors import LimitExceeded
-from maand_catalog.keyring import Keyring, Sealed
-from maand_catalog.plaintext import Plaintext
-from maand_catalog.runs import Run
-from maand_catalog.store.hook_env import binding
+from maand_catalog.rules.runs import Run
+from maand_catalog.sealing.keyring import Keyring, Sealed
+from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.store.runs.hook_env import binding
 
 MOST_VALUES = 64
 LONGEST_BYTES = 256 * 1024

@@ -23,12 +23,12 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from maand_catalog.database.batching import Lane
+from maand_catalog.database.database import Database
 from maand_catalog.errors import PermissionDenied, Unauthenticated
-from maand_catalog.identity import API_TOKEN_PREFIX, HOOK_TOKEN_PREFIX, LOCAL, Caller, HookCaller, Role, token_digest
 from maand_catalog.rpc.callers import let_in
-from maand_catalog.store.database import Database
-from maand_catalog.store.invocations import find_hook_callers
-from maand_catalog.store.lanes import Lane
+from maand_catalog.rules.identity import API_TOKEN_PREFIX, HOOK_TOKEN_PREFIX, LOCAL, Caller, HookCaller, Role, token_digest
+from maand_catalog.store.runs.invocations import find_hook_callers
 from maand_catalog.store.tokens import find_role_caller
 from maand_wire.channels import HOOK_CALLER
 from maand_wire.errors import wrap_handler

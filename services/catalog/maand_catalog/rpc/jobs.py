@@ -2,21 +2,14 @@
 
 from typing import Any
 
+from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import PermissionDenied
-from maand_catalog.identity import HookCaller, Role
 from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.requests import page_limit
-from maand_catalog.store.buckets import get_bucket
-from maand_catalog.store.build import read_ports
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.listings import (
-    ListedHook,
-    ListedJob,
-    list_hook_demands,
-    list_job_files,
-    list_jobs,
-    rollout_order,
-)
+from maand_catalog.rules.identity import HookCaller, Role
+from maand_catalog.store.fleet.buckets import get_bucket
+from maand_catalog.store.fleet.build import read_ports
+from maand_catalog.store.fleet.listings import ListedHook, ListedJob, list_hook_demands, list_job_files, list_jobs, rollout_order
 from maand_contracts.catalog.v1 import job_pb2 as pb
 from maand_contracts.catalog.v1 import workspace_pb2
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceServicer

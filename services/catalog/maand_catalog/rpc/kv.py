@@ -4,24 +4,18 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
-from maand_catalog.identity import Caller, HookCaller, Role
-from maand_catalog.kv import KeyNotFound, Write
-from maand_catalog.namespaces import (
-    check_namespace,
-    is_private_key,
-    is_secret,
-    secret_namespace,
-    variables_namespace,
-)
-from maand_catalog.policy import Act, PolicyContext, decide
 from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.kv_access import Admission, asked_write, bucket_of, check_names
 from maand_catalog.rpc.kv_messages import name_token, read_name_token, to_message
 from maand_catalog.rpc.requests import checked_id, number_token, page_limit
-from maand_catalog.store import kv as store
-from maand_catalog.store.kv_ledger import kv_topic
-from maand_catalog.store.kv_store import KvStore
-from maand_catalog.store.views import Content, read_views
+from maand_catalog.rules.identity import Caller, HookCaller, Role
+from maand_catalog.rules.kv import KeyNotFound, Write
+from maand_catalog.rules.namespaces import check_namespace, is_private_key, is_secret, secret_namespace, variables_namespace
+from maand_catalog.rules.policy import Act, PolicyContext, decide
+from maand_catalog.store.fleet.views import Content, read_views
+from maand_catalog.store.kv import rows as store
+from maand_catalog.store.kv.ledger import kv_topic
+from maand_catalog.store.kv.store import KvStore
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceServicer
 from maand_wire.channels import REVISION_HEADER

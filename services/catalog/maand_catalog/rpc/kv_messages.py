@@ -6,7 +6,7 @@ import json
 
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.rpc.run_messages import timestamp
-from maand_catalog.store.kv import Entry
+from maand_catalog.store.kv.rows import Entry
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1 import secret_pb2
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from maand_catalog.store.bus import Bus
+from maand_catalog.database.bus import Bus
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.runs import CancelLevel, Run, RunState, WorkerFence
+from maand_catalog.rules.runs import CancelLevel, Run, RunState, WorkerFence
 from maand_contracts.catalog.v1 import run_event_pb2, run_spec_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
 

@@ -1,8 +1,8 @@
 """Reading a RunSpec: its kind, whether it only looks, and what it must name."""
 
 from maand_catalog.errors import InvalidArgument, LimitExceeded
-from maand_catalog.run_kinds import RunKind, holds_bucket
-from maand_catalog.runs import Run
+from maand_catalog.rules.run_kinds import RunKind, holds_bucket
+from maand_catalog.rules.runs import Run
 from maand_contracts.catalog.v1 import run_spec_pb2 as pb
 
 LARGEST_SPEC = 1024 * 1024

@@ -6,23 +6,26 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from maand_catalog import run_records
+from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, LimitExceeded
-from maand_catalog.identity import Role
 from maand_catalog.ids import new_id
-from maand_catalog.keyring import CannotDecrypt
-from maand_catalog.meter import Meter
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.long_polls import until_found
 from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, fence_message, state_from, to_message
 from maand_catalog.rpc.run_specs import kind_of, spec_holds_bucket, spec_to_resume
-from maand_catalog.run_kinds import RunKind
-from maand_catalog.runs import Run, RunRequest, RunState
-from maand_catalog.store import leases, run_ends, run_events, runs, tasks
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.run_rows import CLAIMABLE, get_run, topic
+from maand_catalog.rules.identity import Role
+from maand_catalog.rules.meter import Meter
+from maand_catalog.rules.run_kinds import RunKind
+from maand_catalog.rules.runs import Run, RunRequest, RunState
+from maand_catalog.sealing.keyring import CannotDecrypt
+from maand_catalog.store.runs import ends as run_ends
+from maand_catalog.store.runs import events as run_events
+from maand_catalog.store.runs import leases, tasks
+from maand_catalog.store.runs import records as run_records
+from maand_catalog.store.runs import store as runs
+from maand_catalog.store.runs.rows import CLAIMABLE, get_run, topic
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceServicer
 from maand_wire.tracing_grpc import traceparent_of

@@ -5,20 +5,20 @@ from typing import Any
 
 import structlog
 
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.identity import Caller, Role
-from maand_catalog.kv import Write
-from maand_catalog.namespaces import SECRETS, holds_secrets, secret_namespace
-from maand_catalog.policy import Act
 from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.kv_access import Admission, asked_write, check_names
 from maand_catalog.rpc.kv_messages import name_token, read_name_token, to_secret_info
 from maand_catalog.rpc.requests import checked_id, number_token, page_limit
-from maand_catalog.store.kv import Entry, get_entry, list_entries
-from maand_catalog.store.kv_store import KvStore
-from maand_catalog.store.secrets import MaskPage, read_marks, read_mask_page, rotate_page
+from maand_catalog.rules.identity import Caller, Role
+from maand_catalog.rules.kv import Write
+from maand_catalog.rules.namespaces import SECRETS, holds_secrets, secret_namespace
+from maand_catalog.rules.policy import Act
+from maand_catalog.store.kv.rows import Entry, get_entry, list_entries
+from maand_catalog.store.kv.secrets import MaskPage, read_marks, read_mask_page, rotate_page
+from maand_catalog.store.kv.store import KvStore
 from maand_catalog.store.tokens import record_audit
-from maand_catalog.store.transaction import Transaction
 from maand_contracts.catalog.v1 import secret_pb2 as pb
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceServicer
 

@@ -2,20 +2,20 @@
 
 from typing import Any
 
+from maand_catalog.database.database import Database
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.identity import HookCaller, Role
 from maand_catalog.rpc.callers import caller_of, require, require_hook
 from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.kv_access import bucket_of, request_key
 from maand_catalog.rpc.requests import checked_id
 from maand_catalog.rpc.run_messages import timestamp
-from maand_catalog.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout
-from maand_catalog.store import semaphores as store
-from maand_catalog.store.database import Database
-from maand_catalog.store.semaphores import Ask
+from maand_catalog.rules.identity import HookCaller, Role
+from maand_catalog.rules.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout
+from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.store.semaphores import store
+from maand_catalog.store.semaphores.store import Ask
 from maand_catalog.store.tokens import record_audit
-from maand_catalog.store.transaction import Transaction
-from maand_catalog.waiting_room import WaitingRoom
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceServicer
 

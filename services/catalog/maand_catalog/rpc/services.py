@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from maand_catalog.building import Builder
-from maand_catalog.keyring import Keyring
-from maand_catalog.meter import Meter
+from maand_catalog.building.builder import Builder
+from maand_catalog.database.database import Database
 from maand_catalog.rpc.allocations import AllocationServicer
 from maand_catalog.rpc.buckets import BucketServicer
 from maand_catalog.rpc.hook_env import HookEnvSealer
@@ -20,10 +19,11 @@ from maand_catalog.rpc.tasks import TaskServicer
 from maand_catalog.rpc.tokens import TokenServicer
 from maand_catalog.rpc.workers import WorkerServicer
 from maand_catalog.rpc.workspace import WorkspaceServicer
+from maand_catalog.rules.meter import Meter
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.serving.semaphore_waiters import WaitingRoom
 from maand_catalog.settings import CatalogSettings
-from maand_catalog.store.database import Database
-from maand_catalog.store.kv_store import KvStore
-from maand_catalog.waiting_room import WaitingRoom
+from maand_catalog.store.kv.store import KvStore
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_id
 from maand_catalog.rpc.requests import checked_text
-from maand_catalog.tasks import NewTask, Task, TaskKind, TaskState
+from maand_catalog.rules.tasks import NewTask, Task, TaskKind, TaskState
 from maand_contracts.catalog.v1 import task_pb2 as pb
 
 STATES: dict[TaskState, pb.TaskState.ValueType] = {

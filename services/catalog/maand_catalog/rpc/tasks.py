@@ -3,8 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
+from maand_catalog.database.database import Database
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import LimitExceeded
-from maand_catalog.identity import Role
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.long_polls import until_found
@@ -12,12 +13,11 @@ from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, fence_message
 from maand_catalog.rpc.run_messages import to_message as run_message
 from maand_catalog.rpc.task_messages import read_new_task, to_message, write_outcomes
-from maand_catalog.runs import Run
-from maand_catalog.store import leases, tasks
-from maand_catalog.store.database import Database
-from maand_catalog.store.task_rows import CLAIMABLE, topic
-from maand_catalog.store.transaction import Transaction
-from maand_catalog.tasks import Task, TaskKind
+from maand_catalog.rules.identity import Role
+from maand_catalog.rules.runs import Run
+from maand_catalog.rules.tasks import Task, TaskKind
+from maand_catalog.store.runs import leases, tasks
+from maand_catalog.store.runs.task_rows import CLAIMABLE, topic
 from maand_contracts.catalog.v1 import task_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceServicer
 

@@ -3,14 +3,14 @@
 from datetime import timedelta
 from typing import Any
 
+from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.identity import Role, token_digest
 from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_id, checked_text, page_limit
 from maand_catalog.rpc.run_messages import timestamp
+from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.store import tokens
-from maand_catalog.store.database import Database
 from maand_contracts.catalog.v1 import token_pb2 as pb
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceServicer
 

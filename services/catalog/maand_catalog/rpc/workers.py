@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from maand_catalog.identity import Role
+from maand_catalog.database.database import Database, Transaction
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import number_token, page_limit
-from maand_catalog.store.buckets import get_bucket
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.listings import ListedWorker, list_workers
+from maand_catalog.rules.identity import Role
+from maand_catalog.store.fleet.buckets import get_bucket
+from maand_catalog.store.fleet.listings import ListedWorker, list_workers
 from maand_contracts.catalog.v1 import worker_pb2 as pb
 from maand_contracts.catalog.v1.worker_pb2_grpc import WorkerServiceServicer
 

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from maand_catalog.building import Builder, BuildRequest
-from maand_catalog.documents.compiler import place_finding
+from maand_catalog.building.builder import Builder, BuildRequest
+from maand_catalog.building.documents.compiler import place_finding
+from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, InvalidWorkspace, LimitExceeded
-from maand_catalog.identity import Role
-from maand_catalog.problems import ordered, tellable
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_id, checked_text
-from maand_catalog.store.blobs import PIECE_BYTES, Blob, blob_sizes, missing_blobs, read_blobs, read_piece, store_blobs
-from maand_catalog.store.buckets import get_bucket
-from maand_catalog.store.database import Database, Transaction
-from maand_catalog.store.snapshots import create_snapshot, read_snapshot
-from maand_catalog.workspace_tree import HELP_LARGE, LARGEST_FILE_BYTES, TreeEntry, accept, listing_findings
+from maand_catalog.rules.identity import Role
+from maand_catalog.rules.workspace.problems import ordered, tellable
+from maand_catalog.rules.workspace.tree import HELP_LARGE, LARGEST_FILE_BYTES, TreeEntry, accept, listing_findings
+from maand_catalog.store.fleet.blobs import PIECE_BYTES, Blob, blob_sizes, missing_blobs, read_blobs, read_piece, store_blobs
+from maand_catalog.store.fleet.buckets import get_bucket
+from maand_catalog.store.fleet.snapshots import create_snapshot, read_snapshot
 from maand_contracts.catalog.v1 import workspace_pb2 as pb
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceServicer
 from maand_wire.errors import to_problem

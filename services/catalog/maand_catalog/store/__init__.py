@@ -1,7 +1,6 @@
-"""Where the catalog keeps things: tables, transactions, and who wakes whom.
+"""What the catalog keeps, by noun. Functions are named after intentions; each takes the open `Transaction` first.
 
-    Database.write(intention)  ->  GroupWriter (one transaction for what queued up, a SAVEPOINT each)  ->  Bus after commit
-    Database.read(intention)   ->  a pooled connection in a worker thread
+    fleet  ->  kv  ->  runs  ->  semaphores  ->  tokens  ->  tables (all of them, with constraints and indexes)
 
-Store modules named by nouns hold functions named after intentions; each takes the open `Transaction` first.
+`backup` and `restore` treat the database as a whole.
 """

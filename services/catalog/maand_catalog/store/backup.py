@@ -5,9 +5,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from maand_catalog.database.engine import parse_url, sqlite_path
 from maand_catalog.errors import AlreadyExists, FailedPrecondition, InvalidArgument
-from maand_catalog.store.engine import parse_url, sqlite_path
-from maand_catalog.store.epochs import COPY_MARK
+from maand_catalog.store.runs.epochs import COPY_MARK
 
 
 class BackupFailed(FailedPrecondition):

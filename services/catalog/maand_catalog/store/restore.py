@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from maand_catalog.database.database import Database
+from maand_catalog.database.engine import parse_url, sqlite_path
+from maand_catalog.database.failures import refusals_told
+from maand_catalog.database.filelock import FileLock
+from maand_catalog.database.migrate import migrate
 from maand_catalog.errors import FailedPrecondition, InvalidArgument
 from maand_catalog.store.backup import make_durable
-from maand_catalog.store.database import Database
-from maand_catalog.store.engine import parse_url, sqlite_path
-from maand_catalog.store.epochs import NewEpoch, begin_epoch
-from maand_catalog.store.failures import refusals_told
-from maand_catalog.store.filelock import FileLock
-from maand_catalog.store.migrate import migrate
+from maand_catalog.store.runs.epochs import NewEpoch, begin_epoch
 
 HEADER = b"SQLite format 3\0"
 BESIDE = ("-wal", "-shm", "-journal")

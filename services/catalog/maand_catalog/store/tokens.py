@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, insert, select, update
 
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound, Unauthenticated
-from maand_catalog.identity import Role, RoleCaller
 from maand_catalog.ids import new_id
-from maand_catalog.store.tables_identity import api_tokens, audit_records
-from maand_catalog.store.transaction import Transaction
+from maand_catalog.rules.identity import Role, RoleCaller
+from maand_catalog.store.tables.identity import api_tokens, audit_records
 
 
 class TokenUnknown(Unauthenticated):

@@ -1,0 +1,82 @@
+"""Kinds of fields that files share: each a type with the rule that checks it and the schema that describes it."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from maand_catalog.building.documents.validation import checked
+from maand_catalog.rules.workspace import names
+from maand_catalog.rules.workspace.manifest import EVENTS
+from maand_catalog.rules.workspace.problems import Rejected, did_you_mean
+from maand_catalog.rules.workspace.quantities import cpu_mhz, memory_mb
+from maand_catalog.rules.workspace.versions import parse_version
+
+LARGEST_COUNT = 1_000_000
+
+
+def when_text(rule: Any) -> Any:
+    """Apply a rule to strings only; anything else is left for the type check, which says it better."""
+    return lambda value: rule(value) if isinstance(value, str) else value
+
+
+def version_text(written: str) -> str:
+    """Accept a version and keep it as written, without a leading `v`."""
+    parse_version(written)
+    return written.removeprefix("v")
+
+
+def event_name(written: str) -> str:
+    """Accept the name of an event."""
+    if written in EVENTS:
+        return written
+    raise Rejected(
+        "unknown_event",
+        f'"{written[:60]}" is not an event',
+        help=did_you_mean(written, EVENTS) or f"use one of {', '.join(EVENTS)}",
+    )
+
+
+def port_number(written: Any) -> int | None:
+    """Accept a fixed number, or `{}` for the lowest free one (None)."""
+    if written == {} and isinstance(written, dict):
+        return None
+    if isinstance(written, int) and not isinstance(written, bool) and 1 <= written <= 65535:
+        return written
+    raise Rejected("bad_port", "a port is {} (the lowest free one) or a number from 1 to 65535")
+
+
+def http_path(written: str) -> str:
+    """Accept the path of an HTTP check."""
+    if written.startswith("/") and len(written) <= 2048 and written.isprintable() and " " not in written:
+        return written
+    raise Rejected("bad_path", 'a path begins with "/" and has no spaces', help='for example "/healthz"')
+
+
+def probe_port(written: Any) -> int | str:
+    """Accept a port's name or number."""
+    if isinstance(written, str) or (isinstance(written, int) and not isinstance(written, bool) and 1 <= written <= 65535):
+        return written
+    raise Rejected("bad_port", "a port is the name of a port or a number from 1 to 65535")
+
+
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+Memory = Annotated[int, checked(memory_mb), WithJsonSchema({"type": ["string", "integer"], "examples": ["512 mb", "4 gb"]})]
+Cpu = Annotated[int, checked(cpu_mhz), WithJsonSchema({"type": ["string", "integer"], "examples": ["500 mhz", "2 ghz"]})]
+Label = Annotated[str, checked(when_text(names.label))]
+VersionText = Annotated[str, checked(when_text(version_text))]
+Event = Annotated[str, checked(when_text(event_name)), WithJsonSchema({"enum": list(EVENTS)})]
+PortName = Annotated[str, checked(when_text(names.port_name))]
+HookName = Annotated[str, checked(when_text(names.hook_name))]
+SubjectPart = Annotated[str, checked(when_text(names.subject_part))]
+Country = Annotated[str, checked(when_text(names.country))]
+CertificateName = Annotated[str, checked(when_text(names.certificate_name))]
+PortNumber = Annotated[
+    int | None,
+    checked(port_number),
+    WithJsonSchema({"oneOf": [{"type": "object", "maxProperties": 0}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
+]
+ProbePort = Annotated[
+    int | str,
+    checked(probe_port),
+    WithJsonSchema({"oneOf": [{"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
+]

@@ -1,0 +1,1 @@
+"""What people write in a workspace, as frozen facts: manifests, workers, settings, files, and the problems found in them."""

@@ -1,0 +1,238 @@
+"""Allocations: reading them, moving them for a run, and forgetting those that are gone."""
+
+import json
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+from sqlalchemy import Row, delete, insert, select, tuple_, update
+
+from maand_catalog.database.bulk import in_chunks, one_of, put_rows
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.errors import NotFound
+from maand_catalog.rules.build.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved, owes_start
+from maand_catalog.store.tables.fleet import allocation_moves, allocations, certificates, deployed_files, jobs, workers
+
+MOVES_KEPT = 100
+"""Moves of an allocation that gc leaves: a few dozen deploys."""
+
+FIELDS = tuple(field.name for field in fields(Allocation))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployedFile:
+    """One path on a worker, as it was last promoted."""
+
+    path: str
+    mode: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """What a run makes of one allocation. Empty values leave what is kept as it is."""
+
+    allocation_id: str
+    to: AllocationState
+    message: str = ""
+    current_version: str = ""
+    deployed_sha256: bytes = b""
+    files: tuple[DeployedFile, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which allocations are meant; empty collections mean all."""
+
+    jobs: Collection[str] = ()
+    workers: Collection[str] = ()
+    include_removed: bool = False
+
+
+def list_allocations(
+    tx: Transaction, bucket_id: str, wanted: Filter, *, after: tuple[str, int, str] | None = None, limit: int | None = None
+) -> list[Allocation]:
+    """Return allocations by job, index and id; `after` is that of the last one seen."""
+    a = allocations.c
+    query = select(allocations).where(a.bucket_id == bucket_id).order_by(a.job, a.position, a.allocation_id)
+    if wanted.jobs:
+        query = query.where(a.job.in_(list(wanted.jobs)))
+    if wanted.workers:
+        query = query.where(a.worker.in_(list(wanted.workers)))
+    if not wanted.include_removed:
+        query = query.where(a.removed.is_(False))
+    if after is not None:
+        query = query.where(tuple_(a.job, a.position, a.allocation_id) > after)
+    if limit is not None:
+        query = query.limit(limit)
+    return [to_allocation(row) for row in tx.connection.execute(query)]
+
+
+def find_allocations(
+    tx: Transaction, bucket_id: str, allocation_ids: Sequence[str], *, locked: bool = False
+) -> dict[str, Allocation]:
+    """Return allocations by id. NotFound names the first that does not exist."""
+    found: dict[str, Allocation] = {}
+    for chunk in in_chunks(sorted(set(allocation_ids))):
+        query = (
+            select(allocations)
+            .where(allocations.c.bucket_id == bucket_id, one_of(tx, allocations.c.allocation_id, chunk))
+            .order_by(allocations.c.allocation_id)
+        )
+        rows = tx.connection.execute(query.with_for_update() if locked else query)
+        found.update({row.allocation_id: to_allocation(row) for row in rows})
+    unknown = next((each for each in allocation_ids if each not in found), None)
+    if unknown is not None:
+        raise NotFound(f"there is no allocation {unknown[:64]}")
+    return found
+
+
+def to_allocation(row: Row[tuple[object, ...]]) -> Allocation:
+    """Read one row."""
+    values = {name: getattr(row, name) for name in FIELDS}
+    for name in ("target_sha256", "deployed_sha256", "promoted_target_sha256"):
+        values[name] = bytes(values[name])
+    return Allocation(**values | {"state": AllocationState(values["state"])})
+
+
+def to_row(bucket_id: str, allocation: Allocation) -> dict[str, object]:
+    """Return an allocation as a row."""
+    return {"bucket_id": bucket_id, **{name: getattr(allocation, name) for name in FIELDS}, "state": str(allocation.state)}
+
+
+def put_allocations(
+    tx: Transaction, bucket_id: str, after: Iterable[Allocation], before: Mapping[str, Allocation], *, run_id: str
+) -> None:
+    """Write allocations, and a line of history for each whose state changed."""
+    after = list(after)
+    put_rows(tx, allocations, (to_row(bucket_id, allocation) for allocation in after))
+    history = [
+        {
+            "bucket_id": bucket_id,
+            "allocation_id": each.allocation_id,
+            "number": each.moves,
+            "from_state": str(before[each.allocation_id].state),
+            "to_state": str(each.state),
+            "moved_at": each.state_since,
+            "run_id": run_id,
+            "message": each.message,
+        }
+        for each in after
+        if each.allocation_id in before and before[each.allocation_id].moves != each.moves
+    ]
+    for chunk in in_chunks(history, 2_000):
+        tx.connection.execute(insert(allocation_moves), list(chunk))
+
+
+def move_allocations(tx: Transaction, bucket_id: str, moves: Sequence[Move], *, run_id: str) -> None:
+    """Move allocations, all or none. Staying in a state with equal content changes nothing."""
+    before = find_allocations(tx, bucket_id, [move.allocation_id for move in moves], locked=True)
+    if len(before) < len(moves):
+        raise MoveNotAllowed("an allocation is moved twice in one call")
+    after = [applied(before[move.allocation_id], move, tx, run_id=run_id) for move in moves]
+    changed = [each for each in after if each != before[each.allocation_id]]
+    put_allocations(tx, bucket_id, changed, before, run_id=run_id)
+    put_rows(
+        tx,
+        deployed_files,
+        [
+            {"bucket_id": bucket_id, "allocation_id": move.allocation_id, "files": pack_files(move.files)}
+            for move in moves
+            if move.files
+        ],
+    )
+
+
+def applied(allocation: Allocation, move: Move, tx: Transaction, *, run_id: str) -> Allocation:
+    """Return the allocation after a move; `MoveNotAllowed`."""
+    check_move(allocation, move.to)
+    now = replace(
+        allocation,
+        current_version=move.current_version or allocation.current_version,
+        deployed_sha256=move.deployed_sha256 or allocation.deployed_sha256,
+        start_owed=owes_start(allocation, move.to),
+    )
+    if move.to is AllocationState.PROMOTED:
+        now = replace(now, promoted_target_sha256=allocation.target_sha256)
+    if now == allocation and move.to == allocation.state:
+        return allocation
+    return moved(now, move.to, move.message, tx.now, run_id=run_id)
+
+
+def owe_post_deploy(tx: Transaction, bucket_id: str, names: Sequence[str], *, owed: bool) -> None:
+    """Remember whether jobs still owe `post_deploy`."""
+    for chunk in in_chunks(names):
+        owing = update(allocations).where(allocations.c.bucket_id == bucket_id, allocations.c.job.in_(chunk))
+        tx.connection.execute(owing.where(allocations.c.post_deploy_owed.is_not(owed)).values(post_deploy_owed=owed))
+
+
+def list_deployed_files(
+    tx: Transaction, bucket_id: str, allocation_ids: Sequence[str]
+) -> list[tuple[str, tuple[DeployedFile, ...]]]:
+    """Return the files last promoted, for the allocations that were promoted once, in the order asked."""
+    packed: dict[str, bytes] = {}
+    for chunk in in_chunks(allocation_ids):
+        query = select(deployed_files.c.allocation_id, deployed_files.c.files).where(
+            deployed_files.c.bucket_id == bucket_id, one_of(tx, deployed_files.c.allocation_id, chunk)
+        )
+        packed.update({row.allocation_id: bytes(row.files) for row in tx.connection.execute(query)})
+    return [(each, unpack_files(packed[each])) for each in dict.fromkeys(allocation_ids) if each in packed]
+
+
+def pack_files(files: Iterable[DeployedFile]) -> bytes:
+    """Return a file list in the form in which it is kept."""
+    listed = [[file.path, file.mode, file.sha256.hex()] for file in files]
+    return zlib.compress(json.dumps(listed, separators=(",", ":")).encode(), 1)
+
+
+def unpack_files(packed: bytes) -> tuple[DeployedFile, ...]:
+    """Read a kept file list."""
+    listed = json.loads(zlib.decompress(packed))
+    return tuple(DeployedFile(path=path, mode=mode, sha256=bytes.fromhex(sha256)) for path, mode, sha256 in listed)
+
+
+def forget_allocations(tx: Transaction, bucket_id: str, allocation_ids: Sequence[str]) -> list[Allocation]:
+    """Forget allocations that are removed and were stopped, with their certificates; FAILED_PRECONDITION for any other."""
+    found = find_allocations(tx, bucket_id, allocation_ids, locked=True)
+    for each in found.values():
+        if not (each.removed and each.state is AllocationState.REMOVED):
+            raise MoveNotAllowed(
+                f"{each.job} on {each.worker} is {each.state} and cannot be forgotten",
+                code="not_stopped",
+                help="deploy first: it stops what left the workspace",
+            )
+    for chunk in in_chunks(list(found)):
+        tx.connection.execute(
+            delete(allocations).where(allocations.c.bucket_id == bucket_id, one_of(tx, allocations.c.allocation_id, chunk))
+        )
+    places = [(each.job, each.worker) for each in found.values()]
+    for places_chunk in in_chunks(places):
+        c = certificates.c
+        gone = delete(certificates).where(c.bucket_id == bucket_id, tuple_(c.job, c.worker).in_(places_chunk))
+        tx.connection.execute(gone)
+    return list(found.values())
+
+
+def forget_emptied(tx: Transaction, bucket_id: str) -> tuple[list[str], list[str]]:
+    """Forget jobs and workers that left the workspace and have no allocation any more; return their names."""
+    gone_jobs = delete(jobs).where(
+        jobs.c.bucket_id == bucket_id,
+        jobs.c.removed.is_(True),
+        jobs.c.name.not_in(select(allocations.c.job).where(allocations.c.bucket_id == bucket_id)),
+    )
+    gone_workers = delete(workers).where(
+        workers.c.bucket_id == bucket_id,
+        workers.c.removed.is_(True),
+        workers.c.host.not_in(select(allocations.c.worker).where(allocations.c.bucket_id == bucket_id)),
+    )
+    names = tx.connection.scalars(gone_jobs.returning(jobs.c.name))
+    hosts = tx.connection.scalars(gone_workers.returning(workers.c.host))
+    return list(names), list(hosts)
+
+
+def trim_moves(tx: Transaction, bucket_id: str) -> None:
+    """Forget all but the newest moves of each allocation. For gc."""
+    m, a = allocation_moves.c, allocations.c
+    made = select(a.moves).where(a.bucket_id == m.bucket_id, a.allocation_id == m.allocation_id).correlate(allocation_moves)
+    old = m.number <= made.scalar_subquery() - MOVES_KEPT
+    tx.connection.execute(delete(allocation_moves).where(m.bucket_id == bucket_id, old))

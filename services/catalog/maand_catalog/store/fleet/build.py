@@ -1,0 +1,256 @@
+"""The build transaction: read what is remembered, write what was planned. All of it, or nothing.
+
+`build` runs under `Database.write(…, alone=True)`. It holds no lock on the run while it works, so that the executor can renew its
+lease meanwhile; the fence is checked once more, under lock, as the last act before the commit.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import delete, insert, select, tuple_, update
+
+from maand_catalog.database.bulk import in_chunks, put_rows
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.rules.build.certificates import CertificateFacts
+from maand_catalog.rules.build.checked_workspace import JobSource
+from maand_catalog.rules.build.entries import job_id, worker_id
+from maand_catalog.rules.build.plan import BuildPlan, Remembered
+from maand_catalog.rules.build.ports import PortFacts
+from maand_catalog.rules.workspace.tree import pack
+from maand_catalog.sealing.certificates import Issued
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.store.fleet.allocations import Filter, forget_emptied, list_allocations, put_allocations
+from maand_catalog.store.fleet.build_entries import merge_variables, read_variables, variables_of, write_entries
+from maand_catalog.store.tables.buckets import builds
+from maand_catalog.store.tables.fleet import certificates, hooks, job_demands, jobs, ports, workers
+
+CERTIFICATE_FIELDS = tuple(field.name for field in fields(CertificateFacts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildIdentity:
+    """Which build this is: of what, by whom."""
+
+    bucket_id: str
+    run_id: str
+    snapshot_id: str
+    inputs_sha256: bytes
+
+
+def read_remembered(tx: Transaction, bucket_id: str) -> Remembered:
+    """Return what earlier builds left behind."""
+    return Remembered(
+        ports=read_ports(tx, bucket_id),
+        allocations=list_allocations(tx, bucket_id, Filter(include_removed=True)),
+        certificates=read_certificates(tx, bucket_id),
+        workers=frozenset(tx.connection.scalars(select(workers.c.host).where(workers.c.bucket_id == bucket_id))),
+        jobs=frozenset(tx.connection.scalars(select(jobs.c.name).where(jobs.c.bucket_id == bucket_id))),
+    )
+
+
+def read_ports(tx: Transaction, bucket_id: str) -> dict[str, PortFacts]:
+    """Return the ports of the last build by name."""
+    wanted = select(ports).where(ports.c.bucket_id == bucket_id).order_by(ports.c.name)
+    return {
+        row.name: PortFacts(name=row.name, number=row.number, job=row.job, fixed=row.fixed)
+        for row in tx.connection.execute(wanted)
+    }
+
+
+def read_certificates(tx: Transaction, bucket_id: str, job_names: Sequence[str] = ()) -> list[CertificateFacts]:
+    """Return the certificates by job, name and worker; of all jobs when none is named."""
+    c = certificates.c
+    wanted = select(certificates).where(c.bucket_id == bucket_id).order_by(c.job, c.name, c.worker)
+    if job_names:
+        wanted = wanted.where(c.job.in_(list(job_names)))
+    return [to_certificate(row._mapping) for row in tx.connection.execute(wanted)]  # noqa: SLF001 - SQLAlchemy's documented name
+
+
+def to_certificate(row: Mapping[Any, Any]) -> CertificateFacts:
+    """Read one row."""
+    values = {name: row[name] for name in CERTIFICATE_FIELDS}
+    values |= {"spec_sha256": bytes(values["spec_sha256"]), "ca_sha256": bytes(values["ca_sha256"])}
+    return CertificateFacts(**values)
+
+
+def write_build(
+    tx: Transaction, keyring: Keyring, build: BuildIdentity, plan: BuildPlan, remembered: Remembered, issued: Issued
+) -> None:
+    """Write everything that a plan decided."""
+    bucket_id = build.bucket_id
+    variables_before = read_variables(tx, bucket_id)
+    write_workers(tx, bucket_id, plan)
+    write_jobs(tx, bucket_id, plan)
+    write_ports(tx, bucket_id, plan.ports)
+    before = {allocation.allocation_id: allocation for allocation in remembered.allocations}
+    put_allocations(tx, bucket_id, plan.changed_allocations, before, run_id=build.run_id)
+    write_certificates(tx, bucket_id, plan, remembered, issued)
+    forget_emptied(tx, bucket_id)
+    write_entries(tx, keyring, bucket_id, plan, issued)
+    merge_variables(tx, keyring, bucket_id, variables_of(plan), before=variables_before)
+    record_build(tx, build, plan, issued)
+
+
+def write_workers(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
+    """Write the workers; those that left stay as removed."""
+    switched_off = set(plan.workspace.parts.disabled.workers)
+    put_rows(
+        tx,
+        workers,
+        [
+            {
+                "bucket_id": bucket_id,
+                "host": worker.host,
+                "worker_id": worker_id(bucket_id, worker.host),
+                "hostname": worker.hostname,
+                "position": worker.position,
+                "labels": list(worker.labels),
+                "memory_mb": worker.memory_mb,
+                "cpu_mhz": worker.cpu_mhz,
+                "tags": dict(worker.tags),
+                "ssh_user": worker.ssh_user,
+                "ssh_port": worker.ssh_port,
+                "disabled": worker.host in switched_off,
+                "removed": False,
+            }
+            for worker in plan.workspace.workers
+        ],
+    )
+    for chunk in in_chunks(sorted(plan.removed_workers)):
+        gone = update(workers).where(workers.c.bucket_id == bucket_id, workers.c.host.in_(chunk))
+        tx.connection.execute(gone.values(removed=True, disabled=False))
+
+
+def write_jobs(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
+    """Write jobs with hooks and demands; those that left stay as they were, marked removed, until gc."""
+    present = plan.workspace.parts.jobs
+    put_rows(tx, jobs, [job_row(bucket_id, job, plan) for job in present.values()])
+    for chunk in in_chunks(sorted(present)):
+        tx.connection.execute(delete(hooks).where(hooks.c.bucket_id == bucket_id, hooks.c.job.in_(chunk)))
+        tx.connection.execute(delete(job_demands).where(job_demands.c.bucket_id == bucket_id, job_demands.c.job.in_(chunk)))
+    put_rows(tx, hooks, [row for job in present.values() for row in hook_rows(bucket_id, job)])
+    put_rows(
+        tx,
+        job_demands,
+        [
+            {"bucket_id": bucket_id, "job": name, "demanded_job": demanded}
+            for name, job in present.items()
+            for demanded in sorted(job.manifest.demanded_jobs())
+        ],
+    )
+    for chunk in in_chunks(sorted(plan.removed_jobs)):
+        gone = update(jobs).where(jobs.c.bucket_id == bucket_id, jobs.c.name.in_(chunk))
+        tx.connection.execute(gone.values(removed=True))
+
+
+def job_row(bucket_id: str, job: JobSource, plan: BuildPlan) -> dict[str, object]:
+    """Return one job as a row."""
+    manifest, reserved = job.manifest, plan.workspace.reservations[job.name]
+    return {
+        "bucket_id": bucket_id,
+        "name": job.name,
+        "job_id": job_id(bucket_id, job.name),
+        "version": manifest.version_or_first(),
+        "deployment_seq": plan.workspace.sequence[job.name],
+        "memory_mb": reserved.memory_mb,
+        "cpu_mhz": reserved.cpu_mhz,
+        "removed": False,
+        "has_makefile": job.has_makefile(),
+        "facts": job_facts(job, plan),
+        "variables": dict(job.variables),
+        "tree": pack(job.files),
+    }
+
+
+def job_facts(job: JobSource, plan: BuildPlan) -> dict[str, object]:
+    """Return what is only ever read together with its job."""
+    manifest = job.manifest
+    health = manifest.health_check
+    return {
+        "selectors": list(job.selectors()),
+        "max_concurrent_starts": manifest.max_concurrent_starts,
+        "max_concurrent_upgrades": manifest.max_concurrent_upgrades,
+        "max_concurrent_stops": manifest.max_concurrent_stops,
+        "min_allocations_count": manifest.min_allocations_count,
+        "restart_policy": manifest.restart_policy,
+        "restart_globs": list(manifest.restart_globs),
+        "health_check": None
+        if health is None
+        else {
+            "probes": [probe_facts(asdict(probe), plan.ports) for probe in health.probes],
+            "timeout_seconds": health.timeout_seconds,
+            "wait_attempts": health.wait_attempts,
+            "wait_interval_seconds": health.wait_interval_seconds,
+        },
+    }
+
+
+def probe_facts(probe: dict[str, Any], numbers: Mapping[str, PortFacts]) -> dict[str, Any]:
+    """Return a probe with its port as a number."""
+    port = probe["port"]
+    return probe | {"port": numbers[port].number if isinstance(port, str) else port}
+
+
+def hook_rows(bucket_id: str, job: JobSource) -> Iterable[dict[str, object]]:
+    """Yield the hooks of a job as rows."""
+    for script in job.scripts:
+        hook, demand = script.hook, script.hook.demand
+        yield {
+            "bucket_id": bucket_id,
+            "job": job.name,
+            "name": hook.name,
+            "path": script.path,
+            "runtime": script.runtime,
+            "executed_on": list(hook.executed_on),
+            "timeout_seconds": hook.timeout_seconds,
+            "scope": hook.scope,
+            "demands_job": demand.job if demand else "",
+            "demands_hook": demand.hook if demand else "",
+            "demand_config": demand.config_json if demand else "",
+        }
+
+
+def write_ports(tx: Transaction, bucket_id: str, assigned: Mapping[str, PortFacts]) -> None:
+    """Write the ports; names nobody uses any more are free again."""
+    tx.connection.execute(delete(ports).where(ports.c.bucket_id == bucket_id))
+    rows = [{"bucket_id": bucket_id, **asdict(port)} for port in assigned.values()]
+    for chunk in in_chunks(rows):
+        tx.connection.execute(insert(ports), list(chunk))
+
+
+def write_certificates(tx: Transaction, bucket_id: str, plan: BuildPlan, remembered: Remembered, issued: Issued) -> None:
+    """Write new certificates, drop those no longer wanted; removed allocations keep theirs until gc."""
+    c = certificates.c
+    gone_places = {(each.job, each.worker) for each in plan.allocations if each.removed}
+    wanted = {(leaf.job, leaf.name, leaf.worker) for leaf in issued.certificates}
+    stale = [
+        (leaf.job, leaf.name, leaf.worker)
+        for leaf in remembered.certificates
+        if (leaf.job, leaf.name, leaf.worker) not in wanted and (leaf.job, leaf.worker) not in gone_places
+    ]
+    for chunk in in_chunks(stale):
+        tx.connection.execute(delete(certificates).where(c.bucket_id == bucket_id, tuple_(c.job, c.name, c.worker).in_(chunk)))
+    put_rows(tx, certificates, ({"bucket_id": bucket_id, **asdict(leaf)} for leaf in issued.new))
+
+
+def record_build(tx: Transaction, build: BuildIdentity, plan: BuildPlan, issued: Issued) -> None:
+    """Remember what was built."""
+    put_rows(
+        tx,
+        builds,
+        [
+            {
+                "bucket_id": build.bucket_id,
+                "run_id": build.run_id,
+                "built_at": tx.now,
+                "snapshot_id": build.snapshot_id,
+                "inputs_sha256": build.inputs_sha256,
+                "ca_certificate": issued.ca_certificate,
+                "renew_at": issued.renew_at,
+                "jobs": len(plan.workspace.parts.jobs),
+                "workers": len(plan.workspace.workers),
+                "active_allocations": plan.active(),
+            }
+        ],
+    )

@@ -1,0 +1,188 @@
+"""What was built, as it is listed: workers, jobs with their hooks and files, demands, rollout orders."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from maand_catalog.database.bulk import in_chunks
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.errors import NotFound
+from maand_catalog.rules.workspace.problems import did_you_mean
+from maand_catalog.rules.workspace.tree import TreeEntry, unpack
+from maand_catalog.store.fleet.placement import active_workers
+from maand_catalog.store.kv.rows import get_entry
+from maand_catalog.store.tables.fleet import hooks, job_demands, jobs, workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedWorker:
+    """One worker as built."""
+
+    worker_id: str
+    host: str
+    hostname: str
+    position: int
+    labels: list[str]
+    memory_mb: int
+    cpu_mhz: int
+    tags: dict[str, str]
+    ssh_user: str
+    ssh_port: int
+    disabled: bool
+    removed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedHook:
+    """One hook as built."""
+
+    job: str
+    name: str
+    path: str
+    runtime: str
+    executed_on: list[str]
+    timeout_seconds: int
+    scope: str
+    demands_job: str
+    demands_hook: str
+    demand_config: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedJob:
+    """One job as built. `facts` are those of `store.build.job_facts`."""
+
+    job_id: str
+    name: str
+    version: str
+    deployment_seq: int
+    memory_mb: int
+    cpu_mhz: int
+    removed: bool
+    has_makefile: bool
+    facts: dict[str, Any]
+    hooks: list[ListedHook] = field(default_factory=list)
+    demanded_jobs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutOrder:
+    """The order in force."""
+
+    hosts: list[str]
+    set_by_hook: bool
+    warning: str = ""
+
+
+WORKER_COLUMNS = [column for column in workers.columns if column.name != "bucket_id"]
+HOOK_COLUMNS = [column for column in hooks.columns if column.name != "bucket_id"]
+JOB_COLUMNS = [column for column in jobs.columns if column.name not in ("bucket_id", "tree", "variables")]
+
+
+def list_workers(
+    tx: Transaction,
+    bucket_id: str,
+    *,
+    hosts: Collection[str] = (),
+    labels: Collection[str] = (),
+    include_removed: bool = False,
+) -> list[ListedWorker]:
+    """Return workers by position, those that left last. Labels match when a worker has any of them."""
+    w = workers.c
+    wanted = select(*WORKER_COLUMNS).where(w.bucket_id == bucket_id).order_by(w.removed, w.position, w.host)
+    if not include_removed:
+        wanted = wanted.where(w.removed.is_(False))
+    found = [ListedWorker(**row) for row in tx.connection.execute(wanted).mappings()]
+    return [
+        worker
+        for worker in found
+        if (not hosts or worker.host in hosts) and (not labels or set(labels).intersection(worker.labels))
+    ]
+
+
+def list_jobs(
+    tx: Transaction,
+    bucket_id: str,
+    *,
+    names: Sequence[str] = (),
+    include_removed: bool = False,
+    after: str = "",
+    limit: int | None = None,
+) -> list[ListedJob]:
+    """Return jobs by name with their hooks. NotFound for a name that was never built."""
+    j = jobs.c
+    wanted = select(*JOB_COLUMNS).where(j.bucket_id == bucket_id, j.name > after).order_by(j.name)
+    if names:
+        check_names(tx, bucket_id, names, include_removed=include_removed)
+        wanted = wanted.where(j.name.in_(list(names)))
+    if not include_removed:
+        wanted = wanted.where(j.removed.is_(False))
+    rows = tx.connection.execute(wanted.limit(limit) if limit else wanted).mappings().all()
+    found = [ListedJob(**row) for row in rows]
+    return with_hooks(tx, bucket_id, found)
+
+
+def with_hooks(tx: Transaction, bucket_id: str, found: list[ListedJob]) -> list[ListedJob]:
+    """Add hooks by name and demanded jobs to listed jobs."""
+    by_name = {job.name: job for job in found}
+    for names in in_chunks(sorted(by_name)):
+        h, d = hooks.c, job_demands.c
+        wanted = select(*HOOK_COLUMNS).where(h.bucket_id == bucket_id, h.job.in_(names)).order_by(h.name)
+        for row in tx.connection.execute(wanted).mappings():
+            by_name[row["job"]].hooks.append(ListedHook(**row))
+        demands = select(d.job, d.demanded_job).where(d.bucket_id == bucket_id, d.job.in_(names)).order_by(d.demanded_job)
+        for job, demanded in tx.connection.execute(demands):
+            by_name[job].demanded_jobs.append(demanded)
+    return found
+
+
+def check_names(tx: Transaction, bucket_id: str, names: Sequence[str], *, include_removed: bool) -> None:
+    """Refuse a name that no job has, with the nearest one that exists."""
+    wanted = select(jobs.c.name).where(jobs.c.bucket_id == bucket_id)
+    if not include_removed:
+        wanted = wanted.where(jobs.c.removed.is_(False))
+    known = set(tx.connection.scalars(wanted))
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise NotFound(f'there is no job "{unknown[:64]}"', help=did_you_mean(unknown, known) or "run `maand build`")
+
+
+def list_job_files(tx: Transaction, bucket_id: str, job: str) -> tuple[TreeEntry, ...]:
+    """Return the stored files of a job, also of one that left. NotFound."""
+    wanted = select(jobs.c.tree).where(jobs.c.bucket_id == bucket_id, jobs.c.name == job)
+    tree = tx.connection.scalar(wanted)
+    if tree is None:
+        check_names(tx, bucket_id, [job], include_removed=True)
+        raise NotFound(f'there is no job "{job[:64]}"')
+    return unpack(bytes(tree))
+
+
+def list_hook_demands(tx: Transaction, bucket_id: str, job: str, hook: str) -> list[ListedHook]:
+    """Return the hooks of present jobs that demand a hook, by job and hook."""
+    h = hooks.c
+    wanted = (
+        select(*HOOK_COLUMNS)
+        .join(jobs, (jobs.c.bucket_id == h.bucket_id) & (jobs.c.name == h.job))
+        .where(h.bucket_id == bucket_id, h.demands_job == job, h.demands_hook == hook, jobs.c.removed.is_(False))
+        .order_by(h.job, h.name)
+    )
+    return [ListedHook(**row) for row in tx.connection.execute(wanted).mappings()]
+
+
+def rollout_order(tx: Transaction, bucket_id: str, job: str) -> RolloutOrder:
+    """Return the order in force: the KV entry when it still is a permutation of the active workers, else position order."""
+    check_names(tx, bucket_id, [job], include_removed=True)
+    by_position = active_workers(tx, bucket_id, job)
+    try:
+        entry = get_entry(tx, bucket_id, f"maand/job/{job}", "rollout_order")
+    except NotFound:
+        return RolloutOrder(hosts=by_position, set_by_hook=False)
+    chosen = [host.strip() for host in (entry.value or "").split(",") if host.strip()]
+    if chosen == by_position:
+        return RolloutOrder(hosts=by_position, set_by_hook=False)
+    if sorted(chosen) == sorted(by_position):
+        return RolloutOrder(hosts=chosen, set_by_hook=True)
+    warning = f'the rollout order of job "{job}" is ignored: it does not name exactly the active workers'
+    return RolloutOrder(hosts=by_position, set_by_hook=False, warning=warning)

@@ -1,0 +1,95 @@
+"""What templates are rendered from: everything that hooks of some allocations may read, each namespace once."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+
+from maand_catalog.database.sets import in_chunks
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.errors import InvalidArgument, NotFound
+from maand_catalog.rules.namespaces import holds_secrets, is_private_key
+from maand_catalog.rules.policy import readable_namespaces
+from maand_catalog.sealing.keyring import Keyring
+from maand_catalog.store.fleet.placement import demanded_jobs
+from maand_catalog.store.kv.rows import entries_of, is_present, stream, to_entry
+from maand_catalog.store.tables.fleet import allocations
+from maand_catalog.store.tables.kv import kv_versions
+
+MOST_ALLOCATIONS = 10_000
+NAMESPACES_PER_QUERY = 500
+
+v = kv_versions.c
+a = allocations.c
+
+
+@dataclass(kw_only=True)
+class Content:
+    """Values of one namespace, in clear."""
+
+    namespace: str
+    secret: bool
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one allocation may read."""
+
+    allocation_id: str
+    namespaces: tuple[str, ...]
+
+
+def read_views(
+    tx: Transaction, keyring: Keyring, bucket_id: str, allocation_ids: Sequence[str]
+) -> tuple[list[Content], list[View]]:
+    """Return contents and views of allocations of one job. Private keys are left out: they reach a worker as files only."""
+    job, workers = find_allocations(tx, bucket_id, allocation_ids)
+    demanded, peers = demanded_jobs(tx, bucket_id, job), peers_of(tx, bucket_id, job)
+    views = [
+        View(
+            allocation_id=allocation_id,
+            namespaces=tuple(readable_namespaces(job, worker, demanded_jobs=demanded, peers=peers)),
+        )
+        for allocation_id, worker in workers.items()
+    ]
+    wanted = sorted({namespace for view in views for namespace in view.namespaces})
+    return list(read_contents(tx, keyring, bucket_id, wanted)), views
+
+
+def find_allocations(tx: Transaction, bucket_id: str, allocation_ids: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the job and the worker of each allocation, in the order asked."""
+    if not 0 < len(allocation_ids) <= MOST_ALLOCATIONS:
+        raise InvalidArgument(f"1 to {MOST_ALLOCATIONS} allocations are read at once, not {len(allocation_ids)}")
+    found = {}
+    for chunk in in_chunks(allocation_ids, NAMESPACES_PER_QUERY):
+        query = select(a.allocation_id, a.job, a.worker).where(a.bucket_id == bucket_id, a.allocation_id.in_(chunk))
+        found.update({row.allocation_id: (row.job, row.worker) for row in tx.connection.execute(query)})
+    missing = [allocation_id for allocation_id in allocation_ids if allocation_id not in found]
+    if missing:
+        raise NotFound(f"there is no allocation {missing[0][:60]} in this bucket", help="list them: maand cat allocations")
+    jobs = {job for job, _ in found.values()}
+    if len(jobs) > 1:
+        raise InvalidArgument(f"the allocations are of {len(jobs)} jobs; read one job at a time")
+    return jobs.pop(), {allocation_id: found[allocation_id][1] for allocation_id in allocation_ids}
+
+
+def peers_of(tx: Transaction, bucket_id: str, job: str) -> list[str]:
+    """Return the workers of a job's allocations that are not removed."""
+    query = select(a.worker).where(a.bucket_id == bucket_id, a.job == job, a.removed.is_(False)).order_by(a.position)
+    return list(tx.connection.scalars(query))
+
+
+def read_contents(tx: Transaction, keyring: Keyring, bucket_id: str, namespaces: Collection[str]) -> Iterator[Content]:
+    """Yield the present values of each namespace that holds any."""
+    for chunk in in_chunks(sorted(namespaces), NAMESPACES_PER_QUERY):
+        wanted = entries_of(bucket_id).where(v.namespace.in_(chunk), is_present(tx)).order_by(v.namespace, v.key)
+        content = Content(namespace="", secret=False)
+        for row in stream(tx, wanted):
+            entry = to_entry(row)
+            if entry.namespace != content.namespace:
+                yield from [content] if content.values else []
+                content = Content(namespace=entry.namespace, secret=holds_secrets(entry.namespace))
+            if not is_private_key(entry.namespace, entry.key):
+                content.values[entry.key] = entry.text(keyring)
+        yield from [content] if content.values else []

@@ -1,0 +1,1 @@
+"""Runs, their tasks, events, leases, and the hook invocations within them."""

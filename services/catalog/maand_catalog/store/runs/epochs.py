@@ -1,0 +1,75 @@
+"""Epochs: the lives of a database. A restored backup begins the next one, and nothing of the life before goes on by itself.
+
+Workers remember the largest `(epoch, seq, fence)` that commanded them. A restored database counts `seq` from where the backup was
+made, below what workers have seen; its larger epoch makes its commands the newer ones again.
+
+How a new epoch begins:
+
+    maand-catalog restore FILE     puts a backup in place and begins one
+    maand-catalog new-epoch        after a copy by hand, and after pg_restore
+    a start on a marked copy       `maand-catalog backup` marks its copy; the first catalog that serves it begins one
+
+The mark is SQLite's `user_version`: a number in the file's header that is the application's to use. It is there whatever the
+schema is, survives any copying of the file, and changes with the transaction that begins the epoch: once.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import case, select
+
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.database.upserts import upsert
+from maand_catalog.rules.runs import Run
+from maand_catalog.store.runs.ends import end_open_runs
+from maand_catalog.store.tables.database import database_facts
+
+FIRST_EPOCH = 1
+"""What a database has that was never restored; no row says so."""
+
+LARGEST_EPOCH = 10**15
+"""Far beyond any time in seconds, and well inside what databases and shells count with."""
+
+COPY_MARK = 1
+"""`user_version` of a copy that no catalog has served yet; of any other database it is 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEpoch:
+    """An epoch that began, and the runs that ended with the one before: as they were."""
+
+    epoch: int
+    ended: tuple[Run, ...]
+
+
+def read_epoch(tx: Transaction) -> int:
+    """Return the database's epoch."""
+    return tx.connection.execute(select(database_facts.c.epoch)).scalar_one_or_none() or FIRST_EPOCH
+
+
+def begin_epoch(tx: Transaction, *, above: int = 0) -> NewEpoch:
+    """Begin an epoch, larger than the present one and than `above`, and end every open run as failed."""
+    epoch = raise_epoch(tx, above=above)
+    ended = end_open_runs(tx)
+    if tx.dialect == "sqlite":
+        tx.connection.exec_driver_sql("PRAGMA user_version = 0")
+    return NewEpoch(epoch=epoch, ended=tuple(ended))
+
+
+def raise_epoch(tx: Transaction, *, above: int) -> int:
+    """Raise the epoch and return it.
+
+    It is the time in seconds, not the next number: a backup that is restored twice knows nothing of its first restored life, and
+    counting on would give both lives the same epoch. Time needs no memory. Where the clock was set back, it is the next number
+    after the largest that is known: the database's own, or `above` (what a worker tells, what a replaced database had).
+    """
+    statement = upsert(tx, database_facts).values(one=1, epoch=max(int(tx.now.timestamp()), above + 1, FIRST_EPOCH + 1))
+    present, proposed = database_facts.c.epoch, statement.excluded.epoch
+    raised = statement.on_conflict_do_update(
+        index_elements=[database_facts.c.one], set_={"epoch": case((present >= proposed, present + 1), else_=proposed)}
+    )
+    return int(tx.connection.execute(raised.returning(present)).scalar_one())
+
+
+def is_unserved_copy(tx: Transaction) -> bool:
+    """Whether `maand-catalog backup` made this copy and no catalog has served it since. PostgreSQL's dumps bear no mark."""
+    return tx.dialect == "sqlite" and tx.connection.exec_driver_sql("PRAGMA user_version").scalar_one() == COPY_MARK

@@ -1,0 +1,1 @@
+"""Semaphores: who holds a slot, and who waits in line for one."""

@@ -1,0 +1,33 @@
+"""Tables of the buckets: their settings, and what the last build was made of."""
+
+from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table, Text
+
+from maand_catalog.database.metadata import UtcMicros, digest_type, id_type, metadata
+
+buckets = Table(
+    "buckets",
+    metadata,
+    Column("bucket_id", id_type(), primary_key=True),
+    Column("created_at", UtcMicros(), nullable=False),
+    Column("maand_conf", LargeBinary(), nullable=False),
+    Column("config_sha256", digest_type(), nullable=False),
+    Index(None, "created_at", "bucket_id"),
+)
+"""`maand_conf` is the file as sent: the settings are read from it, and problems point into it."""
+
+builds = Table(
+    "builds",
+    metadata,
+    Column("bucket_id", id_type(), primary_key=True),
+    Column("run_id", id_type(), nullable=False),
+    Column("built_at", UtcMicros(), nullable=False),
+    Column("snapshot_id", String(64), nullable=False),
+    Column("inputs_sha256", digest_type(), nullable=False),
+    Column("ca_certificate", Text(), nullable=False),
+    Column("renew_at", UtcMicros()),
+    Column("jobs", Integer(), nullable=False),
+    Column("workers", Integer(), nullable=False),
+    Column("active_allocations", Integer(), nullable=False),
+)
+"""The newest successful build of each bucket. A rebuild from equal inputs (workspace, settings, CA) before `renew_at` has nothing
+to do."""
