@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from maand_executor.facts import BucketConfig, Worker
+from maand_executor.rules.facts import BucketConfig, Worker
 from maand_executor.ssh.copy import RemoteCopy
 from maand_executor.ssh.remote import Remote
 from tests.bench import ssh_crew

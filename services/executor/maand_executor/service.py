@@ -12,12 +12,12 @@ import structlog
 
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc, remote_pb2, remote_pb2_grpc
 from maand_executor.catalog_client import CatalogClient
-from maand_executor.claims import Claims
-from maand_executor.content import ContentStore
+from maand_executor.claims.run_claims import Claims
+from maand_executor.claims.tasks import HelpLoop
+from maand_executor.content.store import ContentStore
 from maand_executor.directories import make_private
 from maand_executor.hooks.engine import HookEngine
-from maand_executor.metrics import Metrics
-from maand_executor.parts import Parts
+from maand_executor.prometheus import Metrics
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
@@ -26,7 +26,7 @@ from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.descriptors import FEWEST, connections_that_fit, raise_soft_limit
 from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remotes
-from maand_executor.tasks import HelpLoop
+from maand_executor.steps.parts import Parts
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.metrics import MetricsServer, serve_metrics

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.cancel import CancelSignal
-from maand_executor.content import ContentStore
-from maand_executor.facts import Allocation, BucketConfig, Hook, InvocationOutcome, Job, RolloutOrder, RunIdentity, Worker
+from maand_executor.content.store import ContentStore
 from maand_executor.hooks.engine import HookEngine
-from maand_executor.hooks.outcome import EventOutcome
 from maand_executor.hooks.request import EventRun
-from maand_executor.journal import Journal
+from maand_executor.output.journal import Journal
+from maand_executor.rules.cancel import CancelSignal
+from maand_executor.rules.facts import Allocation, BucketConfig, Hook, InvocationOutcome, Job, RolloutOrder, RunIdentity, Worker
+from maand_executor.rules.hook_outcomes import EventOutcome
 from tests.unit.executor.fake_catalog import FakeCatalog
 
 RUN = RunIdentity(bucket_id="0197c0de-bbbb-7000-8000-000000000001", run_id="0197c0de-aaaa-7000-8000-000000000001", seq=1, fence=1)

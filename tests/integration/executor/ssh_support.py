@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from maand_executor.facts import BucketConfig, Worker
-from maand_executor.ssh.command import RemoteCommand
+from maand_executor.rules.facts import BucketConfig, Worker
+from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.ssh.remote import Remote
 from maand_executor.ssh.settings import SshSettings
 from tests.testbed.sshd import SshTestBed

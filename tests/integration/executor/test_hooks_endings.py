@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.cancel import CancelLevel
-from maand_executor.facts import InvocationOutcome
-from maand_executor.hooks.batches import BatchPosition
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import InvocationOutcome
+from maand_executor.rules.hook_batches import BatchPosition
 from maand_wire.errors import RemoteError
 from tests.integration.executor.hook_bed import (
     CANCELLED,
@@ -169,7 +169,7 @@ async def test_what_this_host_refuses_is_a_failure_of_the_hook(bed: HookBed, mon
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("maand_executor.content.ContentStore.materialise", refuse)
+    monkeypatch.setattr("maand_executor.content.store.ContentStore.materialise", refuse)
     (result,) = (await bed.run()).results
     assert (result.exit_code, result.message) == (126, "could not be started: [Errno 28] No space left on device")
     assert set(bed.catalog.ended.values()) == {FAILED}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from maand_executor.facts import HookScope
-from maand_executor.hooks.batches import BatchPosition
+from maand_executor.rules.facts import HookScope
+from maand_executor.rules.hook_batches import BatchPosition
 from tests.integration.executor.hook_bed import FAILED, OK, SAY_WHERE, SHOW_ENVIRONMENT, HookBed, allocations
 
 

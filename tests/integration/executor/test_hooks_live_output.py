@@ -4,7 +4,7 @@ import asyncio
 import resource
 import stat
 
-from maand_executor.cancel import CancelLevel
+from maand_executor.rules.cancel import CancelLevel
 from tests.integration.executor.hook_bed import HookBed, until
 
 

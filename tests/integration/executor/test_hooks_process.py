@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.facts import InvocationOutcome
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
-from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.subreaper import Warden
+from maand_executor.rules.facts import InvocationOutcome
 from tests.integration.executor.hook_bed import is_alive, until
 
 SECOND = timedelta(seconds=1)
@@ -261,7 +261,7 @@ import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
 from maand_executor.hooks.process import Command, GroupProcess, supervise
-from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.subreaper import Warden
 
 async def main():
     command = Command(arguments=(sys.executable, "hook.py"), directory=Path("."), environment={"PATH": "/usr/bin:/bin"})

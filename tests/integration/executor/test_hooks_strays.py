@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.facts import InvocationOutcome
+from maand_executor.hooks.left_behind import find_carriers
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
-from maand_executor.hooks.strays import find_carriers
-from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.subreaper import Warden
+from maand_executor.rules.facts import InvocationOutcome
 from tests.integration.executor.hook_bed import is_alive, until
 
 TOKEN = f"mh_{secrets.token_hex(16)}"
@@ -49,7 +49,7 @@ import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
 from maand_executor.hooks.process import Command, GroupProcess, supervise
-from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.subreaper import Warden
 
 async def main():
     environment = {"PATH": "/usr/bin:/bin", "HOOK_API_TOKEN": sys.stdin.read()}

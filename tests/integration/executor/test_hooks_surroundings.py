@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from maand_executor.facts import RolloutOrder
-from maand_executor.hooks.batches import BatchPosition
-from maand_executor.hooks.environment import lifecycle_variables
+from maand_executor.rules.facts import RolloutOrder
+from maand_executor.rules.hook_batches import BatchPosition
+from maand_executor.rules.hook_environment import lifecycle_variables
 from tests.integration.executor.hook_bed import RUN, SHOW_ENVIRONMENT, HookBed, allocations
 
 

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maand_executor.facts import Certificates
 from maand_executor.rpc.errors import HttpRequestFailed, HttpTimedOut, InvalidCall
 from maand_executor.rpc.http_client import HttpAnswer, read_answer, request_bytes, send
 from maand_executor.rpc.http_proxy import BODY_LIMIT, TlsManners, proxy
 from maand_executor.rpc.http_rules import HttpRequest, Target
+from maand_executor.rules.facts import Certificates
 
 HERE = "127.0.0.1"
 LIMIT = 1.0

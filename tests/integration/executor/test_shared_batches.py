@@ -11,7 +11,7 @@ from maand_catalog.rpc.task_messages import read_outcomes
 from maand_catalog.rules.tasks import TaskKind, TaskState
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
-from maand_executor.runs.lifecycle_steps import DIFFERS
+from maand_executor.steps.lifecycle_steps import DIFFERS
 from tests.integration.executor.deploy_bed import MAKEFILE, Ended
 from tests.integration.executor.shared_bed import SharedBed, shared_bed
 from tests.testbed.sshd import SshTestBed

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.facts import Worker
-from maand_executor.ssh.command import Watch, command_line, order
+from maand_executor.rules.facts import Worker
+from maand_executor.rules.remote_commands import Watch, command_line, order
 from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, SudoRefused
 from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.facts import HostKeyPolicy, Worker
+from maand_executor.rules.facts import HostKeyPolicy, Worker
 from maand_executor.ssh.errors import (
     AuthenticationRefused,
     ConnectionLost,

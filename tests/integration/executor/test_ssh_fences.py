@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from maand_executor.facts import WorkerFence
-from maand_executor.ssh.command import RemoteCommand
+from maand_executor.rules.facts import WorkerFence
+from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.ssh.errors import CommandNotStarted, ForeignWorker, StaleFence
 from tests.integration.executor.ssh_support import BUCKET, command, fact, remote_of
 from tests.testbed.sshd import SshTestBed

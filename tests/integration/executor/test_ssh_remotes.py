@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from maand_executor.facts import BucketConfig, Worker
+from maand_executor.rules.facts import BucketConfig, Worker
 from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remote, Remotes
 from tests.integration.executor.ssh_support import BUCKET, PATIENT, command

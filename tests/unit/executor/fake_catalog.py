@@ -9,7 +9,7 @@ import grpc
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.catalog_client import BlobPiece
-from maand_executor.facts import (
+from maand_executor.rules.facts import (
     AllocationCertificate,
     BegunInvocation,
     Certificates,

@@ -17,12 +17,14 @@ from maand_catalog.rules.build.allocations import AllocationState as CatalogStat
 from maand_catalog.rules.build.allocations import owes_start
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
-from maand_executor.cancel import CancelLevel, CancelSignal
 from maand_executor.catalog_client import BuildReport, ClaimedRun, Purged, RenewedLease
-from maand_executor.content import ContentStore
-from maand_executor.context import RunContext
-from maand_executor.endings import Ending, ending_of
-from maand_executor.facts import (
+from maand_executor.claims.endings import Ending, ending_of
+from maand_executor.claims.work_by_kind import do_the_work
+from maand_executor.content.store import ContentStore
+from maand_executor.hooks.request import EventRun
+from maand_executor.output.journal import Journal
+from maand_executor.rules.cancel import CancelLevel, CancelSignal
+from maand_executor.rules.facts import (
     Allocation,
     AllocationMove,
     AllocationState,
@@ -37,17 +39,15 @@ from maand_executor.facts import (
     RunIdentity,
     Worker,
 )
-from maand_executor.hooks.outcome import EventOutcome, InvocationResult
-from maand_executor.hooks.request import EventRun
-from maand_executor.journal import Journal
-from maand_executor.lease import Lease
-from maand_executor.report import RunReport
-from maand_executor.runs.dispatch import do_the_work
+from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult
+from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.settings import LeaseSettings, WorkSettings
-from maand_executor.ssh.command import RemoteCommand, RemoteResult
 from maand_executor.ssh.copy import RemoteCopy
 from maand_executor.ssh.errors import WorkerUnreachable
 from maand_executor.ssh.rsync import CopyResult
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.lease import Lease
+from maand_executor.steps.report import RunReport
 from tests.unit.executor.fake_catalog import FakeCatalog
 
 BUCKET = "0197c0de-bbbb-7000-8000-000000000001"

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor.facts import Allocation
-from maand_executor.hooks.batches import plan_batches
-from maand_executor.waves import in_rollout_order
+from maand_executor.rules.facts import Allocation
+from maand_executor.rules.hook_batches import plan_batches
+from maand_executor.rules.waves import in_rollout_order
 
 HOSTS = [f"10.0.0.{number}" for number in range(1, 40)]
 

@@ -13,7 +13,15 @@ from maand_executor.catalog_client.allocations import chunks, to_views
 from maand_executor.catalog_client.calls import call
 from maand_executor.catalog_client.conversions import OUTCOMES, STATES, from_move, to_allocation, to_config, to_job
 from maand_executor.catalog_client.fleet import FleetCalls
-from maand_executor.facts import AllocationMove, AllocationState, HostKeyPolicy, HttpProbe, PlannedFile, RestartPolicy, SshProbe
+from maand_executor.rules.facts import (
+    AllocationMove,
+    AllocationState,
+    HostKeyPolicy,
+    HttpProbe,
+    PlannedFile,
+    RestartPolicy,
+    SshProbe,
+)
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.cancel import CancelLevel
-from maand_executor.facts import AllocationState, Namespace, RestartPolicy, RolloutOrder
 from maand_executor.hooks.request import EventRun
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import AllocationState, Namespace, RestartPolicy, RolloutOrder
 from tests.unit.executor.fakes_runs import RunBed
 
 

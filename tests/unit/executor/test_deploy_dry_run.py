@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.facts import Namespace
+from maand_executor.rules.facts import Namespace
 from tests.unit.executor.fakes_runs import Ended, RunBed
 
 

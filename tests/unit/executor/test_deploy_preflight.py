@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.facts import AllocationState, HealthCheck, Namespace, SshProbe
+from maand_executor.rules.facts import AllocationState, HealthCheck, Namespace, SshProbe
 from tests.unit.executor.fakes_runs import RunBed
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_spec_pb2
-from maand_executor.facts import AllocationState, RestartPolicy
+from maand_executor.rules.facts import AllocationState, RestartPolicy
 from tests.unit.executor.fakes_runs import RunBed
 
 

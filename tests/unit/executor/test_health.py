@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from maand_executor.facts import HttpProbe, SshProbe, TcpProbe, Worker
-from maand_executor.health import Prober
+from maand_executor.rules.facts import HttpProbe, SshProbe, TcpProbe, Worker
+from maand_executor.rules.health import Prober
 
 HERE = Worker(host="127.0.0.1")
 SOON = timedelta(seconds=2)

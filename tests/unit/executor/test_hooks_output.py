@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor.hooks.output import LAST_LINE_LENGTH, LAST_LINES, LineSplitter, Tail, last_lines
+from maand_executor.rules.output_lines import LAST_LINE_LENGTH, LAST_LINES, LineSplitter, Tail, last_lines
 
 
 def lines_of(data: bytes, *, chunk: int = 7, limit: int = 64 * 1024) -> list[str]:

@@ -8,12 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from maand_contracts.catalog.v1 import run_spec_pb2
-from maand_executor.cancel import CancelLevel, CancelSignal
 from maand_executor.catalog_client import ClaimedRun, RenewedLease
 from maand_executor.errors import LeaseLost
-from maand_executor.facts import RunIdentity
-from maand_executor.lease import Lease
+from maand_executor.rules.cancel import CancelLevel, CancelSignal
+from maand_executor.rules.facts import RunIdentity
 from maand_executor.settings import LeaseSettings
+from maand_executor.steps.lease import Lease
 from maand_wire.errors import RemoteError
 
 AWAY = RemoteError(grpc.StatusCode.UNAVAILABLE, "the catalog is away")

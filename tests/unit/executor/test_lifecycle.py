@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.facts import Allocation, BucketConfig, Worker
-from maand_executor.lifecycle import (
+from maand_executor.rules.facts import Allocation, BucketConfig, Worker
+from maand_executor.rules.lifecycle import (
     WorkerFacts,
     describe_worker,
     describe_worker_script,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor import masking
-from maand_executor.masking import LineMasker, Masker, forms_of
+from maand_executor.rules import masking
+from maand_executor.rules.masking import LineMasker, Masker, forms_of
 
 SECRET = 'p@ss/w"ö rd+1'
 PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n  indented-line\nshort\n-----END KEY-----\n"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from maand_executor.digest import runtime_digest
-from maand_executor.facts import Allocation, AllocationState, Job, PlannedFile, RestartPolicy
-from maand_executor.plan import Action, PlannedAllocation, PlanOptions, plan_allocation
+from maand_executor.rules.decisions import Action, PlannedAllocation, PlanOptions, plan_allocation
+from maand_executor.rules.digest import runtime_digest
+from maand_executor.rules.facts import Allocation, AllocationState, Job, PlannedFile, RestartPolicy
 
 ALWAYS, RELOAD, NEVER = RestartPolicy.ALWAYS, RestartPolicy.RELOAD, RestartPolicy.NEVER
 OLD = (PlannedFile(path="app.conf", mode=0o644, sha256=b"1" * 32), PlannedFile(path="Makefile", mode=0o644, sha256=b"m" * 32))

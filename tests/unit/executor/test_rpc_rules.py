@@ -6,7 +6,6 @@ import grpc
 import pytest
 
 from maand_executor import errors as executor_errors
-from maand_executor.facts import BucketConfig, Certificates
 from maand_executor.hooks.live import LiveInvocation, LiveInvocations
 from maand_executor.rpc import errors as rpc_errors
 from maand_executor.rpc.callers import calling_hook
@@ -20,6 +19,7 @@ from maand_executor.rpc.http_rules import (
     redirected,
 )
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
+from maand_executor.rules.facts import BucketConfig, Certificates
 from maand_executor.ssh import errors as ssh_errors
 
 HOSTS = ["10.0.0.5", "fd00::5", "db.internal"]

@@ -15,17 +15,17 @@ from structlog.testing import capture_logs
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec
-from maand_executor.cancel import CancelLevel
 from maand_executor.catalog_client import ClaimedRun, RenewedLease
-from maand_executor.claim_loop import ClaimLoop
-from maand_executor.claims import Claims
-from maand_executor.content import ContentStore
-from maand_executor.facts import RunIdentity, Worker
-from maand_executor.meter import Meter
-from maand_executor.parts import Parts
-from maand_executor.runner import Runner
+from maand_executor.claims.claim_loop import ClaimLoop
+from maand_executor.claims.run_claims import Claims
+from maand_executor.claims.runner import Runner
+from maand_executor.content.store import ContentStore
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import RunIdentity, Worker
+from maand_executor.rules.meter import Meter
+from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.settings import ExecutorSettings, LeaseSettings
-from maand_executor.ssh.command import RemoteCommand, RemoteResult
+from maand_executor.steps.parts import Parts
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError
 from maand_wire.supervision import RestartPauses
@@ -277,7 +277,7 @@ class Endings:
 @pytest.fixture
 def endings(monkeypatch: pytest.MonkeyPatch) -> Endings:
     endings = Endings()
-    monkeypatch.setattr("maand_executor.claims.Runner", endings)
+    monkeypatch.setattr("maand_executor.claims.run_claims.Runner", endings)
     return endings
 
 

@@ -9,9 +9,9 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec
 from maand_contracts.common.v1 import error_pb2
-from maand_executor.cancel import CancelLevel
-from maand_executor.facts import AllocationState, HealthCheck, SshProbe
-from maand_executor.runs.dispatch import WORK_BY_KIND
+from maand_executor.claims.work_by_kind import WORK_BY_KIND
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import AllocationState, HealthCheck, SshProbe
 from maand_wire.errors import RemoteError
 from tests.unit.executor.fakes_runs import Ended, RunBed
 

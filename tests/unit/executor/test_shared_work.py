@@ -10,15 +10,15 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.catalog_client.tasks import CREATED_A_CALL, CREATED_BYTES, calls_of
-from maand_executor.context import RunContext
-from maand_executor.facts import Allocation, Hook, InvocationOutcome
-from maand_executor.hands import HANDS, Hands, Works
-from maand_executor.hooks.outcome import InvocationResult
-from maand_executor.journal import Journal
-from maand_executor.report import RunReport
-from maand_executor.runs.hooks_task import to_outcome, to_result
-from maand_executor.runs.lifecycle_steps import DIFFERS, Act, LifecycleStep, LifecycleSteps
-from maand_executor.runs.lifecycle_task import do_lifecycle, to_step
+from maand_executor.deploy.lifecycle_task import do_lifecycle, to_step
+from maand_executor.output.journal import Journal
+from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome
+from maand_executor.rules.hook_outcomes import InvocationResult
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.hooks_task import to_outcome, to_result
+from maand_executor.steps.lifecycle_steps import DIFFERS, Act, LifecycleStep, LifecycleSteps
+from maand_executor.steps.report import RunReport
+from maand_executor.steps.task_loops import HANDS, Hands, Works
 from tests.unit.executor.fakes_runs import RUN, RunBed
 
 HOST = "10.0.0.1"

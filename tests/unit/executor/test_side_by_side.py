@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from maand_executor.errors import InvalidRequest
-from maand_executor.names import known_names
-from maand_executor.side_by_side import side_by_side
+from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.steps.names import known_names
 
 
 async def test_results_come_in_the_order_of_the_items() -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
-from maand_executor.context import RunContext
-from maand_executor.facts import RunIdentity, Worker
-from maand_executor.hands import Hands, Works
-from maand_executor.journal import Journal
-from maand_executor.report import RunReport
-from maand_executor.runs.spread import Spread, Unknown, on_each, plain_spec, well
-from maand_executor.runs.task_work import WORK_BY_TASK
+from maand_executor.claims.work_by_task import WORK_BY_TASK
+from maand_executor.output.journal import Journal
+from maand_executor.rules.facts import RunIdentity, Worker
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fan_out import Spread, Unknown, on_each, plain_spec, well
+from maand_executor.steps.report import RunReport
+from maand_executor.steps.task_loops import Hands, Works
 from tests.unit.executor.fakes_runs import RUN, RunBed
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor.facts import WorkerFence
-from maand_executor.ssh.command import (
+from maand_executor.rules.facts import WorkerFence
+from maand_executor.rules.remote_commands import (
     BOOTSTRAP,
     HostCheck,
     Opening,

@@ -2,10 +2,18 @@
 
 import pytest
 
-from maand_executor.digest import content_digest
-from maand_executor.facts import Allocation, AllocationCertificate, AllocationViews, Certificates, JobFile, Namespace, Worker
-from maand_executor.staging import AllocationTree, PathClash, make_tree, own_contents, split_job
-from maand_executor.templates import JobTemplates, TemplateSubject
+from maand_executor.content.templates import JobTemplates, TemplateSubject
+from maand_executor.content.trees import AllocationTree, PathClash, make_tree, own_contents, split_job
+from maand_executor.rules.digest import content_digest
+from maand_executor.rules.facts import (
+    Allocation,
+    AllocationCertificate,
+    AllocationViews,
+    Certificates,
+    JobFile,
+    Namespace,
+    Worker,
+)
 
 SUBJECT = TemplateSubject(
     allocation=Allocation(allocation_id="id", job="api", worker="w"), worker=Worker(host="w"), bucket_id="b", job_path="/opt"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from maand_executor.facts import RunIdentity
-from maand_executor.step_recorder import StepRecorder
+from maand_executor.rules.facts import RunIdentity
+from maand_executor.steps.step_recorder import StepRecorder
 
 RUN = RunIdentity(bucket_id="b", run_id="r", seq=1, fence=1)
 

@@ -1,8 +1,8 @@
 import pytest
 
+from maand_executor.content.templates import JobTemplates, Rendered, TemplateSubject
 from maand_executor.errors import TemplateError
-from maand_executor.facts import Allocation, AllocationViews, Namespace, Worker
-from maand_executor.templates import JobTemplates, Rendered, TemplateSubject
+from maand_executor.rules.facts import Allocation, AllocationViews, Namespace, Worker
 
 SUBJECT = TemplateSubject(
     allocation=Allocation(

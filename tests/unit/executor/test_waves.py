@@ -1,5 +1,5 @@
-from maand_executor.facts import Allocation, Job
-from maand_executor.waves import batches, blocking_job, in_rollout_order, waves
+from maand_executor.rules.facts import Allocation, Job
+from maand_executor.rules.waves import batches, blocking_job, in_rollout_order, waves
 
 
 def on(worker: str, index: int) -> Allocation:

@@ -11,7 +11,7 @@ from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
 from maand_executor.catalog_client.calls import LONG_DEADLINE, call, collect, listed, stream
 from maand_executor.catalog_client.conversions import from_move, to_allocation, to_planned_file
-from maand_executor.facts import (
+from maand_executor.rules.facts import (
     Allocation,
     AllocationCertificate,
     AllocationMove,

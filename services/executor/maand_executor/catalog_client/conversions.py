@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from maand_contracts.catalog.v1 import allocation_pb2, bucket_pb2, invocation_pb2, job_pb2, worker_pb2, workspace_pb2
-from maand_executor.facts import (
+from maand_executor.rules.facts import (
     Allocation,
     AllocationMove,
     AllocationState,

@@ -14,7 +14,7 @@ from maand_contracts.catalog.v1.worker_pb2_grpc import WorkerServiceStub
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceStub
 from maand_executor.catalog_client.calls import call, listed, stream
 from maand_executor.catalog_client.conversions import to_config, to_job, to_job_file, to_worker
-from maand_executor.facts import BucketConfig, Job, JobFile, RolloutOrder, RunIdentity, Worker
+from maand_executor.rules.facts import BucketConfig, Job, JobFile, RolloutOrder, RunIdentity, Worker
 from maand_wire.errors import RemoteError
 
 BLOBS_A_CALL = 10_000

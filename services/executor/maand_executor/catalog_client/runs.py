@@ -9,10 +9,10 @@ import grpc.aio
 from maand_contracts.catalog.v1 import invocation_pb2, run_event_pb2, run_pb2, run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
-from maand_executor.cancel import CancelLevel
 from maand_executor.catalog_client.calls import LONG_DEADLINE, call
 from maand_executor.catalog_client.conversions import OUTCOMES
-from maand_executor.facts import BegunInvocation, InvocationEnd, InvocationStart, RunIdentity, WorkerFence
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import BegunInvocation, InvocationEnd, InvocationStart, RunIdentity, WorkerFence
 
 
 @dataclass(frozen=True, kw_only=True)

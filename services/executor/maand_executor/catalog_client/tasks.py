@@ -8,10 +8,10 @@ import grpc.aio
 
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceStub
-from maand_executor.cancel import CancelLevel
 from maand_executor.catalog_client.calls import LONG_DEADLINE, call
 from maand_executor.catalog_client.runs import RenewedLease, to_worker_fence
-from maand_executor.facts import RunIdentity, TaskIdentity
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import RunIdentity, TaskIdentity
 
 CREATED_A_CALL = 1_000
 CREATED_BYTES = 8 * 1024 * 1024

@@ -2,9 +2,8 @@
 
 engine       an event of a job: hooks in name order, batches, failures                 -> EventOutcome
 invocation   one hook on one allocation: directory, process, result
-process      one process group: start, output, timeout, end          warden   ends what is left when the executor died
-strays       what left its group, found by its token and ended
-workspace    the private directory        interpreter, dependencies  what runs the script
-environment, batches, output, outcome     rules, standard library only
+process      one process group: start, output, timeout, end          subreaper    ends what is left when the executor died
+left_behind  what left its group, found by its token and ended
+interpreter, dependencies  what runs the script
 live         who is alive, by token: for the calls that hooks make to this executor
 """

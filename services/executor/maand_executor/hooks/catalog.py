@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from maand_executor.content import BlobSource
-from maand_executor.facts import BegunInvocation, Certificates, InvocationEnd, InvocationStart, JobFile, RunIdentity
+from maand_executor.content.store import BlobSource
+from maand_executor.rules.facts import BegunInvocation, Certificates, InvocationEnd, InvocationStart, JobFile, RunIdentity
 
 
 class HookCatalog(BlobSource, Protocol):

@@ -22,14 +22,14 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from maand_executor.content import ContentStore, TreeEntry
-from maand_executor.facts import InvocationOutcome, JobFile
+from maand_executor.content.hook_directories import HOOKS, remove_tree, tree_of
+from maand_executor.content.store import ContentStore, TreeEntry
 from maand_executor.hooks.errors import DependenciesNotInstalled
-from maand_executor.hooks.outcome import sentence_of
-from maand_executor.hooks.output import Tail, last_lines
 from maand_executor.hooks.process import Command, GroupProcess, supervise
-from maand_executor.hooks.warden import Warden
-from maand_executor.hooks.workspace import HOOKS, remove_tree, tree_of
+from maand_executor.hooks.subreaper import Warden
+from maand_executor.rules.facts import InvocationOutcome, JobFile
+from maand_executor.rules.hook_outcomes import sentence_of
+from maand_executor.rules.output_lines import Tail, last_lines
 
 INSTALL_TIMEOUT = timedelta(minutes=15)
 """Limit of one installer: some packages are compiled."""

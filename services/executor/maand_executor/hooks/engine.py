@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from maand_executor.content import ContentStore
-from maand_executor.facts import Allocation, Hook, InvocationStart, JobFile, RunIdentity
-from maand_executor.hooks.batches import Batch
+from maand_executor.content.hook_directories import WorkspaceContent, Workspaces, digests_of
+from maand_executor.content.store import ContentStore
 from maand_executor.hooks.catalog import HookCatalog
 from maand_executor.hooks.dependencies import Dependencies
 from maand_executor.hooks.events import batch_started
@@ -22,8 +21,8 @@ from maand_executor.hooks.identities import Identities
 from maand_executor.hooks.interpreter import Interpreter, Interpreters
 from maand_executor.hooks.invocation import HookRun, Invocation, InvocationRunner
 from maand_executor.hooks.live import LiveInvocations
-from maand_executor.hooks.outcome import EventOutcome, InvocationResult
 from maand_executor.hooks.request import EventRun, TellResult
+from maand_executor.hooks.subreaper import Warden
 from maand_executor.hooks.targets import (
     NothingReachable,
     is_done,
@@ -32,10 +31,11 @@ from maand_executor.hooks.targets import (
     unreachable_result,
     wanted_hooks,
 )
-from maand_executor.hooks.warden import Warden
-from maand_executor.hooks.workspace import WorkspaceContent, Workspaces, digests_of
-from maand_executor.meter import Meter
-from maand_executor.side_by_side import side_by_side
+from maand_executor.rules.facts import Allocation, Hook, InvocationStart, JobFile, RunIdentity
+from maand_executor.rules.hook_batches import Batch
+from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult
+from maand_executor.rules.meter import Meter
+from maand_executor.rules.side_by_side import side_by_side
 from maand_wire.tracing import child_span
 
 PROCESSES_PER_CORE = 20

@@ -1,9 +1,9 @@
 """What hooks add to the run's events."""
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.facts import InvocationOutcome
-from maand_executor.hooks.batches import Batch
-from maand_executor.hooks.outcome import InvocationResult
+from maand_executor.rules.facts import InvocationOutcome
+from maand_executor.rules.hook_batches import Batch
+from maand_executor.rules.hook_outcomes import InvocationResult
 
 STEP_OUTCOMES: dict[InvocationOutcome, "pb.StepOutcome.ValueType"] = {
     InvocationOutcome.SUCCEEDED: pb.STEP_OUTCOME_SUCCEEDED,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from maand_executor.facts import BegunInvocation, InvocationEnd, InvocationOutcome, InvocationStart, RunIdentity
 from maand_executor.hooks.catalog import HookCatalog
+from maand_executor.rules.facts import BegunInvocation, InvocationEnd, InvocationOutcome, InvocationStart, RunIdentity
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.hooks")

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-from maand_executor.content import ContentStore
-from maand_executor.facts import Hook, JobFile
+from maand_executor.content.hook_directories import HOOKS
+from maand_executor.content.store import ContentStore
 from maand_executor.hooks.dependencies import PACKAGE, REQUIREMENTS, Dependencies
 from maand_executor.hooks.errors import InterpreterMissing
-from maand_executor.hooks.workspace import HOOKS
+from maand_executor.rules.facts import Hook, JobFile
 
 VIRTUAL_ENVIRONMENTS = (".venv", "venv")
 UNBUFFERED = "-u"

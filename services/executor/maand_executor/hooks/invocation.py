@@ -15,24 +15,24 @@ from datetime import timedelta
 from pathlib import Path
 from signal import SIGKILL
 
-from maand_executor.cancel import CancelLevel, CancelSignal
-from maand_executor.content import ContentDamaged
-from maand_executor.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
-from maand_executor.hooks.batches import Batch
-from maand_executor.hooks.environment import InvocationFacts, invocation_environment
+from maand_executor.content.hook_directories import HOOKS, WorkspaceContent, Workspaces
+from maand_executor.content.store import ContentDamaged
 from maand_executor.hooks.events import notice, step_finished, step_started
 from maand_executor.hooks.identities import Identities
 from maand_executor.hooks.interpreter import Interpreter
 from maand_executor.hooks.live import LiveInvocation, LiveInvocations
-from maand_executor.hooks.outcome import InvocationResult, outcome_of, sentence_of, shell_exit_code
-from maand_executor.hooks.output import last_lines
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
 from maand_executor.hooks.request import EventRun
-from maand_executor.hooks.warden import Warden
-from maand_executor.hooks.workspace import HOOKS, WorkspaceContent, Workspaces
-from maand_executor.lifecycle import job_directory
-from maand_executor.meter import Meter
-from maand_executor.output_source import OutputSource
+from maand_executor.hooks.subreaper import Warden
+from maand_executor.output.hook_output import OutputSource
+from maand_executor.rules.cancel import CancelLevel, CancelSignal
+from maand_executor.rules.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
+from maand_executor.rules.hook_batches import Batch
+from maand_executor.rules.hook_environment import InvocationFacts, invocation_environment
+from maand_executor.rules.hook_outcomes import InvocationResult, outcome_of, sentence_of, shell_exit_code
+from maand_executor.rules.lifecycle import job_directory
+from maand_executor.rules.meter import Meter
+from maand_executor.rules.output_lines import last_lines
 from maand_wire.tracing import child_span, current_traceparent
 
 CANNOT_EXECUTE = 126

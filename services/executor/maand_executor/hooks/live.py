@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from maand_executor.facts import BucketConfig, Certificates, Worker
+from maand_executor.rules.facts import BucketConfig, Certificates, Worker
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,9 @@ from pathlib import Path
 from shutil import which
 from typing import Any, Self
 
-from maand_executor.facts import InvocationOutcome
-from maand_executor.hooks.strays import MOMENT, TOKEN_NAME
-from maand_executor.hooks.warden import Warden
+from maand_executor.hooks.left_behind import MOMENT, TOKEN_NAME
+from maand_executor.hooks.subreaper import Warden
+from maand_executor.rules.facts import InvocationOutcome
 
 GRACE = timedelta(seconds=10)
 """Time between TERM and KILL: the specification's."""

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from maand_executor.cancel import CancelSignal
-from maand_executor.facts import Allocation, BucketConfig, Hook, HookScope, Job, RolloutOrder, RunIdentity, Worker
-from maand_executor.hooks.batches import Batch, BatchPosition
-from maand_executor.hooks.outcome import InvocationResult
-from maand_executor.journal import Journal
+from maand_executor.output.journal import Journal
+from maand_executor.rules.cancel import CancelSignal
+from maand_executor.rules.facts import Allocation, BucketConfig, Hook, HookScope, Job, RolloutOrder, RunIdentity, Worker
+from maand_executor.rules.hook_batches import Batch, BatchPosition
+from maand_executor.rules.hook_outcomes import InvocationResult
 
 HEALTH_CHECK = "health_check"
 POST_BUILD = "post_build"

@@ -1,11 +1,11 @@
 """Which hooks of an event run, in which batches, and what of it is done or called off already."""
 
-from maand_executor.cancel import CancelLevel
 from maand_executor.errors import ExecutorError
-from maand_executor.facts import Allocation, Hook, HookScope, InvocationOutcome
-from maand_executor.hooks.batches import Batch, lifecycle_batch, plan_batches, single_batch
-from maand_executor.hooks.outcome import InvocationResult
 from maand_executor.hooks.request import HEALTH_CHECK, POST_BUILD, EventRun
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import Allocation, Hook, HookScope, InvocationOutcome
+from maand_executor.rules.hook_batches import Batch, lifecycle_batch, plan_batches, single_batch
+from maand_executor.rules.hook_outcomes import InvocationResult
 
 
 class NothingReachable(ExecutorError):

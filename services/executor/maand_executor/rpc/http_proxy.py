@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from maand_executor.facts import Certificates
 from maand_executor.rpc.errors import HttpRequestFailed, HttpTimedOut, InvalidCall
 from maand_executor.rpc.http_client import HttpAnswer, send
 from maand_executor.rpc.http_rules import MOST_REDIRECTS, HttpRequest, redirected
+from maand_executor.rules.facts import Certificates
 
 BODY_LIMIT = 4 * 1024 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -4,13 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
-from maand_executor.facts import Worker
 from maand_executor.hooks.live import LiveInvocation, LiveInvocations
 from maand_executor.rpc.callers import calling_hook, metadata_of
 from maand_executor.rpc.errors import InvalidCall, LimitExceeded, WorkerNotAllowed
 from maand_executor.rpc.http_proxy import TlsManners, proxy
 from maand_executor.rpc.http_rules import HttpRequest, check_method, own_headers_removed, parse_target
-from maand_executor.ssh.command import RemoteCommand, RemoteResult
+from maand_executor.rules.facts import Worker
+from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.ssh.remote import Remote
 
 SSH_SECONDS, MOST_SSH_SECONDS = 300, 3_600

@@ -1,6 +1,1 @@
-"""What each kind of run does: one module per kind, `dispatch` is the table of them.
-
-deploy          facts -> preflight -> reconcile -> waves of jobs          deploy_job      one job from hooks to promotion
-deploy_plan     rendered files and the plan of one job                    deploy_batches  copy, lifecycle, promote
-report, events, steps    what a run says while it works and at its end
-"""
+"""The other kinds of runs, one module each: build, hooks, run_command, health_check, job_control, worker_probe, gc."""

@@ -5,14 +5,14 @@ Hooks run in `deployment_seq` order; a failure fails the build. What was built s
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.catalog_client import BuildReport
-from maand_executor.context import RunContext
 from maand_executor.errors import RunCancelled, RunFailed
-from maand_executor.facts import Job
 from maand_executor.hooks.events import failures_of
-from maand_executor.runs import events
-from maand_executor.runs.fleet import Fleet, read_fleet
-from maand_executor.runs.hook_events import StepMemory, hook_event, remember_all
-from maand_executor.waves import in_rollout_order, waves
+from maand_executor.rules.facts import Job
+from maand_executor.rules.waves import in_rollout_order, waves
+from maand_executor.steps import events
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fleet import Fleet, read_fleet
+from maand_executor.steps.hook_events import StepMemory, hook_event, remember_all
 from maand_wire.errors import RemoteError
 
 

@@ -6,15 +6,15 @@ An allocation that was never stopped is refused: deploy first. A worker that lef
 from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.context import RunContext
-from maand_executor.facts import Allocation, AllocationState
-from maand_executor.lifecycle import remove_directory_script
-from maand_executor.plan import was_on_worker
-from maand_executor.runs import events
-from maand_executor.runs.fleet import Fleet, read_fleet
-from maand_executor.runs.steps import StepResult, remote_step
-from maand_executor.side_by_side import side_by_side
-from maand_executor.ssh.command import RemoteCommand
+from maand_executor.rules.decisions import was_on_worker
+from maand_executor.rules.facts import Allocation, AllocationState
+from maand_executor.rules.lifecycle import remove_directory_script
+from maand_executor.rules.remote_commands import RemoteCommand
+from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.steps import events
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fleet import Fleet, read_fleet
+from maand_executor.steps.run_step import StepResult, remote_step
 
 
 async def collect_garbage(context: RunContext) -> None:

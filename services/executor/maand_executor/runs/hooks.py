@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from maand_executor.context import RunContext
 from maand_executor.errors import InvalidRequest
-from maand_executor.facts import Job
 from maand_executor.hooks.events import failures_of
-from maand_executor.hooks.outcome import EventOutcome
 from maand_executor.hooks.request import invocation_step
-from maand_executor.names import nearest
-from maand_executor.runs.fleet import Fleet, read_fleet
-from maand_executor.runs.hook_events import StepMemory, hook_event, remember_all
-from maand_executor.waves import in_rollout_order
+from maand_executor.rules.facts import Job
+from maand_executor.rules.hook_outcomes import EventOutcome
+from maand_executor.rules.waves import in_rollout_order
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fleet import Fleet, read_fleet
+from maand_executor.steps.hook_events import StepMemory, hook_event, remember_all
+from maand_executor.steps.names import nearest
 
 CLI = "cli"
 

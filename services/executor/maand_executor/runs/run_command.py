@@ -13,17 +13,17 @@ from datetime import timedelta
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import RunCommandSpec
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
-from maand_executor.cancel import CancelLevel
-from maand_executor.context import RunContext
 from maand_executor.errors import InvalidRequest, OutcomeUnknown
-from maand_executor.facts import Worker
-from maand_executor.lifecycle import bucket_directory
-from maand_executor.names import known_names
-from maand_executor.runs import events
-from maand_executor.runs.spread import Spread, Unknown, on_each, plain_spec
-from maand_executor.runs.steps import remote_step
-from maand_executor.ssh.command import RemoteCommand
-from maand_executor.waves import batches
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import Worker
+from maand_executor.rules.lifecycle import bucket_directory
+from maand_executor.rules.remote_commands import RemoteCommand
+from maand_executor.rules.waves import batches
+from maand_executor.steps import events
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fan_out import Spread, Unknown, on_each, plain_spec
+from maand_executor.steps.names import known_names
+from maand_executor.steps.run_step import remote_step
 
 COMMAND = "command"
 WORDS: Mapping[int, str] = {

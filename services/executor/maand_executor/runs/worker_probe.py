@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
-from maand_executor.context import RunContext
 from maand_executor.errors import InvalidRequest
-from maand_executor.facts import Worker
-from maand_executor.lifecycle import facts_script, preflight_script, read_facts
-from maand_executor.names import known_names
-from maand_executor.runs import events
-from maand_executor.runs.failures import of_ssh_error
-from maand_executor.runs.preflight import lacking
-from maand_executor.runs.spread import Spread, Unknown, not_well, on_each, plain_spec, well
-from maand_executor.side_by_side import side_by_side
-from maand_executor.ssh.command import RemoteCommand
+from maand_executor.rules.facts import Worker
+from maand_executor.rules.lifecycle import facts_script, preflight_script, read_facts
+from maand_executor.rules.remote_commands import RemoteCommand
+from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.ssh.errors import HostKeyChanged, SshError
 from maand_executor.ssh.host_keys import PinState
+from maand_executor.steps import events
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.failures import of_ssh_error
+from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well
+from maand_executor.steps.names import known_names
+from maand_executor.steps.preflight import lacking
 
 PROBE = "probe"
 

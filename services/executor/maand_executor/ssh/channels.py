@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import asyncssh
 
-from maand_executor.meter import Meter
+from maand_executor.rules.meter import Meter
 from maand_executor.ssh.connect import Destination
 from maand_executor.ssh.errors import WorkerUnreachable
 from maand_executor.ssh.pool import Link, Pool

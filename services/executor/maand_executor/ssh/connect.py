@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from maand_executor.facts import HostKeyPolicy
-from maand_executor.meter import LoginOutcome, Meter
+from maand_executor.rules.facts import HostKeyPolicy
+from maand_executor.rules.meter import LoginOutcome, Meter
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import AuthenticationRefused, HostKeyChanged, HostKeyUnknown, SshError, WorkerUnreachable
 from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe

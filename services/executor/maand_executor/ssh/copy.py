@@ -18,8 +18,8 @@ from pathlib import Path
 import asyncssh
 
 from maand_executor.ssh.errors import ConnectionLost, CopyFailed, SudoRefused
-from maand_executor.ssh.junction import RsyncPipes, RsyncSession, take_pipes
 from maand_executor.ssh.rsync import KEPT_DIRECTORIES, CopyResult, local_arguments, main_message, parse_stats, remote_line
+from maand_executor.ssh.rsync_pipes import RsyncPipes, RsyncSession, take_pipes
 
 OpenChannel = Callable[[str, RsyncPipes], AbstractAsyncContextManager[RsyncSession]]
 """Opens a channel for a command line, joined to the pipes of the local rsync."""

@@ -18,8 +18,8 @@ from datetime import timedelta
 
 import asyncssh
 
-from maand_executor.facts import WorkerFence
-from maand_executor.ssh.command import Opening, RemoteCommand, RemoteResult
+from maand_executor.rules.facts import WorkerFence
+from maand_executor.rules.remote_commands import Opening, RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, ForeignWorker, SshError, StaleFence, SudoRefused
 from maand_executor.ssh.settings import SshSettings
 

@@ -19,7 +19,7 @@ from typing import Any
 import asyncssh
 import structlog
 
-from maand_executor.meter import Meter
+from maand_executor.rules.meter import Meter
 from maand_executor.ssh.connect import Destination
 from maand_executor.ssh.pacing import Slots
 from maand_executor.ssh.settings import SshSettings

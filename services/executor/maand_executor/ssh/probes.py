@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from maand_executor.facts import Worker
-from maand_executor.ssh.command import RemoteCommand, RemoteResult
+from maand_executor.rules.facts import Worker
+from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import CommandNotStarted
 from maand_executor.ssh.remote import Remote
 

@@ -9,20 +9,20 @@ from typing import Self
 
 import asyncssh
 
-from maand_executor.facts import BucketConfig, HostKeyPolicy, Worker
-from maand_executor.meter import Meter
+from maand_executor.rules.facts import BucketConfig, HostKeyPolicy, Worker
+from maand_executor.rules.meter import Meter
+from maand_executor.rules.remote_commands import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, order
 from maand_executor.ssh.channels import Channels
-from maand_executor.ssh.command import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, order
 from maand_executor.ssh.connect import Connector, Destination
 from maand_executor.ssh.copy import RemoteCopy, copy_tree
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import CommandNotStarted
 from maand_executor.ssh.execution import Execution, OnOutput, carry_out
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
-from maand_executor.ssh.junction import RsyncPipes, RsyncSession
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.pool import Pool, Room
 from maand_executor.ssh.rsync import CopyResult
+from maand_executor.ssh.rsync_pipes import RsyncPipes, RsyncSession
 from maand_executor.ssh.settings import SshSettings
 from maand_wire.tracing import child_span
 

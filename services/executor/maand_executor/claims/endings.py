@@ -1,0 +1,162 @@
+"""How a run ends: one table from what its work raised to the state that is recorded and the failures that are told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1 import run_pb2
+from maand_executor.errors import ExecutorError, LeaseLost, OutcomeUnknown, RunCancelled, RunFailed, RunTimedOut
+from maand_executor.rules.side_by_side import first_error
+from maand_executor.ssh.errors import SshError
+from maand_executor.steps.failures import kind_of_ssh_error, of_remote_error
+from maand_executor.steps.report import RunReport
+from maand_wire.errors import RemoteError
+
+log = structlog.get_logger("maand.executor")
+
+NOT_OURS_ANY_MORE = frozenset({"stale_fence", "run_ended"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What is recorded. `state` None: nothing, the run is another's."""
+
+    state: "run_pb2.RunState.ValueType | None"
+
+    @property
+    def word(self) -> str:
+        """The state in one word, for logs."""
+        return "lost" if self.state is None else run_pb2.RunState.Name(self.state).removeprefix("RUN_STATE_").lower()
+
+
+LOST = Ending(state=None)
+FAILED = Ending(state=run_pb2.RUN_STATE_FAILED)
+CANCELLED = Ending(state=run_pb2.RUN_STATE_CANCELLED)
+SUCCEEDED = Ending(state=run_pb2.RUN_STATE_SUCCEEDED)
+INTERRUPTED = Ending(state=run_pb2.RUN_STATE_INTERRUPTED)
+
+
+def ending_of(error: BaseException | None, report: RunReport) -> Ending:
+    """Judge how the work ended, and complete the report. `error` None: it returned."""
+    if error is None:
+        return by_report(report)
+    if isinstance(error, BaseExceptionGroup):
+        error = first_error(error)
+    for kind, judge in JUDGES:
+        if isinstance(error, kind):
+            return judge(error, report)
+    return unexpected(error, report)
+
+
+def by_report(report: RunReport) -> Ending:
+    """Judge work that ended by itself."""
+    if report.failures:
+        return FAILED
+    return CANCELLED if report.stopped_early else SUCCEEDED
+
+
+def run_failed(error: RunFailed, report: RunReport) -> Ending:
+    """Keep what the error carries."""
+    report.message = str(error)
+    report.fail(error.failures)
+    report.problems.extend(error.problems)
+    return FAILED
+
+
+def run_cancelled(error: RunCancelled, report: RunReport) -> Ending:
+    """Say that it was stopped; what had failed before stays in the report."""
+    report.message = str(error)
+    return CANCELLED
+
+
+def outcome_unknown(error: OutcomeUnknown, report: RunReport) -> Ending:
+    """Leave it to a person what to do with the rest."""
+    report.message = str(error)
+    return INTERRUPTED
+
+
+def run_timed_out(error: RunTimedOut, report: RunReport) -> Ending:
+    """Say that its own limit was over."""
+    return failed(pb.FAILURE_KIND_TIMED_OUT, str(error), "", report)
+
+
+def lease_lost(_: LeaseLost, __: RunReport) -> Ending:
+    """Record nothing."""
+    return LOST
+
+
+def catalog_refused(error: RemoteError, report: RunReport) -> Ending:
+    """Tell a lost run from a refused request and a catalog that is away."""
+    if error.code in NOT_OURS_ANY_MORE:
+        return LOST
+    failure = of_remote_error(error)
+    report.message = failure.message
+    report.fail([failure])
+    report.problems.extend(error.problems)
+    return FAILED
+
+
+def untold(error: RemoteError, result: pb.RunResult) -> Ending:
+    """Judge a run whose output or result the catalog refuses, whatever it did: another executor would meet the same.
+
+    Raises the error when the run is lost, or the catalog is only away: then the next owner tells how it ended.
+    """
+    if error.code in NOT_OURS_ANY_MORE or error.is_temporary:
+        raise error
+    failure = of_remote_error(error)
+    failure.message = f"the output of this run cannot be stored: {failure.message}"
+    if failure not in result.failures:
+        result.failures.append(failure)
+    result.message = result.message or failure.message
+    return FAILED
+
+
+def ssh_failed(error: SshError, report: RunReport) -> Ending:
+    """Say which worker, and why.
+
+    This is also how a worker's refusal of an old fence ends a run. Where another executor did take the run over, the catalog
+    refuses to record it, and nothing is said in that one's name.
+    """
+    return failed(kind_of_ssh_error(error), str(error), error.help, report, worker=error.worker)
+
+
+def executor_failed(error: ExecutorError, report: RunReport) -> Ending:
+    """Say what went wrong."""
+    return failed(pb.FAILURE_KIND_COMMAND, str(error), error.help, report)
+
+
+def unexpected(error: BaseException, report: RunReport) -> Ending:
+    """Keep the traceback in the log; people are told where to look."""
+    log.error("run failed unexpectedly", exc_info=error)
+    message = f"maand itself failed ({type(error).__name__}); the executor's log knows more"
+    return failed(pb.FAILURE_KIND_INTERNAL, message, "look at `maand services logs`, and tell the maintainers", report)
+
+
+def failed(
+    kind: "pb.FailureKind.ValueType",
+    message: str,
+    help: str,  # noqa: A002 - the contract's word
+    report: RunReport,
+    *,
+    worker: str = "",
+) -> Ending:
+    """Add one failure that ended the run."""
+    report.message = message
+    report.fail([pb.Failure(kind=kind, worker=worker, message=message, help=help)])
+    return FAILED
+
+
+Judge = Callable[..., Ending]
+JUDGES: tuple[tuple[type[BaseException], Judge], ...] = (
+    (LeaseLost, lease_lost),
+    (RunCancelled, run_cancelled),
+    (RunTimedOut, run_timed_out),
+    (OutcomeUnknown, outcome_unknown),
+    (RunFailed, run_failed),
+    (RemoteError, catalog_refused),
+    (SshError, ssh_failed),
+    (ExecutorError, executor_failed),
+)
+"""The first class that fits."""

@@ -1,0 +1,180 @@
+"""Carrying out one claimed run, from the claim to its recorded end.
+
+    claim -> [ lease kept ] -> work -> journal flushed -> FinishRun
+                 |               ^
+                 |               | ended by: cancel level NOW, the run's own time limit, a lost lease, shutdown
+                 v
+             LeaseLost: hooks killed, work ended, nothing recorded
+
+While work is being ended the lease is still kept: nobody takes the run over before its hooks are gone.
+"""
+
+import asyncio
+import shutil
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+from maand_contracts.catalog.v1.run_event_pb2 import RunResult
+from maand_executor.catalog_client import ClaimedRun
+from maand_executor.claims.endings import LOST, Ending, ending_of, untold
+from maand_executor.claims.tasks import OwnTasks
+from maand_executor.claims.work_by_kind import do_the_work
+from maand_executor.directories import make_private
+from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
+from maand_executor.output.journal import Journal
+from maand_executor.rules.cancel import CancelLevel, CancelSignal
+from maand_executor.rules.facts import BucketConfig
+from maand_executor.ssh.remote import Remote
+from maand_executor.steps import events
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.lease import Lease
+from maand_executor.steps.parts import Parts
+from maand_executor.steps.report import RunReport
+from maand_executor.steps.task_loops import Hands
+from maand_wire.errors import RemoteError
+from maand_wire.tracing import root_span
+
+log = structlog.get_logger("maand.executor")
+
+RELEASED = "released"
+"""How a run ends here when the executor stops: another one may go on with it."""
+
+LAST_WORDS = timedelta(seconds=5)
+"""How long a run that is let go may still store output; a stop of the executor waits for it."""
+
+
+class Runner:
+    """Carries out one run."""
+
+    def __init__(self, parts: Parts, claim: ClaimedRun) -> None:
+        self._parts = parts
+        self._claim = claim
+        self._cancel = CancelSignal()
+        self._lease = Lease(parts.catalog, claim, self._cancel, parts.settings.lease)
+        masks = parts.masks.of(claim.identity.bucket_id)
+        self._journal = Journal(claim.identity, parts.catalog, masks=masks, meter=parts.meter)
+        self._report = RunReport()
+        self._staging = parts.settings.staging_dir / f"{claim.identity.run_id}.{claim.identity.fence}"
+
+    async def carry_out(self) -> None:
+        """Do the run's work and record its end. Cancelling it ends the work; the run is then left to `release_leases`."""
+        run = self._claim.identity
+        log.info("run claimed", run=run.run_id, kind=self._claim.kind, fence=run.fence)
+        began, outcome = time.monotonic(), RELEASED
+        self._parts.meter.run_began(self._claim.kind)
+        keeper = asyncio.create_task(self._lease.keep(), name=f"lease of {run.run_id}")
+        try:
+            ending = await self._work_to_its_end(keeper)
+            if ending.state is not None:
+                await self._finish(ending)
+            outcome = ending.word
+            log.info("run ended", run=run.run_id, outcome=outcome)
+        except (LeaseLost, RemoteError) as error:
+            outcome = LOST.word
+            log.warning("run let go", run=run.run_id, reason=str(error))
+        finally:
+            await end(keeper)  # before anything that could fail: a keeper left behind would hold the run for ever
+            self._count(outcome, time.monotonic() - began)
+            await self._end_journal()
+            await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+
+    def _count(self, outcome: str, seconds: float) -> None:
+        if outcome == LOST.word:
+            self._parts.meter.lease_lost("run")
+        self._parts.meter.run_ended(self._claim.kind, outcome, seconds)
+
+    async def _work_to_its_end(self, keeper: asyncio.Task[None]) -> Ending:
+        work = asyncio.create_task(self._work(), name=f"run {self._claim.identity.run_id}")
+        now = asyncio.create_task(self._cancel.wait(CancelLevel.NOW))
+        limit = self._claim.spec.timeout_seconds or None
+        try:
+            await asyncio.wait({work, now, keeper}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            reason = None if work.done() else self._why_stopped(now, keeper)
+            await end(work)
+            return ending_of(reason or outcome(work), self._report)
+        finally:
+            await end(work)
+            await end(now)
+
+    def _why_stopped(self, now: asyncio.Task[None], keeper: asyncio.Task[None]) -> Exception:
+        if keeper.done():
+            self._parts.hooks.kill(self._claim.identity)
+            log.warning("lease lost, hooks killed", run=self._claim.identity.run_id, fence=self._claim.identity.fence)
+            return LeaseLost(str(outcome(keeper)))
+        if now.done():
+            return RunCancelled("stopped at once, as asked")
+        return RunTimedOut(f"the run took longer than its limit of {self._claim.spec.timeout_seconds} s")
+
+    async def _work(self) -> None:
+        run, claim = self._claim.identity, self._claim
+        facts: dict[str, str | int] = {"run": run.run_id, "bucket": run.bucket_id, "fence": run.fence}
+        with root_span(self._parts.tracer, f"run {claim.kind}", kind="consumer", traceparent=claim.traceparent, **facts) as span:
+            await self._do_the_work()
+            if self._report.failures:
+                span.fail("failed")
+
+    async def _do_the_work(self) -> None:
+        claim = self._claim
+        self._journal.report(events.run_started(executor_id=self._parts.executor_id, fence=claim.identity.fence))
+        config = await self._parts.catalog.read_config(claim.identity.bucket_id)
+        make_private(self._staging)
+        async with self._parts.remotes.of(config) as remote:
+            await do_the_work(self._make_context(config, remote))
+
+    def _make_context(self, config: BucketConfig, remote: Remote) -> RunContext:
+        claim = self._claim
+        return RunContext(
+            identity=claim.identity,
+            kind=claim.kind,
+            spec=claim.spec,
+            config=config,
+            requested_by=claim.requested_by,
+            hook_env=claim.hook_env,
+            catalog=self._parts.catalog,
+            remote=remote,
+            hooks=self._parts.hooks,
+            content=self._parts.content,
+            lease=self._lease,
+            cancel=self._cancel,
+            journal=self._journal,
+            report=self._report,
+            meter=self._parts.meter,
+            settings=self._parts.settings.work,
+            traceparent=claim.traceparent,
+            staging_dir=self._staging,
+            hands=Hands(OwnTasks(self._parts, claim.identity.run_id).do_one),
+        )
+
+    async def _finish(self, ending: Ending) -> None:
+        result = self._report.result()
+        try:
+            await self._journal.mask(result)
+        except RemoteError as error:
+            result = RunResult()  # what cannot be masked is not stored
+            ending = untold(error, result)
+        try:
+            await self._journal.close()
+        except RemoteError as error:
+            ending = untold(error, result)
+        assert ending.state is not None
+        await self._parts.catalog.finish_run(self._claim.identity, ending.state, result)
+
+    async def _end_journal(self) -> None:
+        """Store what is still on its way, as far as the catalog takes it: after a stop, or a lost lease."""
+        with suppress(LeaseLost, RemoteError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS.total_seconds()):
+                await self._journal.close()
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task that still runs, and wait until it is over."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def outcome(work: "asyncio.Task[None]") -> BaseException | None:
+    """Return how work ended by itself."""
+    return asyncio.CancelledError() if work.cancelled() else work.exception()

@@ -1,0 +1,148 @@
+"""Templates (`*.j2`): Jinja2, sandboxed, where everything undefined is an error with file and line.
+
+A template sees what a hook of the same allocation may read, no more. Whether it used a secret is noted, so that the rendered file
+becomes readable by its owner only. Nothing here waits or reads files: one job is rendered in a worker thread.
+"""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from maand_executor.errors import TemplateError
+from maand_executor.rules.facts import Allocation, AllocationViews, Worker
+
+SUFFIX = ".j2"
+SECRET_MODE = 0o600
+MISSING: Any = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """Text of one template for one allocation. `secret`: it used a secret value."""
+
+    path: str
+    mode: int
+    data: bytes = field(repr=False)
+    secret: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateSubject:
+    """For whom a template is rendered."""
+
+    allocation: Allocation
+    worker: Worker
+    bucket_id: str
+    job_path: str
+
+    def variables(self) -> dict[str, Any]:
+        """Return the plain variables of the specification."""
+        return {
+            "allocation_id": self.allocation.allocation_id,
+            "allocation_index": self.allocation.index,
+            "job": self.allocation.job,
+            "worker_ip": self.worker.host,
+            "worker_id": self.worker.worker_id,
+            "labels": list(self.worker.labels),
+            "tags": dict(self.worker.tags),
+            "current_version": self.allocation.current_version,
+            "new_version": self.allocation.new_version,
+            "bucket_id": self.bucket_id,
+            "job_path": self.job_path,
+        }
+
+
+class TemplateValueError(jinja2.TemplateRuntimeError):
+    """A template asked for a value that is absent, or that its allocation may not read. Store it, or give a default."""
+
+
+class ValueReader:
+    """The functions `get`, `secret` and `keys` for one allocation; remembers whether a secret was read."""
+
+    def __init__(self, job: str, allocation_id: str, views: AllocationViews) -> None:
+        self._job = job
+        self._views = views
+        self._readable = views.readable.get(allocation_id, frozenset())
+        self.used_secret = False
+
+    def get(self, namespace: str, key: str, default: Any = MISSING) -> Any:
+        """Return one value, or the default when it is absent."""
+        values = self._values(namespace)
+        if key in values:
+            return values[key]
+        if default is not MISSING:
+            return default
+        raise TemplateValueError(f'"{key}" is not in {namespace}; store it, or write get("{namespace}", "{key}", "default")')
+
+    def secret(self, key: str, default: Any = MISSING) -> Any:
+        """Return one secret of the allocation's own job."""
+        return self.get(f"secrets/job/{self._job}", key, default)
+
+    def keys(self, namespace: str) -> list[str]:
+        """Return the keys of a namespace, sorted."""
+        return sorted(self._values(namespace))
+
+    def _values(self, namespace: str) -> Mapping[str, str]:
+        if namespace not in self._readable:
+            raise TemplateValueError(f"namespace {namespace} may not be read by an allocation of {self._job}")
+        content = self._views.namespaces.get(namespace)
+        self.used_secret |= namespace.startswith("secrets/") or bool(content and content.secret)
+        return content.values if content else {}
+
+
+class JobTemplates:
+    """The templates of one job, compiled once and rendered for each allocation."""
+
+    def __init__(self, job: str, sources: Mapping[str, bytes]) -> None:
+        self._job = job
+        self._sources = sources
+        self._environment = ImmutableSandboxedEnvironment(
+            loader=jinja2.FunctionLoader(self._load),
+            undefined=jinja2.StrictUndefined,
+            keep_trailing_newline=True,
+            autoescape=False,
+            auto_reload=False,
+        )
+
+    def render(self, path: str, mode: int, subject: TemplateSubject, views: AllocationViews) -> Rendered:
+        """Render one template. Raises `TemplateError` with file and line."""
+        reader = ValueReader(self._job, subject.allocation.allocation_id, views)
+        try:
+            template = self._environment.get_template(path)
+            text = template.render(subject.variables(), get=reader.get, secret=reader.secret, keys=reader.keys)
+        except TemplateError:
+            raise
+        except Exception as error:  # a template is a program: whatever it raises is told with its line
+            raise self._error(path, subject.worker.host, error) from error
+        return Rendered(
+            path=path.removesuffix(SUFFIX),
+            mode=SECRET_MODE if reader.used_secret else mode,
+            data=text.encode(),
+            secret=reader.used_secret,
+        )
+
+    def _load(self, path: str) -> tuple[str, str, None] | None:
+        return (decode(self._job, path, self._sources[path]), path, None) if path in self._sources else None
+
+    def _error(self, path: str, worker: str, error: Exception) -> TemplateError:
+        """Say where it went wrong: the innermost line that is a template's."""
+        if isinstance(error, jinja2.TemplateSyntaxError):
+            return TemplateError(str(error.message), job=self._job, path=error.name or path, line=error.lineno, worker=worker)
+        place, line = path, 0
+        for frame, number in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename in self._sources:
+                place, line = frame.f_code.co_filename, number
+        return TemplateError(str(error) or type(error).__name__, job=self._job, path=place, line=line, worker=worker)
+
+
+def decode(job: str, path: str, source: bytes) -> str:
+    """Read a template's text."""
+    try:
+        return source.decode()
+    except UnicodeDecodeError as error:
+        line = source[: error.start].count(b"\n") + 1
+        raise TemplateError("is not UTF-8 text", job=job, path=path, line=line, worker="any worker") from error

@@ -1,0 +1,120 @@
+"""What goes to a worker for one allocation: plain files, rendered templates, certificates, as one tree of content.
+
+    job files --split_job--> plain entries (the same for every allocation) + templates
+    + allocation, views, certificates --make_tree--> AllocationTree --files--> digest, plan;  --entries--> copy
+
+Hooks, `manifest.json` and `vars.toml` stay with maand.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from maand_executor.content.hook_directories import certificate_files, tree_of
+from maand_executor.content.store import TreeEntry
+from maand_executor.content.templates import SUFFIX, JobTemplates, TemplateSubject
+from maand_executor.errors import CannotRender
+from maand_executor.rules.digest import content_digest, runtime_digest
+from maand_executor.rules.facts import AllocationViews, Certificates, JobFile, PlannedFile
+
+STAYS_WITH_MAAND = frozenset({"manifest.json", "vars.toml"})
+HOOKS_PREFIX = "_hooks/"
+LINK_MODE = 0o777
+"""Mode of every symbolic link: it has none of its own."""
+
+
+class PathClash(CannotRender):
+    """Two sources make the same path on a worker, for example `app.conf` and `app.conf.j2`. Rename or delete one of them."""
+
+    code = "path_clash"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobContent:
+    """Files of a job that go to workers: those that are the same everywhere, and the templates."""
+
+    job: str
+    plain: tuple[TreeEntry, ...]
+    templates: tuple[JobFile, ...]
+
+    @property
+    def varies(self) -> bool:
+        """Whether allocations may differ."""
+        return bool(self.templates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationTree:
+    """Everything that goes to a worker for one allocation. `secret_paths` were rendered with a secret."""
+
+    entries: tuple[TreeEntry, ...] = field(repr=False)
+    files: tuple[PlannedFile, ...] = field(repr=False)
+    digest: bytes
+    secret_paths: frozenset[str] = frozenset()
+
+
+def split_job(job: str, job_files: Iterable[JobFile]) -> JobContent:
+    """Sort the stored files of a job by what happens to them."""
+    sent = [file for file in job_files if goes_to_workers(file.path)]
+    return JobContent(
+        job=job,
+        plain=tuple(tree_of(file for file in sent if not is_template(file))),
+        templates=tuple(file for file in sent if is_template(file)),
+    )
+
+
+def goes_to_workers(path: str) -> bool:
+    """Whether a file of a job goes to its workers."""
+    return path not in STAYS_WITH_MAAND and not path.startswith(HOOKS_PREFIX)
+
+
+def is_template(file: JobFile) -> bool:
+    """Whether a file is rendered; a symbolic link is a link, whatever its name."""
+    return file.path.endswith(SUFFIX) and not file.link_target
+
+
+def make_tree(
+    content: JobContent,
+    templates: JobTemplates,
+    subject: TemplateSubject,
+    views: AllocationViews,
+    certificates: Certificates,
+) -> AllocationTree:
+    """Put the tree of one allocation together. Raises `TemplateError`, `PathClash`. Renders: run it in a thread."""
+    rendered = [templates.render(file.path, file.mode, subject, views) for file in content.templates]
+    own = [TreeEntry(path=one.path, mode=one.mode, data=one.data) for one in rendered]
+    if certificates.of(subject.allocation.allocation_id):
+        own += certificate_files(certificates, subject.allocation.allocation_id)
+    entries = (*content.plain, *own)
+    refuse_clashes(content.job, entries)
+    files = tuple(map(planned_file, entries))
+    return AllocationTree(
+        entries=entries,
+        files=files,
+        digest=runtime_digest(files),
+        secret_paths=frozenset(one.path for one in rendered if one.secret),
+    )
+
+
+def refuse_clashes(job: str, entries: Sequence[TreeEntry]) -> None:
+    """Raise `PathClash` when two entries have the same path."""
+    path, number = Counter(entry.path for entry in entries).most_common(1)[0] if entries else ("", 0)
+    if number > 1:
+        raise PathClash(f"job {job}: {number} sources make the file {path} on a worker (a file and a template, or `certs/`)")
+
+
+def planned_file(entry: TreeEntry) -> PlannedFile:
+    """Describe an entry as the catalog remembers it."""
+    if entry.link_target:
+        return PlannedFile(path=entry.path, mode=LINK_MODE, sha256=content_digest(entry.link_target.encode()))
+    digest = entry.sha256 if entry.data is None else content_digest(entry.data)
+    return PlannedFile(path=entry.path, mode=entry.mode, sha256=digest)
+
+
+def own_contents(tree: AllocationTree) -> Mapping[bytes, bytes]:
+    """Return contents made for this allocation that hold no secret, by digest: what a later dry run compares with."""
+    return {
+        content_digest(entry.data): entry.data
+        for entry in tree.entries
+        if entry.data is not None and entry.path not in tree.secret_paths and not entry.path.startswith("certs/")
+    }

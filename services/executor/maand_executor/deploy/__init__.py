@@ -1,0 +1,6 @@
+"""A deploy: facts -> worker checks -> reconcile -> waves of jobs.
+
+run           the whole, from the build to the summary            dry_run    the same plan, told instead of carried out
+plan          rendered files and decisions of one job             job        one job from its hooks to promotion
+batches       copy, lifecycle, promote                            reconcile  stop what was disabled or removed
+"""

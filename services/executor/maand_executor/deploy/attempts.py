@@ -1,0 +1,52 @@
+"""What a run records of its attempts on allocations, so that whoever comes after it knows what may not be as it was promoted.
+
+    begun, before anything is done on a worker -> deploying -> [it went wrong, or the run was stopped] -> failed
+
+`promoted`, `stopped` and `removed` are recorded by those who know that it went well.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from maand_executor.rules.decisions import PlannedAllocation
+from maand_executor.rules.facts import AllocationMove, AllocationState
+from maand_executor.steps.context import RunContext
+from maand_wire.errors import RemoteError
+
+LAST_WORDS = timedelta(seconds=5)
+"""How long a run that is being stopped tries to record what it leaves behind."""
+
+
+async def record_begun(context: RunContext, plans: Sequence[PlannedAllocation]) -> None:
+    """Record that allocations are being changed, or stopped, from now on."""
+    await move_all(context, [a_move(plan, AllocationState.DEPLOYING, f"{plan.action}: {plan.reason}") for plan in plans])
+
+
+async def record_failed(
+    context: RunContext, plans: Sequence[PlannedAllocation], sentence: str, by_worker: Mapping[str, str] | None = None
+) -> None:
+    """Record allocations as failed, each with its own reason where it has one."""
+    reasons = by_worker or {}
+    await move_all(
+        context, [a_move(plan, AllocationState.FAILED, reasons.get(plan.allocation.worker, sentence)) for plan in plans]
+    )
+
+
+async def record_ended(context: RunContext, plans: Sequence[PlannedAllocation], sentence: str) -> None:
+    """Record, as far as the catalog can be reached, what a run that is being stopped leaves behind."""
+    with suppress(RemoteError, TimeoutError):
+        async with asyncio.timeout(LAST_WORDS.total_seconds()):
+            await record_failed(context, plans, sentence)
+
+
+async def move_all(context: RunContext, moves: Sequence[AllocationMove]) -> None:
+    """Move allocations in one transaction."""
+    if moves:
+        await context.catalog.move_allocations(context.identity, moves)
+
+
+def a_move(plan: PlannedAllocation, to: AllocationState, message: str) -> AllocationMove:
+    """Return the move of what was planned."""
+    return AllocationMove(allocation_id=plan.allocation.allocation_id, to_state=to, message=message)

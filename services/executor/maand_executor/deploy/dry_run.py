@@ -1,0 +1,156 @@
+"""`--dry-run`: what a deploy would do, with reasons and diffs, and nothing else: no hooks, no SSH, nothing recorded."""
+
+import asyncio
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
+from maand_executor.content.store import ContentDamaged, ContentStore, TreeEntry
+from maand_executor.content.trees import AllocationTree
+from maand_executor.deploy.plan import JobPlan, plan_job
+from maand_executor.deploy.state import RENDER
+from maand_executor.errors import CannotRender
+from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, PlanOptions, plan_inactive
+from maand_executor.rules.facts import Job, PlannedFile
+from maand_executor.rules.waves import waves
+from maand_executor.steps import events
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fleet import Fleet
+from maand_wire.errors import RemoteError
+
+LONGEST_TEXT = 256 * 1024
+"""Files larger than this are named, not compared line by line."""
+LONGEST_DIFF = 64 * 1024
+"""Characters of one allocation's diff."""
+CERTIFICATES = "certs/"
+
+
+async def show_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: Mapping[str, Job]) -> None:
+    """Tell what would be done."""
+    options = PlanOptions(force=spec.force, sync_only=spec.sync_only)
+    for wave in waves(jobs.values()):
+        for job in wave:
+            await show_job(context, fleet, job, options)
+    changed = sum(number for outcome, number in context.report.counts.items() if outcome != Action.SKIP)
+    context.report.changes = changed > 0
+    context.report.message = f"{changed} allocations would change" if changed else "nothing would change"
+
+
+async def show_job(context: RunContext, fleet: Fleet, job: Job, options: PlanOptions) -> None:
+    """Tell what would be done to one job; where hooks may still change it, say so."""
+    inactive = [plan for plan in map(plan_inactive, fleet.of_job(job.name)) if not plan.allocation.active]
+    stops = [plan for plan in inactive if plan.action in STOPS or plan.action is Action.RECORD]
+    may_change = bool(job.hooks_on("pre_deploy")) and not job.removed
+    plan = None
+    try:
+        if not job.removed:
+            plan = await plan_job(context, fleet, job, fleet.active_of_job(job.name), options)
+    except CannotRender as error:
+        tell_unplannable(context, fleet, job, error)
+        may_change = True
+    diffs = await diffs_of(context, plan) if plan else {}
+    plans = (*stops, *(plan.plans if plan else ()))
+    if plans:
+        context.journal.report(events.job_planned(job.name, plans, may_change=may_change, diffs=diffs))
+    for one in plans:
+        context.report.count(one.action)
+    if may_change:
+        context.report.note(f"{job.name}: its pre_deploy hooks may still change this")
+
+
+def tell_unplannable(context: RunContext, fleet: Fleet, job: Job, error: CannotRender) -> None:
+    """Tell that a template cannot be rendered: a failure, unless hooks of this deploy may store what is missing."""
+    related = (job, *(fleet.jobs[name] for name in job.demanded_jobs if name in fleet.jobs))
+    if any(one.hooks_on("pre_deploy") for one in related):
+        context.report.note(f"{job.name} cannot be planned before its hooks ran: {error}")
+        return
+    context.report.fail([pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job.name, step=RENDER, message=str(error))])
+
+
+async def diffs_of(context: RunContext, plan: JobPlan) -> dict[str, str]:
+    """Return a unified diff per changed allocation, masked."""
+    changed = [one for one in plan.rolled_out if one.changed_paths]
+    before = (
+        await context.catalog.list_deployed_files(context.identity.bucket_id, [one.allocation.allocation_id for one in changed])
+        if changed
+        else {}
+    )
+    diffs: dict[str, str] = {}
+    for one in changed:
+        allocation_id = one.allocation.allocation_id
+        files = {file.path: file for file in before.get(allocation_id, ())}
+        tree = plan.trees[allocation_id]
+        await fetch(context, one, files, tree)
+        text = await asyncio.to_thread(diff_allocation, context.content, one, files, tree)
+        diffs[allocation_id] = await context.journal.masked(text)
+    return diffs
+
+
+async def fetch(context: RunContext, plan: PlannedAllocation, before: Mapping[str, PlannedFile], tree: AllocationTree) -> None:
+    """Have the stored contents that are compared; what the catalog does not hold (rendered, certificates) is done without."""
+    now = {entry.path: entry.sha256 for entry in tree.entries}
+    wanted = [now.get(path, b"") for path in plan.changed_paths]
+    await context.content.ensure(context.identity.bucket_id, [digest for digest in wanted if digest])
+    for path in plan.changed_paths:
+        if path in before and not path.startswith(CERTIFICATES):
+            try:
+                await context.content.ensure(context.identity.bucket_id, [before[path].sha256])
+            except RemoteError:
+                continue
+
+
+def diff_allocation(
+    content: ContentStore, plan: PlannedAllocation, before: Mapping[str, PlannedFile], tree: AllocationTree
+) -> str:
+    """Compare what is on the worker with what would be, file by file."""
+    entries = {entry.path: entry for entry in tree.entries}
+    parts = [
+        part
+        for path in plan.changed_paths
+        for part in diff_file(content, path, before.get(path), entries.get(path), secret=path in tree.secret_paths)
+    ]
+    text = "\n".join(parts)
+    return text if len(text) <= LONGEST_DIFF else text[:LONGEST_DIFF] + "\n[diff cut]"
+
+
+def diff_file(
+    content: ContentStore, path: str, before: PlannedFile | None, after: TreeEntry | None, *, secret: bool = False
+) -> Iterator[str]:
+    """Compare one file; what is no text, or secret keys, is only named."""
+    if path.startswith(CERTIFICATES):
+        yield f"{path}: reissued"
+        return
+    old = [] if before is None else lines_of(stored(content, before.sha256))
+    new = [] if after is None else lines_of(bytes_of(content, after))
+    if old is None:
+        why = "it holds a secret, so " if secret else ""
+        yield f"{path}: {why}what is on the worker now is not kept here, compare there"
+        return
+    if new is None:
+        yield f"{path}: not text, or too long to compare"
+        return
+    compared = list(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}", lineterm=""))
+    yield from compared or [f"{path}: mode {before.mode if before else 0:o} -> {after.mode if after else 0:o}"]
+
+
+def bytes_of(content: ContentStore, entry: TreeEntry) -> bytes | None:
+    """Return what an entry will hold."""
+    if entry.link_target:
+        return entry.link_target.encode()
+    return entry.data if entry.data is not None else stored(content, entry.sha256)
+
+
+def stored(content: ContentStore, digest: bytes) -> bytes | None:
+    """Return a content that is on disk as it was stored."""
+    try:
+        return content.read(digest)
+    except (FileNotFoundError, ContentDamaged):
+        return None
+
+
+def lines_of(data: bytes | None) -> Sequence[str] | None:
+    """Return a text's lines; None for what cannot be compared."""
+    if data is None or len(data) > LONGEST_TEXT or b"\0" in data:
+        return None
+    return data.decode(errors="replace").splitlines()

@@ -1,0 +1,137 @@
+"""Stopping what is not meant to run any more: allocations that were removed or newly disabled, once.
+
+    deploying -> make stop (or `job_control`) -> `after_allocation_stopped` -> [removed: delete deployed files]
+    -> stopped | removed
+
+That a stop begins is recorded before anything is done: one that fails, or is killed before its end is recorded, may have stopped
+the allocation, so it is stopped again, or started when it is wanted again meanwhile.
+
+In batches of `max_concurrent_stops`, jobs that demand others before those they demand. What never ran is only recorded. A worker
+that left the fleet and cannot be reached is assumed dead, with a warning.
+"""
+
+from collections.abc import Sequence
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.deploy import attempts
+from maand_executor.deploy.state import BROKEN_OFF, STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
+from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
+from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
+from maand_executor.rules.hook_batches import BatchPosition
+from maand_executor.rules.hook_environment import lifecycle_variables
+from maand_executor.rules.waves import batches
+from maand_executor.steps import events
+from maand_executor.steps.hook_events import LifecycleBatch, hook_event
+from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
+
+LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}
+
+
+def plan_stops(deploy: Deploy, job: str) -> tuple[PlannedAllocation, ...]:
+    """Return what is to be stopped of a job, by index."""
+    inactive = (one for one in deploy.fleet.of_job(job) if not one.active and one.worker not in deploy.left_out)
+    return tuple(plan for plan in map(plan_inactive, inactive) if plan.action in STOPS)
+
+
+def touches_worker(plan: PlannedAllocation) -> bool:
+    """Whether a stop has anything to do on the worker: what never ran there left nothing."""
+    return was_on_worker(plan.allocation)
+
+
+class JobStops:
+    """Stops allocations of one job."""
+
+    def __init__(self, deploy: Deploy, job: Job) -> None:
+        self._deploy = deploy
+        self._context = deploy.context
+        self._job = job
+
+    async def run(self, plans: Sequence[PlannedAllocation]) -> None:
+        """Stop all of them. Raises `JobFailed`, `JobCancelled`; batches before stay recorded."""
+        self._context.journal.report(events.job_planned(self._job.name, plans, diffs={}))
+        await self._record([plan for plan in plans if not touches_worker(plan)])
+        parts = batches([plan for plan in plans if touches_worker(plan)], self._job.max_concurrent_stops)
+        for index, part in enumerate(parts):
+            self._deploy.stop_if_asked()
+            await self._stop_batch(part, BatchPosition(index=index, count=len(parts)))
+
+    async def _stop_batch(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> None:
+        workers = [plan.allocation.worker for plan in plans]
+        self._context.journal.report(
+            events.batch_started(job=self._job.name, phase="stop", index=position.index, count=position.count, workers=workers)
+        )
+        running = [plan for plan in plans if may_run(plan.allocation)]
+        alive = self._alive(running)
+        await attempts.record_begun(self._context, running)
+        try:
+            failures = await self._bring_down(plans, alive, position)
+        except BROKEN_OFF:
+            await attempts.record_ended(self._context, running, "the run was stopped while it stopped this allocation")
+            raise
+        if failures:
+            await self._fail(running, f"stop batch {position.index + 1} of {position.count} failed", failures)
+        await self._tell_of_the_dead([plan for plan in running if plan not in alive], position)
+        await self._record(plans)
+
+    async def _bring_down(
+        self, plans: Sequence[PlannedAllocation], alive: Sequence[PlannedAllocation], position: BatchPosition
+    ) -> list[pb.Failure]:
+        failures = await self._stop(alive, position)
+        failures = failures or await self._hooks("after_allocation_stopped", alive, position)
+        return failures or await self._delete_files([plan for plan in plans if plan.action is Action.REMOVE])
+
+    async def _fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
+        """Record what may have been stopped as failed, then raise `JobFailed`."""
+        by_worker = {failure.worker: failure.message for failure in reversed(failures)}
+        await attempts.record_failed(self._context, plans, sentence, by_worker)
+        raise JobFailed(sentence, failures)
+
+    async def _tell_of_the_dead(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> None:
+        """Let hooks know which allocations died with their workers; what then fails is noted: the dead hold nobody up."""
+        for failure in await self._hooks("after_allocation_stopped", plans, position):
+            text = f"{self._job.name}: {failure.step} failed on {failure.worker}, which is assumed dead: {failure.message}"
+            self._context.report.note(text)
+            self._context.journal.report(events.notice(text, job=self._job.name, warning=True))
+
+    async def _stop(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
+        """Stop through the Makefile; through `job_control` where there is none."""
+        if not self._job.has_makefile and self._job.hooks_on("job_control"):
+            return await self._hooks("job_control", plans, position)
+        return await self._on_workers(plans, Act.STOP)
+
+    async def _delete_files(self, plans: Sequence[PlannedAllocation]) -> list[pb.Failure]:
+        return await self._on_workers(self._alive(plans), Act.REMOVE)
+
+    async def _on_workers(self, plans: Sequence[PlannedAllocation], act: Act) -> list[pb.Failure]:
+        steps = LifecycleSteps(self._job.name, [LifecycleStep(allocation=plan.allocation, act=act) for plan in plans])
+        return await steps.run(self._context, [self._deploy.fleet.worker(plan.allocation.worker) for plan in plans])
+
+    def _alive(self, plans: Sequence[PlannedAllocation]) -> list[PlannedAllocation]:
+        return [plan for plan in plans if plan.allocation.worker not in self._deploy.dead]
+
+    async def _hooks(self, event: str, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
+        allocations = [plan.allocation for plan in plans]
+        outcome = await hook_event(
+            self._context,
+            self._deploy.fleet,
+            self._job,
+            event,
+            allocations,
+            order=RolloutOrder(hosts=tuple(one.worker for one in allocations)),
+            batch=LifecycleBatch(phase="stop", position=position, variables=lifecycle_variables(target="stop")),
+            memory=self._deploy.batch_memory,
+        )
+        return failures_or_cancelled(self._job.name, outcome)
+
+    async def _record(self, plans: Sequence[PlannedAllocation]) -> None:
+        """Remember allocations as stopped, so that it happens once."""
+        if not plans:
+            return
+        moves = [
+            AllocationMove(allocation_id=plan.allocation.allocation_id, to_state=LAST[plan.action], message=plan.reason)
+            for plan in plans
+        ]
+        steps = [step_name(self._job.name, plan.allocation.worker, STOPPED) for plan in plans]
+        await self._context.catalog.move_allocations(self._context.identity, moves, step_names=steps)
+        self._deploy.steps.update(steps)
+        self._context.report.count(STOPPED, len(plans))

@@ -1,0 +1,237 @@
+"""A deploy from the first look to the last sentence.
+
+facts -> plan what can be planned -> preflight of the workers that will be touched -> reconcile -> waves of jobs -> summary
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
+from maand_executor.content.staging import Stager
+from maand_executor.deploy.dry_run import show_deploy
+from maand_executor.deploy.job import UNCHANGED, JobRollout
+from maand_executor.deploy.plan import JobPlan, plan_job
+from maand_executor.deploy.reconcile import JobStops, plan_stops
+from maand_executor.deploy.state import RENDER, Deploy, JobCancelled, JobFailed, StartRefused
+from maand_executor.deploy.worker_checks import check_workers
+from maand_executor.errors import CannotRender, InvalidRequest, RunFailed
+from maand_executor.rules.facts import Job
+from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.waves import blocking_job, waves
+from maand_executor.runs.build import build_snapshot
+from maand_executor.steps import events
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fleet import Fleet, read_fleet
+from maand_executor.steps.preflight import Preflight
+from maand_executor.steps.worker_files import WorkerFiles
+
+PLANS_AT_ONCE = 4
+
+
+async def deploy(context: RunContext) -> None:
+    """Deploy what was built. Raises `RunFailed` when nothing can be begun; what fails later is in the report."""
+    spec = context.spec.deploy
+    if spec.build_snapshot_id:
+        context = await build_first(context, spec)
+    fleet = await read_fleet(context)
+    jobs = fleet.jobs_named(spec.jobs)
+    if spec.dry_run:
+        await show_deploy(context, spec, fleet, jobs)
+        return
+    await DeployRun(await begin(context, spec, fleet, jobs)).run()
+
+
+async def build_first(context: RunContext, spec: DeploySpec) -> RunContext:
+    """Build the snapshot that came with the deploy; return the context with the settings now in force."""
+    if spec.dry_run:
+        raise InvalidRequest("a dry run builds nothing", help="run `maand build` first, then `maand deploy --dry-run`")
+    context.report.next_command = resume_command(spec, build=True, keep_going=context.spec.keep_going, sync_only=spec.sync_only)
+    await build_snapshot(context, spec.build_snapshot_id)
+    return context.with_config(await context.catalog.read_config(context.identity.bucket_id))
+
+
+async def begin(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: dict[str, Job]) -> Deploy:
+    """Put together what a deploy works with; steps recorded by an earlier owner of the run are not repeated."""
+    return Deploy(
+        context=context,
+        spec=spec,
+        fleet=fleet,
+        jobs=jobs,
+        preflight=Preflight(context),
+        worker_files=WorkerFiles(context, fleet),
+        stager=Stager(context.identity.bucket_id, context.content, context.staging_dir),
+        steps=set(await context.catalog.list_steps(context.identity)),
+    )
+
+
+class DeployRun:
+    """Carries a deploy through."""
+
+    def __init__(self, deploy: Deploy) -> None:
+        self._deploy = deploy
+        self._context = deploy.context
+        self._report = deploy.context.report
+        self._plans: Mapping[str, JobPlan] = {}
+        self._failed: set[str] = set()
+        self._cancelled: set[str] = set()
+        self._done: dict[str, str] = {}
+        self._start_refused = False
+        self._files_to_mend = False
+
+    async def run(self) -> None:
+        """Do it, and say how it went in the report."""
+        self._name_next_command()
+        self._plans = await self._plan_ahead()
+        self._plans = await check_workers(self._deploy, self._plans)
+        await self._reconcile()
+        await self._roll_out()
+        self._summarise()
+
+    async def _plan_ahead(self) -> dict[str, JobPlan]:
+        """Plan jobs whose hooks cannot change the outcome: then an unchanged fleet is not contacted at all."""
+        plannable = [job for job in self._present_jobs() if not job.hooks_on("pre_deploy")]
+        plans = await side_by_side(plannable, self._plan_or_none, limit=PLANS_AT_ONCE)
+        return {plan.job.name: plan for plan in plans if plan is not None}
+
+    async def _plan_or_none(self, job: Job) -> JobPlan | None:
+        candidates = tuple(one for one in self._deploy.candidates(job.name) if not self._deploy.was_promoted(one))
+        try:
+            return await plan_job(self._context, self._deploy.fleet, job, candidates, self._deploy.options)
+        except CannotRender:
+            return None  # planned again when its turn comes: a job before it may store what is missing
+
+    def _present_jobs(self) -> list[Job]:
+        return [job for job in self._deploy.jobs.values() if not job.removed]
+
+    async def _reconcile(self) -> None:
+        for wave in reversed(waves(self._deploy.jobs.values())):
+            await side_by_side(wave, self._stop_job, limit=self._context.config.max_parallel_jobs)
+
+    async def _stop_job(self, job: Job) -> None:
+        plans = plan_stops(self._deploy, job.name)
+        if not plans:
+            return
+        try:
+            await JobStops(self._deploy, job).run(plans)
+            if job.removed:
+                self._finish(job.name, pb.JOB_OUTCOME_SUCCEEDED, "removed")
+            self._done[job.name] = f"{len(plans)} stopped"
+        except JobFailed as failure:
+            self._fail(job.name, failure)
+        except JobCancelled as cancelled:
+            self._cancel(job.name, cancelled)
+
+    async def _roll_out(self) -> None:
+        parts = waves(self._present_jobs())
+        for wave in parts:
+            names = [job.name for job in wave]
+            self._context.journal.report(events.wave_started(wave=wave[0].deployment_seq, waves=len(parts), jobs=names))
+            await side_by_side(wave, self._roll_out_job, limit=self._context.config.max_parallel_jobs)
+
+    async def _roll_out_job(self, job: Job) -> None:
+        if job.name in self._failed | self._cancelled:
+            return
+        if blocked_by := blocking_job(job, self._failed):
+            self._block(job.name, blocked_by)
+            return
+        if blocked_by := blocking_job(job, self._cancelled):
+            self._cancel(job.name, JobCancelled(f"{blocked_by}, which it demands, was not finished"))
+            return
+        try:
+            said = await JobRollout(self._deploy, job, ready_plan=self._ready_plan(job)).run()
+        except JobFailed as failure:
+            self._fail(job.name, failure)
+        except RunFailed as failure:
+            self._fail(job.name, JobFailed(str(failure), failure.failures))
+        except JobCancelled as cancelled:
+            self._cancel(job.name, cancelled)
+        else:
+            self._succeed(job.name, said)
+
+    def _ready_plan(self, job: Job) -> JobPlan | None:
+        """Return the plan made ahead, unless hooks of a demanded job may have stored something since."""
+        demanded = (self._deploy.fleet.jobs.get(name) for name in job.demanded_jobs)
+        return None if any(other and other.hooks for other in demanded) else self._plans.get(job.name)
+
+    def _succeed(self, job: str, said: str) -> None:
+        stopped = self._done.get(job, "")
+        if said == UNCHANGED and not stopped:
+            self._finish(job, pb.JOB_OUTCOME_SKIPPED, UNCHANGED)
+            return
+        self._done[job] = ", ".join(filter(None, (stopped, said if said != UNCHANGED else "")))
+        self._finish(job, pb.JOB_OUTCOME_SUCCEEDED, self._done[job])
+
+    def _fail(self, job: str, failure: JobFailed) -> None:
+        self._failed.add(job)
+        self._report.fail(failure.failures)
+        self._start_refused |= isinstance(failure, StartRefused)
+        self._files_to_mend |= any(is_mended_in_workspace(one) for one in failure.failures)
+        self._name_next_command()
+        self._finish(job, pb.JOB_OUTCOME_FAILED, str(failure))
+
+    def _name_next_command(self) -> None:
+        self._report.next_command = resume_command(
+            self._deploy.spec,
+            build=self._files_to_mend,
+            keep_going=self._context.spec.keep_going,
+            sync_only=self._deploy.spec.sync_only and not self._start_refused,
+        )
+
+    def _block(self, job: str, blocked_by: str) -> None:
+        self._failed.add(job)
+        message = f"blocked: {blocked_by}, which it demands, failed"
+        self._report.fail([pb.Failure(kind=pb.FAILURE_KIND_BLOCKED, job=job, message=message)])
+        self._report.count("blocked", len(self._deploy.candidates(job)))
+        self._finish(job, pb.JOB_OUTCOME_BLOCKED, message)
+
+    def _cancel(self, job: str, cancelled: JobCancelled) -> None:
+        self._cancelled.add(job)
+        self._report.stopped_early = True
+        self._finish(job, pb.JOB_OUTCOME_CANCELLED, str(cancelled))
+
+    def _finish(self, job: str, outcome: "pb.JobOutcome.ValueType", message: str) -> None:
+        self._context.journal.report(events.job_finished(job=job, outcome=outcome, message=message))
+
+    def _summarise(self) -> None:
+        self._report.changes = bool(self._done)
+        if self._failed:
+            self._report.message = f"failed: {', '.join(sorted(self._failed))}"
+        elif self._cancelled:
+            self._report.message = f"stopped; not finished: {', '.join(sorted(self._cancelled))}"
+        else:
+            self._report.next_command = ""
+            self._report.message = summary(self._done)
+
+
+def summary(done: Mapping[str, str]) -> str:
+    """Say in one sentence what a deploy did."""
+    if not done:
+        return UNCHANGED
+    return "; ".join(f"{job}: {said}" for job, said in sorted(done.items()))
+
+
+def is_mended_in_workspace(failure: pb.Failure) -> bool:
+    """Whether a file of the workspace failed, a hook or a template: without a build the next deploy runs the same file again."""
+    return failure.step == RENDER or failure.step.startswith("hook_")
+
+
+def resume_command(spec: DeploySpec, *, build: bool, keep_going: bool, sync_only: bool) -> str:
+    """Return the command that goes on where this deploy ends.
+
+    With --build where a mended file has to be taken in, without --sync-only where something has to be started.
+    """
+    flags: Iterable[tuple[bool, str]] = (
+        (build, "--build"),
+        (spec.force, "--force"),
+        (sync_only, "--sync-only"),
+        (spec.skip_unreachable, "--skip-unreachable"),
+        (keep_going, "--keep-going"),
+    )
+    words = [
+        "maand",
+        "deploy",
+        *(["--jobs", ",".join(spec.jobs)] if spec.jobs else []),
+        *(flag for wanted, flag in flags if wanted),
+    ]
+    return shlex.join(words)

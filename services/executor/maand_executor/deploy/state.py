@@ -1,0 +1,132 @@
+"""One deploy while it runs: what was asked, what was built, what is recorded as done, which workers are left out."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
+from maand_executor.content.staging import Stager
+from maand_executor.errors import ExecutorError
+from maand_executor.hooks.events import failures_of
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.decisions import PlanOptions
+from maand_executor.rules.facts import Allocation, Job
+from maand_executor.rules.hook_outcomes import EventOutcome
+from maand_executor.ssh.errors import StaleFence
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fleet import Fleet
+from maand_executor.steps.hook_events import StepMemory
+from maand_executor.steps.preflight import Preflight
+from maand_executor.steps.worker_files import WorkerFiles
+
+PROMOTED = "promoted"
+STOPPED = "stopped"
+EVERY_WORKER = "*"
+"""In place of a worker in the names of steps that are the whole job's."""
+
+
+class JobFailed(ExecutorError):
+    """The rollout of one job ends here. Batches before it stay promoted; the failures say what to mend."""
+
+    code = "job_failed"
+
+    def __init__(self, message: str, failures: Sequence[pb.Failure]) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
+
+
+class StartRefused(JobFailed):
+    """With --sync-only nothing is started, and something has to be. Deploy once without it."""
+
+    code = "start_refused"
+
+
+class JobCancelled(ExecutorError):
+    """The rollout of one job stopped between two batches because the run was asked to stop."""
+
+    code = "job_cancelled"
+
+
+RENDER = "render"
+"""Step of a failure that is about a template."""
+
+
+BROKEN_OFF = (asyncio.CancelledError, JobCancelled, StaleFence)
+"""What ends a batch in its middle: what was begun is recorded as failed then. Where another executor has taken the run over, the
+catalog refuses that record."""
+
+
+def step_name(job: str, worker: str, step: str) -> str:
+    """Return the name under which a step is recorded."""
+    return f"{job}/{worker}/{step}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy:
+    """One deploy."""
+
+    context: RunContext
+    spec: DeploySpec
+    fleet: Fleet
+    jobs: dict[str, Job]
+    """Jobs in scope, removed ones included."""
+    preflight: Preflight
+    worker_files: WorkerFiles
+    stager: Stager
+    steps: set[str]
+    """Recorded by any owner of the run."""
+    left_out: set[str] = field(default_factory=set)
+    """Workers that cannot be reached and shall be skipped."""
+    dead: set[str] = field(default_factory=set)
+    """Workers that left the fleet and cannot be reached: nothing is done on them."""
+
+    @property
+    def options(self) -> PlanOptions:
+        """How allocations are planned."""
+        return PlanOptions(force=self.spec.force, sync_only=self.spec.sync_only)
+
+    def candidates(self, job: str) -> tuple[Allocation, ...]:
+        """Return the active allocations of a job on workers that are not left out."""
+        return tuple(one for one in self.fleet.active_of_job(job) if one.worker not in self.left_out)
+
+    def was_promoted(self, allocation: Allocation) -> bool:
+        """Whether this run promoted it already, before a takeover perhaps."""
+        return step_name(allocation.job, allocation.worker, PROMOTED) in self.steps
+
+    @property
+    def memory(self) -> StepMemory:
+        """Remember every hook invocation of an event that a takeover must not repeat."""
+        return StepMemory(done=self.steps.__contains__, record=self.record, every=True)
+
+    @property
+    def batch_memory(self) -> StepMemory:
+        """Remember only hooks that run once in a run: a batch that was not promoted is repeated as a whole, hooks included."""
+        return StepMemory(done=lambda name: once_in_a_run(name) and name in self.steps, record=self._record_once_in_a_run)
+
+    def stop_if_asked(self) -> None:
+        """Raise `JobCancelled` when the run shall end after the batch that just ended."""
+        if self.context.cancel.level > CancelLevel.NOT_ASKED:
+            raise JobCancelled("stopped before its next batch")
+
+    async def record(self, name: str) -> None:
+        """Record a step as done for good."""
+        await self.context.catalog.record_steps(self.context.identity, [name])
+        self.steps.add(name)
+
+    async def _record_once_in_a_run(self, name: str) -> None:
+        if once_in_a_run(name):
+            await self.record(name)
+
+
+def once_in_a_run(name: str) -> bool:
+    """Whether a step is one of the whole job, not of one worker."""
+    return f"/{EVERY_WORKER}/" in name
+
+
+def failures_or_cancelled(job: str, outcome: EventOutcome) -> list[pb.Failure]:
+    """Return what failed in an event; none = all is well. Raises `JobCancelled` when a cancel left something undone."""
+    failures = failures_of(job, outcome.failed)
+    if not failures and not outcome.ok:
+        raise JobCancelled("stopped while its hooks ran")
+    return failures

@@ -1,0 +1,76 @@
+"""Which workers a deploy will touch, and whether they are ready: before anything changes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.deploy.plan import JobPlan
+from maand_executor.deploy.reconcile import plan_stops, touches_worker
+from maand_executor.deploy.state import Deploy
+from maand_executor.errors import RunFailed
+from maand_executor.rules.facts import Job
+from maand_executor.steps import events
+
+
+async def check_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -> dict[str, JobPlan]:
+    """Check them, and return the plans without the workers that are left out. Raises `RunFailed` before anything changed.
+
+    A worker that left the fleet is only there to be cleaned up: unreachable, it counts as dead. Others that are unreachable stop
+    the deploy, or are left out with `--skip-unreachable`.
+    """
+    hosts = stopped_hosts(deploy) | rolled_out_hosts(deploy, plans)
+    failures = await deploy.preflight.check(map(deploy.fleet.worker, hosts))
+    fatal = [failure for failure in failures if not is_tolerated(deploy, failure)]
+    if fatal:
+        sentence = f"{len(fatal)} of {len(hosts)} workers are not ready; nothing was changed"
+        raise RunFailed(sentence, failures=fatal)
+    leave_out(deploy)
+    return {job: without(plan, deploy.left_out) for job, plan in plans.items()}
+
+
+def stopped_hosts(deploy: Deploy) -> set[str]:
+    """Return workers on which something is stopped."""
+    return {plan.allocation.worker for job in deploy.jobs for plan in plan_stops(deploy, job) if touches_worker(plan)}
+
+
+def rolled_out_hosts(deploy: Deploy, plans: Mapping[str, JobPlan]) -> set[str]:
+    """Return workers to which something is, or may be, rolled out."""
+    present = [job for job in deploy.jobs.values() if not job.removed]
+    return {host for job in present for host in hosts_of(deploy, job, plans.get(job.name))}
+
+
+def hosts_of(deploy: Deploy, job: Job, plan: JobPlan | None) -> set[str]:
+    """Return a job's workers: those of its plan, or all while it cannot be planned."""
+    if plan is None:
+        return {one.worker for one in deploy.candidates(job.name)}
+    return {one.allocation.worker for one in plan.rolled_out}
+
+
+def is_tolerated(deploy: Deploy, failure: pb.Failure) -> bool:
+    """Whether a deploy goes on without this worker; it is remembered as dead, or as left out."""
+    if failure.kind != pb.FAILURE_KIND_UNREACHABLE:
+        return False
+    if deploy.fleet.worker(failure.worker).removed:
+        deploy.dead.add(failure.worker)
+        text = f"{failure.worker} left the fleet and cannot be reached: assumed dead, nothing was stopped there"
+        deploy.context.report.note(text)
+        deploy.context.journal.report(events.notice(text, warning=True))
+        return True
+    if deploy.spec.skip_unreachable:
+        deploy.left_out.add(failure.worker)
+        return True
+    return False
+
+
+def leave_out(deploy: Deploy) -> None:
+    """Tell which workers are left out, and how many allocations that are."""
+    deploy.context.report.leave_out(sorted(deploy.left_out))
+    skipped = [one for host in deploy.left_out for one in deploy.fleet.on_worker(host) if one.job in deploy.jobs]
+    deploy.context.report.count("unreachable", len(skipped))
+
+
+def without(plan: JobPlan, left_out: set[str]) -> JobPlan:
+    """Return a plan without the workers left out."""
+    if not left_out:
+        return plan
+    return replace(plan, plans=tuple(one for one in plan.plans if one.allocation.worker not in left_out))

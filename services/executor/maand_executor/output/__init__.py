@@ -1,0 +1,1 @@
+"""What runs, commands and hooks say: masked, put in order, sent to the catalog as events."""

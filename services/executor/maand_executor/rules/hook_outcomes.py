@@ -1,0 +1,104 @@
+"""How hook processes ended: one result per invocation, one outcome per event."""
+
+import signal
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Self
+
+from maand_executor.rules.facts import InvocationOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvocationResult:
+    """How one hook ended on one allocation. `exit_code` of a process ended by signal n is 128 + n, as shells say it."""
+
+    hook: str
+    allocation_id: str
+    worker: str
+    outcome: InvocationOutcome
+    exit_code: int = 0
+    duration: timedelta = timedelta()
+    message: str = ""
+    last_lines: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    """Lines it gave for the run's summary, masked."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what it should."""
+        return self.outcome is InvocationOutcome.SUCCEEDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventOutcome:
+    """How an event ended for one job."""
+
+    results: tuple[InvocationResult, ...] = ()
+    untouched: tuple[str, ...] = ()
+    """Workers on which a hook was still to run when an earlier failure or a cancel ended the event, in rollout order."""
+    cancelled: bool = False
+    """Whether a cancel kept it from going on."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything ran and nothing failed."""
+        return not self.failed and not self.untouched and not self.cancelled
+
+    def followed_by(self, next_one: Self) -> Self:
+        """Return what both came to, one after the other."""
+        return replace(
+            self,
+            results=self.results + next_one.results,
+            untouched=self.untouched + next_one.untouched,
+            cancelled=self.cancelled or next_one.cancelled,
+        )
+
+    @property
+    def failed(self) -> tuple[InvocationResult, ...]:
+        """The invocations that did not succeed."""
+        return tuple(result for result in self.results if not result.ok)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the hooks said for the run's summary; the same said by many is said once."""
+        return tuple(dict.fromkeys(notice for result in self.results for notice in result.notices))
+
+    @property
+    def failed_workers(self) -> tuple[str, ...]:
+        """The workers of those, each once."""
+        return tuple(dict.fromkeys(result.worker for result in self.failed))
+
+
+def outcome_of(exit_code: int, ended_as: InvocationOutcome | None) -> InvocationOutcome:
+    """Judge an ended process: why maand ended it, else its exit code."""
+    if ended_as is not None:
+        return ended_as
+    return InvocationOutcome.SUCCEEDED if exit_code == 0 else InvocationOutcome.FAILED
+
+
+def shell_exit_code(return_code: int) -> int:
+    """Return 128 + n for a process that ended by signal n (return code -n)."""
+    return return_code if return_code >= 0 else 128 - return_code
+
+
+def sentence_of(outcome: InvocationOutcome, return_code: int, timeout: timedelta) -> str:
+    """Say for people how a process ended. Empty for success."""
+    match outcome:
+        case InvocationOutcome.SUCCEEDED:
+            return ""
+        case InvocationOutcome.TIMED_OUT:
+            return f"timed out after {timeout.total_seconds():g} s"
+        case InvocationOutcome.CANCELLED:
+            return "ended because the run was cancelled"
+        case InvocationOutcome.INTERRUPTED:
+            return "ended because its executor stopped"
+        case InvocationOutcome.FAILED:
+            return f"exit code {return_code}" if return_code > 0 else f"ended by {signal_name(-return_code)}"
+
+
+def signal_name(number: int) -> str:
+    """Return `SIGSEGV` for 11; real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,223 @@
+"""Remote commands as values, and the bash text that carries them out. Pure: exact tests, nothing here reaches a worker.
+
+A command line on a worker is `exec [sudo -n] bash --noprofile --norc -c <bootstrap.sh>`: the same for every command, so nothing
+of it is secret and no login shell's start-up file costs time. What varies, the *order*, is written to the command's input:
+environment, checks and script never show in `ps`. The order ends with a NUL byte; then comes the command's own input.
+
+Before the script begins the worker says so in one line (`Opening` reads it); what the login shell printed before is dropped.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import resources
+
+from maand_executor.rules.facts import WorkerFence
+
+DEFAULT_CAPTURE_LIMIT = 4 * 1024 * 1024
+NO_LIMIT_SECONDS = 100_000_000
+"""What `read -t` is given for a command without a timeout: three years."""
+SPARE_SECONDS = 10
+"""The worker's own limit comes this much after the executor's, which is the one that counts; it serves when nobody is left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """How the worker watches a command: time between TERM and KILL, and the silence after which the executor counts as gone."""
+
+    grace: timedelta
+    silence: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostCheck:
+    """Refuse a worker whose `worker.json`, when there is one, names another bucket or worker."""
+
+    path: str
+    bucket_id: str
+    worker_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteCommand:
+    """A bash script for a worker. Its text, environment and input stay out of `repr`: they may hold secrets.
+
+    `directory` is relative to the SSH user's home; None = that home; with `directory_optional` a missing one is as None.
+    `timeout` counts from the start of the command; None = none. `end_with_connection` False lets it go on without us.
+    """
+
+    script: str = field(repr=False)
+    sudo: bool
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    directory: str | None = None
+    directory_optional: bool = False
+    stdin: bytes = field(default=b"", repr=False)
+    timeout: timedelta | None = None
+    fence: WorkerFence | None = None
+    check_host: bool = False
+    capture_limit: int = DEFAULT_CAPTURE_LIMIT
+    end_with_connection: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteResult:
+    """How a command ended. `exit_code` is 128 + n for signal n, and 124 when it was ended after its timeout."""
+
+    exit_code: int
+    stdout: bytes = field(default=b"", repr=False)
+    stderr: bytes = field(default=b"", repr=False)
+    timed_out: bool = False
+    truncated: bool = False
+    duration: timedelta = timedelta()
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with 0."""
+        return self.exit_code == 0
+
+
+def compact(text: str) -> str:
+    """Strip comments and indentation from a bash text whose quoted strings hold no line breaks."""
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
+BOOTSTRAP = compact(resources.files(__package__).joinpath("bootstrap.sh").read_text(encoding="utf-8"))
+
+
+def command_line(*, sudo: bool) -> str:
+    """Return what the worker's sshd is asked to run."""
+    return f"exec {'sudo -n ' if sudo else ''}bash --noprofile --norc -c {shlex.quote(BOOTSTRAP)}"
+
+
+def order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "", host_check: HostCheck | None = None) -> bytes:
+    """Return what is written to the command's input: order, NUL, the command's own input.
+
+    Raises `ValueError` for a NUL byte in script or environment, or a name that is no variable name.
+    """
+    parts = [
+        *exports(command.environment),
+        f"maand_begin {limit_seconds(command.timeout)} {whole_seconds(watch.grace)} {int(command.end_with_connection)}"
+        f" {whole_seconds(watch.silence)} {len(command.stdin)}",
+        *([host_check_text(host_check)] if host_check else []),
+        *([fence_text(command.fence, fence_directory)] if command.fence else []),
+        *([directory_text(command.directory, optional=command.directory_optional)] if command.directory else []),
+        "maand_say begun",
+        run_text(command.script, fenced=command.fence is not None),
+    ]
+    text = "\n".join(parts)
+    if "\0" in text:
+        raise ValueError("a script or an environment value for a worker holds a NUL byte")
+    return text.encode("utf-8", "surrogateescape") + b"\0" + command.stdin
+
+
+def limit_seconds(timeout: timedelta | None) -> int:
+    """Return the worker's own limit, whole seconds."""
+    return NO_LIMIT_SECONDS if timeout is None else int(timeout.total_seconds()) + 1 + SPARE_SECONDS
+
+
+def whole_seconds(time: timedelta) -> int:
+    """Return a time as bash takes it: seconds, at least one."""
+    return max(1, round(time.total_seconds()))
+
+
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def exports(environment: Mapping[str, str]) -> list[str]:
+    """Return one `export` for each variable."""
+    for name in environment:
+        if not VARIABLE_NAME.fullmatch(name):
+            raise ValueError(f'"{name}" is not the name of an environment variable')
+    return [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+
+
+def directory_text(directory: str, *, optional: bool) -> str:
+    """Return the change into the command's directory."""
+    change = f"cd -- {shlex.quote(directory)} 2>/dev/null"
+    return f"{change} || true" if optional else f"{change} || maand_refuse directory"
+
+
+def run_text(script: str, *, fenced: bool) -> str:
+    """Return the run itself. Descriptor 5 holds the fence: nothing that the script leaves behind may keep it."""
+    run = f"eval {shlex.quote(script)}"
+    return f"unset maand_order\n{{ {run}\n}} 5<&-" if fenced else f"unset maand_order\n{run}"
+
+
+def fence_text(fence: WorkerFence, directory: str) -> str:
+    """Return the fence: remember the greatest (epoch, seq, number) in a file, refuse a smaller one, keep owners apart.
+
+    Two locks: the gate is held while the triple is looked at; the fence is held as long as the command runs, together (shared) by
+    commands of one owner. A newer owner passes the gate and waits there until the commands of the older one have ended.
+
+    The file holds `seq number epoch`; what is not three numbers (or the two of before epochs) counts as nothing seen: bash would
+    evaluate other text as arithmetic.
+    """
+    return compact(FENCE).format(directory=shlex.quote(directory), epoch=fence.epoch, seq=fence.seq, number=fence.number)
+
+
+FENCE = """
+mkdir -p -- {directory} && exec 4>{directory}/fence.gate 5<>{directory}/fence || maand_refuse fence_file
+flock -x 4 || maand_refuse fence_lock
+maand_seen=; read -r maand_seen < {directory}/fence
+[[ $maand_seen =~ ^([0-9]{{1,18}})" "([0-9]{{1,18}})(" "([0-9]{{1,18}}))?$ ]] || maand_seen=
+maand_seq=$((10#${{BASH_REMATCH[1]:-0}})) maand_number=$((10#${{BASH_REMATCH[2]:-0}})) maand_epoch=$((10#${{BASH_REMATCH[4]:-0}}))
+if ((maand_epoch != {epoch} ? maand_epoch > {epoch} : maand_seq != {seq} ? maand_seq > {seq} : maand_number > {number})); then
+  maand_refuse stale_fence "$maand_epoch" "$maand_seq" "$maand_number"
+elif ((maand_epoch != {epoch} || maand_seq != {seq} || maand_number != {number})); then
+  flock -x 5 && echo {seq} {number} {epoch} > {directory}/fence || maand_refuse fence_lock
+fi
+flock -s 5 || maand_refuse fence_lock
+exec 4>&-
+"""
+
+
+def host_check_text(check: HostCheck) -> str:
+    """Return the check of `worker.json`: what it names must be this bucket and this worker; no file is no objection."""
+    wanted = {"bucket_id": check.bucket_id, "worker_id": check.worker_id}
+    tests = [
+        f"[[ $maand_about =~ {json_string_pattern(name)} && ${{BASH_REMATCH[1]}} != {shlex.quote(value)} ]]"
+        f' && maand_refuse foreign_worker {name} "${{BASH_REMATCH[1]}}"'
+        for name, value in wanted.items()
+        if value
+    ]
+    path = shlex.quote(check.path)
+    return "\n".join([f"if [[ -e {path} ]]; then", f"maand_about=$(<{path})", *tests, "unset maand_about", "fi"])
+
+
+def json_string_pattern(name: str) -> str:
+    """Return bash's pattern of a JSON member whose value is a string, with the value as its first group."""
+    return f'\\"{name}\\"[[:space:]]*:[[:space:]]*\\"([^\\"]*)\\"'
+
+
+OPENING = re.compile(rb"\x02maand ([^\n]*)\n")
+
+
+class Opening:
+    """Reads a command's output up to the line in which the worker says that it began, or why not."""
+
+    MOST_NOISE = 64 * 1024
+
+    def __init__(self) -> None:
+        self.words: tuple[str, ...] | None = None
+        self.noise = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the command began."""
+        return self.words == ("begun",)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take output in; return what belongs to the command."""
+        if self.words is not None:
+            return data
+        self.noise += data
+        found = OPENING.search(self.noise)
+        if found is None:
+            self.noise = self.noise[-self.MOST_NOISE :]
+            return b""
+        self.words = tuple(found[1].decode("utf-8", "replace").split(" "))
+        rest, self.noise = self.noise[found.end() :], self.noise[: found.start()]
+        return rest

@@ -1,0 +1,65 @@
+"""What the work of one run is given: who it is, what was asked, and the parts it may use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from maand_contracts.catalog.v1 import run_spec_pb2
+from maand_executor.catalog_client import CatalogClient
+from maand_executor.content.store import ContentStore
+from maand_executor.hooks.engine import HookEngine
+from maand_executor.output.journal import Journal
+from maand_executor.rules.cancel import CancelSignal
+from maand_executor.rules.facts import BucketConfig, RunIdentity, WorkerFence
+from maand_executor.rules.meter import Meter
+from maand_executor.settings import WorkSettings
+from maand_executor.ssh.remote import Remote
+from maand_executor.steps.lease import Lease
+from maand_executor.steps.report import RunReport
+from maand_executor.steps.step_recorder import StepRecorder
+from maand_executor.steps.task_loops import Hands
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """One claimed run while it is carried out."""
+
+    identity: RunIdentity
+    kind: str
+    spec: run_spec_pb2.RunSpec
+    config: BucketConfig
+    requested_by: str = ""
+    hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    catalog: CatalogClient
+    remote: Remote
+    hooks: HookEngine
+    content: ContentStore
+
+    lease: Lease
+    cancel: CancelSignal
+    journal: Journal
+    report: RunReport
+    meter: Meter = field(default_factory=Meter)
+    settings: WorkSettings
+    traceparent: str = ""
+    """What hooks are told when this executor traces nothing but whoever asked for the run does."""
+    staging_dir: Path
+    """The run's own directory for what is about to be copied; gone when the run ended."""
+    hands: Hands | None = None
+    """For wide work that is shared: see `runs/spread.py`. None = this is a part already, it is not split further."""
+
+    def with_config(self, config: BucketConfig) -> "RunContext":
+        """Return the context with the settings now in force."""
+        return replace(self, config=config)
+
+    @cached_property
+    def steps(self) -> StepRecorder:
+        """Records steps of this claim."""
+        return StepRecorder(self.catalog, self.identity)
+
+    @property
+    def fence(self) -> WorkerFence | None:
+        """What commands that change a worker carry, so that an older owner's are refused. None = the run changes none."""
+        return self.identity.worker_fence

@@ -1,0 +1,179 @@
+"""Work on many workers, spread over executors: split into tasks that any executor claims, this one at once.
+
+few workers   -> here
+many workers  -> CreateTasks ─┬─ this executor's hands: claim one of this run's tasks, carry it out, claim the next …
+                              ├─ other executors: likewise, as their long polls are answered (see `claims/tasks.py`)
+                              └─ AwaitTasks until every task ended -> an outcome for every worker
+
+What is spread is the same function everywhere, but for what only the owner has at hand; `task_work.py` lists what executors do by
+the contract's name.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1 import task_pb2
+from maand_executor.rules.cancel import CancelLevel
+from maand_executor.rules.facts import Worker
+from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.waves import batches
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.task_loops import Hands, TaskWork, Tell
+from maand_wire.errors import RemoteError
+
+STOPPING_LIMIT = timedelta(seconds=10)
+"""How long a run that is stopped at once waits until other executors ended their commands for it."""
+DROPPING_LIMIT = timedelta(seconds=2)
+"""How long the catalog may take to drop tasks; the end of the run drops them too."""
+AWAIT = timedelta(seconds=20)
+"""How long one AwaitTasks waits; below the idle limits of proxies and load balancers."""
+LOOK_HELP = "look at the worker; then run it there again by name, if that does no harm"
+
+DoOnWorker = Callable[[RunContext, Worker], Awaitable[task_pb2.WorkerOutcome]]
+SpecOf = Callable[[Sequence[str]], task_pb2.TaskSpec]
+"""Names the work of a task on these workers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """What is told of a worker of which nothing is known: the step as a failure calls it, whose it is, what to do next."""
+
+    step: str
+    job: str = ""
+    help: str = LOOK_HELP
+
+
+class Spread:
+    """One kind of work of one run."""
+
+    def __init__(self, context: RunContext, spec_of: SpecOf, work: TaskWork, *, unknown: Unknown) -> None:
+        self._context = context
+        self._spec_of = spec_of
+        self._work = work
+        self._unknown = unknown
+
+    async def over(self, workers: Sequence[Worker]) -> list[task_pb2.WorkerOutcome]:
+        """Do it on all of them and return an outcome for each, in their order."""
+        width = self._context.settings.task_width
+        if len(workers) <= width:
+            return await self._do_here(workers)
+        await self._context.journal.flush()  # what was told before comes before what others tell
+        hands = self._context.hands
+        if hands is None:
+            raise RuntimeError("the work of a task is not split further")
+        ended = await self._share(self._split(workers, width, hands), hands)
+        found = {outcome.worker: outcome for task in ended for outcome in task.outcomes}
+        if len(found) < len(workers):
+            await self._let_a_cancel_end_this()
+        by = {host: task.executor_id for task in ended for host in task.spec.workers}
+        return [found.get(worker.host) or interrupted(worker.host, self._unknown, by.get(worker.host, "")) for worker in workers]
+
+    async def _let_a_cancel_end_this(self) -> None:
+        """Be ended as cancelled, not as failed, when that is why tasks were given up: others may hear of it before the owner."""
+        await self._context.lease.renew()
+        if self._context.cancel.level is CancelLevel.NOW:
+            await asyncio.sleep(STOPPING_LIMIT.total_seconds())
+
+    async def _do_here(self, workers: Sequence[Worker]) -> list[task_pb2.WorkerOutcome]:
+        found: dict[str, task_pb2.WorkerOutcome] = {}
+
+        def tell(outcome: task_pb2.WorkerOutcome) -> None:
+            found[outcome.worker] = outcome
+
+        await self._work(self._context, self._spec_of([worker.host for worker in workers]), workers, tell)
+        return [found[worker.host] for worker in workers]
+
+    def _split(self, workers: Sequence[Worker], width: int, hands: Hands) -> list[task_pb2.NewTask]:
+        """Split evenly, so that the last task is no straggler."""
+        parts = batches([worker.host for worker in workers], -(-len(workers) // -(-len(workers) // width)))
+        specs, split = [self._spec_of(hosts) for hosts in parts], hands.next_number()
+        return [
+            task_pb2.NewTask(name=f"{spec.WhichOneof('work')}/{split}/{number}", spec=spec)
+            for number, spec in enumerate(specs, start=1)
+        ]
+
+    async def _share(self, tasks: Sequence[task_pb2.NewTask], hands: Hands) -> list[task_pb2.Task]:
+        after, names = hands.seen, {task.name for task in tasks}
+        await self._context.catalog.create_tasks(self._context.identity, tasks)
+        gathering = asyncio.create_task(self._gather(names, hands, after))
+        try:
+            async with hands.lend(names, self._work):
+                return await asyncio.shield(gathering)
+        except asyncio.CancelledError:
+            if self._context.cancel.level is CancelLevel.NOW:
+                await asyncio.wait({gathering}, timeout=STOPPING_LIMIT.total_seconds())
+            else:
+                await self._drop(sorted(names))
+            raise
+        finally:
+            gathering.cancel()
+            await asyncio.gather(gathering, return_exceptions=True)
+
+    async def _drop(self, names: Sequence[str]) -> None:
+        """End what is not wanted any more although the run may go on: a gate, say, whose time is over."""
+        with suppress(RemoteError):
+            await self._context.catalog.drop_tasks(self._context.identity, names, deadline=DROPPING_LIMIT)
+
+    async def _gather(self, names: set[str], hands: Hands, after: int) -> list[task_pb2.Task]:
+        ended: dict[str, task_pb2.Task] = {}
+        while ended.keys() != names:
+            try:
+                told = await self._context.catalog.await_tasks(self._context.identity, after=after, wait=AWAIT)
+            except RemoteError as error:
+                if not error.is_temporary:
+                    raise
+                continue
+            for task in told:
+                after = max(after, task.sequence)
+                if task.name in names:
+                    ended[task.name] = task
+            hands.seen = max(hands.seen, after)
+        return list(ended.values())
+
+
+def on_each(do: DoOnWorker) -> TaskWork:
+    """Make work of a task of what is done on each of its workers, side by side."""
+
+    async def work(context: RunContext, _: task_pb2.TaskSpec, workers: Sequence[Worker], tell: Tell) -> None:
+        async def one(worker: Worker) -> None:
+            tell(await do(context, worker))
+
+        await side_by_side(workers, one)
+
+    return work
+
+
+def plain_spec(kind: str) -> SpecOf:
+    """Name work of which the run's own specification says everything else."""
+
+    def spec_of(hosts: Sequence[str]) -> task_pb2.TaskSpec:
+        spec = task_pb2.TaskSpec(workers=hosts)
+        getattr(spec, kind).SetInParent()
+        return spec
+
+    return spec_of
+
+
+def interrupted(host: str, unknown: Unknown, executor_id: str) -> task_pb2.WorkerOutcome:
+    """Say that nobody knows how it ended on a worker."""
+    message = f"executor {executor_id or 'unknown'} stopped or died before it told how this ended; it was not repeated"
+    failure = pb.Failure(
+        kind=pb.FAILURE_KIND_COMMAND, job=unknown.job, worker=host, step=unknown.step, message=message, help=unknown.help
+    )
+    return task_pb2.WorkerOutcome(worker=host, outcome=pb.STEP_OUTCOME_INTERRUPTED, failure=failure)
+
+
+def well(host: str) -> task_pb2.WorkerOutcome:
+    """Say that it did what it should."""
+    return task_pb2.WorkerOutcome(worker=host, outcome=pb.STEP_OUTCOME_SUCCEEDED)
+
+
+def not_well(failure: pb.Failure) -> task_pb2.WorkerOutcome:
+    """Say what went wrong on a worker."""
+    unreachable = failure.kind == pb.FAILURE_KIND_UNREACHABLE
+    outcome = pb.STEP_OUTCOME_UNREACHABLE if unreachable else pb.STEP_OUTCOME_FAILED
+    return task_pb2.WorkerOutcome(worker=failure.worker, outcome=outcome, failure=failure)

@@ -1,0 +1,167 @@
+"""One batch of one hook, shared by executors: split by the owner of the run, carried out in parts.
+
+owner: share_batch -> tasks ─┬─ own hands: as if it were not shared
+                             └─ other executors: do_hooks
+An invocation that was interrupted with its executor runs again under the task's next claim; the catalog ended its token before.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.task_pb2 import HooksTask, TaskSpec, WorkerOutcome
+from maand_executor.catalog_client import from_allocation, from_hook, to_allocation, to_hook
+from maand_executor.hooks.errors import HookPrerequisiteMissing
+from maand_executor.hooks.events import FAILURE_KINDS, STEP_OUTCOMES
+from maand_executor.hooks.request import EventRun, RunPart, ShareBatch, record_nothing
+from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome, Job, RolloutOrder, Worker
+from maand_executor.rules.hook_batches import Batch
+from maand_executor.rules.hook_outcomes import InvocationResult
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.fan_out import Spread, Unknown, not_well
+from maand_executor.steps.fleet import Fleet
+from maand_executor.steps.task_loops import Tell
+
+OUTCOMES: Mapping[int, InvocationOutcome] = {
+    pb.STEP_OUTCOME_SUCCEEDED: InvocationOutcome.SUCCEEDED,
+    pb.STEP_OUTCOME_FAILED: InvocationOutcome.FAILED,
+    pb.STEP_OUTCOME_TIMED_OUT: InvocationOutcome.TIMED_OUT,
+    pb.STEP_OUTCOME_CANCELLED: InvocationOutcome.CANCELLED,
+}
+"""What is not here was interrupted."""
+
+
+def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> ShareBatch:
+    """Return what shares a wide batch of a hook. `record_steps`: whoever runs an invocation that succeeds records it."""
+
+    async def share(
+        request: EventRun, hook: Hook, batch: Batch, todo: Sequence[Allocation], run_here: RunPart
+    ) -> tuple[InvocationResult, ...]:
+        by_host = {one.worker: one for one in todo}
+
+        def spec_of(hosts: Sequence[str]) -> TaskSpec:
+            task = describe(request, hook, batch, [by_host[host] for host in hosts])
+            task.record_steps = record_steps and request.is_recorded
+            return TaskSpec(workers=hosts, hooks=task)
+
+        async def work(_: RunContext, __: TaskSpec, workers: Sequence[Worker], tell: Tell) -> None:
+            some = [by_host[worker.host] for worker in workers]
+            await run_here(some, lambda result: tell(to_outcome(request.job.name, result)))
+
+        spread = Spread(context, spec_of, work, unknown=Unknown(step=hook.name, job=request.job.name))
+        outcomes = await spread.over([fleet.worker(host) for host in by_host])
+        return tuple(to_result(hook, by_host[one.worker], one) for one in outcomes)
+
+    return share
+
+
+def describe(request: EventRun, hook: Hook, batch: Batch, some: Sequence[Allocation]) -> HooksTask:
+    """Say to another executor what to run, and what its hooks are told."""
+    return HooksTask(
+        hook=from_hook(hook),
+        event=request.event,
+        allocations=map(from_allocation, some),
+        batch_index=batch.index,
+        batch_count=batch.count,
+        batch_workers=batch.workers,
+        rollout_order=request.order.hosts,
+        order_set_by_hook=request.order.set_by_hook,
+        phase=request.phase,
+        variables=request.lifecycle,
+        arguments=request.arguments,
+    )
+
+
+async def do_hooks(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: Tell) -> None:
+    """Run a hook for a part of a batch of a run that another executor owns."""
+    task, hosts = spec.hooks, {worker.host for worker in workers}
+    hook = to_hook(task.hook)
+    some = tuple(one for one in map(to_allocation, task.allocations) if one.worker in hosts)
+    request = await make_request(context, task, Job(name=hook.job, hooks=(hook,)), some)
+    batch = Batch(
+        index=task.batch_index,
+        count=task.batch_count,
+        allocations=tuple(Allocation(allocation_id="", job=hook.job, worker=host) for host in task.batch_workers),
+    )  # of those in other parts nothing but the worker is known, and no more is told to a hook
+    try:
+        await context.hooks.run_part(request, hook, batch, some, lambda result: tell(to_outcome(hook.job, result)))
+    except HookPrerequisiteMissing as error:
+        for worker in workers:
+            tell(not_well(prerequisite(hook, worker, error)))
+
+
+async def make_request(context: RunContext, task: HooksTask, job: Job, some: tuple[Allocation, ...]) -> EventRun:
+    """Put together what the hook is told, and what it may reach."""
+
+    async def record(name: str) -> None:
+        await context.catalog.record_steps(context.identity, [name])
+
+    return EventRun(
+        run=context.identity,
+        config=context.config,
+        journal=context.journal,
+        cancel=context.cancel,
+        remote=context.remote,
+        job=job,
+        event=task.event,
+        allocations=some,
+        order=RolloutOrder(hosts=tuple(task.rollout_order), set_by_hook=task.order_set_by_hook),
+        workers=await workers_of(context, job, some),
+        phase=task.phase,
+        lifecycle=dict(task.variables),
+        hook_env=context.hook_env,
+        arguments=tuple(task.arguments),
+        keep_workdir=context.spec.keep_workdir,
+        traceparent=context.traceparent,
+        record=record if task.record_steps else record_nothing,
+    )
+
+
+async def workers_of(context: RunContext, job: Job, some: Sequence[Allocation]) -> tuple[Worker, ...]:
+    """Return the workers that the hook may reach: the job's, and those of the task, which an allocation may just have left."""
+    bucket_id = context.identity.bucket_id
+    known = {worker.host: worker for worker in await context.catalog.list_workers(bucket_id, include_removed=True)}
+    placed = await context.catalog.list_allocations(bucket_id, jobs=[job.name])
+    hosts = dict.fromkeys(one.worker for one in (*placed, *some))
+    return tuple(known.get(host) or Worker(host=host, removed=True) for host in hosts)
+
+
+def prerequisite(hook: Hook, worker: Worker, error: HookPrerequisiteMissing) -> pb.Failure:
+    """Say that the executor that took this part lacks something."""
+    message = f"on the executor that took a part of this batch: {error}"
+    return pb.Failure(
+        kind=pb.FAILURE_KIND_PREREQUISITE, job=hook.job, worker=worker.host, step=hook.name, message=message, help=error.help
+    )
+
+
+def to_outcome(job: str, result: InvocationResult) -> WorkerOutcome:
+    """Tell the owner of the run how an invocation ended."""
+    failure = pb.Failure(
+        kind=FAILURE_KINDS.get(result.outcome, pb.FAILURE_KIND_UNSPECIFIED),
+        job=job,
+        worker=result.worker,
+        step=result.hook,
+        exit_code=result.exit_code,
+        message=result.message,
+        last_lines=result.last_lines,
+    )
+    return WorkerOutcome(
+        worker=result.worker,
+        outcome=STEP_OUTCOMES[result.outcome],
+        failure=None if result.ok else failure,
+        notices=result.notices,
+    )
+
+
+def to_result(hook: Hook, allocation: Allocation, outcome: WorkerOutcome) -> InvocationResult:
+    """Read how an invocation ended."""
+    failure = outcome.failure
+    return InvocationResult(
+        hook=hook.name,
+        allocation_id=allocation.allocation_id,
+        worker=allocation.worker,
+        outcome=OUTCOMES.get(outcome.outcome, InvocationOutcome.INTERRUPTED),
+        exit_code=failure.exit_code,
+        message=failure.message,
+        last_lines=tuple(failure.last_lines),
+        notices=tuple(outcome.notices),
+    )

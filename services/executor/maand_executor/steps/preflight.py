@@ -1,0 +1,61 @@
+"""Looking at workers before anything changes: reachable, host key pinned, tools there. Each worker once a run."""
+
+from collections.abc import Iterable
+
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
+from maand_executor.rules.facts import Worker
+from maand_executor.rules.lifecycle import preflight_script
+from maand_executor.rules.remote_commands import RemoteCommand
+from maand_executor.ssh.errors import SshError
+from maand_executor.steps.context import RunContext
+from maand_executor.steps.failures import of_ssh_error
+from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well
+
+PREFLIGHT = "preflight"
+INSTALL_HELP = "install it on the worker, for example: apt-get install make rsync coreutils util-linux sudo"
+
+
+class Preflight:
+    """What is known of the workers' readiness in one run."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._spread = Spread(context, plain_spec("preflight"), on_each(look_at), unknown=Unknown(step=PREFLIGHT))
+        self._found: dict[str, pb.Failure | None] = {}
+
+    async def check(self, workers: Iterable[Worker]) -> list[pb.Failure]:
+        """Return what is wrong with these workers, by position; all are looked at side by side, the pool paces them."""
+        asked = sorted({worker.host: worker for worker in workers}.values(), key=lambda worker: (worker.position, worker.host))
+        unknown = [worker for worker in asked if worker.host not in self._found]
+        outcomes = await self._spread.over(unknown)
+        self._found |= {one.worker: one.failure if one.HasField("failure") else None for one in outcomes}
+        return [failure for worker in asked if (failure := self._found[worker.host])]
+
+
+async def look_at(context: RunContext, worker: Worker) -> WorkerOutcome:
+    """Look at one worker."""
+    failure = await find_failure(context, worker)
+    return not_well(failure) if failure else well(worker.host)
+
+
+async def find_failure(context: RunContext, worker: Worker) -> pb.Failure | None:
+    """Return why a worker is not ready. None = it is."""
+    config, remote = context.config, context.remote
+    command = RemoteCommand(script=preflight_script(sudo=config.use_sudo), sudo=False, timeout=context.settings.preflight_timeout)
+    try:
+        result = await remote.run(worker, command)
+    except SshError as error:
+        return of_ssh_error(error, worker=worker.host, step=PREFLIGHT)
+    if result.timed_out:
+        message = f"{worker.host} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
+        return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=worker.host, step=PREFLIGHT, message=message)
+    missing = result.stdout.decode(errors="replace").split("\n")
+    return lacking(worker, [tool for tool in missing if tool])
+
+
+def lacking(worker: Worker, missing: list[str]) -> pb.Failure | None:
+    """Name what a worker lacks."""
+    if not missing:
+        return None
+    message = f"{worker.host} lacks {', '.join(missing)}"
+    return pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.host, step=PREFLIGHT, message=message, help=INSTALL_HELP)
