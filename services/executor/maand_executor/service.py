@@ -14,19 +14,18 @@ from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc, remote_
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.claims.run_claims import Claims
 from maand_executor.claims.tasks import HelpLoop
-from maand_executor.content.store import ContentStore
-from maand_executor.directories import make_private
+from maand_executor.content.store import ContentStore, make_private
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.prometheus import Metrics
+from maand_executor.rpc.callers import Viewers
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
-from maand_executor.rpc.viewers import Viewers
 from maand_executor.settings import ExecutorSettings
-from maand_executor.ssh.descriptors import FEWEST, connections_that_fit, raise_soft_limit
 from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remotes
-from maand_executor.steps.parts import Parts
+from maand_executor.ssh.settings import FEWEST, connections_that_fit, raise_soft_limit
+from maand_executor.steps.context import Parts
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.metrics import MetricsServer, serve_metrics

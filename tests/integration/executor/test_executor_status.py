@@ -6,8 +6,8 @@ from typing import Any
 import grpc.aio
 
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc
+from maand_executor.rpc.callers import Viewers
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
-from maand_executor.rpc.viewers import Viewers
 from maand_wire.channels import OPTIONS
 from maand_wire.endpoints import Endpoint
 from maand_wire.servers import make_server

@@ -10,7 +10,7 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import InvocationOutcome
-from maand_executor.rules.hook_batches import BatchPosition
+from maand_executor.rules.waves import BatchPosition
 from maand_wire.errors import RemoteError
 from tests.integration.executor.hook_bed import (
     CANCELLED,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maand_executor.rules.facts import HookScope
-from maand_executor.rules.hook_batches import BatchPosition
+from maand_executor.rules.waves import BatchPosition
 from tests.integration.executor.hook_bed import FAILED, OK, SAY_WHERE, SHOW_ENVIRONMENT, HookBed, allocations
 
 

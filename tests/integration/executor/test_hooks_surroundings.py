@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from maand_executor.rules.facts import RolloutOrder
-from maand_executor.rules.hook_batches import BatchPosition
 from maand_executor.rules.hook_environment import lifecycle_variables
+from maand_executor.rules.waves import BatchPosition
 from tests.integration.executor.hook_bed import RUN, SHOW_ENVIRONMENT, HookBed, allocations
 
 

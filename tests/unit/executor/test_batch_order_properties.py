@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maand_executor.rules.facts import Allocation
-from maand_executor.rules.hook_batches import plan_batches
-from maand_executor.rules.waves import in_rollout_order
+from maand_executor.rules.waves import in_rollout_order, plan_batches
 
 HOSTS = [f"10.0.0.{number}" for number in range(1, 40)]
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor.rules.digest import changed_paths, content_digest, runtime_digest
+from maand_executor.rules.decisions import changed_paths, content_digest, runtime_digest
 from maand_executor.rules.facts import PlannedFile
 
 A = PlannedFile(path="a", mode=0o644, sha256=content_digest(b"a"))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from maand_executor.rules.facts import Allocation, RolloutOrder
-from maand_executor.rules.hook_batches import Batch, BatchPosition, lifecycle_batch, plan_batches, single_batch
 from maand_executor.rules.hook_environment import InvocationFacts, invocation_environment, lifecycle_variables
+from maand_executor.rules.waves import Batch, BatchPosition, lifecycle_batch, plan_batches, single_batch
 
 A, B, C, D = (Allocation(allocation_id=f"id-{n}", job="api", worker=f"10.0.0.{n}", index=n - 1) for n in range(1, 5))
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from maand_executor.rules.decisions import Action, PlannedAllocation, PlanOptions, plan_allocation
-from maand_executor.rules.digest import runtime_digest
+from maand_executor.rules.decisions import Action, PlannedAllocation, PlanOptions, plan_allocation, runtime_digest
 from maand_executor.rules.facts import Allocation, AllocationState, Job, PlannedFile, RestartPolicy
 
 ALWAYS, RELOAD, NEVER = RestartPolicy.ALWAYS, RestartPolicy.RELOAD, RestartPolicy.NEVER

@@ -25,7 +25,7 @@ from maand_executor.rules.facts import RunIdentity, Worker
 from maand_executor.rules.meter import Meter
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.settings import ExecutorSettings, LeaseSettings
-from maand_executor.steps.parts import Parts
+from maand_executor.steps.context import Parts
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError
 from maand_wire.supervision import RestartPauses

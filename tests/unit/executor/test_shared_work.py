@@ -1,4 +1,4 @@
-"""What is told to other executors, and read back; and the hands of a run that does several things at once."""
+"""What is told to other executors, and read back; and the loops of a run that does several things at once."""
 
 import asyncio
 from dataclasses import replace
@@ -14,11 +14,11 @@ from maand_executor.deploy.lifecycle_task import do_lifecycle, to_step
 from maand_executor.output.journal import Journal
 from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome
 from maand_executor.rules.hook_outcomes import InvocationResult
-from maand_executor.steps.context import RunContext
+from maand_executor.steps.context import RunContext, WorkByTask
 from maand_executor.steps.hooks_task import to_outcome, to_result
 from maand_executor.steps.lifecycle_steps import DIFFERS, Act, LifecycleStep, LifecycleSteps
 from maand_executor.steps.report import RunReport
-from maand_executor.steps.task_loops import HANDS, Hands, Works
+from maand_executor.steps.task_loops import TASK_LOOPS, TaskLoops
 from tests.unit.executor.fakes_runs import RUN, RunBed
 
 HOST = "10.0.0.1"
@@ -104,11 +104,11 @@ async def test_what_is_rendered_as_planned_is_copied_and_what_is_not_says_why(tm
     ]
 
 
-# -- hands ------------------------------------------------------------------------------------------------------------------
+# -- loops ------------------------------------------------------------------------------------------------------------------
 
 
 class Tasks:
-    """Tasks that hands find, one after another, and how far they came."""
+    """Tasks that loops find, one after another, and how far they came."""
 
     def __init__(self, *names: str) -> None:
         self.waiting = list(names)
@@ -116,7 +116,7 @@ class Tasks:
         self.done: list[str] = []
         self.go = asyncio.Event()
 
-    async def do_one(self, works: Works) -> None:
+    async def do_one(self, works: WorkByTask) -> None:
         if not self.waiting:
             await asyncio.Event().wait()
         name = self.waiting.pop(0)
@@ -137,10 +137,10 @@ async def until(condition: Any) -> None:
 
 async def test_a_hand_sees_another_jobs_task_through_when_the_work_it_was_lent_for_is_over() -> None:
     tasks = Tasks("api/1", "web/1")
-    hands = Hands(tasks.do_one)
-    async with hands.lend(["web/1"], no_work):
-        async with hands.lend(["api/1"], no_work):
-            await until(lambda: len(tasks.begun) == HANDS)
+    loops = TaskLoops(tasks.do_one)
+    async with loops.lend(["web/1"], no_work):
+        async with loops.lend(["api/1"], no_work):
+            await until(lambda: len(tasks.begun) == TASK_LOOPS)
             tasks.waiting.append("web/2")
         tasks.go.set()
         await until(lambda: "web/1" in tasks.done)
@@ -149,13 +149,13 @@ async def test_a_hand_sees_another_jobs_task_through_when_the_work_it_was_lent_f
 
 async def test_hands_rest_when_nothing_is_shared_and_work_again_when_something_is() -> None:
     tasks = Tasks()
-    hands = Hands(tasks.do_one)
+    loops = TaskLoops(tasks.do_one)
     tasks.go.set()
     for name in ("one", "two"):
         tasks.waiting.append(name)
-        async with hands.lend([name], no_work):
+        async with loops.lend([name], no_work):
             await until(lambda name=name: name in tasks.done)
     tasks.waiting.append("three")
     await asyncio.sleep(0)
     assert tasks.done == ["one", "two"]
-    assert [hands.next_number(), hands.next_number()] == [1, 2]
+    assert [loops.next_number(), loops.next_number()] == [1, 2]

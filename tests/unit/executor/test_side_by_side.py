@@ -4,7 +4,7 @@ import pytest
 
 from maand_executor.errors import InvalidRequest
 from maand_executor.rules.side_by_side import side_by_side
-from maand_executor.steps.names import known_names
+from maand_executor.steps.fleet import known_names
 
 
 async def test_results_come_in_the_order_of_the_items() -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
-from maand_executor.claims.work_by_task import WORK_BY_TASK
+from maand_executor.claims.work_by_kind import WORK_BY_TASK
 from maand_executor.output.journal import Journal
 from maand_executor.rules.facts import RunIdentity, Worker
-from maand_executor.steps.context import RunContext
+from maand_executor.steps.context import RunContext, WorkByTask
 from maand_executor.steps.fan_out import Spread, Unknown, on_each, plain_spec, well
 from maand_executor.steps.report import RunReport
-from maand_executor.steps.task_loops import Hands, Works
+from maand_executor.steps.task_loops import TaskLoops
 from tests.unit.executor.fakes_runs import RUN, RunBed
 
 
@@ -41,7 +41,7 @@ class TaskCatalog:
     async def drop_tasks(self, run: RunIdentity, names: Sequence[str], *, deadline: timedelta) -> None:
         self.dropped += names
 
-    async def do_task(self, works: Works) -> None:
+    async def do_task(self, works: WorkByTask) -> None:
         """Do the next task, as an executor would."""
         if len(self.ended) == len(self.created):
             await asyncio.Event().wait()
@@ -59,7 +59,7 @@ def a_context(directory: Path, catalog: TaskCatalog) -> RunContext:
     bed = RunBed(directory)
     context = bed.context(run_spec_pb2.RunSpec(), Journal(RUN, bed.catalog), RunReport())
     faked: Any = catalog
-    return replace(context, catalog=faked, hands=Hands(catalog.do_task))
+    return replace(context, catalog=faked, task_loops=TaskLoops(catalog.do_task))
 
 
 async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
@@ -96,7 +96,7 @@ async def test_workers_of_which_nothing_is_known_are_interrupted(tmp_path: Path)
 async def test_work_that_is_broken_off_while_the_run_goes_on_is_dropped(tmp_path: Path) -> None:
     """As a health gate is, when its time is over."""
     catalog = TaskCatalog()
-    context = replace(a_context(tmp_path, catalog), hands=Hands(never))
+    context = replace(a_context(tmp_path, catalog), task_loops=TaskLoops(never))
     sharing = asyncio.create_task(spread_of(context, "login").over(workers(60)))
     async with asyncio.timeout(10):
         while not catalog.created:  # noqa: ASYNC110 - a list tells nobody that it grew
@@ -107,7 +107,7 @@ async def test_work_that_is_broken_off_while_the_run_goes_on_is_dropped(tmp_path
     assert catalog.dropped == ["login/1/1", "login/1/2"]
 
 
-async def never(_: Works) -> None:
+async def never(_: WorkByTask) -> None:
     await asyncio.Event().wait()
 
 

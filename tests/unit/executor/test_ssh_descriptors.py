@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from maand_executor.ssh.descriptors import connections_that_fit
+from maand_executor.ssh.settings import connections_that_fit
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_enough_is_left_for_everything_else(limit: int, connections: int) -> Non
 )
 def test_the_soft_limit_is_raised_as_far_as_is_allowed_and_enough(soft: int, hard: int, raised: int) -> None:
     code = (
-        "import resource; from maand_executor.ssh.descriptors import raise_soft_limit;"
+        "import resource; from maand_executor.ssh.settings import raise_soft_limit;"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
         "print(raise_soft_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )

@@ -9,19 +9,6 @@ from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import KeyUnusable, SshError
 from maand_executor.ssh.execution import Capture, signal_number
 from maand_executor.ssh.jumps import parse_hop
-from maand_executor.ssh.probes import WorkerFacts, parse_facts
-
-
-@pytest.mark.parametrize(
-    ("text", "facts"),
-    [
-        ("MemTotal:  2048000 kB\n---\n---\ncpu MHz\t\t: 2000.5\ncpu MHz : 1999.5\n", WorkerFacts(memory_mb=2000, cpu_mhz=4000)),
-        ("MemTotal: 1024 kB\n---\n3600000\n3600000\n---\ncpu MHz : 800\n", WorkerFacts(memory_mb=1, cpu_mhz=7200)),
-        ("", WorkerFacts(memory_mb=0, cpu_mhz=0)),
-    ],
-)
-def test_facts_are_read_from_proc(text: str, facts: WorkerFacts) -> None:
-    assert parse_facts(text) == facts
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import structlog
 from maand_executor.catalog_client import ClaimedRun
 from maand_executor.claims.claim_loop import ClaimLoop
 from maand_executor.claims.runner import Runner
-from maand_executor.steps.parts import Parts
+from maand_executor.steps.context import Parts
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")

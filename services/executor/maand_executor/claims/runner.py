@@ -22,18 +22,17 @@ from maand_executor.catalog_client import ClaimedRun
 from maand_executor.claims.endings import LOST, Ending, ending_of, untold
 from maand_executor.claims.tasks import OwnTasks
 from maand_executor.claims.work_by_kind import do_the_work
-from maand_executor.directories import make_private
+from maand_executor.content.store import make_private
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
 from maand_executor.output.journal import Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import BucketConfig
 from maand_executor.ssh.remote import Remote
 from maand_executor.steps import events
-from maand_executor.steps.context import RunContext
+from maand_executor.steps.context import Parts, RunContext
 from maand_executor.steps.lease import Lease
-from maand_executor.steps.parts import Parts
 from maand_executor.steps.report import RunReport
-from maand_executor.steps.task_loops import Hands
+from maand_executor.steps.task_loops import TaskLoops
 from maand_wire.errors import RemoteError
 from maand_wire.tracing import root_span
 
@@ -145,7 +144,7 @@ class Runner:
             settings=self._parts.settings.work,
             traceparent=claim.traceparent,
             staging_dir=self._staging,
-            hands=Hands(OwnTasks(self._parts, claim.identity.run_id).do_one),
+            task_loops=TaskLoops(OwnTasks(self._parts, claim.identity.run_id).do_one),
         )
 
     async def _finish(self, ending: Ending) -> None:

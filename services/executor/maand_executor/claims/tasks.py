@@ -23,21 +23,19 @@ from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
 from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.catalog_client import CatalogClient, ClaimedTask, RenewedLease
 from maand_executor.claims.claim_loop import ClaimLoop
-from maand_executor.claims.work_by_task import WORK_BY_TASK
-from maand_executor.directories import make_private
+from maand_executor.claims.work_by_kind import WORK_BY_TASK
+from maand_executor.content.store import make_private
 from maand_executor.errors import LeaseLost
 from maand_executor.output.journal import NOT_OURS_ANY_MORE, Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import BucketConfig, RunIdentity, TaskIdentity, Worker
 from maand_executor.ssh.errors import StaleFence
 from maand_executor.ssh.remote import Remote
-from maand_executor.steps.context import RunContext
+from maand_executor.steps.context import Parts, RunContext, WorkByTask
 from maand_executor.steps.failures import of_ssh_error
 from maand_executor.steps.fan_out import not_well
 from maand_executor.steps.lease import Lease
-from maand_executor.steps.parts import Parts
 from maand_executor.steps.report import RunReport
-from maand_executor.steps.task_loops import Works
 from maand_wire.errors import RemoteError
 from maand_wire.tracing import root_span
 
@@ -87,7 +85,7 @@ class TaskRenewals:
 class TaskRunner:
     """Carries out one task. `works`: what its run's owner has at hand for it; else it is done from the catalog."""
 
-    def __init__(self, parts: Parts, claim: ClaimedTask, works: Works = MappingProxyType({})) -> None:
+    def __init__(self, parts: Parts, claim: ClaimedTask, works: WorkByTask = MappingProxyType({})) -> None:
         self._parts = parts
         self._claim = claim
         self._works = works
@@ -244,7 +242,7 @@ class OwnTasks:
         self._parts = parts
         self._run_id = run_id
 
-    async def do_one(self, works: Works) -> None:
+    async def do_one(self, works: WorkByTask) -> None:
         """Claim one, waiting a while for it, and carry it out."""
         claim = await claim_patiently(self._parts, run_id=self._run_id)
         if claim is None:

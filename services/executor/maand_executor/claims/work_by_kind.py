@@ -1,17 +1,21 @@
-"""Which work belongs to which kind of run."""
+"""Which work belongs to which kind of run, and of task: the words are those of the contract's `RunSpec` and `TaskSpec`."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from maand_executor.deploy.lifecycle_task import do_lifecycle
 from maand_executor.deploy.run import deploy
 from maand_executor.errors import InvalidRequest
 from maand_executor.runs.build import build
 from maand_executor.runs.gc import collect_garbage
-from maand_executor.runs.health_check import check_health
+from maand_executor.runs.health_check import check_health, login
 from maand_executor.runs.hooks import run_hooks
 from maand_executor.runs.job_control import control_job
-from maand_executor.runs.run_command import run_command
-from maand_executor.runs.worker_probe import probe_workers
-from maand_executor.steps.context import RunContext
+from maand_executor.runs.run_command import run_command, run_on
+from maand_executor.runs.worker_probe import probe_one, probe_workers
+from maand_executor.steps.context import RunContext, WorkByTask
+from maand_executor.steps.fan_out import on_each
+from maand_executor.steps.hooks_task import do_hooks
+from maand_executor.steps.preflight import look_at
 
 Work = Callable[[RunContext], Awaitable[None]]
 
@@ -35,3 +39,13 @@ async def do_the_work(context: RunContext) -> None:
     if work is None:
         raise InvalidRequest(f'this executor does not know runs of kind "{kind}"', help="update maand on the executor's host")
     await work(context)
+
+
+WORK_BY_TASK: WorkByTask = {
+    "command": on_each(run_on),
+    "probe": on_each(probe_one),
+    "preflight": on_each(look_at),
+    "login": on_each(login),
+    "lifecycle": do_lifecycle,
+    "hooks": do_hooks,
+}

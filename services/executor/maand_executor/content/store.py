@@ -342,3 +342,9 @@ def checked(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
         raise ContentDamaged(f"{path} does not stay inside its tree")
     return path
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory that only this user may look into."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.chmod(0o700)

@@ -14,7 +14,7 @@ from maand_executor.content.hook_directories import certificate_files, tree_of
 from maand_executor.content.store import TreeEntry
 from maand_executor.content.templates import SUFFIX, JobTemplates, TemplateSubject
 from maand_executor.errors import CannotRender
-from maand_executor.rules.digest import content_digest, runtime_digest
+from maand_executor.rules.decisions import content_digest, runtime_digest
 from maand_executor.rules.facts import AllocationViews, Certificates, JobFile, PlannedFile
 
 STAYS_WITH_MAAND = frozenset({"manifest.json", "vars.toml"})

@@ -16,8 +16,8 @@ from maand_executor.deploy.plan import JobPlan
 from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, Deploy, JobFailed, failures_or_cancelled, step_name
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import Allocation, AllocationMove, AllocationState, Job
-from maand_executor.rules.hook_batches import BatchPosition
 from maand_executor.rules.hook_environment import lifecycle_variables
+from maand_executor.rules.waves import BatchPosition
 from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.hook_events import LifecycleBatch, hook_event

@@ -10,17 +10,16 @@ from maand_executor.content.staging import Stager
 from maand_executor.deploy.plan import make_trees
 from maand_executor.errors import CannotRender
 from maand_executor.rules.facts import Job, Worker
-from maand_executor.steps.context import RunContext
+from maand_executor.steps.context import RunContext, TellOutcome
 from maand_executor.steps.fan_out import not_well, on_each
 from maand_executor.steps.fleet import Fleet
 from maand_executor.steps.lifecycle_steps import ACT_MESSAGES, AGAIN_HELP, COPY, Act, Copies, LifecycleStep, LifecycleSteps
-from maand_executor.steps.task_loops import Tell
 from maand_executor.steps.worker_files import WorkerFiles
 
 ACT_OF = {message: act for act, message in ACT_MESSAGES.items()}
 
 
-async def do_lifecycle(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: Tell) -> None:
+async def do_lifecycle(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
     """Do what the owner of the run planned for these workers. What cannot be rendered has failed on all of them."""
     task, hosts = spec.lifecycle, {worker.host for worker in workers}
     steps = [to_step(step) for step in task.steps if step.allocation.worker in hosts]

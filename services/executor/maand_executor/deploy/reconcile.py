@@ -17,9 +17,8 @@ from maand_executor.deploy import attempts
 from maand_executor.deploy.state import BROKEN_OFF, STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
 from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
-from maand_executor.rules.hook_batches import BatchPosition
 from maand_executor.rules.hook_environment import lifecycle_variables
-from maand_executor.rules.waves import batches
+from maand_executor.rules.waves import BatchPosition, batches
 from maand_executor.steps import events
 from maand_executor.steps.hook_events import LifecycleBatch, hook_event
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps

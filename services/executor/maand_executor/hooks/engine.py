@@ -32,10 +32,10 @@ from maand_executor.hooks.targets import (
     wanted_hooks,
 )
 from maand_executor.rules.facts import Allocation, Hook, InvocationStart, JobFile, RunIdentity
-from maand_executor.rules.hook_batches import Batch
 from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult
 from maand_executor.rules.meter import Meter
 from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.waves import Batch
 from maand_wire.tracing import child_span
 
 PROCESSES_PER_CORE = 20

@@ -2,8 +2,8 @@
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.rules.facts import InvocationOutcome
-from maand_executor.rules.hook_batches import Batch
 from maand_executor.rules.hook_outcomes import InvocationResult
+from maand_executor.rules.waves import Batch
 
 STEP_OUTCOMES: dict[InvocationOutcome, "pb.StepOutcome.ValueType"] = {
     InvocationOutcome.SUCCEEDED: pb.STEP_OUTCOME_SUCCEEDED,

@@ -27,12 +27,12 @@ from maand_executor.hooks.subreaper import Warden
 from maand_executor.output.hook_output import OutputSource
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
-from maand_executor.rules.hook_batches import Batch
 from maand_executor.rules.hook_environment import InvocationFacts, invocation_environment
 from maand_executor.rules.hook_outcomes import InvocationResult, outcome_of, sentence_of, shell_exit_code
 from maand_executor.rules.lifecycle import job_directory
 from maand_executor.rules.meter import Meter
 from maand_executor.rules.output_lines import last_lines
+from maand_executor.rules.waves import Batch
 from maand_wire.tracing import child_span, current_traceparent
 
 CANNOT_EXECUTE = 126

@@ -7,8 +7,8 @@ from typing import Any
 from maand_executor.output.journal import Journal
 from maand_executor.rules.cancel import CancelSignal
 from maand_executor.rules.facts import Allocation, BucketConfig, Hook, HookScope, Job, RolloutOrder, RunIdentity, Worker
-from maand_executor.rules.hook_batches import Batch, BatchPosition
 from maand_executor.rules.hook_outcomes import InvocationResult
+from maand_executor.rules.waves import Batch, BatchPosition
 
 HEALTH_CHECK = "health_check"
 POST_BUILD = "post_build"

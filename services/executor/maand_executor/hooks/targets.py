@@ -4,8 +4,8 @@ from maand_executor.errors import ExecutorError
 from maand_executor.hooks.request import HEALTH_CHECK, POST_BUILD, EventRun
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Allocation, Hook, HookScope, InvocationOutcome
-from maand_executor.rules.hook_batches import Batch, lifecycle_batch, plan_batches, single_batch
 from maand_executor.rules.hook_outcomes import InvocationResult
+from maand_executor.rules.waves import Batch, lifecycle_batch, plan_batches, single_batch
 
 
 class NothingReachable(ExecutorError):

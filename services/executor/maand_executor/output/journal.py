@@ -23,8 +23,7 @@ from google.protobuf.message import Message
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.errors import LeaseLost
 from maand_executor.output.hook_output import OutputSource
-from maand_executor.output.journal_entries import Entry, OutputPiece, OutputWriter
-from maand_executor.output.masked_events import mask_message
+from maand_executor.output.journal_entries import Entry, OutputPiece, OutputWriter, mask_message
 from maand_executor.output.masks import BucketMasks, MaskSource
 from maand_executor.rules.facts import RunIdentity
 from maand_executor.rules.masking import Masker

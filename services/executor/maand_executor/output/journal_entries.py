@@ -4,14 +4,43 @@ Consecutive output of one source becomes one event; what other sources said in b
 within a source is promised.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
+from google.protobuf.message import Message
+
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.output.masked_events import mask_message
 from maand_executor.rules.masking import LineMasker, Masker
 from maand_executor.rules.output_lines import LINE_LIMIT
+
+FREE_TEXT = frozenset(
+    {"diff", "help", "last_lines", "lines", "message", "notices", "problem", "reason", "text"},
+)
+"""Field names, in events and results, whose text was not made by maand alone. Jobs, workers, steps and versions stay readable."""
+
+
+def mask_message(message: Message, mask: Callable[[str], str]) -> None:
+    """Mask a message in place, whatever is nested in it."""
+    for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            continue
+        if field.type == field.TYPE_MESSAGE:
+            for part in value if field.is_repeated else (value,):
+                mask_message(part, mask)
+        elif field.name in FREE_TEXT:
+            mask_field(message, field.name, mask, repeated=field.is_repeated)
+
+
+def mask_field(message: Message, name: str, mask: Callable[[str], str], *, repeated: bool) -> None:
+    """Mask one text field, or every text of a repeated one."""
+    if not repeated:
+        setattr(message, name, mask(getattr(message, name)))
+        return
+    texts = getattr(message, name)
+    texts[:] = [mask(text) for text in texts]
+
 
 NOTICE_PREFIX = "::maand-notice:: "
 """A line on standard output that begins so becomes a notice of the run; the SDK's `notice()` prints it."""
@@ -35,7 +64,7 @@ class OutputPiece:
 
     source: SourceName
     stream: str
-    text: str = field(repr=False)
+    text: str = dataclasses.field(repr=False)
     ends: bool = True
     after_gap: bool = False
     """Something before it was left out: what is kept back of an unfinished line must not be shown, it may be half a secret."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc
-from maand_executor.rpc.viewers import Viewers
+from maand_executor.rpc.callers import Viewers
 
 
 @dataclass(frozen=True, kw_only=True)

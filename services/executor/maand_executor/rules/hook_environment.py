@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maand_executor.rules.facts import Allocation, RolloutOrder
-from maand_executor.rules.hook_batches import Batch
+from maand_executor.rules.waves import Batch
 
 HOST_NAMES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 HOST_DEFAULTS = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108 - a default

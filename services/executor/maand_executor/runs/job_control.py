@@ -15,17 +15,15 @@ from maand_executor.errors import InvalidRequest
 from maand_executor.hooks.events import failures_of
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Allocation, Job, RolloutOrder
-from maand_executor.rules.hook_batches import BatchPosition
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.side_by_side import side_by_side
-from maand_executor.rules.waves import batches, in_rollout_order
+from maand_executor.rules.waves import BatchPosition, batches, in_rollout_order
 from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.fleet import Fleet, read_fleet
+from maand_executor.steps.fleet import Fleet, known_names, read_fleet
 from maand_executor.steps.health_gate import HealthJudge
 from maand_executor.steps.hook_events import LifecycleBatch, StepMemory, hook_event, remember_all
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
-from maand_executor.steps.names import known_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from maand_executor.rules.waves import batches
 from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fan_out import Spread, Unknown, on_each, plain_spec
-from maand_executor.steps.names import known_names
+from maand_executor.steps.fleet import known_names
 from maand_executor.steps.run_step import remote_step
 
 COMMAND = "command"

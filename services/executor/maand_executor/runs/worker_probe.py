@@ -17,7 +17,7 @@ from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import of_ssh_error
 from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well
-from maand_executor.steps.names import known_names
+from maand_executor.steps.fleet import known_names
 from maand_executor.steps.preflight import lacking
 
 PROBE = "probe"

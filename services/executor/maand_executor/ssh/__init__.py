@@ -8,8 +8,6 @@ remote.Remote        one per bucket: run, copy, connect, probes. What the rest o
       credentials    the private key, or the agent
     channels         a channel for each command, within the limits of its connection
     pacing           the two brakes: logins per second, channels per connection
-  command            what a command is; its bash text (pure); bootstrap.sh is the part that never varies
   execution          one command on one channel: output, limit, end of the process tree
-  copy, rsync        rsync over a pooled connection; junction passes its bytes
-  probes             questions to workers: tools, facts, round trip
+  copy, rsync        rsync over a pooled connection; rsync_pipes passes its bytes
 """

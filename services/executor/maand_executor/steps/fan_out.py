@@ -1,7 +1,7 @@
 """Work on many workers, spread over executors: split into tasks that any executor claims, this one at once.
 
 few workers   -> here
-many workers  -> CreateTasks ─┬─ this executor's hands: claim one of this run's tasks, carry it out, claim the next …
+many workers  -> CreateTasks ─┬─ this executor's loops: claim one of this run's tasks, carry it out, claim the next …
                               ├─ other executors: likewise, as their long polls are answered (see `claims/tasks.py`)
                               └─ AwaitTasks until every task ended -> an outcome for every worker
 
@@ -21,8 +21,8 @@ from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import batches
-from maand_executor.steps.context import RunContext
-from maand_executor.steps.task_loops import Hands, TaskWork, Tell
+from maand_executor.steps.context import RunContext, TaskWork, TellOutcome
+from maand_executor.steps.task_loops import TaskLoops
 from maand_wire.errors import RemoteError
 
 STOPPING_LIMIT = timedelta(seconds=10)
@@ -62,10 +62,10 @@ class Spread:
         if len(workers) <= width:
             return await self._do_here(workers)
         await self._context.journal.flush()  # what was told before comes before what others tell
-        hands = self._context.hands
-        if hands is None:
+        loops = self._context.task_loops
+        if loops is None:
             raise RuntimeError("the work of a task is not split further")
-        ended = await self._share(self._split(workers, width, hands), hands)
+        ended = await self._share(self._split(workers, width, loops), loops)
         found = {outcome.worker: outcome for task in ended for outcome in task.outcomes}
         if len(found) < len(workers):
             await self._let_a_cancel_end_this()
@@ -87,21 +87,21 @@ class Spread:
         await self._work(self._context, self._spec_of([worker.host for worker in workers]), workers, tell)
         return [found[worker.host] for worker in workers]
 
-    def _split(self, workers: Sequence[Worker], width: int, hands: Hands) -> list[task_pb2.NewTask]:
+    def _split(self, workers: Sequence[Worker], width: int, loops: TaskLoops[TaskWork]) -> list[task_pb2.NewTask]:
         """Split evenly, so that the last task is no straggler."""
         parts = batches([worker.host for worker in workers], -(-len(workers) // -(-len(workers) // width)))
-        specs, split = [self._spec_of(hosts) for hosts in parts], hands.next_number()
+        specs, split = [self._spec_of(hosts) for hosts in parts], loops.next_number()
         return [
             task_pb2.NewTask(name=f"{spec.WhichOneof('work')}/{split}/{number}", spec=spec)
             for number, spec in enumerate(specs, start=1)
         ]
 
-    async def _share(self, tasks: Sequence[task_pb2.NewTask], hands: Hands) -> list[task_pb2.Task]:
-        after, names = hands.seen, {task.name for task in tasks}
+    async def _share(self, tasks: Sequence[task_pb2.NewTask], loops: TaskLoops[TaskWork]) -> list[task_pb2.Task]:
+        after, names = loops.seen, {task.name for task in tasks}
         await self._context.catalog.create_tasks(self._context.identity, tasks)
-        gathering = asyncio.create_task(self._gather(names, hands, after))
+        gathering = asyncio.create_task(self._gather(names, loops, after))
         try:
-            async with hands.lend(names, self._work):
+            async with loops.lend(names, self._work):
                 return await asyncio.shield(gathering)
         except asyncio.CancelledError:
             if self._context.cancel.level is CancelLevel.NOW:
@@ -118,7 +118,7 @@ class Spread:
         with suppress(RemoteError):
             await self._context.catalog.drop_tasks(self._context.identity, names, deadline=DROPPING_LIMIT)
 
-    async def _gather(self, names: set[str], hands: Hands, after: int) -> list[task_pb2.Task]:
+    async def _gather(self, names: set[str], loops: TaskLoops[TaskWork], after: int) -> list[task_pb2.Task]:
         ended: dict[str, task_pb2.Task] = {}
         while ended.keys() != names:
             try:
@@ -131,14 +131,14 @@ class Spread:
                 after = max(after, task.sequence)
                 if task.name in names:
                     ended[task.name] = task
-            hands.seen = max(hands.seen, after)
+            loops.seen = max(loops.seen, after)
         return list(ended.values())
 
 
 def on_each(do: DoOnWorker) -> TaskWork:
     """Make work of a task of what is done on each of its workers, side by side."""
 
-    async def work(context: RunContext, _: task_pb2.TaskSpec, workers: Sequence[Worker], tell: Tell) -> None:
+    async def work(context: RunContext, _: task_pb2.TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
         async def one(worker: Worker) -> None:
             tell(await do(context, worker))
 

@@ -1,13 +1,29 @@
-"""What was built, read once at the beginning of a run: workers, jobs, allocations, those that left included."""
+"""What was built, read once at the beginning of a run: workers, jobs, allocations, also those that left."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
-from maand_executor.errors import NotBuilt
+from maand_executor.errors import InvalidRequest, NotBuilt
 from maand_executor.rules.facts import Allocation, Job, Worker
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.names import known_names
+
+
+def known_names(kind: str, wanted: Iterable[str], known: Collection[str]) -> frozenset[str]:
+    """Return the wanted names. Raises `InvalidRequest` naming the nearest known one when there is none of that name."""
+    names = frozenset(wanted)
+    for name in sorted(names - frozenset(known)):
+        raise InvalidRequest(f'no {kind} is called "{name}"', help=nearest(name, known))
+    return names
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Advise the nearest known name."""
+    close = get_close_matches(name, sorted(known), n=1)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return f"known are: {', '.join(sorted(known)[:10])}" if known else ""
 
 
 @dataclass(frozen=True, kw_only=True)

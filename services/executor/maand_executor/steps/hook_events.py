@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from maand_executor.hooks.request import EventRun, nothing_done, record_nothing
 from maand_executor.rules.facts import Allocation, Job, RolloutOrder, Worker
-from maand_executor.rules.hook_batches import BatchPosition
 from maand_executor.rules.hook_outcomes import EventOutcome
+from maand_executor.rules.waves import BatchPosition
 from maand_executor.ssh.errors import SshError
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet

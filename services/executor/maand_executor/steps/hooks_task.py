@@ -1,6 +1,6 @@
 """One batch of one hook, shared by executors: split by the owner of the run, carried out in parts.
 
-owner: share_batch -> tasks ─┬─ own hands: as if it were not shared
+owner: share_batch -> tasks ─┬─ own loops: as if it were not shared
                              └─ other executors: do_hooks
 An invocation that was interrupted with its executor runs again under the task's next claim; the catalog ended its token before.
 """
@@ -14,12 +14,11 @@ from maand_executor.hooks.errors import HookPrerequisiteMissing
 from maand_executor.hooks.events import FAILURE_KINDS, STEP_OUTCOMES
 from maand_executor.hooks.request import EventRun, RunPart, ShareBatch, record_nothing
 from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome, Job, RolloutOrder, Worker
-from maand_executor.rules.hook_batches import Batch
 from maand_executor.rules.hook_outcomes import InvocationResult
-from maand_executor.steps.context import RunContext
+from maand_executor.rules.waves import Batch
+from maand_executor.steps.context import RunContext, TellOutcome
 from maand_executor.steps.fan_out import Spread, Unknown, not_well
 from maand_executor.steps.fleet import Fleet
-from maand_executor.steps.task_loops import Tell
 
 OUTCOMES: Mapping[int, InvocationOutcome] = {
     pb.STEP_OUTCOME_SUCCEEDED: InvocationOutcome.SUCCEEDED,
@@ -43,7 +42,7 @@ def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> Sha
             task.record_steps = record_steps and request.is_recorded
             return TaskSpec(workers=hosts, hooks=task)
 
-        async def work(_: RunContext, __: TaskSpec, workers: Sequence[Worker], tell: Tell) -> None:
+        async def work(_: RunContext, __: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
             some = [by_host[worker.host] for worker in workers]
             await run_here(some, lambda result: tell(to_outcome(request.job.name, result)))
 
@@ -71,7 +70,7 @@ def describe(request: EventRun, hook: Hook, batch: Batch, some: Sequence[Allocat
     )
 
 
-async def do_hooks(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: Tell) -> None:
+async def do_hooks(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
     """Run a hook for a part of a batch of a run that another executor owns."""
     task, hosts = spec.hooks, {worker.host for worker in workers}
     hook = to_hook(task.hook)
