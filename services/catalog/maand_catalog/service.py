@@ -11,11 +11,9 @@ from maand_catalog.database.database import Database
 from maand_catalog.database.migrate import migrate
 from maand_catalog.errors import Unavailable
 from maand_catalog.rpc.identification import Identification
-from maand_catalog.rpc.services import SERVICE_NAMES, Parts, add_services
-from maand_catalog.rpc.statuses import STATUS_BY_ERROR
+from maand_catalog.rpc.services import SERVICE_NAMES, STATUS_BY_ERROR, Parts, add_services
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.serving.activity import Activity
-from maand_catalog.serving.call_meter import Metering
+from maand_catalog.serving.activity import Activity, Metering
 from maand_catalog.serving.prometheus import Metrics
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
 from maand_catalog.serving.upkeep import Housekeeper

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from maand_catalog.database.clock import DatabaseClock
 from maand_catalog.database.database import Database
 from maand_catalog.database.engine import parse_url
 from maand_catalog.database.migrate import revisions
+from maand_catalog.database.transaction import DatabaseClock
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
 from maand_catalog.store.tables import metadata
 from tests.contracts.catalog.hook_callers import Hook, a_running_hook

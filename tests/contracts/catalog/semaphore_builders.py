@@ -7,7 +7,7 @@ from sqlalchemy import insert, update
 
 from maand_catalog.database.database import Database
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.rules.invocations import InvocationEnd, InvocationOutcome
+from maand_catalog.rules.identity import InvocationEnd, InvocationOutcome
 from maand_catalog.rules.run_kinds import RunKind
 from maand_catalog.rules.runs import RunState
 from maand_catalog.rules.semaphores import Scope

@@ -3,7 +3,7 @@
 from typing import Any
 
 from maand_catalog.rules.identity import Role
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import Plaintext
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_wire.errors import remote_errors
 from tests.contracts.catalog.hook_callers import Hook, a_demand, a_worker

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from maand_catalog.rules.identity import Role
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import Plaintext
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from tests.contracts.catalog.hook_callers import Hook, a_demand, a_running_hook, a_worker
 from tests.contracts.catalog.kv_builders import SECRETS, VARS

@@ -9,7 +9,7 @@ import sqlalchemy
 
 from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, OutOfRange
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import Plaintext
 from maand_catalog.store.kv import rows as store
 from maand_catalog.store.kv.owned import (
     KEEP,
@@ -19,8 +19,8 @@ from maand_catalog.store.kv.owned import (
     purge_namespaces,
     read_sealed,
     replace_owned_namespaces,
+    trim_history,
 )
-from maand_catalog.store.kv.retention import trim_history
 from maand_catalog.store.kv.store import KvStore
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, VARS, Bench, a_keyring

@@ -9,12 +9,10 @@ import pytest
 from sqlalchemy import select, update
 
 from maand_catalog.database.database import Database
-from maand_catalog.sealing.keyring import CannotDecrypt, Keyring
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
 from maand_catalog.store.kv import rows as store
 from maand_catalog.store.kv import secrets
-from maand_catalog.store.kv.owned import merge_namespaces
-from maand_catalog.store.kv.retention import trim_history
+from maand_catalog.store.kv.owned import merge_namespaces, trim_history
 from maand_catalog.store.kv.secrets import MaskPage, Rotated
 from maand_catalog.store.kv.store import KvStore
 from maand_catalog.store.tables.kv import kv_versions

@@ -18,8 +18,7 @@ import pytest
 from maand_catalog import errors
 from maand_catalog.database.database import Database
 from maand_catalog.errors import CatalogError
-from maand_catalog.rpc.services import CONTRACTS, SERVICE_NAMES
-from maand_catalog.rpc.statuses import STATUS_BY_ERROR
+from maand_catalog.rpc.services import CONTRACTS, SERVICE_NAMES, STATUS_BY_ERROR
 from maand_catalog.sealing.keyring import BadKeyFile
 from maand_catalog.service import start_catalog
 from maand_contracts.catalog.v1 import token_pb2, token_pb2_grpc

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from maand_catalog.rpc.task_messages import read_outcomes
+from maand_catalog.rpc.tasks import read_outcomes
 from maand_catalog.rules.tasks import TaskKind, TaskState
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb

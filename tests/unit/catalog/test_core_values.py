@@ -13,8 +13,7 @@ from maand_catalog.ids import new_api_token, new_hook_token, new_id
 from maand_catalog.rpc.callers import acting_as, caller_of, require, require_hook
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit
-from maand_catalog.rpc.run_messages import CANCEL_LEVELS, STATES
-from maand_catalog.rpc.run_specs import kind_of, spec_holds_bucket
+from maand_catalog.rpc.run_messages import CANCEL_LEVELS, STATES, kind_of, spec_holds_bucket
 from maand_catalog.rules.identity import IMPLIED_ROLES, LOCAL, HookCaller, Role, RoleCaller, token_digest
 from maand_catalog.rules.run_kinds import RunKind
 from maand_catalog.rules.runs import ACTIVE, ALLOWED_MOVES, ENDED, CancelLevel, RunState, next_cancel_level

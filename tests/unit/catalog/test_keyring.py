@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_catalog.sealing.keyring import BadKeyFile, CannotDecrypt, Keyring, Sealed, associated
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import BadKeyFile, CannotDecrypt, Keyring, Plaintext, Sealed, associated
 
 PLACE = associated("kv", "b", "secrets/job/api", "token", 1)
 

@@ -12,8 +12,7 @@ from maand_catalog.rules.build.ports import PortRequest, assign
 from maand_catalog.rules.workspace.bucket_config import PortPool
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Rejected
-from maand_catalog.rules.workspace.quantities import cpu_mhz, memory_mb
-from maand_catalog.rules.workspace.versions import parse_version, within
+from maand_catalog.rules.workspace.versions import cpu_mhz, memory_mb, parse_version, within
 from maand_catalog.rules.workspace.workers import WorkerFacts
 
 LABELS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=3)

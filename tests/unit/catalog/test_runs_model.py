@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from maand_catalog.database.clock import DatabaseClock
-from maand_catalog.database.transaction import Transaction
+from maand_catalog.database.transaction import DatabaseClock, Transaction
 from maand_catalog.ids import new_id
 from maand_catalog.rules.run_kinds import RunKind
 from maand_catalog.rules.runs import (

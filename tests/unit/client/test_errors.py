@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from maand_catalog.rpc.statuses import STATUS_BY_ERROR
+from maand_catalog.rpc.services import STATUS_BY_ERROR
 from maand_client import Client, connect, errors
 from maand_contracts.catalog.v1 import bucket_pb2, run_event_pb2, run_pb2
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceStub

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from maand_catalog.building.documents.compiler import Compiled, compile_config, compile_workspace, wanted_contents
-from maand_catalog.database.bulk import work_long
 from maand_catalog.database.database import Database, Transaction
+from maand_catalog.database.statements import work_long
 from maand_catalog.errors import InvalidConfig, InvalidWorkspace, Problem
 from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest
 from maand_catalog.rules.build.checked_workspace import Workspace

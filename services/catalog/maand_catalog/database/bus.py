@@ -4,6 +4,8 @@ A wake-up carries no data: it means "read your row again". So a spurious one cos
 between PostgreSQL replicas) costs until the next re-read, never a hang.
 
     subscription registered  ->  row read  ->  wait  ->  woken, or time to re-read  ->  row read …
+
+Replicas tell one another through PostgreSQL: one channel, and the topic as its payload. Who listens is `listener`.
 """
 
 import asyncio
@@ -85,3 +87,11 @@ class Bus:
         """Raise `Unavailable` once the bus is closed."""
         if self._is_closed:
             raise Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
+
+
+CHANNEL = "maand"
+
+
+def payload(replica: str, topic: str) -> str:
+    """Return the text of a notification: who says it, and the topic."""
+    return f"{replica} {topic}"

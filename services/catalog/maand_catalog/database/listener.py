@@ -11,10 +11,9 @@ import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
 
-from maand_catalog.database.bus import Bus
+from maand_catalog.database.bus import CHANNEL, Bus
 from maand_catalog.database.engine import POSTGRESQL_KEEPALIVES
 from maand_catalog.database.failures import unavailable
-from maand_catalog.database.notifications import CHANNEL
 from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.listener")

@@ -21,12 +21,10 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, text
 
-from maand_catalog.database.bus import Bus
-from maand_catalog.database.clock import DatabaseClock
+from maand_catalog.database.bus import CHANNEL, Bus, payload
 from maand_catalog.database.engine import WRITE_CONNECTIONS, Engines
 from maand_catalog.database.failures import disk_failure, lost_a_race, lost_connection, told
-from maand_catalog.database.notifications import CHANNEL, payload
-from maand_catalog.database.transaction import Transaction
+from maand_catalog.database.transaction import DatabaseClock, Transaction
 from maand_catalog.errors import Unavailable
 from maand_catalog.rules.meter import Meter
 

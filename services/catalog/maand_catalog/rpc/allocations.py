@@ -4,8 +4,8 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from maand_catalog.database.bulk import work_long
 from maand_catalog.database.database import Database, Transaction
+from maand_catalog.database.statements import work_long
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_text, page_limit
@@ -19,8 +19,7 @@ from maand_catalog.store.fleet import allocations as store
 from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.build import read_certificates
 from maand_catalog.store.fleet.snapshots import forget_unused_content
-from maand_catalog.store.kv.owned import purge_namespaces, read_sealed
-from maand_catalog.store.kv.retention import trim_history
+from maand_catalog.store.kv.owned import purge_namespaces, read_sealed, trim_history
 from maand_catalog.store.runs.events import record_steps
 from maand_catalog.store.runs.rows import get_held_run
 from maand_contracts.catalog.v1 import allocation_pb2 as pb

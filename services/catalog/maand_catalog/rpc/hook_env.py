@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 from maand_catalog.errors import LimitExceeded
 from maand_catalog.rules.runs import Run
-from maand_catalog.sealing.keyring import Keyring, Sealed
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import Keyring, Plaintext, Sealed
 from maand_catalog.store.runs.hook_env import binding
 
 MOST_VALUES = 64

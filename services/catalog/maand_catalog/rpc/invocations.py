@@ -7,8 +7,7 @@ from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_hook_token, new_id
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_text
-from maand_catalog.rules.identity import Role, token_digest
-from maand_catalog.rules.invocations import InvocationBegin, InvocationEnd, InvocationOutcome
+from maand_catalog.rules.identity import InvocationBegin, InvocationEnd, InvocationOutcome, Role, token_digest
 from maand_catalog.store.runs import invocations
 from maand_contracts.catalog.v1 import invocation_pb2 as pb
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceServicer

@@ -1,7 +1,15 @@
-"""What every handler asks of a request: ids that look like ids, texts of a sane size, pages."""
+"""What every handler asks of a request: ids that look like ids, texts of a sane size, pages; and how long calls wait.
 
+A call that waits is registered on the bus before each look, so that nothing is missed in between.
+"""
+
+import asyncio
 import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
 
+from maand_catalog.database.bus import Bus
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -38,3 +46,23 @@ def number_token(page_token: str) -> int | None:
     if not (page_token.isascii() and page_token.isdecimal()) or len(page_token) > 18:
         raise InvalidArgument("page_token is not one of ours", help="pass next_page_token of the page before, unchanged")
     return int(page_token)
+
+
+T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(seconds=60)
+
+
+async def until_found(
+    bus: Bus, topic: str, look: Callable[[], Awaitable[T | None]], *, wait_seconds: int, look_every: timedelta
+) -> T | None:
+    """Look until something is found or the time is over; unwoken it looks this often, for what tells nobody."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(timedelta(seconds=wait_seconds), LONGEST_WAIT).total_seconds()
+    with bus.subscribe(topic) as subscription:
+        while True:
+            found = await look()
+            left = timedelta(seconds=deadline - loop.time())
+            if found is not None or left <= timedelta():
+                return found
+            await subscription.wait(min(left, look_every))

@@ -11,10 +11,16 @@ from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_id
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
-from maand_catalog.rpc.long_polls import until_found
-from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit
-from maand_catalog.rpc.run_messages import CANCEL_LEVELS, fence_message, state_from, to_message
-from maand_catalog.rpc.run_specs import kind_of, spec_holds_bucket, spec_to_resume
+from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit, until_found
+from maand_catalog.rpc.run_messages import (
+    CANCEL_LEVELS,
+    fence_message,
+    kind_of,
+    spec_holds_bucket,
+    spec_to_resume,
+    state_from,
+    to_message,
+)
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.meter import Meter
 from maand_catalog.rules.run_kinds import RunKind

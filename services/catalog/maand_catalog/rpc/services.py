@@ -1,9 +1,11 @@
-"""Every gRPC service of the catalog, put together from its parts and added to a server."""
+"""Every gRPC service of the catalog, put together from its parts and added to a server; and the table of error -> status."""
 
 from dataclasses import dataclass
 
+import grpc
 import grpc.aio
 
+from maand_catalog import errors
 from maand_catalog.building.builder import Builder
 from maand_catalog.database.database import Database
 from maand_catalog.rpc.allocations import AllocationServicer
@@ -98,3 +100,17 @@ def add_services(server: grpc.aio.Server, parts: Parts) -> None:
     token_pb2_grpc.add_TokenServiceServicer_to_server(TokenServicer(database), server)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(database), server)
     workspace_pb2_grpc.add_WorkspaceServiceServicer_to_server(WorkspaceServicer(database, builder), server)
+
+
+STATUS_BY_ERROR: dict[type[Exception], grpc.StatusCode] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.PreconditionLost: grpc.StatusCode.ABORTED,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TimedOut: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+}

@@ -1,6 +1,7 @@
 """Who is calling: a hook invocation (everything about it comes from its token), or a person or service with roles.
 
-Pure values; `rpc/callers.py` finds out who calls, rules decide what that caller may do.
+Pure values; `rpc/callers.py` finds out who calls, rules decide what that caller may do. Hook invocations begin and end here as
+values.
 """
 
 import enum
@@ -70,3 +71,32 @@ API_TOKEN_PREFIX = "ma_"  # noqa: S105 - the kind of token, not one
 def token_digest(token: str) -> bytes:
     """Return what is stored of a token: its SHA-256. Tokens hold 256 random bits, so no salt or stretching is needed."""
     return hashlib.sha256(token.encode()).digest()
+
+
+class InvocationOutcome(enum.StrEnum):
+    """How a hook process ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvocationBegin:
+    """One hook process about to start, with the id and token digest it will have."""
+
+    invocation_id: str
+    token_sha256: bytes
+    allocation_id: str
+    hook: str
+    event: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvocationEnd:
+    """One hook process that ended."""
+
+    invocation_id: str
+    outcome: InvocationOutcome

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from maand_catalog.errors import FailedPrecondition
 from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest, Validity
 from maand_catalog.rules.workspace.names import is_address
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import Plaintext
 
 LOOPBACK = "127.0.0.1"
 CLOCK_SKEW = timedelta(minutes=5)

@@ -9,7 +9,7 @@ from maand_catalog.rules.build.certificates import CertificateFacts, LeafRequest
 from maand_catalog.rules.build.plan import Certificates
 from maand_catalog.rules.workspace.bucket_config import BucketConfig
 from maand_catalog.sealing.authority import Authority, BadAuthority, Leaf, facts_of, issue
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import Plaintext
 
 
 @dataclass(frozen=True, kw_only=True)

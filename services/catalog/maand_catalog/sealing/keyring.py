@@ -20,7 +20,23 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from maand_catalog.errors import FailedPrecondition
-from maand_catalog.sealing.plaintext import Plaintext
+
+
+@dataclass(frozen=True, repr=False)
+class Plaintext:
+    """A decrypted secret. `reveal()` is the only way to its text, so that every use is easy to find."""
+
+    _text: str
+
+    def reveal(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

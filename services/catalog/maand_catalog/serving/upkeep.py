@@ -17,8 +17,8 @@ from maand_catalog.database.database import Database
 from maand_catalog.errors import CatalogError
 from maand_catalog.rules.meter import Meter
 from maand_catalog.settings import Upkeep
-from maand_catalog.store.runs.counts import count_unfinished
 from maand_catalog.store.runs.ends import interrupt_lapsed
+from maand_catalog.store.runs.leases import count_unfinished
 from maand_catalog.store.runs.retention import Retention, end_long_waits, needs_care, trim_runs
 from maand_catalog.store.runs.tasks import is_any_lapsed, settle_lapsed
 from maand_wire.supervision import keep_running

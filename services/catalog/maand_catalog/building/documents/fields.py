@@ -8,8 +8,7 @@ from maand_catalog.building.documents.validation import checked
 from maand_catalog.rules.workspace import names
 from maand_catalog.rules.workspace.manifest import EVENTS
 from maand_catalog.rules.workspace.problems import Rejected, did_you_mean
-from maand_catalog.rules.workspace.quantities import cpu_mhz, memory_mb
-from maand_catalog.rules.workspace.versions import parse_version
+from maand_catalog.rules.workspace.versions import cpu_mhz, memory_mb, parse_version
 
 LARGEST_COUNT = 1_000_000
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 from sqlalchemy import Row, delete, insert, select, tuple_, update
 
-from maand_catalog.database.bulk import in_chunks, one_of, put_rows
+from maand_catalog.database.statements import in_chunks, one_of, put_rows
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.build.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved, owes_start

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from maand_catalog.database.bulk import in_chunks, one_of
+from maand_catalog.database.statements import in_chunks, one_of, upsert
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.database.upserts import upsert
 from maand_catalog.errors import NotFound
-from maand_catalog.store.tables.workspace import blob_pieces, blobs
+from maand_catalog.store.tables.buckets import blob_pieces, blobs
 
 PIECE_BYTES = 1024 * 1024
 """Largest piece stored, and sent."""

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Row, Select, select, tuple_
 
+from maand_catalog.database.statements import upsert
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.database.upserts import upsert
 from maand_catalog.errors import NotFound
 from maand_catalog.store.tables.buckets import buckets, builds
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, tuple_, update
 
-from maand_catalog.database.bulk import in_chunks, put_rows
+from maand_catalog.database.statements import in_chunks, put_rows
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.build.checked_workspace import JobSource

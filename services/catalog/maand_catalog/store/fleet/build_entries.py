@@ -10,7 +10,7 @@ from maand_catalog.rules.build.entries import Built, allocation_namespace, owned
 from maand_catalog.rules.build.plan import BuildPlan
 from maand_catalog.sealing.certificates import Issued
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.fleet.placement import active_workers_by_job
+from maand_catalog.store.fleet.views import active_workers_by_job
 from maand_catalog.store.kv.owned import KEEP, WantedKeys, merge_namespaces, replace_owned_namespaces
 from maand_catalog.store.tables.fleet import jobs
 

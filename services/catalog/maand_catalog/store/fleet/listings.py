@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from maand_catalog.database.bulk import in_chunks
+from maand_catalog.database.statements import in_chunks
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.workspace.problems import did_you_mean
 from maand_catalog.rules.workspace.tree import TreeEntry, unpack
-from maand_catalog.store.fleet.placement import active_workers
+from maand_catalog.store.fleet.views import active_workers
 from maand_catalog.store.kv.rows import get_entry
 from maand_catalog.store.tables.fleet import hooks, job_demands, jobs, workers
 

@@ -5,15 +5,13 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
-from maand_catalog.database.bulk import in_chunks, one_of
+from maand_catalog.database.statements import in_chunks, one_of, upsert
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.database.upserts import upsert
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.rules.workspace.tree import TreeEntry, pack, snapshot_id, unpack
 from maand_catalog.store.fleet.blobs import missing_blobs
-from maand_catalog.store.tables.buckets import builds
+from maand_catalog.store.tables.buckets import blobs, builds, snapshots
 from maand_catalog.store.tables.fleet import jobs
-from maand_catalog.store.tables.workspace import blobs, snapshots
 
 KEPT_FOR = timedelta(days=1)
 """A snapshot that nobody built, or a content that nobody names, may belong to an upload that is still going on."""

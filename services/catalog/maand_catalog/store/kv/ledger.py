@@ -11,13 +11,11 @@ from typing import Any
 
 from sqlalchemy import bindparam, exists, insert, select, update
 
-from maand_catalog.database.sets import DIALECTS, in_chunks, numbers_in
+from maand_catalog.database.statements import DIALECTS, in_chunks, numbers_in, upsert
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.database.upserts import upsert
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.kv import UNREADABLE, Head
-from maand_catalog.sealing.keyring import CannotDecrypt, Keyring
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
 from maand_catalog.store.kv.rows import Entry, Name, binding, find_newest
 from maand_catalog.store.tables.buckets import buckets
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions

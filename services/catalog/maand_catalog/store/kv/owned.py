@@ -8,18 +8,19 @@
 import enum
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import chain, groupby
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
-from maand_catalog.database.sets import in_chunks
+from maand_catalog.database.statements import in_chunks
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.namespaces import BUILD_OWNED, check_key, check_namespace, check_value
-from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import Keyring, Plaintext
 from maand_catalog.store.kv.ledger import Ledger, comparable_value, reserve_revisions
 from maand_catalog.store.kv.rows import NAMES_PER_QUERY, Entry, below, entries_of, stream, to_entry
-from maand_catalog.store.tables.kv import kv_buckets, kv_versions
+from maand_catalog.store.kv.writes import REQUESTS_KEPT
+from maand_catalog.store.tables.kv import kv_buckets, kv_requests, kv_versions
 
 v = kv_versions.c
 
@@ -230,3 +231,26 @@ def write_differences(tx: Transaction, keyring: Keyring, bucket_id: str, changes
         tx.connection.exec_driver_sql("ANALYZE kv_versions")
     deleted = sum(change.value is None for change in changes)
     return Changed(written=len(changes) - deleted, deleted=deleted)
+
+
+VERSIONS_KEPT = 7
+"""Versions of a key that stay however old they are."""
+
+v = kv_versions.c
+
+
+def trim_history(tx: Transaction, bucket_id: str, *, retain: timedelta) -> int:
+    """Remove versions older than `retain` beyond the latest seven of their key; return how many went. For gc."""
+    reserve_revisions(tx, bucket_id, 0)
+    tx.connection.execute(
+        delete(kv_requests).where(kv_requests.c.bucket_id == bucket_id, kv_requests.c.created_at < tx.now - REQUESTS_KEPT)
+    )
+    newest = kv_versions.alias("newest")
+    newest_version = (
+        select(newest.c.version)
+        .where(newest.c.bucket_id == v.bucket_id, newest.c.namespace == v.namespace, newest.c.key == v.key, newest.c.newest)
+        .correlate(kv_versions)
+        .scalar_subquery()
+    )
+    old = (v.bucket_id == bucket_id) & (v.created_at < tx.now - retain) & (v.version <= newest_version - VERSIONS_KEPT)
+    return forget(tx, bucket_id, old)

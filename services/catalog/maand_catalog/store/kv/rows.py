@@ -7,13 +7,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select, tuple_
 
-from maand_catalog.database.sets import DIALECTS, in_chunks, names_asked, names_in
+from maand_catalog.database.statements import DIALECTS, in_chunks, names_asked, names_in
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import OutOfRange
 from maand_catalog.rules.kv import KeyNotFound, has_expired
 from maand_catalog.rules.namespaces import is_private_key
-from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Sealed, associated
-from maand_catalog.sealing.plaintext import Plaintext
+from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext, Sealed, associated
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions
 
 v = kv_versions.c

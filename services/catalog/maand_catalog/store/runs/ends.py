@@ -12,7 +12,7 @@ from dataclasses import replace
 from sqlalchemy import ColumnElement, and_, select
 
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.rules.invocations import InvocationOutcome
+from maand_catalog.rules.identity import InvocationOutcome
 from maand_catalog.rules.runs import (
     FINISHED,
     MOST_BARREN_TAKEOVERS,

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import case, select
 
+from maand_catalog.database.statements import upsert
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.database.upserts import upsert
 from maand_catalog.rules.runs import Run
 from maand_catalog.store.runs.ends import end_open_runs
-from maand_catalog.store.tables.database import database_facts
+from maand_catalog.store.tables.runs import database_facts
 
 FIRST_EPOCH = 1
 """What a database has that was never restored; no row says so."""

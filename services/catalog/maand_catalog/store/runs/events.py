@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, insert, select, update
 
-from maand_catalog.database.bulk import in_chunks, one_of
+from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import EventRecord, Run
 from maand_catalog.store.runs.rows import IS_HELD, get_run, held_by, stale_fence, topic

@@ -6,7 +6,7 @@ Their tokens are dead and their semaphores free in the transaction that ends the
 from sqlalchemy import ColumnElement, update
 
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.rules.invocations import InvocationOutcome
+from maand_catalog.rules.identity import InvocationOutcome
 from maand_catalog.store.semaphores.store import end_invocations as release_claims
 from maand_catalog.store.tables.identity import invocations
 

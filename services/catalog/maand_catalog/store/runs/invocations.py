@@ -7,8 +7,7 @@ from sqlalchemy import and_, bindparam, insert, or_, select, update
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
-from maand_catalog.rules.identity import HookCaller
-from maand_catalog.rules.invocations import InvocationBegin, InvocationEnd
+from maand_catalog.rules.identity import HookCaller, InvocationBegin, InvocationEnd
 from maand_catalog.rules.runs import RunState
 from maand_catalog.rules.tasks import TaskState
 from maand_catalog.store.runs.rows import get_held_run
@@ -16,8 +15,7 @@ from maand_catalog.store.runs.task_rows import get_held_task, get_task
 from maand_catalog.store.semaphores.store import end_invocations as release_claims
 from maand_catalog.store.tables.fleet import allocations
 from maand_catalog.store.tables.identity import invocations
-from maand_catalog.store.tables.runs import runs
-from maand_catalog.store.tables.tasks import tasks
+from maand_catalog.store.tables.runs import runs, tasks
 
 FIND_HOOK_CALLER = (
     select(*(invocations.c[field.name] for field in fields(HookCaller)))

@@ -1,12 +1,16 @@
-"""Claiming runs and keeping them: one owner at a time, by a lease on the database's clock and a fence that only rises."""
+"""Claiming runs and keeping them: one owner at a time, by a lease on the database's clock and a fence that only rises.
+
+How many runs there are that have not ended, for metrics, is read from the index of active runs only.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select, update
 
 from maand_catalog.database.transaction import Transaction
+from maand_catalog.rules.meter import UnfinishedRuns
 from maand_catalog.rules.run_kinds import TAKEN_OVER
 from maand_catalog.rules.runs import CancelLevel, Run, RunState, WorkerFence
 from maand_catalog.store.runs.ends import interrupt_lapsed
@@ -115,3 +119,18 @@ def worker_fence(tx: Transaction, run: Run) -> WorkerFence | None:
     if run.hold != run.seq:
         fence = tx.connection.execute(HOLDERS_FENCE, {"the_bucket": run.bucket_id, "the_seq": run.hold}).scalar_one()
     return WorkerFence(epoch=read_epoch(tx), seq=run.hold, fence=fence)
+
+
+COUNT = select(runs.c.kind, runs.c.state, func.count()).where(runs.c.finished_at.is_(None)).group_by(runs.c.kind, runs.c.state)
+OLDEST_PENDING = select(func.min(runs.c.created_at)).where(
+    and_(runs.c.finished_at.is_(None), runs.c.state == RunState.PENDING, NOBODY_AHEAD)
+)
+
+
+def count_unfinished(tx: Transaction) -> UnfinishedRuns:
+    """Count the runs of all buckets that have not ended, by kind and state as stored."""
+    oldest = tx.connection.execute(OLDEST_PENDING).scalar_one_or_none()
+    return UnfinishedRuns(
+        by_kind_and_state={(kind, state): count for kind, state, count in tx.connection.execute(COUNT)},
+        oldest_pending_seconds=max((tx.now - oldest).total_seconds(), 0.0) if oldest else 0.0,
+    )

@@ -15,8 +15,7 @@ from maand_catalog.store.runs.leases import NOBODY_AHEAD
 from maand_catalog.store.runs.rows import RUN_COLUMNS, to_run
 from maand_catalog.store.runs.store import find_holder
 from maand_catalog.store.tables.identity import invocations
-from maand_catalog.store.tables.runs import run_appends, run_events, run_steps, runs
-from maand_catalog.store.tables.tasks import tasks
+from maand_catalog.store.tables.runs import run_appends, run_events, run_steps, runs, tasks
 
 TRIM_AT_ONCE = 20
 """Runs trimmed in one transaction: a run may hold 100,000 events."""

@@ -10,12 +10,12 @@ from sqlalchemy import ColumnElement, Row, func, select, update
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
-from maand_catalog.rules.invocations import InvocationOutcome
+from maand_catalog.rules.identity import InvocationOutcome
 from maand_catalog.rules.runs import Run, StaleFence
 from maand_catalog.rules.tasks import ALLOWED_MOVES, OPEN, Task, TaskState
 from maand_catalog.store.runs.invocation_ends import end_invocations_of_task
 from maand_catalog.store.runs.rows import get_run
-from maand_catalog.store.tables.tasks import tasks
+from maand_catalog.store.tables.runs import tasks
 
 TASK_COLUMNS = [tasks.c[field.name] for field in fields(Task)]
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Select, and_, exists, select, update
 
+from maand_catalog.database.statements import upsert
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.database.upserts import upsert
 from maand_catalog.rules.runs import CancelLevel, Run, RunState
 from maand_catalog.rules.tasks import NewTask, Task, TaskState, state_after_claim
 from maand_catalog.store.runs.leases import Renewal
@@ -21,8 +21,7 @@ from maand_catalog.store.runs.task_rows import (
     move,
     to_task,
 )
-from maand_catalog.store.tables.runs import runs
-from maand_catalog.store.tables.tasks import tasks
+from maand_catalog.store.tables.runs import runs, tasks
 
 
 def create_tasks(tx: Transaction, bucket_id: str, run_id: str, fence: int, new: Sequence[NewTask]) -> None:

@@ -6,7 +6,7 @@ Parameters: `now`, `semaphore_ids`, `concerned` (values of the column that an ac
 from sqlalchemy import and_, bindparam, delete, false, func, insert, or_, select, update
 
 from maand_catalog.database.metadata import UtcMicros
-from maand_catalog.database.upserts import upsert_for
+from maand_catalog.database.statements import upsert_for
 from maand_catalog.rules.runs import RunState
 from maand_catalog.rules.semaphores import SLOTTED, State
 from maand_catalog.store.tables.identity import invocations

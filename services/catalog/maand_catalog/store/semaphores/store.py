@@ -9,9 +9,8 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
-from maand_catalog.database.sets import in_chunks
+from maand_catalog.database.statements import in_chunks, upsert
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.database.upserts import upsert
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.rules.semaphores import (
     ROOM_LEASE,

@@ -1,6 +1,6 @@
-"""Tables of the buckets: their settings, and what the last build was made of."""
+"""Tables of buckets: settings, what the last build was made of, and content: blobs by SHA-256 in pieces, trees that name them."""
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, Integer, LargeBinary, String, Table, Text
 
 from maand_catalog.database.metadata import UtcMicros, digest_type, id_type, metadata
 
@@ -31,3 +31,35 @@ builds = Table(
 )
 """The newest successful build of each bucket. A rebuild from equal inputs (workspace, settings, CA) before `renew_at` has nothing
 to do."""
+
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("bucket_id", id_type(), primary_key=True),
+    Column("sha256", digest_type(), primary_key=True),
+    Column("size", BigInteger(), nullable=False),
+    Column("created_at", UtcMicros(), nullable=False),
+)
+
+blob_pieces = Table(
+    "blob_pieces",
+    metadata,
+    Column("bucket_id", id_type(), primary_key=True),
+    Column("sha256", digest_type(), primary_key=True),
+    Column("piece", Integer(), primary_key=True),
+    Column("data", LargeBinary(), nullable=False),
+    ForeignKeyConstraint(["bucket_id", "sha256"], ["blobs.bucket_id", "blobs.sha256"], ondelete="CASCADE"),
+)
+"""Pieces of at most 1 MiB, so that a large file never has to be in memory as a whole to be sent on."""
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("bucket_id", id_type(), primary_key=True),
+    Column("snapshot_id", String(64), primary_key=True),
+    Column("created_at", UtcMicros(), nullable=False),
+    Column("files", Integer(), nullable=False),
+    Column("tree", LargeBinary(), nullable=False),
+)
+"""`tree` is the whole file list, compressed (`workspace_tree.pack`): it is only ever read as a whole."""

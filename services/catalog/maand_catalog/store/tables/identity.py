@@ -3,8 +3,7 @@
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, String, Table, Text, text
 
 from maand_catalog.database.metadata import UtcMicros, digest_type, id_type, metadata
-from maand_catalog.rules.identity import Role
-from maand_catalog.rules.invocations import InvocationOutcome
+from maand_catalog.rules.identity import InvocationOutcome, Role
 from maand_catalog.store.tables.runs import words
 
 invocations = Table(

@@ -1,4 +1,4 @@
-"""Tables of runs: what was asked, who owns it, what happened."""
+"""Tables of runs and their tasks: what was asked, who owns it, what happened; and the epoch of the database."""
 
 from enum import StrEnum
 
@@ -21,6 +21,7 @@ from sqlalchemy import (
 from maand_catalog.database.metadata import UtcMicros, id_type, metadata
 from maand_catalog.rules.run_kinds import RunKind
 from maand_catalog.rules.runs import RunState
+from maand_catalog.rules.tasks import TaskKind, TaskState
 
 
 def words(kind: type[StrEnum], name: str) -> Enum:
@@ -118,3 +119,42 @@ run_steps = Table(
     Column("fence", BigInteger(), nullable=False),
 )
 """Steps that are done, by every owner of the run, in the order they were recorded."""
+
+
+database_facts = Table(
+    "database_facts",
+    metadata,
+    Column("one", Integer(), primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger(), nullable=False),
+    CheckConstraint("one = 1", name="one"),
+)
+"""At most one row. None: the database lives its first life, epoch 1 (see `store.epochs`)."""
+
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("task_id", id_type(), primary_key=True),
+    Column("bucket_id", id_type(), nullable=False),
+    Column("run_id", id_type(), ForeignKey("runs.run_id"), nullable=False),
+    Column("run_fence", BigInteger(), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("kind", words(TaskKind, "kind"), nullable=False),
+    Column("spec", LargeBinary(), nullable=False),
+    Column("state", words(TaskState, "state"), nullable=False),
+    Column("executor_id", String(128), nullable=False),
+    Column("fence", BigInteger(), nullable=False),
+    Column("lease_until", UtcMicros()),
+    Column("outcomes", LargeBinary(), nullable=False),
+    Column("sequence", BigInteger(), nullable=False),
+    CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
+    CheckConstraint("(state IN ('pending', 'running')) = (sequence = 0)", name="sequence"),
+    Index(None, "run_id", "run_fence", "name", unique=True),
+    Index(
+        "ix_tasks_open",
+        "task_id",
+        postgresql_where=text("sequence = 0"),
+        sqlite_where=text("sequence = 0"),
+    ),
+)
+"""`run_fence`: the claim of the run that created it. `sequence`: place among the ended tasks of its run, 0 while it is open."""
