@@ -26,7 +26,7 @@ def run(args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the one door for every error
-        from maand_cli.failures import report
+        from maand_cli.output.failures import report
 
         return report(error, flags)
     return int(code) if isinstance(code, int) else Exit.DONE

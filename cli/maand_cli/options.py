@@ -58,9 +58,9 @@ def _completed(names: list[str], incomplete: str) -> list[str]:
 def _workspace(ctx: click.Context) -> Path:
     import os
 
-    from maand_cli.bucket import find_bucket
     from maand_cli.errors import NoBucket
     from maand_cli.flags import flags_of
+    from maand_cli.local.bucket import find_bucket
 
     try:
         return find_bucket(flags_of(ctx).bucket, environment=os.environ, start=Path.cwd()).workspace

@@ -3,7 +3,7 @@
 import click
 
 from maand_cli import __version__
-from maand_cli.grammar import Entry, LazyGroup, MaandCommand
+from maand_cli.click_groups import Entry, LazyGroup, MaandCommand
 
 
 def _at(module: str, attribute: str, line: str) -> Entry:

@@ -1,8 +1,8 @@
 """`maand build`."""
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 from maand_cli.options import detach_option, keep_workdir_option
 
 
@@ -15,9 +15,9 @@ async def build(flags: Flags, *, detach: bool, keep_workdir: bool) -> int:
 
     Nothing changes when the workspace has an error; all errors are shown at once.
     """
-    from maand_cli.concluding import run_to_end
-    from maand_cli.session import open_session
-    from maand_cli.uploading import upload_workspace
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import run_to_end
+    from maand_cli.runs.upload import upload_workspace
     from maand_contracts.catalog.v1 import run_spec_pb2
 
     async with open_session(flags) as session:

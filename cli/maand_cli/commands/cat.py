@@ -2,9 +2,9 @@
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup
 from maand_cli.options import jobs_option, list_option, workers_option
 
 cat = LazyGroup(name="cat", help="Show what was built and what runs where.")
@@ -18,9 +18,9 @@ removed_option = click.option("--removed", is_flag=True, help="List what left th
 @acting
 async def workers(flags: Flags, *, labels: tuple[str, ...], removed: bool) -> int:
     """List workers by position."""
-    from maand_cli.listings import worker_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import worker_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await worker_rows(session.catalog, labels=labels, include_removed=removed)
@@ -34,9 +34,9 @@ async def workers(flags: Flags, *, labels: tuple[str, ...], removed: bool) -> in
 @acting
 async def jobs(flags: Flags, *, jobs: tuple[str, ...], removed: bool) -> int:
     """List jobs by name."""
-    from maand_cli.listings import job_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import job_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await job_rows(session.catalog, jobs=jobs, include_removed=removed)
@@ -52,9 +52,9 @@ async def jobs(flags: Flags, *, jobs: tuple[str, ...], removed: bool) -> int:
 @acting
 async def allocations(flags: Flags, *, jobs: tuple[str, ...], workers: tuple[str, ...], removed: bool) -> int:
     """List allocations by job and index: where each job is, in which state, since when, why."""
-    from maand_cli.listings import allocation_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import allocation_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await allocation_rows(session.catalog, jobs=jobs, workers=workers, include_removed=removed)
@@ -68,10 +68,10 @@ async def allocations(flags: Flags, *, jobs: tuple[str, ...], workers: tuple[str
 @acting
 async def deployments(flags: Flags, *, jobs: tuple[str, ...]) -> int:
     """Sum up by job: version built, versions running, allocations by state."""
-    from maand_cli.listings import deployment_rows
     from maand_cli.output.rows import show_rows
     from maand_cli.output.text import tally
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import deployment_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await deployment_rows(session.catalog, jobs=jobs)
@@ -85,9 +85,9 @@ async def deployments(flags: Flags, *, jobs: tuple[str, ...]) -> int:
 @acting
 async def hooks(flags: Flags, *, jobs: tuple[str, ...]) -> int:
     """List hooks: on which events each runs, and whom it demands."""
-    from maand_cli.listings import hook_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import hook_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await hook_rows(session.catalog, jobs=jobs)
@@ -100,9 +100,9 @@ async def hooks(flags: Flags, *, jobs: tuple[str, ...]) -> int:
 @acting
 async def ports(flags: Flags) -> int:
     """List ports by name."""
-    from maand_cli.listings import port_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import port_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await port_rows(session.catalog)
@@ -115,9 +115,9 @@ async def ports(flags: Flags) -> int:
 @acting
 async def certs(flags: Flags, *, jobs: tuple[str, ...]) -> int:
     """List certificates, without keys."""
-    from maand_cli.listings import certificate_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import certificate_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await certificate_rows(session.catalog, jobs=jobs)
@@ -130,9 +130,9 @@ async def certs(flags: Flags, *, jobs: tuple[str, ...]) -> int:
 @acting
 async def kv(flags: Flags, *, prefix: str) -> int:
     """List variables with values, of all namespaces or those below PREFIX. Secrets are not among them."""
-    from maand_cli.key_values import entry_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import entry_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await entry_rows(session.catalog, prefix)

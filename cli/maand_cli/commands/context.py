@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from maand_cli.acting import with_flags
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import with_flags
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup
 
 context = LazyGroup(
     name="context", help="Name clusters and choose which one commands speak to; `local` is the bucket's own services."
@@ -20,7 +20,7 @@ FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 @with_flags
 def list_contexts(flags: Flags) -> int:
     """List the contexts, the one in use marked."""
-    from maand_cli.contexts import LOCAL, chosen_context, contexts_file, read_contexts
+    from maand_cli.local.contexts import LOCAL, chosen_context, contexts_file, read_contexts
     from maand_cli.output.rows import show_rows
 
     contexts = read_contexts(contexts_file(os.environ))
@@ -42,7 +42,7 @@ def list_contexts(flags: Flags) -> int:
 @with_flags
 def use(flags: Flags, *, name: str) -> int:
     """Let commands speak to NAME unless --context or MAAND_CONTEXT says otherwise; `local` = the bucket's own services."""
-    from maand_cli.contexts import contexts_file, use_context
+    from maand_cli.local.contexts import contexts_file, use_context
     from maand_cli.output.rows import show_values
 
     use_context(contexts_file(os.environ), name)
@@ -61,7 +61,7 @@ def use(flags: Flags, *, name: str) -> int:
 @with_flags
 def add(flags: Flags, *, name: str, catalog: str, executor: str, **files: str | None) -> int:
     """Add context NAME, or replace it. Files are remembered by name, not copied."""
-    from maand_cli.contexts import Context, add_context, contexts_file
+    from maand_cli.local.contexts import Context, add_context, contexts_file
     from maand_cli.output.rows import say, show_values
 
     path = contexts_file(os.environ)

@@ -2,9 +2,9 @@
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 
 
 @command()

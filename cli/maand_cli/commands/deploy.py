@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.errors import Usage
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 from maand_cli.options import detach_option, jobs_option, keep_going_option, keep_workdir_option
 
 
@@ -46,13 +46,13 @@ async def deploy(
         raise Usage("--exit-code needs --dry-run", help="maand deploy --dry-run --exit-code")
     if dry_run and build:
         raise Usage("--dry-run touches nothing, --build would", help="maand build, then maand deploy --dry-run")
-    from maand_cli.concluding import left_behind
-    from maand_cli.deploying import follow_deploy
-    from maand_cli.following import start_run
     from maand_cli.output.rows import say
-    from maand_cli.session import open_session
-    from maand_cli.unbuilt import find_unbuilt
-    from maand_cli.uploading import upload_workspace
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import left_behind
+    from maand_cli.runs.follow import start_run
+    from maand_cli.runs.follow_deploy import follow_deploy
+    from maand_cli.runs.unbuilt import find_unbuilt
+    from maand_cli.runs.upload import upload_workspace
     from maand_contracts.catalog.v1 import run_spec_pb2
 
     async with open_session(flags) as session:

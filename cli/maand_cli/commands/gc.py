@@ -2,9 +2,9 @@
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 from maand_cli.options import detach_option
 
 
@@ -15,9 +15,9 @@ from maand_cli.options import detach_option
 @acting
 async def gc(flags: Flags, *, retain_days: int, dry_run: bool, detach: bool) -> int:
     """Delete what was removed from the workspace and stopped by a deploy, data and logs on the workers too; and old history."""
-    from maand_cli.concluding import run_to_end
-    from maand_cli.questions import confirm_at_terminal
-    from maand_cli.session import open_session
+    from maand_cli.output.confirm import confirm_at_terminal
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import run_to_end
     from maand_contracts.catalog.v1 import run_spec_pb2
 
     if not dry_run:

@@ -2,9 +2,9 @@
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 from maand_cli.options import detach_option, jobs_option
 
 
@@ -15,8 +15,8 @@ from maand_cli.options import detach_option, jobs_option
 @acting
 async def health_check(flags: Flags, *, jobs: tuple[str, ...], wait: bool, detach: bool) -> int:
     """Check the workers' SSH ports, then each job's probes, then its health_check hooks."""
-    from maand_cli.concluding import run_to_end
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import run_to_end
     from maand_contracts.catalog.v1 import run_spec_pb2
 
     async with open_session(flags) as session:

@@ -2,9 +2,9 @@
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command, rest_of
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command, rest_of
 from maand_cli.options import detach_option, keep_going_option, keep_workdir_option, known_hooks, known_jobs
 
 
@@ -23,8 +23,8 @@ async def hooks(flags: Flags, *, name: str, job: str, keep_going: bool, keep_wor
     Without JOB: on every job that registers the hook for cli, in name order.
     """
     args = rest_of(click.get_current_context())
-    from maand_cli.concluding import run_to_end
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import run_to_end
     from maand_contracts.catalog.v1 import run_spec_pb2
 
     async with open_session(flags) as session:

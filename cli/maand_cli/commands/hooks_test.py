@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maand_cli.acting import with_flags
+from maand_cli.click_groups import command, rest_of
+from maand_cli.coroutines import with_flags
 from maand_cli.errors import InvalidFile, Problem, Usage
 from maand_cli.exits import Exit
 from maand_cli.flags import Flags
-from maand_cli.grammar import command, rest_of
 from maand_cli.options import known_hooks, known_jobs
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def directory_of(flags: Flags, job: str) -> Path:
     """Return the job's directory. Raises Usage when there is none."""
     import os
 
-    from maand_cli.bucket import find_bucket
+    from maand_cli.local.bucket import find_bucket
     from maand_cli.nearest import did_you_mean
 
     if "/" in job or job.startswith("."):

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 
 
 @command()
@@ -12,10 +12,10 @@ from maand_cli.grammar import command
 async def info(flags: Flags) -> int:
     """Tell about this bucket: where it is, what was built, what runs, how the services are reached."""
     from maand_cli import __version__
+    from maand_cli.output.message_dicts import plain
     from maand_cli.output.rows import show_values
-    from maand_cli.plain import plain
-    from maand_cli.session import open_session
-    from maand_cli.unbuilt import find_unbuilt
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.unbuilt import find_unbuilt
     from maand_contracts.catalog.v1 import run_pb2
 
     async with open_session(flags) as session:

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from maand_cli.acting import with_flags
+from maand_cli.click_groups import command
+from maand_cli.coroutines import with_flags
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 
 
 @command()
@@ -15,7 +15,7 @@ def init(flags: Flags) -> int:
 
     May be repeated: the bucket's id, CA, keys and everything you wrote stay.
     """
-    from maand_cli.bucket_making import make_bucket
+    from maand_cli.local.new_bucket import make_bucket
     from maand_cli.output.rows import say, show_values
 
     named = os.environ.get("MAAND_BUCKET")

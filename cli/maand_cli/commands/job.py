@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from maand_cli.acting import acting, with_flags
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting, with_flags
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup
 from maand_cli.options import detach_option, keep_going_option, known_jobs, known_workers, list_option
 
 job = LazyGroup(name="job", help="Act on one job's allocations, in rollout order and batches; make the folder of a new job.")
@@ -20,8 +20,8 @@ def controls(action: str, line: str) -> click.Command:
     async def act(
         flags: Flags, *, job: str, allocations: tuple[str, ...], batch: int, keep_going: bool, detach: bool, target: str = ""
     ) -> int:
-        from maand_cli.concluding import run_to_end
-        from maand_cli.session import open_session
+        from maand_cli.remote.session import open_session
+        from maand_cli.runs.conclude import run_to_end
         from maand_contracts.catalog.v1 import run_spec_pb2
 
         control = run_spec_pb2.JobControlSpec(
@@ -69,8 +69,8 @@ def create(flags: Flags, *, name: str, selectors: tuple[str, ...]) -> int:
     import os
     from pathlib import Path
 
-    from maand_cli.bucket import find_bucket
-    from maand_cli.job_making import make_job
+    from maand_cli.local.bucket import find_bucket
+    from maand_cli.local.new_job import make_job
     from maand_cli.output.rows import say, show_values
 
     bucket = find_bucket(flags.bucket, environment=os.environ, start=Path.cwd())

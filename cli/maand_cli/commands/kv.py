@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
-from maand_cli.grammar import LazyGroup
 
 kv = LazyGroup(name="kv", help="Read and write variables (namespaces vars/…) and their history.")
 
@@ -23,10 +23,10 @@ version_option = click.option("--version", type=click.IntRange(min=0), default=0
 @acting
 async def get(flags: Flags, *, namespace: str, key: str, version: int) -> int:
     """Print one value."""
-    from maand_cli.key_values import get_entry
+    from maand_cli.output.message_dicts import plain
     from maand_cli.output.rows import show_values
-    from maand_cli.plain import plain
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import get_entry
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         entry = await get_entry(session.catalog, namespace, key, version=version)
@@ -63,9 +63,9 @@ async def set_value(
     if if_version and if_absent:
         raise Usage("--if-version and --if-absent contradict each other")
     text = value_of(value, file)
-    from maand_cli.key_values import put_entry
     from maand_cli.output.rows import say, show_values
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import put_entry
+    from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import kv_pb2
 
     request = kv_pb2.PutRequest(namespace=namespace, key=key, value=text, ttl_seconds=round(ttl), request_id=str(uuid.uuid4()))
@@ -95,9 +95,9 @@ def value_of(value: str | None, file: Path | None) -> str:
 @acting
 async def delete(flags: Flags, *, namespace: str, key: str) -> int:
     """Delete one value; its history stays and `kv restore` brings it back."""
-    from maand_cli.key_values import delete_entry
     from maand_cli.output.rows import say
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import delete_entry
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         await delete_entry(session.catalog, namespace, key)
@@ -110,9 +110,9 @@ async def delete(flags: Flags, *, namespace: str, key: str) -> int:
 @acting
 async def list_values(flags: Flags, *, prefix: str) -> int:
     """List values of all namespaces, or those below PREFIX. Secrets are not among them."""
-    from maand_cli.key_values import entry_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import entry_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await entry_rows(session.catalog, prefix)
@@ -127,9 +127,9 @@ async def list_values(flags: Flags, *, prefix: str) -> int:
 @acting
 async def history(flags: Flags, *, namespace: str, key: str, limit: int) -> int:
     """List the versions of one key, newest first: what, when, by whom."""
-    from maand_cli.key_values import version_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import version_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await version_rows(session.catalog, namespace, key, limit=limit)
@@ -144,9 +144,9 @@ async def history(flags: Flags, *, namespace: str, key: str, limit: int) -> int:
 @acting
 async def restore(flags: Flags, *, namespace: str, key: str, version: int) -> int:
     """Write an older version's value as the newest one."""
-    from maand_cli.key_values import restore_entry
     from maand_cli.output.rows import say
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import restore_entry
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         fresh = await restore_entry(session.catalog, namespace, key, version=version)

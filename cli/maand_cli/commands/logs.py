@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 from maand_cli.options import jobs_option, workers_option
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[
     """Print what hooks and commands of a run said (the newest run when RUN is left out). Secrets are masked."""
     from maand_cli.output.problems import SCHEMA_VERSION
     from maand_cli.output.view import RunView
-    from maand_cli.run_names import find_run
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.run_names import find_run
 
     async with open_session(flags) as session:
         found = await find_run(session.catalog, run)
@@ -58,9 +58,9 @@ def print_record(record: Mapping[str, Any]) -> None:
 
 def tell(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flush: bool) -> list[dict[str, Any]]:
     """Print one event, or return it for the one document."""
+    from maand_cli.output.message_dicts import plain
     from maand_cli.output.text import clock
     from maand_cli.output.view import Importance
-    from maand_cli.plain import plain
 
     if flags.output == "json":
         return [plain(event)]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
-from maand_cli.grammar import command
 from maand_cli.options import detach_option, keep_going_option, list_option, workers_option
 
 
@@ -44,8 +44,8 @@ async def run_command(
     It runs in the bucket's directory on the worker when that exists, with BUCKET_ID and WORKER_IP set.
     """
     script = script_of(shell, file)
-    from maand_cli.concluding import run_to_end
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import run_to_end
     from maand_contracts.catalog.v1 import run_spec_pb2
 
     async with open_session(flags) as session:

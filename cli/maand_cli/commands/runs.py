@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup
 from maand_cli.options import list_option
 
 runs = LazyGroup(name="runs", help="Look at runs, attach to them, stop and resume them.")
@@ -24,10 +24,10 @@ run_argument = click.argument("run", default="")
 @acting
 async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ...], limit: int) -> int:
     """List runs, newest first."""
+    from maand_cli.output.message_dicts import plain
     from maand_cli.output.rows import show_rows
-    from maand_cli.plain import plain
-    from maand_cli.run_names import states_named
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.run_names import states_named
 
     states = states_named(state)
     async with open_session(flags) as session:
@@ -46,19 +46,19 @@ async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ..
 @acting
 async def show(flags: Flags, *, run: str) -> int:
     """Show one run: what was asked, what happened, how it ended."""
+    from maand_cli.output.message_dicts import plain
     from maand_cli.output.rows import show_values
-    from maand_cli.plain import plain
-    from maand_cli.run_names import find_run
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.run_names import find_run
 
     async with open_session(flags) as session:
         found = await find_run(session.catalog, run)
         if not flags.is_human:
             show_values(flags, "run", plain(found))
             return 0
-        from maand_cli.concluding import ending_of
         from maand_cli.output.summary import summary_lines
         from maand_cli.output.view import RunView
+        from maand_cli.runs.conclude import ending_of
 
         view = RunView(kind=found.kind, run_id=found.run_id)
         async for event in session.catalog.watch_run(found.run_id, follow=False):
@@ -92,10 +92,10 @@ def _setting(name: str, value: Any) -> str:
 @acting
 async def watch(flags: Flags, *, run: str) -> int:
     """Attach to a run, from its beginning to its end; the exit code is the run's. Ctrl-C asks it to stop."""
-    from maand_cli.concluding import conclude
-    from maand_cli.following import follow_run
-    from maand_cli.run_names import find_run
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import conclude
+    from maand_cli.runs.follow import follow_run
+    from maand_cli.runs.run_names import find_run
 
     async with open_session(flags) as session:
         return conclude(session, await follow_run(session, await find_run(session.catalog, run)))
@@ -108,8 +108,8 @@ async def watch(flags: Flags, *, run: str) -> int:
 async def cancel(flags: Flags, *, run: str, now: bool) -> int:
     """Ask a run to finish its current batch and stop; without RUN, the only one in progress."""
     from maand_cli.output.rows import say
-    from maand_cli.run_names import IN_PROGRESS, find_run_in
-    from maand_cli.session import open_session, whoami
+    from maand_cli.remote.session import open_session, whoami
+    from maand_cli.runs.run_names import IN_PROGRESS, find_run_in
     from maand_contracts.catalog.v1 import run_pb2
 
     async with open_session(flags) as session:
@@ -133,10 +133,10 @@ async def resume(flags: Flags, *, run: str, again: bool, detach: bool) -> int:
     A command of run_command runs only on the workers where it had not begun. Where it had begun and its end is not known, the run
     stays interrupted and names the workers; --again runs it there once more.
     """
-    from maand_cli.concluding import conclude, left_behind
-    from maand_cli.following import follow_run
-    from maand_cli.run_names import find_run_in
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import conclude, left_behind
+    from maand_cli.runs.follow import follow_run
+    from maand_cli.runs.run_names import find_run_in
     from maand_contracts.catalog.v1 import run_pb2
 
     async with open_session(flags) as session:

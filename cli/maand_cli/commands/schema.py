@@ -2,9 +2,9 @@
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 
 KINDS = ("manifest", "workers", "disabled", "maand.conf", "bucket.conf", "bucket.jobs.conf")
 
@@ -16,8 +16,8 @@ async def schema(flags: Flags, *, kind: str) -> int:
     """Print the JSON Schema of a user file, from the model that validates it: for editors."""
     import json
 
-    from maand_cli.client import call
-    from maand_cli.session import open_session
+    from maand_cli.remote.catalog import call
+    from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import bucket_pb2
 
     async with open_session(flags) as session:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting
 from maand_cli.errors import MissingPrerequisite, Usage
 from maand_cli.flags import DurationType, Flags
-from maand_cli.grammar import LazyGroup
 from maand_cli.options import known_jobs
 
 if TYPE_CHECKING:
-    from maand_cli.key_values import Rotation
+    from maand_cli.remote.key_values import Rotation
 
 secret = LazyGroup(name="secret", help="Keep secrets of jobs: stored encrypted, masked in every output.")
 
@@ -64,9 +64,9 @@ def value_of(file: Path | None) -> str:
 async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl: float, if_absent: bool) -> int:
     """Write one secret of JOB (or of a namespace, secrets/job/JOB). The value is prompted for, or read from standard input."""
     value = value_of(file)
-    from maand_cli.key_values import put_secret
     from maand_cli.output.rows import say, show_values
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import put_secret
+    from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import secret_pb2
 
     namespace = namespace_of(job)
@@ -90,10 +90,10 @@ async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl
 @acting
 async def delete(flags: Flags, *, job: str, key: str) -> int:
     """Delete one secret of JOB."""
-    from maand_cli.key_values import delete_secret
+    from maand_cli.output.confirm import confirm_at_terminal
     from maand_cli.output.rows import say
-    from maand_cli.questions import confirm_at_terminal
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import delete_secret
+    from maand_cli.remote.session import open_session
 
     confirm_at_terminal(flags, f"Delete {namespace_of(job)} {key}?")
     async with open_session(flags) as session:
@@ -107,9 +107,9 @@ async def delete(flags: Flags, *, job: str, key: str) -> int:
 @acting
 async def list_secrets(flags: Flags, *, job: str) -> int:
     """List secrets without values, of all jobs or one."""
-    from maand_cli.key_values import secret_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import secret_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await secret_rows(session.catalog, job.removeprefix("secrets/job/"))
@@ -124,9 +124,9 @@ async def list_secrets(flags: Flags, *, job: str) -> int:
 @acting
 async def reveal(flags: Flags, *, job: str, key: str, version: int) -> int:
     """Print one secret's value. The catalog writes down who did."""
-    from maand_cli.key_values import reveal_secret
     from maand_cli.output.rows import show_values
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import reveal_secret
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         revealed = await reveal_secret(session.catalog, namespace_of(job), key, version=version)
@@ -147,11 +147,11 @@ async def rotate(flags: Flags, *, go_on: bool) -> int:
     In local mode a key is appended to secrets/kv.key first; in a cluster, append one to the catalogs' key file yourself.
     When nothing is left to go, the older lines of the file may be deleted: see docs/bucket.md.
     """
-    from maand_cli.key_making import make_kv_key_line
-    from maand_cli.key_values import Rotation, rotate_secrets
+    from maand_cli.local.new_keys import make_kv_key_line
+    from maand_cli.output.message_dicts import plain
     from maand_cli.output.rows import say, show_values
-    from maand_cli.plain import plain
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import Rotation, rotate_secrets
+    from maand_cli.remote.session import open_session
 
     rotation = Rotation()
     async with open_session(flags) as session:

@@ -2,9 +2,9 @@
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup
 from maand_cli.options import known_jobs
 
 semaphore = LazyGroup(name="semaphore", help="Look at the locks that hooks take, and take one away from its holder.")
@@ -14,9 +14,9 @@ semaphore = LazyGroup(name="semaphore", help="Look at the locks that hooks take,
 @acting
 async def list_semaphores(flags: Flags) -> int:
     """List who holds which semaphore and who waits for it, in order."""
-    from maand_cli.key_values import semaphore_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import semaphore_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await semaphore_rows(session.catalog)
@@ -43,10 +43,10 @@ async def list_semaphores(flags: Flags) -> int:
 @acting
 async def release(flags: Flags, *, job: str, event: str, name: str, allocation: str) -> int:
     """Take a slot of semaphore NAME (of JOB on EVENT) away from its holder. The holder is not told: be sure that it is gone."""
-    from maand_cli.key_values import force_release
+    from maand_cli.output.confirm import confirm_at_terminal
     from maand_cli.output.rows import show_rows
-    from maand_cli.questions import confirm_at_terminal
-    from maand_cli.session import open_session
+    from maand_cli.remote.key_values import force_release
+    from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import semaphore_pb2
 
     confirm_at_terminal(flags, f"Release {name} of {job} on {event} by force?")

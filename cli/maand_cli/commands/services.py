@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maand_cli.acting import acting, with_flags
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting, with_flags
 from maand_cli.errors import Usage
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup
 
 if TYPE_CHECKING:
-    from maand_cli.bucket import Bucket
+    from maand_cli.local.bucket import Bucket
 
 services = LazyGroup(name="services", help="Control the local services of this bucket; commands start them when they need them.")
 
 
 def here(flags: Flags) -> "Bucket":
     """Find the bucket."""
-    from maand_cli.bucket import find_bucket
+    from maand_cli.local.bucket import find_bucket
 
     return find_bucket(flags.bucket, environment=os.environ, start=Path.cwd())
 
@@ -30,7 +30,7 @@ def start(flags: Flags) -> int:
     """Start catalog, executor and runtime gateway in one background process, unless they run."""
     from dataclasses import asdict
 
-    from maand_cli.local_services import ensure_services
+    from maand_cli.local.services import ensure_services
     from maand_cli.output.rows import say, show_values
 
     running = ensure_services(here(flags))
@@ -46,7 +46,7 @@ def start(flags: Flags) -> int:
 @with_flags
 def stop(flags: Flags, *, within: float) -> int:
     """Stop the local services. Runs in progress are interrupted; they go on when the services start again."""
-    from maand_cli.local_services import stop_services
+    from maand_cli.local.services import stop_services
     from maand_cli.output.rows import say, show_values
 
     for run_id in runs_in_progress(here(flags)):
@@ -61,14 +61,14 @@ def stop(flags: Flags, *, within: float) -> int:
 
 def runs_in_progress(bucket: "Bucket") -> list[str]:
     """Return the runs that a stop interrupts, as far as the services tell."""
-    from maand_cli.local_services import find_services
+    from maand_cli.local.services import find_services
 
     running = find_services(bucket)
     if running is None:
         return []
     import asyncio
 
-    from maand_cli.executor_client import executor_status
+    from maand_cli.remote.executor import executor_status
 
     told = asyncio.run(executor_status(running.executor))
     return list(told.get("run_ids", []))
@@ -80,14 +80,14 @@ async def status(flags: Flags) -> int:
     """Tell whether the local services run, since when, and what they do. Starts nothing."""
     from dataclasses import asdict
 
-    from maand_cli.local_services import find_services
+    from maand_cli.local.services import find_services
     from maand_cli.output.rows import show_values
 
     running = find_services(here(flags))
     if running is None:
         show_values(flags, "services", {"running": False})
         return 0
-    from maand_cli.executor_client import executor_status
+    from maand_cli.remote.executor import executor_status
 
     values = {"running": True, **asdict(running), **await executor_status(running.executor)}
     show_values(flags, "services", values)
@@ -100,8 +100,8 @@ async def status(flags: Flags) -> int:
 @with_flags
 def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     """Print the services' own log."""
+    from maand_cli.output.log_tail import follow_file, last_lines
     from maand_cli.output.rows import show_rows
-    from maand_cli.tailing import follow_file, last_lines
 
     log = here(flags).services_log
     if not flags.is_human:

@@ -1,9 +1,9 @@
 """`maand version`."""
 
 from maand_cli import __version__
-from maand_cli.acting import with_flags
+from maand_cli.click_groups import command
+from maand_cli.coroutines import with_flags
 from maand_cli.flags import Flags
-from maand_cli.grammar import command
 
 
 @command()

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maand_cli.acting import acting
+from maand_cli.click_groups import LazyGroup
+from maand_cli.coroutines import acting
 from maand_cli.flags import Flags
-from maand_cli.grammar import LazyGroup
 from maand_cli.options import list_option, workers_option
 
 if TYPE_CHECKING:
-    from maand_cli.following import Followed
-    from maand_cli.session import Session
+    from maand_cli.remote.session import Session
+    from maand_cli.runs.follow import Followed
 
 worker = LazyGroup(name="worker", help="List workers, reach them, read their facts, pin their host keys.")
 
@@ -21,9 +21,9 @@ worker = LazyGroup(name="worker", help="List workers, reach them, read their fac
 @acting
 async def list_workers(flags: Flags, *, labels: tuple[str, ...]) -> int:
     """List the workers that were built."""
-    from maand_cli.listings import worker_rows
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.listings import worker_rows
+    from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await worker_rows(session.catalog, labels=labels)
@@ -36,9 +36,9 @@ async def list_workers(flags: Flags, *, labels: tuple[str, ...]) -> int:
 @acting
 async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
     """Reach workers by SSH and look for what maand needs there."""
-    from maand_cli.concluding import conclude
     from maand_cli.output.rows import show_rows
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import conclude
 
     async with open_session(flags) as session:
         followed = await probe(session, "PING", workers)
@@ -56,11 +56,11 @@ async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
 @acting
 async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
     """Read memory and CPU of workers and write them into workspace/workers.json: all of them or, when one fails, none."""
-    from maand_cli.concluding import conclude
     from maand_cli.exits import Exit
+    from maand_cli.local.workers_file import Facts, write_facts
     from maand_cli.output.rows import say, show_rows
-    from maand_cli.session import open_session
-    from maand_cli.workers_file import Facts, write_facts
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import conclude
 
     async with open_session(flags) as session:
         followed = await probe(session, "FACTS", workers)
@@ -93,11 +93,11 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
 
     A worker whose pinned key changed is refused unless --force: somebody may be in between.
     """
-    from maand_cli.concluding import conclude
     from maand_cli.exits import Exit
+    from maand_cli.output.confirm import confirm
     from maand_cli.output.rows import say, show_rows
-    from maand_cli.questions import confirm
-    from maand_cli.session import open_session
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import conclude
 
     async with open_session(flags) as session:
         seen = await probe(session, "HOST_KEYS", workers)
@@ -123,7 +123,7 @@ async def probe(
     session: "Session", what: str, workers: tuple[str, ...], *, pin: bool = False, replace_changed: bool = False
 ) -> "Followed":
     """Run one probe over workers and follow it."""
-    from maand_cli.following import follow_run, start_run
+    from maand_cli.runs.follow import follow_run, start_run
     from maand_contracts.catalog.v1 import run_spec_pb2
 
     spec = run_spec_pb2.WorkerProbeSpec(

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TextIO
 
-from maand_cli.failures import wants_color
 from maand_cli.flags import Flags
+from maand_cli.output.failures import wants_color
+from maand_cli.output.message_dicts import plain
 from maand_cli.output.problems import SCHEMA_VERSION
 from maand_cli.output.text import clock, duration
 from maand_cli.output.view import Importance, Line, RunView
-from maand_cli.plain import plain
 from maand_contracts.catalog.v1 import run_event_pb2
 
 HEARTBEAT_SECONDS = 30

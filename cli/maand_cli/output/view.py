@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
+from maand_cli.output.message_dicts import enum_word
 from maand_cli.output.summary import SlowStep
 from maand_cli.output.text import clock, count, duration, listed, tally
-from maand_cli.plain import enum_word
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 
 MOST_ROWS = 10

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maand_catalog.rules.identity import Role
-from maand_cli.workspace_scan import ScannedFile, snapshot_id
+from maand_cli.local.workspace_scan import ScannedFile, snapshot_id
 from maand_contracts.catalog.v1 import bucket_pb2, workspace_pb2
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceStub
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceStub

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.settings import CatalogSettings
-from maand_cli.key_making import make_ca
+from maand_cli.local.new_keys import make_ca
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,

@@ -27,7 +27,7 @@ import grpc.aio
 
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.settings import CatalogSettings
-from maand_cli.bucket_making import make_bucket
+from maand_cli.local.new_bucket import make_bucket
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,

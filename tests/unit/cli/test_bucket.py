@@ -8,11 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from maand_cli.bucket import Bucket, find_bucket, parse_conf, read_conf
-from maand_cli.bucket_making import make_bucket
 from maand_cli.commands.secret import append_key
 from maand_cli.errors import InvalidFile, MissingPrerequisite, NoBucket, Usage
-from maand_cli.job_making import make_job
+from maand_cli.local.bucket import Bucket, find_bucket, parse_conf, read_conf
+from maand_cli.local.new_bucket import make_bucket
+from maand_cli.local.new_job import make_job
 from tests.unit.cli.conftest import Maand
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from maand_cli.contexts import Context, add_context, chosen_context, contexts_file, read_contexts, use_context
 from maand_cli.errors import InvalidFile, UnknownName, Usage
+from maand_cli.local.contexts import Context, add_context, chosen_context, contexts_file, read_contexts, use_context
 from tests.testbed.authority import DAY, TestAuthority
 from tests.unit.cli.conftest import Maand
 from tests.unit.cli.fake_catalog import FakeCatalog

@@ -5,7 +5,7 @@ import pytest
 from maand_cli.errors import NotThere, Usage
 from maand_cli.lists import split_list
 from maand_cli.nearest import did_you_mean, nearest
-from maand_cli.run_names import named
+from maand_cli.runs.run_names import named
 
 
 def unread() -> str:

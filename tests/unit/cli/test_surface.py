@@ -11,8 +11,8 @@ import click
 import pytest
 
 import maand_cli
+from maand_cli.click_groups import LazyGroup
 from maand_cli.flags import GlobalOption
-from maand_cli.grammar import LazyGroup
 from maand_cli.root import COMMANDS, root
 from tests.unit.cli.conftest import Maand
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from maand_cli.errors import InvalidFile
-from maand_cli.workers_file import Facts, with_facts, write_facts
+from maand_cli.local.workers_file import Facts, with_facts, write_facts
 
 FACTS = {"10.0.0.2": Facts(memory_mb=4096, cpu_mhz=2000)}
 

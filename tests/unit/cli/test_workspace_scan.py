@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from maand_cli import workspace_scan
 from maand_cli.errors import InvalidFile, MissingPrerequisite
-from maand_cli.workspace_scan import scan_workspace
+from maand_cli.local import workspace_scan
+from maand_cli.local.workspace_scan import scan_workspace
 
 
 def write(path: Path, text: str, *, old: bool = True) -> None:

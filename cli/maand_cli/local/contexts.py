@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from maand_cli.bucket import toml_problem
 from maand_cli.errors import InvalidFile, Problem, UnknownName, Usage
+from maand_cli.local.bucket import toml_problem
 from maand_wire.endpoints import Endpoint, TlsFiles
 
 LOCAL = "local"

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TextIO
 
 from maand_cli import __version__
-from maand_cli.bucket import Bucket
 from maand_cli.errors import OtherVersion, ServiceUnreachable
+from maand_cli.local.bucket import Bucket
 
 START_SECONDS = 20.0
 """How long a start may take. It takes under 2 s; a machine under load gets ten times that."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maand_cli.bucket import CONF, Bucket
 from maand_cli.errors import MissingPrerequisite
-from maand_cli.git_ignoring import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, ignore_all_inside, tracked_by_git
-from maand_cli.key_files import others_may_read
+from maand_cli.local.bucket import CONF, Bucket
+from maand_cli.local.gitignore import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, ignore_all_inside, tracked_by_git
+from maand_cli.local.key_files import others_may_read
 from maand_cli.output.text import listed
 
 CONF_TEXT = """\
@@ -129,7 +129,7 @@ def _make_conf(bucket: Bucket, made: Made) -> str:
 
 
 def _make_keys(bucket: Bucket, made: Made) -> None:
-    from maand_cli.key_making import make_ca, make_kv_key_line, make_ssh_key
+    from maand_cli.local.new_keys import make_ca, make_kv_key_line, make_ssh_key
 
     comment = f"maand-{made.bucket_id[:8]}"
     _make_pair(bucket.secrets / "worker.key", bucket.secrets / "worker.key.pub", lambda: make_ssh_key(comment), made)

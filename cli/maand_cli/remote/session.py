@@ -14,12 +14,12 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from maand_cli.bucket import Bucket, Conf, find_bucket, read_conf
-from maand_cli.client import Catalog, RemoteError
-from maand_cli.contexts import chosen_context
 from maand_cli.errors import ServiceUnreachable
 from maand_cli.flags import Flags
-from maand_cli.local_services import ensure_services
+from maand_cli.local.bucket import Bucket, Conf, find_bucket, read_conf
+from maand_cli.local.contexts import chosen_context
+from maand_cli.local.services import ensure_services
+from maand_cli.remote.catalog import Catalog, RemoteError
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
 

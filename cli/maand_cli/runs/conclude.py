@@ -8,13 +8,13 @@ from typing import Any
 
 from maand_cli.errors import Problem
 from maand_cli.exits import Exit, RunEnd, exit_of_run
-from maand_cli.failures import from_contract, wants_color
-from maand_cli.following import Followed, follow_run, seconds_of, start_run
+from maand_cli.output.failures import from_contract, wants_color
+from maand_cli.output.message_dicts import enum_word, plain
 from maand_cli.output.problems import problem_lines, problem_record
 from maand_cli.output.summary import Ending, Failure, summary_lines
 from maand_cli.output.view import UNTOUCHED, RunView
-from maand_cli.plain import enum_word, plain
-from maand_cli.session import Session
+from maand_cli.remote.session import Session
+from maand_cli.runs.follow import Followed, follow_run, seconds_of, start_run
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from maand_cli.errors import CliError
+from maand_cli.local.workspace_scan import ScannedFile, scan_workspace
+from maand_cli.output.confirm import confirm
 from maand_cli.output.text import count
-from maand_cli.questions import confirm
-from maand_cli.session import Session
-from maand_cli.workspace_scan import ScannedFile, scan_workspace
+from maand_cli.remote.session import Session
 from maand_contracts.catalog.v1 import workspace_pb2
 
 PIECE_BYTES = 1024 * 1024

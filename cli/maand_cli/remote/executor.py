@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from maand_cli.client import call
-from maand_cli.plain import plain
+from maand_cli.output.message_dicts import plain
+from maand_cli.remote.catalog import call
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from maand_cli.bucket import Bucket, toml_problem
-from maand_cli.client import RemoteError
 from maand_cli.errors import CliError, Problem
+from maand_cli.local.bucket import Bucket, toml_problem
+from maand_cli.local.workspace_scan import ScannedFile, scan_workspace, snapshot_id
 from maand_cli.output.problems import position, problem_record
 from maand_cli.output.text import count, listed
-from maand_cli.session import Session
-from maand_cli.workspace_scan import ScannedFile, scan_workspace, snapshot_id
+from maand_cli.remote.catalog import RemoteError
+from maand_cli.remote.session import Session
 
 MOST_PATHS = 100
 """Changed files that are named to programs; people see the first few."""

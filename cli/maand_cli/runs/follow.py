@@ -14,14 +14,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from maand_cli.client import RemoteError
 from maand_cli.errors import CliError
 from maand_cli.exits import Exit
-from maand_cli.key_files import others_may_read
+from maand_cli.local.key_files import others_may_read
 from maand_cli.output.rows import say
 from maand_cli.output.screens import Screen, make_screen
 from maand_cli.output.view import RunView
-from maand_cli.session import LOST, Session, until_back, whoami
+from maand_cli.remote.catalog import RemoteError
+from maand_cli.remote.session import LOST, Session, until_back, whoami
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 TICK_SECONDS = 0.2

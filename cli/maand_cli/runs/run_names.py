@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from maand_cli.client import Catalog
 from maand_cli.errors import NotThere, Usage
 from maand_cli.nearest import did_you_mean
+from maand_cli.remote.catalog import Catalog
 from maand_contracts.catalog.v1 import run_pb2
 
 FULL_ID = 36

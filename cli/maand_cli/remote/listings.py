@@ -5,8 +5,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from maand_cli.client import Catalog, call, pages
-from maand_cli.plain import plain
+from maand_cli.output.message_dicts import plain
+from maand_cli.remote.catalog import Catalog, call, pages
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from maand_cli.concluding import conclude
-from maand_cli.following import follow_run
+from maand_cli.output.message_dicts import enum_word
 from maand_cli.output.text import listed, table_lines
 from maand_cli.output.view import RunView
-from maand_cli.plain import enum_word
-from maand_cli.session import Session
+from maand_cli.remote.session import Session
+from maand_cli.runs.conclude import conclude
+from maand_cli.runs.follow import follow_run
 
 if TYPE_CHECKING:
     from maand_contracts.catalog.v1 import run_pb2

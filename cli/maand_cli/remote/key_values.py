@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from maand_cli.client import Catalog, call, pages
-from maand_cli.plain import plain
+from maand_cli.output.message_dicts import plain
+from maand_cli.remote.catalog import Catalog, call, pages
 from maand_contracts.catalog.v1 import kv_pb2, kv_pb2_grpc, secret_pb2, secret_pb2_grpc, semaphore_pb2, semaphore_pb2_grpc
 
 Rows = list[dict[str, Any]]
