@@ -22,6 +22,12 @@ class Entry:
     target: str
     line: str
 
+    def load(self) -> click.Command:
+        """Import the module and return the command."""
+        module, _, attribute = self.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
 
 class MaandCommand(click.Command):
     """A command that also knows the global flags, and keeps what follows `--` for itself when it asks for it."""
@@ -69,9 +75,7 @@ class LazyGroup(click.Group):
         entry = self.table.get(cmd_name) or self.table.get(cmd_name.replace("-", "_"))
         if entry is None:
             return super().get_command(ctx, cmd_name) or super().get_command(ctx, cmd_name.replace("-", "_"))
-        module, _, attribute = entry.target.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return entry.load()
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; an unknown name is answered with the nearest known one."""

@@ -1,11 +1,20 @@
-"""`maand hooks NAME [JOB] [-- ARGS]`."""
+"""`maand hooks NAME [JOB] [-- ARGS]`; and `maand hooks test JOB HOOK`: one hook against an in-memory gateway, without a fleet."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from maand_cli.click_groups import command, rest_of
-from maand_cli.coroutines import acting
+from maand_cli.coroutines import acting, with_flags
+from maand_cli.errors import InvalidFile, Problem, Usage
+from maand_cli.exits import Exit
 from maand_cli.flags import Flags
 from maand_cli.options import detach_option, keep_going_option, keep_workdir_option, known_hooks, known_jobs
+
+if TYPE_CHECKING:
+    from maand_hook_sdk.hook_test import HookTestReport
 
 
 @command(
@@ -32,3 +41,84 @@ async def hooks(flags: Flags, *, name: str, job: str, keep_going: bool, keep_wor
             hooks=run_spec_pb2.HooksSpec(hook=name, job=job, args=args), keep_going=keep_going, keep_workdir=keep_workdir
         )
         return await run_to_end(session, spec, detach=detach)
+
+
+@command("hooks test", keeps_rest=True, epilog="Arguments after -- go to the script.")
+@click.argument("job", shell_complete=known_jobs)
+@click.argument("hook", shell_complete=known_hooks)
+@click.option("--allocation", metavar="HOST", help="The allocation it runs for; the state's first when left out.")
+@click.option("--event", default="cli", show_default=True, help="The event it is told.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="JSON file that fills the gateway: kv, secrets, replies of workers.",
+)
+@with_flags
+def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, event: str, state: Path | None) -> int:
+    """Run HOOK of JOB against an in-memory gateway; print what it said, which calls it made, and the store afterwards.
+
+    JOB is a job of the workspace, or the path of a job's directory.
+    """
+    from maand_hook_sdk.hook_test import HookTestError, run_hook_test
+    from maand_hook_sdk.memory_state import BadState, MemoryState
+
+    try:
+        report = run_hook_test(
+            directory_of(flags, job),
+            hook,
+            allocation=allocation,
+            event=event,
+            state=MemoryState.read(state) if state else None,
+            args=rest_of(click.get_current_context()),
+            timeout=flags.timeout or 600,
+        )
+    except BadState as error:
+        raise InvalidFile(Problem(code=error.code, message=str(error), file=str(state or ""))) from error
+    except HookTestError as error:
+        raise Usage(str(error)) from error
+    if flags.is_human:
+        tell(flags, report)
+    else:
+        print(json.dumps(report.to_json()))
+    if report.timed_out:
+        return Exit.TIMED_OUT
+    return Exit.DONE if report.ok else Exit.FAILED
+
+
+def directory_of(flags: Flags, job: str) -> Path:
+    """Return the job's directory. Raises Usage when there is none."""
+    import os
+
+    from maand_cli.local.bucket import find_bucket
+    from maand_cli.nearest import did_you_mean
+
+    if "/" in job or job.startswith("."):
+        if not Path(job).is_dir():
+            raise Usage(f"{job} is no directory")
+        return Path(job).absolute()
+    jobs = find_bucket(flags.bucket, environment=os.environ, start=Path.cwd()).workspace / "jobs"
+    if not (jobs / job).is_dir():
+        known = [path.name for path in jobs.iterdir() if path.is_dir()] if jobs.is_dir() else []
+        raise Usage(f'no job "{job}" in the workspace', help=did_you_mean(job, known))
+    return jobs / job
+
+
+def tell(flags: Flags, report: "HookTestReport") -> None:
+    """Print a report for people: the script's own output, then calls, then the store."""
+    from maand_cli.output.rows import say
+
+    values = report.to_json()
+    print(values["stdout"], end="")
+    if report.stderr:
+        say(flags, report.stderr.rstrip("\n"))
+    print("calls:")
+    for call in values["calls"]:
+        fields = ", ".join(f"{name}={value!r}" for name, value in call["fields"].items())
+        print(f"  {call['status']} {call['method']} {call['path']}  {fields}".rstrip())
+    print("state after:")
+    for namespace, entries in values["state"].items():
+        for key, value in entries.items():
+            shown = "***" if namespace.startswith("secrets/") else value
+            print(f"  {namespace}  {key} = {shown}")
+    say(flags, "timed out" if values["timed_out"] else f"exit code {values['exit_code']}")

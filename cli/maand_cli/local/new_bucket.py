@@ -10,7 +10,7 @@ from pathlib import Path
 from maand_cli.errors import MissingPrerequisite
 from maand_cli.local.bucket import CONF, Bucket
 from maand_cli.local.gitignore import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, ignore_all_inside, tracked_by_git
-from maand_cli.local.key_files import others_may_read
+from maand_cli.local.new_keys import others_may_read
 from maand_cli.output.text import listed
 
 CONF_TEXT = """\

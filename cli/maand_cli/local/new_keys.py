@@ -3,7 +3,9 @@
 import base64
 import os
 import secrets
+import stat
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -58,3 +60,11 @@ def make_ca(name: str) -> tuple[bytes, bytes]:
 def make_kv_key_line() -> bytes:
     """Make one line of `kv.key`: a fresh id and 32 random bytes."""
     return f"k{secrets.token_hex(4)}:".encode() + base64.urlsafe_b64encode(os.urandom(32)) + b"\n"
+
+
+def others_may_read(path: Path) -> bool:
+    """Whether a file is open to its group or to everybody, as OpenSSH would refuse a key; False for what is not there."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:
+        return False

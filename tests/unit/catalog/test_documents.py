@@ -16,7 +16,7 @@ from maand_catalog.building.documents.toml_text import read_toml
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.workspace import job_files
 from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig
-from maand_cli.commands.schema import KINDS
+from maand_cli.commands.about import KINDS
 from tests.unit.catalog.workspaces import BUCKET_ID, compile_files, maand_conf, problems, unmark, workspace
 
 VALUES = st.recursive(

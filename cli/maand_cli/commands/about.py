@@ -1,0 +1,114 @@
+"""What maand is and where it stands: `maand version`, `info`, `schema KIND`, `completion SHELL`, `demo`."""
+
+from datetime import UTC, datetime
+
+import click
+
+from maand_cli import __version__
+from maand_cli.click_groups import command
+from maand_cli.coroutines import acting, with_flags
+from maand_cli.flags import Flags
+
+
+@command()
+@with_flags
+def version(flags: Flags) -> int:
+    """Print the version of this command line."""
+    if flags.is_human:
+        print(__version__)
+    else:
+        from maand_cli.output.rows import show_values
+
+        show_values(flags, "version", {"version": __version__})
+    return 0
+
+
+@command()
+@acting
+async def info(flags: Flags) -> int:
+    """Tell about this bucket: where it is, what was built, what runs, how the services are reached."""
+    from maand_cli import __version__
+    from maand_cli.output.message_dicts import plain
+    from maand_cli.output.rows import show_values
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.unbuilt import find_unbuilt
+    from maand_contracts.catalog.v1 import run_pb2
+
+    async with open_session(flags) as session:
+        bucket = plain(await session.catalog.get_bucket())
+        unbuilt = await find_unbuilt(session)
+        active = await session.catalog.list_runs(states=[run_pb2.RUN_STATE_PENDING, run_pb2.RUN_STATE_RUNNING])
+    config = bucket.pop("config")
+    values = {
+        "bucket": str(session.bucket.path),
+        **{name: value for name, value in bucket.items() if name != "config_sha256"},
+        "unbuilt": unbuilt and (unbuilt.sentence(datetime.now(tz=UTC)) if flags.is_human else unbuilt.record()),
+        "active_runs": [f"{run.kind} {run.run_id}" for run in active],
+        "catalog": session.catalog_endpoint.address,
+        "executor": session.executor_endpoint.address if session.executor_endpoint else "",
+        "version": __version__,
+    }
+    show_values(flags, "info", values if flags.is_human and not flags.verbose else {**values, "config": config})
+    return 0
+
+
+KINDS = ("manifest", "workers", "disabled", "maand.conf", "bucket.conf", "bucket.jobs.conf")
+
+
+@command()
+@click.argument("kind", type=click.Choice(KINDS))
+@acting
+async def schema(flags: Flags, *, kind: str) -> int:
+    """Print the JSON Schema of a user file, from the model that validates it: for editors."""
+    import json
+
+    from maand_cli.remote.catalog import call
+    from maand_cli.remote.session import open_session
+    from maand_contracts.catalog.v1 import bucket_pb2
+
+    async with open_session(flags) as session:
+        response = await call(session.catalog.buckets.GetSchema, bucket_pb2.GetSchemaRequest(kind=kind))
+    print(json.dumps(json.loads(response.json_schema), indent=2 if flags.is_human else None))
+    return 0
+
+
+HOW = {
+    "bash": 'add to ~/.bashrc:  eval "$(maand completion bash)"',
+    "zsh": 'add to ~/.zshrc:  eval "$(maand completion zsh)"',
+    "fish": "save as ~/.config/fish/completions/maand.fish",
+}
+
+
+@command()
+@click.argument("shell", type=click.Choice(tuple(HOW)))
+@with_flags
+def completion(flags: Flags, *, shell: str) -> int:
+    """Print the completion script of a shell. It completes commands, flags, jobs, workers and hooks, asking no service."""
+    from click.shell_completion import get_completion_class
+
+    from maand_cli.output.rows import say
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        return 1
+    print(kind(click.get_current_context().find_root().command, {}, "maand", "_MAAND_COMPLETE").source())
+    say(flags, f"# {HOW[shell]}")
+    return 0
+
+
+@command()
+@click.option("--keep", is_flag=True, help="Leave the bucket; at a terminal, keep its workers until Ctrl-C.")
+@acting
+async def demo(flags: Flags, *, keep: bool) -> int:
+    """Watch the whole system work: build, deploy, a rolling upgrade, a hook, a command, health.
+
+    Three workers run as SSH servers inside this process, each in its own directory. Needs bash, make and rsync; no root.
+    """
+    del flags
+    from maand_cli.errors import MissingPrerequisite
+
+    try:
+        from maand_cli.demo.story import tell_story
+    except ModuleNotFoundError as error:
+        raise MissingPrerequisite(f"the demo needs {error.name}", help="pip install 'maand[all]'") from error
+    return await tell_story(keep=keep)
