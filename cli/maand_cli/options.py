@@ -1,14 +1,41 @@
 """Options that several commands share."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from maand_cli.errors import Usage
-from maand_cli.lists import split_list
+
+
+def split_list(values: Iterable[str], *, read_stdin: Callable[[], str]) -> tuple[str, ...]:
+    """Flatten list arguments, keeping the first occurrence of each item.
+
+    `a,b` is two items; `@hosts` reads the file, `-` reads standard input: one item a line or comma-separated, `#` begins a
+    comment. Raises OSError when a file cannot be read.
+    """
+    items: dict[str, None] = {}
+    for value in values:
+        for item in _items(_text(value, read_stdin)):
+            items.setdefault(item)
+    return tuple(items)
+
+
+def _text(value: str, read_stdin: Callable[[], str]) -> str:
+    if value == "-":
+        return read_stdin()
+    if value.startswith("@"):
+        return Path(value[1:]).read_text()
+    return value
+
+
+def _items(text: str) -> Iterable[str]:
+    for line in text.splitlines():
+        for item in line.partition("#")[0].split(","):
+            if item.strip():
+                yield item.strip()
 
 
 def list_option(*names: str, help: str, complete: Callable[..., Any] | None = None) -> Callable[[Any], Any]:  # noqa: A002 - Click's word

@@ -1,6 +1,6 @@
 """The hook SDK: `maand.py` and `maand.ts`, files that are put beside a hook, and an in-memory gateway to test hooks with.
 
-`SDK_FILES` is all that the executor needs. `hook_test` runs one hook without maand; `pytest_plugin` does so inside pytest.
+`SDK_FILES` is all that the executor needs. `hook_runner` runs one hook without maand; `pytest_plugin` does so inside pytest.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Who calls the in-memory gateway, and how it refuses. The catalog decides for real; the in-memory gateway is its likeness.
 
-    memory_identity ◀── memory_kv, memory_semaphores, memory_policy ◀── memory_routes ◀── memory_gateway ◀── hook_test
+    memory_identity ◀── memory_kv, memory_semaphores, memory_policy ◀── memory_routes ◀── memory_gateway ◀── hook_runner
 
 One table of conformance cases (tests/contracts/hook_api) holds both to the same answers.
 """

@@ -4,14 +4,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from maand_hook_sdk.memory_identity import ApiError, Identity
+from maand_hook_sdk.memory_kv import KvStore
 from maand_hook_sdk.memory_policy import check_read, check_worker, check_write, check_write_secret
-
-if TYPE_CHECKING:
-    from maand_hook_sdk.memory_gateway import MemoryGateway
+from maand_hook_sdk.memory_semaphores import Semaphores
+from maand_hook_sdk.memory_state import MemoryState
 
 REQUIRED: Any = object()
 METHOD = re.compile(r"[A-Za-z]{1,16}")
@@ -41,7 +41,19 @@ class MemoryCall:
         return self.fields[name]
 
 
-Answer = Callable[["MemoryGateway", MemoryCall], Any]
+class Memory(Protocol):
+    """What routes need of the gateway that serves them."""
+
+    state: MemoryState
+    kv: KvStore
+    semaphores: Semaphores
+
+    def demands_of(self, identity: Identity) -> list[Mapping[str, Any]]:
+        """Return who demands a hook."""
+        ...
+
+
+Answer = Callable[[Memory, MemoryCall], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,30 +64,30 @@ class MemoryRoute:
     answer: Answer
 
 
-def get_value(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def get_value(memory: Memory, call: MemoryCall) -> Any:
     """GET /kv."""
     check_read(call.identity, call["namespace"], call["key"])
-    found = gateway.kv.get(call["namespace"], call["key"], call["version"] or 0)
+    found = memory.kv.get(call["namespace"], call["key"], call["version"] or 0)
     return {"namespace": call["namespace"], "key": call["key"], "value": found.value, "version": found.number}
 
 
-def put_value(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def put_value(memory: Memory, call: MemoryCall) -> Any:
     """PUT /kv."""
     check_write(call.identity, call["namespace"], call["key"], call["value"])
-    return write(gateway, call)
+    return write(memory, call)
 
 
-def put_secret(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def put_secret(memory: Memory, call: MemoryCall) -> Any:
     """PUT /kv/secret."""
     check_write_secret(call.identity, call["namespace"])
-    return write(gateway, call)
+    return write(memory, call)
 
 
-def write(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def write(memory: Memory, call: MemoryCall) -> Any:
     """Write what the policy let through."""
     if call["if_absent"] and call["if_version"] is not None:
         raise ApiError(400, "invalid_argument", "send `if_version` or `if_absent`, not both")
-    version = gateway.kv.put(
+    version = memory.kv.put(
         call["namespace"],
         call["key"],
         call["value"],
@@ -87,39 +99,39 @@ def write(gateway: "MemoryGateway", call: MemoryCall) -> Any:
     return {"version": version}
 
 
-def delete_value(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def delete_value(memory: Memory, call: MemoryCall) -> Any:
     """DELETE /kv."""
     check_write(call.identity, call["namespace"], call["key"], None)
-    return {"version": gateway.kv.delete(call["namespace"], call["key"], request_id=call.request_id)}
+    return {"version": memory.kv.delete(call["namespace"], call["key"], request_id=call.request_id)}
 
 
-def delete_secret(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def delete_secret(memory: Memory, call: MemoryCall) -> Any:
     """DELETE /kv/secret."""
     check_write_secret(call.identity, call["namespace"])
-    return {"version": gateway.kv.delete(call["namespace"], call["key"], request_id=call.request_id)}
+    return {"version": memory.kv.delete(call["namespace"], call["key"], request_id=call.request_id)}
 
 
-def list_keys(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def list_keys(memory: Memory, call: MemoryCall) -> Any:
     """GET /kv/keys."""
     job = call.identity.job
     namespaces = [call["namespace"]] if call["namespace"] else [f"secrets/job/{job}", f"vars/job/{job}"]
     for namespace in namespaces:
         check_read(call.identity, namespace)
-    return {"namespaces": {namespace: gateway.kv.keys(namespace) for namespace in namespaces}}
+    return {"namespaces": {namespace: memory.kv.keys(namespace) for namespace in namespaces}}
 
 
-def list_demands(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def list_demands(memory: Memory, call: MemoryCall) -> Any:
     """GET /demands."""
-    return gateway.demands_of(call.identity)
+    return memory.demands_of(call.identity)
 
 
-def acquire(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def acquire(memory: Memory, call: MemoryCall) -> Any:
     """POST /semaphore/acquire."""
-    claim = gateway.semaphores.request(call.identity, call.token, call["name"], call["capacity"])
+    claim = memory.semaphores.request(call.identity, call.token, call["name"], call["capacity"])
     deadline = time.monotonic() + call["timeout_seconds"]
     while not claim.granted.wait(0.05):
         if time.monotonic() >= deadline or not call.client_is_there():
-            gateway.semaphores.withdraw(call["name"], claim)
+            memory.semaphores.withdraw(call["name"], claim)
             raise ApiError(
                 408, "semaphore_timeout", f"semaphore {call['name']} was not granted in time; wait longer or try again"
             )
@@ -132,29 +144,29 @@ def acquire(gateway: "MemoryGateway", call: MemoryCall) -> Any:
     }
 
 
-def release(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def release(memory: Memory, call: MemoryCall) -> Any:
     """POST /semaphore/release."""
-    gateway.semaphores.release(call.identity, call.token, call["name"])
+    memory.semaphores.release(call.identity, call.token, call["name"])
     return {}
 
 
-def semaphore_status(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def semaphore_status(memory: Memory, call: MemoryCall) -> Any:
     """GET /semaphore/status."""
-    return gateway.semaphores.status(call.identity, call["name"])
+    return memory.semaphores.status(call.identity, call["name"])
 
 
-def run_ssh(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def run_ssh(memory: Memory, call: MemoryCall) -> Any:
     """POST /ssh: a canned reply."""
     check_worker(call.identity, call["worker"])
-    return canned(gateway.state.ssh, call, call["worker"])
+    return canned(memory.state.ssh, call, call["worker"])
 
 
-def send_http(gateway: "MemoryGateway", call: MemoryCall) -> Any:
+def send_http(memory: Memory, call: MemoryCall) -> Any:
     """POST /http: a canned reply."""
     check_method(call["method"])
     host = host_of(call["url"])
     check_worker(call.identity, host)
-    return canned(gateway.state.http, call, host)
+    return canned(memory.state.http, call, host)
 
 
 def check_method(method: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from maand_hook_sdk.hook_test import HookTestReport, run_hook_test
+from maand_hook_sdk.hook_runner import HookTestReport, run_hook_test
 from maand_hook_sdk.memory_state import MemoryState
 
 RunHook = Callable[..., HookTestReport]

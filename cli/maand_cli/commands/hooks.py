@@ -14,7 +14,7 @@ from maand_cli.flags import Flags
 from maand_cli.options import detach_option, keep_going_option, keep_workdir_option, known_hooks, known_jobs
 
 if TYPE_CHECKING:
-    from maand_hook_sdk.hook_test import HookTestReport
+    from maand_hook_sdk.hook_runner import HookTestReport
 
 
 @command(
@@ -60,7 +60,7 @@ def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, eve
 
     JOB is a job of the workspace, or the path of a job's directory.
     """
-    from maand_hook_sdk.hook_test import HookTestError, run_hook_test
+    from maand_hook_sdk.hook_runner import HookTestError, run_hook_test
     from maand_hook_sdk.memory_state import BadState, MemoryState
 
     try:

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp
 from maand_runtime_gateway.answers import UNEXPECTED, error_response, json_response, refusal, remote_failure
 from maand_runtime_gateway.edge import CALLER, Edge
 from maand_runtime_gateway.errors import MethodNotAllowed, RequestRefused, RouteNotFound
-from maand_runtime_gateway.metrics import Metrics
 from maand_runtime_gateway.openapi import TITLE, inputs, responses
+from maand_runtime_gateway.prometheus import Metrics
 from maand_runtime_gateway.public import VERSION, add_public_routes
 from maand_runtime_gateway.requests import read_fields
-from maand_runtime_gateway.routes import ROUTES, Route
+from maand_runtime_gateway.routes.table import ROUTES, Route
 from maand_runtime_gateway.settings import RequestLimits
 from maand_runtime_gateway.upstream import Upstream
 from maand_runtime_gateway.waiting import while_wanted

@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from maand_runtime_gateway.answers import refusal
 from maand_runtime_gateway.callers import caller_of
 from maand_runtime_gateway.errors import MissingToken
-from maand_runtime_gateway.metrics import Metrics
-from maand_runtime_gateway.routes import PUBLIC_PATHS, ROUTES
+from maand_runtime_gateway.prometheus import Metrics
+from maand_runtime_gateway.routes.table import PUBLIC_PATHS, ROUTES
 from maand_wire.tracing import HEADER, Tracer, is_sampled, root_span, valid_traceparent
 
 CALLER = "maand.caller"

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from maand_runtime_gateway.models import ErrorBody, Fields
 from maand_runtime_gateway.requests import FIELDS_IN_QUERY
-from maand_runtime_gateway.routes import COMMON_ERRORS, ROUTES, Route
+from maand_runtime_gateway.routes.table import COMMON_ERRORS, ROUTES, Route
 
 REF = "#/components/schemas/{model}"
 

@@ -9,9 +9,9 @@ from starlette.responses import HTMLResponse, Response
 
 from maand_runtime_gateway.answers import json_response
 from maand_runtime_gateway.docs_page import docs_page
-from maand_runtime_gateway.metrics import CONTENT_TYPE, Metrics
 from maand_runtime_gateway.models import Health
 from maand_runtime_gateway.openapi import document
+from maand_runtime_gateway.prometheus import CONTENT_TYPE, Metrics
 from maand_runtime_gateway.upstream import Upstream
 
 VERSION = version("maand")

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from maand_runtime_gateway.app import make_app
 from maand_runtime_gateway.connections import BoundedConnection, Watch
 from maand_runtime_gateway.errors import NotLoopback, PortTaken
-from maand_runtime_gateway.metrics import Metrics
+from maand_runtime_gateway.prometheus import Metrics
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_runtime_gateway.upstream import Upstream
 from maand_wire.metrics import MetricsServer, serve_metrics

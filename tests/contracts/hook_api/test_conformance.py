@@ -1,6 +1,6 @@
 """One table, three languages, two implementations: they answer the same."""
 
-from maand_runtime_gateway.routes import ROUTES
+from maand_runtime_gateway.routes.table import ROUTES
 from tests.contracts.hook_api.cases import CASES
 from tests.contracts.hook_api.checks import run_case, run_function
 from tests.contracts.hook_api.drivers import Driver, RawHttp

@@ -15,7 +15,7 @@ from maand_catalog.serving.prometheus import Metrics as CatalogMetrics
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc, run_spec_pb2, task_pb2, task_pb2_grpc
 from maand_executor.prometheus import Metrics as ExecutorMetrics
 from maand_executor.settings import WorkSettings
-from maand_runtime_gateway.metrics import Metrics as GatewayMetrics
+from maand_runtime_gateway.prometheus import Metrics as GatewayMetrics
 from tests.integration.executor.deploy_bed import DeployBed, deploy_bed
 from tests.testbed.sshd import SshTestBed
 

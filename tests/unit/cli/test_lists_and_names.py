@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from maand_cli.errors import NotThere, Usage
-from maand_cli.lists import split_list
 from maand_cli.nearest import did_you_mean, nearest
+from maand_cli.options import split_list
 from maand_cli.runs.run_names import named
 
 

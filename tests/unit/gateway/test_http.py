@@ -5,7 +5,7 @@ import json
 import pytest
 
 from maand_contracts.catalog.v1 import kv_pb2
-from maand_runtime_gateway.routes import PUBLIC_PATHS, ROUTES
+from maand_runtime_gateway.routes.table import PUBLIC_PATHS, ROUTES
 from maand_wire.errors import RemoteError
 from tests.contracts.hook_api.field_cases import FIELDS_OF
 from tests.unit.gateway.conftest import ServedGateway

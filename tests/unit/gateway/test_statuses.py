@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from maand_runtime_gateway.openapi import MEANINGS
-from maand_runtime_gateway.routes import COMMON_ERRORS, ROUTES
+from maand_runtime_gateway.routes.table import COMMON_ERRORS, ROUTES
 from maand_runtime_gateway.statuses import STATUS_BY_CODE, STATUS_BY_GRPC, ErrorAnswer, answer_for
 
 

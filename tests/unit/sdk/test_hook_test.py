@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from maand_catalog.rules.workspace import manifest
-from maand_hook_sdk import hook_test, pytest_plugin
-from maand_hook_sdk.hook_test import HookTestError, HookTestReport, run_hook_test
+from maand_hook_sdk import hook_runner, pytest_plugin
+from maand_hook_sdk.hook_runner import HookTestError, HookTestReport, run_hook_test
 from maand_hook_sdk.memory_state import BadState, MemoryState
 from maand_hook_sdk.pytest_plugin import RunHook
 from tests.testbed.javascript import find_bun
@@ -176,7 +176,7 @@ def test_an_event_that_maand_does_not_have_is_told(tmp_path: Path) -> None:
 
 
 def test_the_events_are_those_of_a_manifest() -> None:
-    assert hook_test.EVENTS == manifest.EVENTS
+    assert hook_runner.EVENTS == manifest.EVENTS
 
 
 def test_an_allocation_that_the_state_does_not_have_is_told(tmp_path: Path) -> None:

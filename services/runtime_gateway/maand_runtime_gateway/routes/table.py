@@ -1,11 +1,12 @@
-"""The routes of the hook API as one table. Each is one gRPC call; the functions that translate it are in `routes_*`."""
+"""The routes of the hook API as one table. Each is one gRPC call; the functions that translate it are beside it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from maand_runtime_gateway import models, routes_coordination, routes_kv, routes_workers
+from maand_runtime_gateway import models
 from maand_runtime_gateway.models import Fields
+from maand_runtime_gateway.routes import coordination, kv, workers
 from maand_runtime_gateway.upstream import Caller, Upstream
 
 Translate = Callable[[Upstream, Caller, Any], Awaitable[Any]]
@@ -41,7 +42,7 @@ ROUTES: tuple[Route, ...] = (
         path="/kv",
         takes=models.KvGet,
         gives=models.KvValue,
-        translate=routes_kv.get_value,
+        translate=kv.get_value,
         summary="Read a value; secrets come decrypted.",
         errors=(404,),
     ),
@@ -50,7 +51,7 @@ ROUTES: tuple[Route, ...] = (
         path="/kv",
         takes=models.KvPut,
         gives=models.KvVersion,
-        translate=routes_kv.put_value,
+        translate=kv.put_value,
         summary="Write a value; an equal value makes no new version.",
         errors=(409,),
     ),
@@ -59,7 +60,7 @@ ROUTES: tuple[Route, ...] = (
         path="/kv",
         takes=models.KvDelete,
         gives=models.KvVersion,
-        translate=routes_kv.delete_value,
+        translate=kv.delete_value,
         summary="Delete a value.",
         errors=(404, 409),
     ),
@@ -68,7 +69,7 @@ ROUTES: tuple[Route, ...] = (
         path="/kv/keys",
         takes=models.KvKeysGet,
         gives=models.KvKeys,
-        translate=routes_kv.list_keys,
+        translate=kv.list_keys,
         summary="List keys of a namespace, or of the job's variables and secrets.",
         errors=(404,),
     ),
@@ -77,7 +78,7 @@ ROUTES: tuple[Route, ...] = (
         path="/kv/secret",
         takes=models.SecretPut,
         gives=models.KvVersion,
-        translate=routes_kv.put_secret,
+        translate=kv.put_secret,
         summary="Write a secret of the job, stored encrypted.",
         errors=(409,),
     ),
@@ -86,7 +87,7 @@ ROUTES: tuple[Route, ...] = (
         path="/kv/secret",
         takes=models.SecretDelete,
         gives=models.KvVersion,
-        translate=routes_kv.delete_secret,
+        translate=kv.delete_secret,
         summary="Delete a secret of the job.",
         errors=(404, 409),
     ),
@@ -95,7 +96,7 @@ ROUTES: tuple[Route, ...] = (
         path="/demands",
         takes=models.Nothing,
         gives=list[models.Demand],
-        translate=routes_coordination.list_demands,
+        translate=coordination.list_demands,
         summary="List the hooks that demand this hook.",
         errors=(404,),
     ),
@@ -104,7 +105,7 @@ ROUTES: tuple[Route, ...] = (
         path="/semaphore/acquire",
         takes=models.SemaphoreAcquire,
         gives=models.SemaphoreGrant,
-        translate=routes_coordination.acquire,
+        translate=coordination.acquire,
         summary="Wait for a slot of a semaphore; first come, first served.",
         errors=(409,),
         waits=True,
@@ -114,7 +115,7 @@ ROUTES: tuple[Route, ...] = (
         path="/semaphore/release",
         takes=models.SemaphoreNamed,
         gives=models.Empty,
-        translate=routes_coordination.release,
+        translate=coordination.release,
         summary="Give the slot back.",
         errors=(409,),
     ),
@@ -123,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
         path="/semaphore/status",
         takes=models.SemaphoreNamed,
         gives=models.SemaphoreState,
-        translate=routes_coordination.status,
+        translate=coordination.status,
         summary="See who is in a semaphore.",
         errors=(),
     ),
@@ -132,7 +133,7 @@ ROUTES: tuple[Route, ...] = (
         path="/ssh",
         takes=models.SshCommand,
         gives=models.SshResult,
-        translate=routes_workers.run_ssh,
+        translate=workers.run_ssh,
         summary="Run a command on a worker of the hook's job.",
         errors=(409, 502),
         waits=True,
@@ -142,7 +143,7 @@ ROUTES: tuple[Route, ...] = (
         path="/http",
         takes=models.HttpCall,
         gives=models.HttpResult,
-        translate=routes_workers.send_http,
+        translate=workers.send_http,
         summary="Send an HTTP request to a worker of the hook's job.",
         errors=(409, 502),
         waits=True,
