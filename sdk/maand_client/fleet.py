@@ -30,11 +30,11 @@ class Fleet:
         return (await self._calls.repeated(self._buckets.GetBucket, request)).bucket
 
     async def workers(
-        self, *, hosts: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
+        self, *, names: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
     ) -> list[worker_pb2.Worker]:
-        """List workers by position: these hosts, or those with any of these labels; neither = all."""
+        """List workers by position: these, or those with any of these labels; neither = all."""
         request = worker_pb2.ListWorkersRequest(
-            bucket_id=self._calls.bucket_id, hosts=hosts, labels=labels, include_removed=include_removed
+            bucket_id=self._calls.bucket_id, workers=names, labels=labels, include_removed=include_removed
         )
         return await self._calls.listed(self._workers.ListWorkers, request, "workers")
 

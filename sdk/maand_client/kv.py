@@ -102,8 +102,8 @@ class Kv:
     async def keys(self, namespace: str) -> tuple[str, ...]:
         """Return the keys present in one namespace, sorted."""
         request = pb.ListKeysRequest(bucket_id=self._calls.bucket_id, namespace=namespace)
-        listed = await self._calls.repeated(self._stub.ListKeys, request)
-        return tuple(key for found in listed.namespaces for key in found.keys)
+        listed = await self._calls.listed(self._stub.ListKeys, request, "namespaces")
+        return tuple(key for found in listed for key in found.keys)
 
     async def entries(self, prefix: str = "") -> tuple[Entry, ...]:
         """Return what is in the namespaces that equal `prefix` or begin with it and `/`, secrets left out."""

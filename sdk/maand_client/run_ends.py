@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from maand_client.errors import Problem, RunFailed, to_problem
-from maand_contracts.catalog.v1 import run_event_pb2, run_pb2
+from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
+from maand_wire.conversions import reader
+from maand_wire.enums import enum_word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def end_of(run: run_pb2.Run) -> Ended | None:
     result = run.result
     return Ended(
         run_id=run.run_id,
-        kind=run.kind,
+        kind=enum_word(run_spec_pb2.RunKind, run.kind),
         state=state,
         message=result.message or run.message,
         failures=tuple(to_failure(failure) for failure in result.failures),
@@ -88,15 +90,4 @@ def end_of(run: run_pb2.Run) -> Ended | None:
     )
 
 
-def to_failure(failure: run_event_pb2.Failure) -> Failure:
-    """Copy a failure out of the contract."""
-    return Failure(
-        kind=run_event_pb2.FailureKind.Name(failure.kind).removeprefix("FAILURE_KIND_").lower(),
-        message=failure.message,
-        help=failure.help,
-        job=failure.job,
-        worker=failure.worker,
-        step=failure.step,
-        exit_code=failure.exit_code,
-        last_lines=tuple(failure.last_lines),
-    )
+to_failure = reader(Failure, run_event_pb2.Failure)

@@ -19,6 +19,7 @@ from maand_client.run_ends import Ended, end_of
 from maand_client.specs import seconds
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
+from maand_wire.enums import enum_number
 
 LOOK_AGAIN = timedelta(milliseconds=200)
 """Pause before looking again at a run whose stream ended although it has not: it was just taken over."""
@@ -151,7 +152,8 @@ class Runs:
         self, *, kinds: Sequence[str] = (), states: Sequence[run_pb2.RunState.ValueType] = (), limit: int | None = 20
     ) -> list[run_pb2.Run]:
         """Return the newest runs first; limit None = all that are kept."""
-        request = run_pb2.ListRunsRequest(bucket_id=self._calls.bucket_id, kinds=kinds, states=states)
+        numbers = [enum_number(run_spec_pb2.RunKind, kind) for kind in kinds]
+        request = run_pb2.ListRunsRequest(bucket_id=self._calls.bucket_id, kinds=numbers, states=states)
         return await self._calls.listed(self._stub.ListRuns, request, "runs", limit=limit)
 
 

@@ -13,10 +13,12 @@ from datetime import datetime, timedelta
 
 from maand_client.calls import Calls
 from maand_client.errors import FailedPrecondition, Unavailable
-from maand_client.kv import moment
 from maand_client.specs import seconds
+from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceStub
+from maand_wire.conversions import reader
+from maand_wire.enums import enum_number
 
 USUAL_WAIT = timedelta(minutes=10)
 """The contract's own default."""
@@ -98,13 +100,15 @@ class Semaphores:
 
     async def status(self, job: str, event: str, name: str) -> Semaphore:
         """Tell who holds and who waits. For viewers; a hook leaves job and event empty for its own."""
-        request = pb.GetStatusRequest(bucket_id=self._calls.bucket_id, job=job, event=event, name=name)
+        request = pb.GetStatusRequest(
+            bucket_id=self._calls.bucket_id, job=job, event=enum_number(job_pb2.HookEvent, event), name=name
+        )
         return to_semaphore((await self._calls.repeated(self._stub.GetStatus, request)).semaphore)
 
     async def in_use(self) -> tuple[Semaphore, ...]:
         """Return the semaphores somebody is in. For viewers."""
         request = pb.ListSemaphoresRequest(bucket_id=self._calls.bucket_id)
-        return tuple(map(to_semaphore, (await self._calls.repeated(self._stub.ListSemaphores, request)).semaphores))
+        return tuple(map(to_semaphore, await self._calls.listed(self._stub.ListSemaphores, request, "semaphores")))
 
     async def force_release(self, job: str, event: str, name: str, *, allocation_id: str = "") -> tuple[Claim, ...]:
         """Take a slot away from its holder; it is audited. For operators. Not repeated: the next holder's slot is another one.
@@ -112,31 +116,14 @@ class Semaphores:
         Without `allocation_id` the only holder's; FailedPrecondition when there are several, NotFound when there is none.
         """
         request = pb.ForceReleaseRequest(
-            bucket_id=self._calls.bucket_id, job=job, event=event, name=name, allocation_id=allocation_id
+            bucket_id=self._calls.bucket_id,
+            job=job,
+            event=enum_number(job_pb2.HookEvent, event),
+            name=name,
+            allocation_id=allocation_id,
         )
         return tuple(map(to_claim, (await self._calls.once(self._stub.ForceRelease, request)).released))
 
 
-def to_semaphore(semaphore: pb.Semaphore) -> Semaphore:
-    """Copy a semaphore out of the contract."""
-    return Semaphore(
-        job=semaphore.job,
-        event=semaphore.event,
-        name=semaphore.name,
-        capacity=semaphore.capacity,
-        available=semaphore.available,
-        holders=tuple(map(to_claim, semaphore.holders)),
-        waiters=tuple(map(to_claim, semaphore.waiters)),
-    )
-
-
-def to_claim(claim: pb.Claim) -> Claim:
-    """Copy a claim out of the contract."""
-    return Claim(
-        invocation_id=claim.invocation_id,
-        allocation_id=claim.allocation_id,
-        worker=claim.worker,
-        run_id=claim.run_id,
-        since=moment(claim.since),
-        fencing_token=claim.fencing_token,
-    )
+to_claim = reader(Claim, pb.Claim)
+to_semaphore = reader(Semaphore, pb.Semaphore)

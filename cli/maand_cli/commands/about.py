@@ -28,7 +28,7 @@ def version(flags: Flags) -> int:
 async def info(flags: Flags) -> int:
     """Tell about this bucket: where it is, what was built, what runs, how the services are reached."""
     from maand_cli import __version__
-    from maand_cli.output.message_dicts import plain
+    from maand_cli.output.message_dicts import enum_word, plain
     from maand_cli.output.rows import show_values
     from maand_cli.remote.session import open_session
     from maand_cli.runs.unbuilt import find_unbuilt
@@ -43,7 +43,7 @@ async def info(flags: Flags) -> int:
         "bucket": str(session.bucket.path),
         **{name: value for name, value in bucket.items() if name != "config_sha256"},
         "unbuilt": unbuilt and (unbuilt.sentence(datetime.now(tz=UTC)) if flags.is_human else unbuilt.record()),
-        "active_runs": [f"{run.kind} {run.run_id}" for run in active],
+        "active_runs": [f"{enum_word(run, 'kind')} {run.run_id}" for run in active],
         "catalog": session.catalog_endpoint.address,
         "executor": session.executor_endpoint.address if session.executor_endpoint else "",
         "version": __version__,
@@ -65,9 +65,13 @@ async def schema(flags: Flags, *, kind: str) -> int:
     from maand_cli.remote.catalog import call
     from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import bucket_pb2
+    from maand_wire.enums import enum_number
 
     async with open_session(flags) as session:
-        response = await call(session.catalog.buckets.GetSchema, bucket_pb2.GetSchemaRequest(kind=kind))
+        response = await call(
+            session.catalog.buckets.GetSchema,
+            bucket_pb2.GetSchemaRequest(kind=enum_number(bucket_pb2.UserFileKind, kind.replace(".", "_"))),
+        )
     print(json.dumps(json.loads(response.json_schema), indent=2 if flags.is_human else None))
     return 0
 

@@ -24,7 +24,7 @@ async def workers(flags: Flags, *, labels: tuple[str, ...], removed: bool) -> in
 
     async with open_session(flags) as session:
         rows = await worker_rows(session.catalog, labels=labels, include_removed=removed)
-    show_rows(flags, "workers", ("host", "hostname", "position", "labels", "memory_mb", "cpu_mhz", "disabled"), rows)
+    show_rows(flags, "workers", ("name", "hostname", "position", "labels", "memory_mb", "cpu_mhz", "disabled"), rows)
     return 0
 
 

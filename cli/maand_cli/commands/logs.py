@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @acting
 async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[str, ...], follow: bool, everything: bool) -> int:
     """Print what hooks and commands of a run said (the newest run when RUN is left out). Secrets are masked."""
+    from maand_cli.output.message_dicts import enum_word
     from maand_cli.output.problems import SCHEMA_VERSION
     from maand_cli.output.view import RunView
     from maand_cli.remote.session import open_session
@@ -32,11 +33,11 @@ async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[
 
     async with open_session(flags) as session:
         found = await find_run(session.catalog, run)
-        view = RunView(kind=found.kind, run_id=found.run_id)
+        view = RunView(kind=enum_word(found, "kind"), run_id=found.run_id)
         document: list[dict[str, Any]] = []
         if flags.output == "jsonl":
             flags.header_printed = True
-            print_record({"type": "header", "schema_version": SCHEMA_VERSION, "kind": found.kind, "run_id": found.run_id})
+            print_record({"type": "header", "schema_version": SCHEMA_VERSION, "kind": view.kind, "run_id": found.run_id})
         count = 0
         async for event in session.catalog.watch_run(found.run_id, follow=follow):
             lines = view.apply(event)

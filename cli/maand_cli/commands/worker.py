@@ -27,7 +27,7 @@ async def list_workers(flags: Flags, *, labels: tuple[str, ...]) -> int:
 
     async with open_session(flags) as session:
         rows = await worker_rows(session.catalog, labels=labels)
-    show_rows(flags, "workers", ("host", "hostname", "position", "labels", "memory_mb", "cpu_mhz", "disabled"), rows)
+    show_rows(flags, "workers", ("name", "hostname", "position", "labels", "memory_mb", "cpu_mhz", "disabled"), rows)
     return 0
 
 
@@ -44,10 +44,15 @@ async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
         followed = await probe(session, "PING", workers)
         if flags.is_human:
             rows = [
-                {"host": host, "reachable": report.reachable, "round_trip_ms": report.round_trip_ms, "problem": report.problem}
-                for host, report in sorted(followed.view.reports.items())
+                {
+                    "worker": name,
+                    "reachable": report.reachable,
+                    "round_trip_seconds": round(report.round_trip_seconds, 3),
+                    "problem": report.problem,
+                }
+                for name, report in sorted(followed.view.reports.items())
             ]
-            show_rows(flags, "workers", ("host", "reachable", "round_trip_ms", "problem"), rows)
+            show_rows(flags, "workers", ("worker", "reachable", "round_trip_seconds", "problem"), rows)
         return conclude(session, followed)
 
 
@@ -67,15 +72,15 @@ async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
         reports = followed.view.reports
         if flags.is_human:
             rows = [
-                {"host": host, "memory_mb": one.memory_mb or None, "cpu_mhz": one.cpu_mhz or None, "problem": one.problem}
-                for host, one in sorted(reports.items())
+                {"worker": name, "memory_mb": one.memory_mb or None, "cpu_mhz": one.cpu_mhz or None, "problem": one.problem}
+                for name, one in sorted(reports.items())
             ]
-            show_rows(flags, "workers", ("host", "memory_mb", "cpu_mhz", "problem"), rows)
+            show_rows(flags, "workers", ("worker", "memory_mb", "cpu_mhz", "problem"), rows)
         code = conclude(session, followed)
         if code != Exit.DONE:
             say(flags, "workspace/workers.json was left as it is")
             return code
-        found = {host: Facts(memory_mb=one.memory_mb, cpu_mhz=one.cpu_mhz) for host, one in reports.items()}
+        found = {name: Facts(memory_mb=one.memory_mb, cpu_mhz=one.cpu_mhz) for name, one in reports.items()}
         changed = write_facts(session.bucket.workspace / "workers.json", found)
         say(
             flags,
@@ -102,12 +107,12 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
     async with open_session(flags) as session:
         seen = await probe(session, "HOST_KEYS", workers)
         rows = [
-            {"host": host, "fingerprint": fingerprint, "pinned": report.pinned, "problem": report.problem}
-            for host, report in sorted(seen.view.reports.items())
+            {"worker": name, "fingerprint": fingerprint, "pinned": report.pinned, "problem": report.problem}
+            for name, report in sorted(seen.view.reports.items())
             for fingerprint in report.fingerprints or [""]
         ]
         if flags.is_human:
-            show_rows(flags, "host_keys", ("host", "fingerprint", "pinned", "problem"), rows)
+            show_rows(flags, "host_keys", ("worker", "fingerprint", "pinned", "problem"), rows)
         if all(report.pinned for report in seen.view.reports.values()):
             code = conclude(session, seen)
             say(flags, "every key is pinned" if code == Exit.DONE else "nothing was pinned")

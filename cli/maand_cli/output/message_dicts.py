@@ -5,6 +5,8 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from maand_wire.enums import word_in
+
 
 def plain(message: Message) -> dict[str, Any]:
     """Return every field of a message; a sub-message or time that is not set is None, a `oneof` gives only what is set."""
@@ -17,7 +19,7 @@ def plain(message: Message) -> dict[str, Any]:
 
 def enum_word(message: Message, name: str) -> str:
     """Return an enum field's value as its word: `RUN_STATE_RUNNING` -> `running`; unset is empty."""
-    return _enum(message.DESCRIPTOR.fields_by_name[name], getattr(message, name))
+    return word_in(message.DESCRIPTOR.fields_by_name[name].enum_type, getattr(message, name))
 
 
 def iso(time: Timestamp) -> str:
@@ -46,13 +48,4 @@ def _value(field: Any, value: Any) -> Any:
         return plain(value)
     if isinstance(value, bytes):
         return value.hex()
-    return _enum(field, value) if field.enum_type is not None else value
-
-
-def _enum(field: Any, number: int) -> str:
-    kind = field.enum_type
-    found = kind.values_by_number.get(number)
-    if found is None:
-        return str(number)
-    word = found.name.removeprefix(kind.values_by_number[0].name.removesuffix("UNSPECIFIED")).lower()
-    return "" if word == "unspecified" else word
+    return word_in(field.enum_type, value) if field.enum_type is not None else value

@@ -180,7 +180,7 @@ def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> lis
     finished = event.step_finished
     view.running.pop((event.job, event.worker, finished.step), None)
     view.outcomes[event.job, event.worker, finished.step] = finished
-    seconds = finished.duration_ms / 1000
+    seconds = finished.duration_seconds
     whom = subject(event.job, event.worker)
     view.remember_slow(SlowStep(subject=whom, step=finished.step, seconds=seconds))
     outcome = enum_word(finished, "outcome")

@@ -17,6 +17,7 @@ from maand_contracts.catalog.v1 import (
     run_event_pb2,
     run_pb2,
     run_pb2_grpc,
+    run_spec_pb2,
     workspace_pb2,
     workspace_pb2_grpc,
 )
@@ -83,7 +84,11 @@ class Catalog:
         return (await call(self.runs.GetRun, run_pb2.GetRunRequest(bucket_id=self.bucket_id, run_id=run_id))).run
 
     async def list_runs(
-        self, *, kinds: Sequence[str] = (), states: Sequence[run_pb2.RunState.ValueType] = (), limit: int = 20
+        self,
+        *,
+        kinds: Sequence[run_spec_pb2.RunKind.ValueType] = (),
+        states: Sequence[run_pb2.RunState.ValueType] = (),
+        limit: int = 20,
     ) -> list[run_pb2.Run]:
         """List runs, newest first."""
         request = run_pb2.ListRunsRequest(bucket_id=self.bucket_id, kinds=kinds, states=states, page_size=min(limit, 100))

@@ -100,7 +100,7 @@ async def rotate_secrets(catalog: Catalog) -> AsyncIterator[Rotation]:
 async def semaphore_rows(catalog: Catalog) -> Rows:
     """List semaphores somebody is in."""
     request = semaphore_pb2.ListSemaphoresRequest(bucket_id=catalog.bucket_id)
-    return [plain(semaphore) for semaphore in (await call(_semaphores(catalog).ListSemaphores, request)).semaphores]
+    return [plain(semaphore) async for semaphore in pages(_semaphores(catalog).ListSemaphores, request, "semaphores")]
 
 
 async def force_release(catalog: Catalog, request: semaphore_pb2.ForceReleaseRequest) -> Rows:

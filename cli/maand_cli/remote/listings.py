@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from maand_cli.output.message_dicts import plain
-from maand_cli.remote.catalog import Catalog, call, pages
+from maand_cli.remote.catalog import Catalog, pages
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,
@@ -20,11 +20,11 @@ Rows = list[dict[str, Any]]
 
 
 async def worker_rows(
-    catalog: Catalog, *, hosts: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
+    catalog: Catalog, *, names: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
 ) -> Rows:
     """List workers by position."""
     request = worker_pb2.ListWorkersRequest(
-        bucket_id=catalog.bucket_id, hosts=hosts, labels=labels, include_removed=include_removed
+        bucket_id=catalog.bucket_id, workers=names, labels=labels, include_removed=include_removed
     )
     return await _rows(pages(worker_pb2_grpc.WorkerServiceStub(catalog.channel).ListWorkers, request, "workers"))
 
@@ -63,15 +63,14 @@ async def deployment_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows
 async def port_rows(catalog: Catalog) -> Rows:
     """List ports by name."""
     request = job_pb2.ListPortsRequest(bucket_id=catalog.bucket_id)
-    response = await call(job_pb2_grpc.JobServiceStub(catalog.channel).ListPorts, request)
-    return [plain(port) for port in response.ports]
+    return await _rows(pages(job_pb2_grpc.JobServiceStub(catalog.channel).ListPorts, request, "ports"))
 
 
 async def certificate_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
     """List certificates by job, name and worker, without keys."""
     request = allocation_pb2.ListCertificatesRequest(bucket_id=catalog.bucket_id, jobs=jobs)
     stub = allocation_pb2_grpc.AllocationServiceStub(catalog.channel)
-    return [plain(certificate) for certificate in (await call(stub.ListCertificates, request)).certificates]
+    return await _rows(pages(stub.ListCertificates, request, "certificates"))
 
 
 def _deployment(name: str, job: dict[str, Any], allocations: Rows) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
     """Reduce a run and what was seen of it to what the summary tells."""
     result = run.result
     return Ending(
-        kind=run.kind,
+        kind=enum_word(run, "kind"),
         run_id=run.run_id,
         state=enum_word(run, "state"),
         seconds=seconds_of(run),

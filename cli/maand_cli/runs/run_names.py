@@ -1,11 +1,18 @@
 """Runs as people name them: the whole id, its beginning, its number; nothing = the newest, or the only one that can be meant."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from maand_cli.errors import NotThere, Usage
 from maand_cli.nearest import did_you_mean
+from maand_cli.output.message_dicts import enum_word
 from maand_cli.remote.catalog import Catalog
 from maand_contracts.catalog.v1 import run_pb2
+from maand_wire.enums import Number, enum_number
+from maand_wire.enums import enum_word as enum_word_of
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
 FULL_ID = 36
 LOOKED_THROUGH = 200
@@ -28,7 +35,7 @@ async def find_run_in(catalog: Catalog, name: str, states: Sequence[run_pb2.RunS
     words = " or ".join(run_pb2.RunState.Name(state).removeprefix("RUN_STATE_").lower() for state in states)
     if not runs:
         raise NotThere(f"no run is {words}", help="maand runs list")
-    listed = ", ".join(f"{run.kind} {run.run_id}" for run in runs)
+    listed = ", ".join(f"{enum_word(run, 'kind')} {run.run_id}" for run in runs)
     raise Usage(f"{len(runs)} runs are {words}: {listed}", help="name the one you mean")
 
 
@@ -56,10 +63,10 @@ def named(name: str, runs: Sequence[tuple[str, int]]) -> str:
     return found[0]
 
 
-def states_named(words: Sequence[str]) -> list[run_pb2.RunState.ValueType]:
-    """Return the states of these words. Raises Usage for an unknown one."""
-    known = {name.removeprefix("RUN_STATE_").lower(): number for name, number in run_pb2.RunState.items() if number}
+def values_named(enum: "_EnumTypeWrapper[Number]", words: Sequence[str], what: str) -> "list[Number]":
+    """Return the values of an enum that these words mean. Raises Usage for one that is none."""
+    known = [enum_word_of(enum, number) for number in enum.values() if number]
     for word in words:
         if word not in known:
-            raise Usage(f'no such state "{word}"', help=did_you_mean(word, known))
-    return [known[word] for word in words]
+            raise Usage(f'no such {what} "{word}"', help=did_you_mean(word, known))
+    return [enum_number(enum, word) for word in words]

@@ -44,8 +44,8 @@ async def test_a_promotion_records_version_digest_files_and_run(bucket: BucketCl
     assert after.deployed_sha256 == promotion(each).deployed_sha256
     assert await run_verbs.steps(bucket.catalog, run) == ["api/10.0.0.1/promoted"]
     with remote_errors():
-        request = pb.ListDeployedFilesRequest(bucket_id=bucket.bucket_id, allocation_ids=[each.allocation_id])
-        [listed] = (await bucket.placements.ListDeployedFiles(request)).allocations
+        request = pb.GetDeployedFilesRequest(bucket_id=bucket.bucket_id, allocation_ids=[each.allocation_id])
+        [listed] = (await bucket.placements.GetDeployedFiles(request)).allocations
     assert [(file.path, file.mode) for file in listed.files] == [("Makefile", 0o644)]
 
 
@@ -275,7 +275,7 @@ async def test_private_keys_and_moves_are_for_executors(bucket: BucketClient) ->
         (stub.GetAllocationCertificates, pb.GetAllocationCertificatesRequest(bucket_id=bucket.bucket_id)),
         (stub.MoveAllocations, pb.MoveAllocationsRequest(bucket_id=bucket.bucket_id)),
         (stub.PurgeAllocations, pb.PurgeAllocationsRequest(bucket_id=bucket.bucket_id)),
-        (stub.ListDeployedFiles, pb.ListDeployedFilesRequest(bucket_id=bucket.bucket_id)),
+        (stub.GetDeployedFiles, pb.GetDeployedFilesRequest(bucket_id=bucket.bucket_id)),
     ]
     for call, request in refused:
         with pytest.raises(RemoteError) as caught, remote_errors():

@@ -88,8 +88,8 @@ async def test_buckets_are_listed_oldest_first_page_by_page(catalog: ServedCatal
     assert seen == made
 
 
-@pytest.mark.parametrize("kind", ["manifest", "workers", "disabled", "maand.conf"])
-async def test_schemas_are_served(bucket: BucketClient, kind: str) -> None:
+@pytest.mark.parametrize("kind", bucket_pb2.UserFileKind.values()[1:])
+async def test_schemas_are_served(bucket: BucketClient, kind: bucket_pb2.UserFileKind.ValueType) -> None:
     with remote_errors():
         response = await bucket.buckets.GetSchema(bucket_pb2.GetSchemaRequest(kind=kind))
 

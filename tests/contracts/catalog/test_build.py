@@ -73,7 +73,7 @@ async def test_a_worker_that_left_leaves_its_allocation_removed(bucket: BucketCl
     with remote_errors():
         request = worker_pb2.ListWorkersRequest(bucket_id=bucket.bucket_id, include_removed=True)
         listed = (await bucket.workers.ListWorkers(request)).workers
-    assert [(worker.host, worker.removed) for worker in listed] == [("10.0.0.1", False), ("10.0.0.2", True)]
+    assert [(worker.name, worker.removed) for worker in listed] == [("10.0.0.1", False), ("10.0.0.2", True)]
 
 
 async def test_what_was_never_deployed_needs_no_stop_when_it_leaves(bucket: BucketClient) -> None:

@@ -190,13 +190,13 @@ async def test_a_hooks_order_holds_until_the_next_build_even_an_unchanged_one(bu
     await bucket.build()
     await hook_writes(bucket, "maand/job/api", {"rollout_order": "10.0.0.2,10.0.0.1"})
     chosen = await order(bucket)
-    assert (list(chosen.hosts), chosen.set_by_hook) == (["10.0.0.2", "10.0.0.1"], True)
+    assert (list(chosen.workers), chosen.set_by_hook) == (["10.0.0.2", "10.0.0.1"], True)
 
     response = await bucket.build()
 
     after = await order(bucket)
     assert not response.changed
-    assert (list(after.hosts), after.set_by_hook, after.warning) == (["10.0.0.1", "10.0.0.2"], False, "")
+    assert (list(after.workers), after.set_by_hook, after.warning) == (["10.0.0.1", "10.0.0.2"], False, "")
 
 
 @pytest.mark.parametrize("stale", ["10.0.0.2", "10.0.0.2,10.0.0.9", "10.0.0.1,10.0.0.1"])
@@ -206,7 +206,7 @@ async def test_an_order_that_is_no_permutation_is_ignored_with_a_warning(bucket:
 
     found = await order(bucket)
 
-    assert (list(found.hosts), found.set_by_hook) == (["10.0.0.1", "10.0.0.2"], False)
+    assert (list(found.workers), found.set_by_hook) == (["10.0.0.1", "10.0.0.2"], False)
     assert "ignored" in found.warning
 
 

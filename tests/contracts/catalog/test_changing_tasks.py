@@ -42,7 +42,9 @@ LIFECYCLE_WORK = pb.TaskSpec(
         ],
     )
 )
-HOOKS_WORK = pb.TaskSpec(hooks=pb.HooksTask(hook=job_pb2.Hook(name="hook_a", job="api"), event="pre_deploy", record_steps=True))
+HOOKS_WORK = pb.TaskSpec(
+    hooks=pb.HooksTask(hook=job_pb2.Hook(name="hook_a", job="api"), event=job_pb2.HOOK_EVENT_PRE_DEPLOY, record_steps=True)
+)
 A_MINUTE = timedelta(minutes=1)
 GIVEN = {"CLOUD_TOKEN": "only-for-hooks"}
 
@@ -64,7 +66,8 @@ async def begin(
         fence=task.fence,
         task_id=task.task_id,
         invocations=[
-            invocation_pb2.InvocationStart(allocation_id=one, hook="hook_a", event="pre_deploy") for one in allocation_ids
+            invocation_pb2.InvocationStart(allocation_id=one, hook="hook_a", event=job_pb2.HOOK_EVENT_PRE_DEPLOY)
+            for one in allocation_ids
         ],
     )
     with remote_errors():

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from maand_catalog.database.database import Transaction
 from maand_catalog.rules.identity import HookCaller, Role, token_digest
 from maand_catalog.store.runs.invocations import find_hook_caller
-from maand_contracts.catalog.v1 import invocation_pb2, semaphore_pb2, semaphore_pb2_grpc, token_pb2
+from maand_contracts.catalog.v1 import invocation_pb2, job_pb2, semaphore_pb2, semaphore_pb2_grpc, token_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.channels import HOOK_CALLER, bearer
 from maand_wire.errors import RemoteError, remote_errors
@@ -44,7 +44,7 @@ async def hook(catalog: ServedCatalog) -> Hook:
 
 async def begin(catalog: ServedCatalog, run: pb.Run, *allocation_ids: str) -> Sequence[invocation_pb2.BegunInvocation]:
     starts = [
-        invocation_pb2.InvocationStart(allocation_id=allocation_id, hook="hook_a", event="cli")
+        invocation_pb2.InvocationStart(allocation_id=allocation_id, hook="hook_a", event=job_pb2.HOOK_EVENT_CLI)
         for allocation_id in allocation_ids
     ]
     with remote_errors():

@@ -84,7 +84,7 @@ async def test_a_private_key_is_read_by_hooks_of_its_own_allocation_only(kv: Kv,
     for who in (peer.metadata, None, await kv.catalog.token_for(Role.VIEWER)):
         assert (await refused(kv.get("certs/web.key", list(who) if who else None, **place))).status is Status.PERMISSION_DENIED
     assert (await kv.get("certs/web.crt", peer.metadata, **place)).entry.value == "crt"
-    listed = await kv.call("ListKeys", pb.ListKeysRequest(**place), peer.metadata)
+    listed = await kv.call("ListKeys", pb.ListKeysRequest(namespace=place["namespace"]), peer.metadata)
     assert list(listed.namespaces[0].keys) == ["certs/web.crt"]
 
 

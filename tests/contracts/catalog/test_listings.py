@@ -79,11 +79,11 @@ async def test_hooks_are_told_by_name_with_their_scripts(bucket: BucketClient) -
     hooks = (await jobs(bucket, names=["api"]))[0].hooks
 
     assert [(hook.name, hook.path, hook.runtime) for hook in hooks] == [
-        ("hook_a", "_hooks/hook_a.py", "python"),
-        ("hook_b", "_hooks/hook_b.ts", "bun"),
+        ("hook_a", "_hooks/hook_a.py", pb.HOOK_RUNTIME_PYTHON),
+        ("hook_b", "_hooks/hook_b.ts", pb.HOOK_RUNTIME_BUN),
     ]
     assert (list(hooks[1].executed_on), hooks[1].scope, hooks[1].timeout_seconds) == (
-        ["pre_deploy", "cli"],
+        [pb.HOOK_EVENT_PRE_DEPLOY, pb.HOOK_EVENT_CLI],
         pb.HOOK_SCOPE_ROLLOUT,
         7,
     )
@@ -95,7 +95,7 @@ async def test_probes_are_told_with_port_numbers(bucket: BucketClient) -> None:
 
     tcp, http, ssh = health.probes
     assert tcp.tcp.port == 30000
-    assert (http.http.port, http.http.path, http.http.expect_status, http.http.scheme) == (81, "/h", 200, "https")
+    assert (http.http.port, http.http.path, http.http.expect_status, http.http.scheme) == (81, "/h", 200, pb.HTTP_SCHEME_HTTPS)
     assert ssh.ssh.command == "true"
     assert (health.timeout_seconds, health.wait_attempts, health.wait_interval_seconds) == (9, 30, 0.5)
 
@@ -138,15 +138,16 @@ async def test_files_of_a_job_are_told_hooks_included(bucket: BucketClient) -> N
 async def test_workers_come_by_position_and_filter(bucket: BucketClient) -> None:
     found = await workers(bucket)
 
-    assert [(worker.host, worker.position, worker.disabled) for worker in found] == [
+    assert [(worker.name, worker.position, worker.disabled) for worker in found] == [
         ("10.0.0.2", 0, False),
         ("10.0.0.1", 1, False),
         ("10.0.0.3", 2, True),
     ]
     assert (list(found[0].labels), dict(found[0].tags), found[0].ssh_port) == (["api", "big", "worker"], {"rack": "r1"}, 2222)
-    assert [worker.host for worker in await workers(bucket, labels=["big", "none"])] == ["10.0.0.2"]
-    assert [worker.host for worker in await workers(bucket, hosts=["10.0.0.3", "10.0.0.1"])] == ["10.0.0.1", "10.0.0.3"]
-    assert [worker.host for worker in await workers(bucket, page_size=2, page_token="2")] == ["10.0.0.3"]
+    assert [worker.name for worker in await workers(bucket, labels=["big", "none"])] == ["10.0.0.2"]
+    assert [worker.name for worker in await workers(bucket, workers=["10.0.0.3", "10.0.0.1"])] == ["10.0.0.1", "10.0.0.3"]
+    first = await bucket.workers.ListWorkers(worker_pb2.ListWorkersRequest(bucket_id=bucket.bucket_id, page_size=2))
+    assert [worker.name for worker in await workers(bucket, page_size=2, page_token=first.next_page_token)] == ["10.0.0.3"]
 
 
 async def test_ports_tell_job_and_whether_they_are_fixed(bucket: BucketClient) -> None:

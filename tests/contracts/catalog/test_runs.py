@@ -9,6 +9,7 @@ from maand_catalog.rules.identity import Role
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as specs
+from maand_wire.enums import enum_number
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.run_builders import BUILD, COMMAND, DEPLOY, HEALTH, NOWHERE, a_bucket, a_create
@@ -23,7 +24,7 @@ async def bucket(catalog: ServedCatalog) -> str:
 
 async def test_a_new_run_is_pending_and_says_who_asked_for_what(catalog: ServedCatalog, bucket: str) -> None:
     run = await create(catalog, a_create(bucket, COMMAND))
-    assert (run.seq, run.kind, run.state, run.fence) == (1, "run_command", pb.RUN_STATE_PENDING, 0)
+    assert (run.seq, run.kind, run.state, run.fence) == (1, specs.RUN_KIND_RUN_COMMAND, pb.RUN_STATE_PENDING, 0)
     assert (run.spec, run.requested_by) == (COMMAND, "ada@laptop")
     assert not run.HasField("started_at")
     assert await get(catalog, run) == run
@@ -71,7 +72,10 @@ async def test_runs_that_only_look_or_are_asked_for_by_hand_run_beside_an_exclus
 ) -> None:
     await create(catalog, a_create(bucket, DEPLOY))
     await create(catalog, a_create(bucket, spec))
-    assert {(await claim(catalog) or pb.Run()).kind for _ in range(2)} == {"deploy", spec.WhichOneof("spec")}
+    assert {(await claim(catalog) or pb.Run()).kind for _ in range(2)} == {
+        specs.RUN_KIND_DEPLOY,
+        enum_number(specs.RunKind, str(spec.WhichOneof("spec"))),
+    }
 
 
 async def test_exclusive_runs_that_wait_go_in_order_one_at_a_time(catalog: ServedCatalog, bucket: str) -> None:
@@ -175,10 +179,10 @@ async def test_a_run_that_ended_can_be_neither_cancelled_nor_resumed(catalog: Se
 async def test_runs_are_listed_newest_first_in_pages(catalog: ServedCatalog, bucket: str) -> None:
     for spec in (COMMAND, HEALTH, COMMAND, HEALTH, COMMAND):
         await create(catalog, a_create(bucket, spec))
-    request = pb.ListRunsRequest(bucket_id=bucket, kinds=["run_command"], page_size=2)
+    request = pb.ListRunsRequest(bucket_id=bucket, kinds=[specs.RUN_KIND_RUN_COMMAND], page_size=2)
     first = await catalog.local.runs.ListRuns(request)
     second = await catalog.local.runs.ListRuns(
-        pb.ListRunsRequest(bucket_id=bucket, kinds=["run_command"], page_size=2, page_token=first.next_page_token)
+        pb.ListRunsRequest(bucket_id=bucket, kinds=[specs.RUN_KIND_RUN_COMMAND], page_size=2, page_token=first.next_page_token)
     )
     assert [run.seq for run in (*first.runs, *second.runs)] == [5, 3, 1]
     assert second.next_page_token == ""

@@ -17,7 +17,7 @@ import pytest
 
 from maand_catalog.database.database import Database
 from maand_catalog.database.migrate import migrate
-from maand_contracts.catalog.v1 import invocation_pb2, kv_pb2, run_pb2, run_spec_pb2
+from maand_contracts.catalog.v1 import invocation_pb2, job_pb2, kv_pb2, run_pb2, run_spec_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
@@ -90,7 +90,8 @@ class Executor:
         await runs.CreateRun(run_pb2.CreateRunRequest(bucket_id=bucket_id, spec=spec, requested_by="ada@laptop"))
         run = (await runs.ClaimRun(run_pb2.ClaimRunRequest(executor_id="e1", wait_seconds=5))).run
         starts = [
-            invocation_pb2.InvocationStart(allocation_id=each, hook="hook_x", event="cli") for each in self._scene.allocations
+            invocation_pb2.InvocationStart(allocation_id=each, hook="hook_x", event=job_pb2.HOOK_EVENT_CLI)
+            for each in self._scene.allocations
         ]
         begun = await InvocationServiceStub(self._channel).BeginInvocations(
             invocation_pb2.BeginInvocationsRequest(bucket_id=bucket_id, run_id=run.run_id, fence=run.fence, invocations=starts)

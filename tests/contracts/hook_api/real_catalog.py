@@ -23,6 +23,7 @@ from maand_contracts.catalog.v1 import (
     bucket_pb2_grpc,
     invocation_pb2,
     invocation_pb2_grpc,
+    job_pb2,
     kv_pb2,
     kv_pb2_grpc,
     run_pb2,
@@ -36,6 +37,7 @@ from maand_contracts.catalog.v1 import (
 from maand_hook_sdk.memory_identity import Identity
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
+from maand_wire.enums import enum_number
 from tests.contracts.hook_api.world import CALLERS, CONTENT, DEAD, STRANGER
 
 BUCKET = str(uuid.UUID("7d0f3a52-3d68-4a3f-8a5b-2f1f3f0e9a11"))
@@ -129,7 +131,9 @@ class LittleFleet:
                 run_id=run.run_id,
                 fence=run.fence,
                 invocations=[
-                    invocation_pb2.InvocationStart(allocation_id=who.allocation_id, hook=who.hook, event=who.event)
+                    invocation_pb2.InvocationStart(
+                        allocation_id=who.allocation_id, hook=who.hook, event=enum_number(job_pb2.HookEvent, who.event)
+                    )
                     for who in identities
                 ],
             )

@@ -17,7 +17,7 @@ async def test_a_service_builds_deploys_and_looks(calling: Calling) -> None:
         deployed.raise_for_state()
         assert (deployed.state, deployed.counts["promoted"]) == ("succeeded", 1)
         (worker,) = calling.bed.workers
-        assert [found.host for found in await maand.fleet.workers(labels=["worker"])] == [worker.host]
+        assert [found.name for found in await maand.fleet.workers(labels=["worker"])] == [worker.host]
         assert [job.name for job in await maand.fleet.jobs()] == ["api"]
         (allocation,) = await maand.fleet.allocations(jobs=["api"])
         assert (allocation.worker, allocation.state) == (worker.host, allocation_pb2.ALLOCATION_STATE_PROMOTED)

@@ -95,7 +95,7 @@ async def test_a_command_runs_as_the_bucket_says_and_its_failure_is_an_answer(te
 
     assert (answer.exit_code, answer.stdout, answer.stderr) == (3, "root\ninput", "\ufffd")
     assert not answer.timed_out
-    assert 0 < answer.duration_ms < 10_000
+    assert 0 < answer.duration_seconds < 10
 
 
 async def test_a_command_that_takes_too_long_is_ended_and_says_so(test_bed: SshTestBed) -> None:

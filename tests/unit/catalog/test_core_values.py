@@ -1,6 +1,7 @@
 """Small values that everything else relies on: ids, digests, callers, requests, kinds of runs."""
 
 import base64
+import json
 import uuid
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from maand_catalog.errors import InvalidArgument, LimitExceeded, PermissionDenie
 from maand_catalog.ids import new_api_token, new_hook_token, new_id
 from maand_catalog.rpc.callers import acting_as, caller_of, require, require_hook
 from maand_catalog.rpc.hook_env import HookEnvSealer
-from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit
+from maand_catalog.rpc.requests import asked_page, checked_id, checked_text
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, STATES, kind_of, spec_holds_bucket
 from maand_catalog.rules.identity import IMPLIED_ROLES, LOCAL, HookCaller, Role, RoleCaller, token_digest
 from maand_catalog.rules.run_kinds import RunKind
@@ -20,6 +21,7 @@ from maand_catalog.rules.runs import ACTIVE, ALLOWED_MOVES, ENDED, CancelLevel, 
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import run_spec_pb2 as specs
+from maand_contracts.catalog.v1.run_pb2 import ListRunsRequest
 
 A_HOOK = HookCaller(
     bucket_id="b", run_id="r", invocation_id="i", job="api", allocation_id="a", worker="10.0.0.1", hook="hook_a", event="cli"
@@ -98,18 +100,42 @@ def test_texts_are_bounded_and_free_of_control_characters() -> None:
             checked_text(bad, "x", longest=100)
 
 
+def token_of(key: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
 def test_pages_have_a_usual_size_and_a_largest_one() -> None:
-    assert [page_limit(size, usual=20, most=100) for size in (0, 5, 100, 2**31)] == [20, 5, 100, 100]
+    asked = [ListRunsRequest(page_size=size) for size in (0, 5, 100, 2**31)]
+    assert [asked_page(request, int, usual=20, most=100).limit for request in asked] == [20, 5, 100, 100]
 
 
-@pytest.mark.parametrize("token", ["x", "-1", "1.5", "9" * 40, "١٢"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "-1",
+        "1.5",
+        "9" * 40,
+        "١٢",
+        token_of([True]),
+        token_of(["1"]),
+        token_of([1, 2]),
+        token_of([2**70]),
+        token_of(7),
+        "W" * 4000,
+    ],
+)
 def test_a_foreign_page_token_is_refused(token: str) -> None:
     with pytest.raises(InvalidArgument, match="not one of ours"):
-        number_token(token)
+        asked_page(ListRunsRequest(page_token=token), int, usual=20)
 
 
-def test_page_tokens_are_numbers() -> None:
-    assert (number_token(""), number_token("17")) == (None, 17)
+def test_a_page_says_where_the_next_one_begins() -> None:
+    first = asked_page(ListRunsRequest(), str, int, usual=2)
+    shown, token = first.cut([("a", 1), ("a", 2), ("b", 1)], lambda last: last)
+    assert (shown, first.after) == ([("a", 1), ("a", 2)], None)
+    second = asked_page(ListRunsRequest(page_token=token), str, int, usual=2)
+    assert (second.after, second.cut([("b", 1)], lambda last: last)) == (("a", 2), ([("b", 1)], ""))
 
 
 SPECS = {

@@ -13,7 +13,6 @@ from maand_catalog.building.documents.json_text import json_spots, read_json
 from maand_catalog.building.documents.schema import MODEL_BY_KIND, json_schema
 from maand_catalog.building.documents.source import NotReadable
 from maand_catalog.building.documents.toml_text import read_toml
-from maand_catalog.errors import NotFound
 from maand_catalog.rules.workspace import job_files
 from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig
 from maand_cli.commands.about import KINDS
@@ -297,9 +296,3 @@ def test_the_command_line_offers_a_schema_for_every_file_that_has_a_model() -> N
     assert set(KINDS) == set(MODEL_BY_KIND)
     read_by_name = {CONFIG_FILE, *(name.removesuffix(".json") for name in (*KNOWN_FILES, job_files.MANIFEST))}
     assert read_by_name == set(MODEL_BY_KIND)
-
-
-def test_an_unknown_schema_names_the_nearest() -> None:
-    with pytest.raises(NotFound) as caught:
-        json_schema("manifst")
-    assert caught.value.help == 'did you mean "manifest"?'

@@ -24,11 +24,13 @@ from maand_contracts.catalog.v1 import (
     kv_pb2,
     run_event_pb2,
     run_pb2,
+    run_spec_pb2,
     secret_pb2,
     semaphore_pb2,
     worker_pb2,
     workspace_pb2,
 )
+from maand_wire.enums import enum_number
 from maand_wire.errors import ErrorBoundary
 
 SERVICES = [
@@ -105,7 +107,9 @@ class FakeCatalog:
         return own(request) if own else response_class()
 
     def _CreateRun(self, request: run_pb2.CreateRunRequest) -> Message:
-        return run_pb2.CreateRunResponse(run=self._run("pending", str(request.spec.WhichOneof("spec"))))
+        return run_pb2.CreateRunResponse(
+            run=self._run("pending", enum_number(run_spec_pb2.RunKind, str(request.spec.WhichOneof("spec"))))
+        )
 
     def _GetRun(self, _request: Any) -> Message:
         run = run_pb2.Run()
@@ -119,11 +123,11 @@ class FakeCatalog:
             asyncio.get_running_loop().call_later(0.5, self.stopped.set)  # a run takes its moment to stop
         return run_pb2.CancelRunResponse(cancel=LEVELS[min(self.cancels, 2)])
 
-    def _kind(self) -> str:
+    def _kind(self) -> run_spec_pb2.RunKind.ValueType:
         created = self.asked("CreateRun")
-        return str(created[-1].spec.WhichOneof("spec")) if created else "deploy"
+        return enum_number(run_spec_pb2.RunKind, str(created[-1].spec.WhichOneof("spec")) if created else "deploy")
 
-    def _run(self, state: str, kind: str) -> run_pb2.Run:
+    def _run(self, state: str, kind: run_spec_pb2.RunKind.ValueType) -> run_pb2.Run:
         return run_pb2.Run(run_id=RUN_ID, seq=1, kind=kind, state=run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}"))
 
     async def watch(self, request: run_pb2.WatchRunRequest) -> AsyncIterator[Message]:
@@ -144,6 +148,8 @@ class FakeCatalog:
 
 def ended(state: str, **fields: Any) -> run_pb2.Run:
     """Return a run that ended."""
+    if kind := fields.pop("kind", ""):
+        fields["kind"] = enum_number(run_spec_pb2.RunKind, kind)
     result = {name: fields.pop(name) for name in list(fields) if name in run_event_pb2.RunResult.DESCRIPTOR.fields_by_name}
     return run_pb2.Run(
         run_id=RUN_ID,

@@ -13,6 +13,7 @@ from maand_contracts.catalog.v1 import (
     job_pb2,
     kv_pb2,
     run_pb2,
+    run_spec_pb2,
     secret_pb2,
     semaphore_pb2,
     worker_pb2,
@@ -28,7 +29,14 @@ API = job_pb2.Job(
     demanded_jobs=["database"],
     deployment_seq=1,
     restart_policy=job_pb2.RESTART_POLICY_RELOAD,
-    hooks=[job_pb2.Hook(name="hook_migrate", job="api", executed_on=["pre_deploy", "cli"], runtime="python")],
+    hooks=[
+        job_pb2.Hook(
+            name="hook_migrate",
+            job="api",
+            executed_on=[job_pb2.HOOK_EVENT_PRE_DEPLOY, job_pb2.HOOK_EVENT_CLI],
+            runtime=job_pb2.HOOK_RUNTIME_PYTHON,
+        )
+    ],
 )
 
 
@@ -40,7 +48,7 @@ def allocation(worker: str, state: str, current: str) -> allocation_pb2.Allocati
 @pytest.fixture(autouse=True)
 def canned(fake: FakeCatalog) -> None:
     fake.answers["ListJobs"] = job_pb2.ListJobsResponse(jobs=[API])
-    fake.answers["ListWorkers"] = worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(host="10.0.0.1", labels=["api"])])
+    fake.answers["ListWorkers"] = worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(name="10.0.0.1", labels=["api"])])
     fake.answers["ListAllocations"] = allocation_pb2.ListAllocationsResponse(
         allocations=[allocation("10.0.0.1", "promoted", "2.0.0"), allocation("10.0.0.2", "failed", "1.0.0")]
     )
@@ -84,11 +92,11 @@ def test_an_empty_list_is_an_empty_array_and_a_word_to_people(fake: FakeCatalog,
 def test_every_page_is_read(fake: FakeCatalog, maand: Maand) -> None:
     def page(request: worker_pb2.ListWorkersRequest) -> worker_pb2.ListWorkersResponse:
         if request.page_token:
-            return worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(host="b")])
-        return worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(host="a")], next_page_token="2")
+            return worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(name="b")])
+        return worker_pb2.ListWorkersResponse(workers=[worker_pb2.Worker(name="a")], next_page_token="2")
 
     fake.answers["ListWorkers"] = page
-    assert [row["host"] for row in json.loads(maand("worker", "list", "-o", "json").out)] == ["a", "b"]
+    assert [row["name"] for row in json.loads(maand("worker", "list", "-o", "json").out)] == ["a", "b"]
 
 
 def test_kv_get_prints_the_value_alone(fake: FakeCatalog, maand: Maand) -> None:
@@ -191,7 +199,7 @@ def test_a_rotation_names_what_it_could_not_open_and_the_missing_keys(fake: Fake
 def test_semaphores_show_holders_and_waiters(fake: FakeCatalog, maand: Maand) -> None:
     semaphore = semaphore_pb2.Semaphore(
         job="api",
-        event="cli",
+        event=job_pb2.HOOK_EVENT_CLI,
         name="ddl",
         capacity=1,
         holders=[semaphore_pb2.Claim(worker="10.0.0.1", fencing_token=4)],
@@ -206,7 +214,7 @@ def test_semaphores_show_holders_and_waiters(fake: FakeCatalog, maand: Maand) ->
 
 
 def test_runs_are_listed_shown_cancelled_and_resumed(fake: FakeCatalog, maand: Maand) -> None:
-    run = run_pb2.Run(run_id=RUN_ID, seq=7, kind="deploy", state=run_pb2.RUN_STATE_RUNNING)
+    run = run_pb2.Run(run_id=RUN_ID, seq=7, kind=run_spec_pb2.RUN_KIND_DEPLOY, state=run_pb2.RUN_STATE_RUNNING)
     fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run])
     [row] = json.loads(maand("runs", "list", "--state", "running", "--kind", "deploy", "-o", "json").out)
     assert (row["seq"], row["state"]) == (7, "running")

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from maand_contracts.catalog.v1 import bucket_pb2, run_event_pb2, run_pb2, workspace_pb2
+from maand_contracts.catalog.v1 import bucket_pb2, run_event_pb2, run_pb2, run_spec_pb2, workspace_pb2
 from maand_contracts.common.v1 import error_pb2
 from tests.unit.cli.builders import event, failure, finished, output, planned
 from tests.unit.cli.conftest import BUCKET_ID, Maand
@@ -110,7 +110,9 @@ def test_jsonl_begins_with_a_header_and_ends_with_the_result(fake: FakeCatalog, 
 
 
 def test_logs_as_json_lines_have_header_and_result_too(fake: FakeCatalog, maand: Maand) -> None:
-    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run_pb2.Run(run_id=RUN_ID, seq=7, kind="deploy")])
+    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(
+        runs=[run_pb2.Run(run_id=RUN_ID, seq=7, kind=run_spec_pb2.RUN_KIND_DEPLOY)]
+    )
     fake.play(output("hello"), finished("copy"))
     header, said, result = [json.loads(line) for line in maand("logs", "-o", "jsonl").out.splitlines()]
     assert (header["type"], header["schema_version"], header["run_id"]) == ("header", 1, RUN_ID)
@@ -213,7 +215,9 @@ def test_detach_prints_the_id_and_leaves(fake: FakeCatalog, maand: Maand) -> Non
 
 
 def test_watch_attaches_to_the_newest_run_and_takes_its_exit_code(fake: FakeCatalog, maand: Maand) -> None:
-    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=[run_pb2.Run(run_id=RUN_ID, seq=7, kind="deploy")])
+    fake.answers["ListRuns"] = run_pb2.ListRunsResponse(
+        runs=[run_pb2.Run(run_id=RUN_ID, seq=7, kind=run_spec_pb2.RUN_KIND_DEPLOY)]
+    )
     fake.play(output("hello"), end=ended("failed", failures=[failure("command")], kind="deploy"))
     said = maand("runs", "watch")
     assert said.code == 1
@@ -221,7 +225,7 @@ def test_watch_attaches_to_the_newest_run_and_takes_its_exit_code(fake: FakeCata
 
 
 def test_cancel_without_a_name_stops_the_only_run_in_progress_and_never_one_of_several(fake: FakeCatalog, maand: Maand) -> None:
-    one, other = (run_pb2.Run(run_id=RUN_ID[:-1] + end, kind="deploy") for end in "12")
+    one, other = (run_pb2.Run(run_id=RUN_ID[:-1] + end, kind=run_spec_pb2.RUN_KIND_DEPLOY) for end in "12")
     for runs, code in (([], 1), ([one, other], 2)):
         fake.answers["ListRuns"] = run_pb2.ListRunsResponse(runs=runs)
         assert maand("runs", "cancel").code == code

@@ -49,7 +49,7 @@ def test_a_plan_without_work_says_so() -> None:
 
 def test_a_failed_step_is_shown_with_its_exit_code_and_a_good_one_is_a_detail() -> None:
     seen = view()
-    bad = seen.apply(finished("restart", "failed", exit_code=2, duration_ms=1200, message="make: *** [restart] Error 2"))
+    bad = seen.apply(finished("restart", "failed", exit_code=2, duration_seconds=1.2, message="make: *** [restart] Error 2"))
     assert bad[0].text == "api@10.0.0.1: restart failed after 1.2 s, exit code 2: make: *** [restart] Error 2"
     [said_once] = seen.apply(finished("start", "failed", exit_code=2, message="make start ended with exit code 2"))
     assert said_once.text.endswith("failed after 0.0 s: make start ended with exit code 2")
@@ -88,7 +88,7 @@ def test_the_header_says_how_many_are_done_for_how_long_and_how_long_it_took_las
 def test_a_finished_step_leaves_the_rows_and_is_remembered_when_slow() -> None:
     seen = view()
     seen.apply(started("restart"))
-    seen.apply(finished("restart", duration_ms=9000))
+    seen.apply(finished("restart", duration_seconds=9))
     assert seen.still_running() == []
     assert [(slow.subject, slow.step, slow.seconds) for slow in seen.slow] == [("api@10.0.0.1", "restart", 9.0)]
 

@@ -12,8 +12,8 @@ async def test_workers_jobs_and_allocations_are_listed(bed: Bed) -> None:
         await a_worker(bed.database, bed.bucket_id, worker)
         await an_allocation(bed.database, bed.bucket_id, worker=worker)
     async with await bed.remote() as maand:
-        assert [worker.host for worker in await maand.fleet.workers()] == ["10.0.0.1", "10.0.0.2"]
-        assert [worker.host for worker in await maand.fleet.workers(hosts=["10.0.0.2"])] == ["10.0.0.2"]
+        assert [worker.name for worker in await maand.fleet.workers()] == ["10.0.0.1", "10.0.0.2"]
+        assert [worker.name for worker in await maand.fleet.workers(names=["10.0.0.2"])] == ["10.0.0.2"]
         assert await maand.fleet.jobs() == [], "nothing was built; tests/integration/client builds"
         (found,) = await maand.fleet.allocations(jobs=["api"], workers=["10.0.0.1"])
         assert (found.worker, found.state) == ("10.0.0.1", allocation_pb2.ALLOCATION_STATE_PLANNED)

@@ -48,7 +48,7 @@ async def test_a_run_is_asked_for_with_typed_arguments_and_options(bed: Bed) -> 
         options = RunOptions(keep_going=True, timeout=timedelta(seconds=90), requested_by="reports@host")
         run = await maand.runs.start(specs.run_command("uptime", labels=["db"]), options)
         known = await run.get()
-        assert (known.kind, known.requested_by) == ("run_command", "reports@host")
+        assert (known.kind, known.requested_by) == (run_spec_pb2.RUN_KIND_RUN_COMMAND, "reports@host")
         assert (known.spec.run_command.command, list(known.spec.run_command.labels)) == ("uptime", ["db"])
         assert (known.spec.keep_going, known.spec.timeout_seconds) == (True, 90)
 

@@ -11,19 +11,22 @@ from maand_contracts.catalog.v1 import allocation_pb2, bucket_pb2, invocation_pb
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.catalog_client.allocations import chunks, to_views
 from maand_executor.catalog_client.calls import call
-from maand_executor.catalog_client.conversions import OUTCOMES, STATES, from_move, to_allocation, to_config, to_job
+from maand_executor.catalog_client.conversions import from_invocation_end, from_move, to_allocation, to_config, to_job
 from maand_executor.catalog_client.fleet import FleetCalls
 from maand_executor.rules.facts import (
     AllocationMove,
     AllocationState,
     HostKeyPolicy,
     HttpProbe,
+    InvocationEnd,
+    InvocationOutcome,
     PlannedFile,
     RestartPolicy,
     SshProbe,
 )
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
+from maand_wire.enums import enum_number
 from maand_wire.errors import RemoteError
 
 GET = bucket_pb2.GetBucketRequest(bucket_id="b")
@@ -80,8 +83,10 @@ async def test_a_refusal_is_not_repeated() -> None:
 
 
 def test_every_state_and_outcome_of_the_contract_is_known() -> None:
-    assert set(STATES.values()) == set(allocation_pb2.AllocationState.values()) - {0}
-    assert set(OUTCOMES.values()) == set(invocation_pb2.InvocationOutcome.values()) - {0}
+    for state in allocation_pb2.AllocationState.values()[1:]:
+        assert enum_number(allocation_pb2.AllocationState, to_allocation(allocation_pb2.Allocation(state=state)).state) == state
+    told = [from_invocation_end(InvocationEnd(invocation_id="i", outcome=outcome)).outcome for outcome in InvocationOutcome]
+    assert sorted(told) == sorted(invocation_pb2.InvocationOutcome.values()[1:])
 
 
 def test_a_move_leaves_out_what_stays_as_it_is() -> None:
@@ -96,14 +101,17 @@ def test_a_move_leaves_out_what_stays_as_it_is() -> None:
 
 def test_a_job_becomes_facts() -> None:
     probes = [
-        job_pb2.HealthProbe(http=job_pb2.HttpProbe(port=80, path="/x", expect_status=204, scheme="https")),
+        job_pb2.HealthProbe(http=job_pb2.HttpProbe(port=80, path="/x", expect_status=204, scheme=job_pb2.HTTP_SCHEME_HTTPS)),
         job_pb2.HealthProbe(ssh=job_pb2.SshProbe(command="true")),
     ]
     job = to_job(
         job_pb2.Job(
             name="api",
             restart_policy=job_pb2.RESTART_POLICY_RELOAD,
-            hooks=[job_pb2.Hook(name="hook_b", executed_on=["cli"]), job_pb2.Hook(name="hook_a", executed_on=["cli"])],
+            hooks=[
+                job_pb2.Hook(name="hook_b", executed_on=[job_pb2.HOOK_EVENT_CLI]),
+                job_pb2.Hook(name="hook_a", executed_on=[job_pb2.HOOK_EVENT_CLI]),
+            ],
             health_check=job_pb2.HealthCheck(probes=probes, timeout_seconds=3),
         )
     )

@@ -73,7 +73,7 @@ async def test_a_worker_that_left_the_fleet_and_is_gone_counts_as_dead_with_a_wa
 
 
 async def test_peers_that_were_unhealthy_before_are_told_and_not_fatal(bed: RunBed) -> None:
-    check = HealthCheck(probes=(SshProbe(command="is-healthy"),), attempts=1)
+    check = HealthCheck(probes=(SshProbe(command="is-healthy"),), wait_attempts=1)
     bed.add_job("api", workers=2, health_check=check, files={"a.j2": "{{ get('vars/bucket', worker_ip, '') }}"})
     await bed.deploy()
     bed.catalog.values["vars/bucket"] = Namespace(values={"10.0.0.1": "changed"})
@@ -86,7 +86,7 @@ async def test_peers_that_were_unhealthy_before_are_told_and_not_fatal(bed: RunB
 
 
 async def test_an_allocation_that_does_not_become_healthy_fails_its_batch(bed: RunBed) -> None:
-    check = HealthCheck(probes=(SshProbe(command="is-healthy"),), attempts=2, interval=timedelta(milliseconds=1))
+    check = HealthCheck(probes=(SshProbe(command="is-healthy"),), wait_attempts=2, wait_interval=timedelta(milliseconds=1))
     bed.add_job("api", health_check=check)
     bed.remote.fail["is-healthy 10.0.0.1"] = 1
     ended = await bed.deploy()

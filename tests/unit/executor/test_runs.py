@@ -183,7 +183,7 @@ async def test_a_cancel_leaves_the_later_batches(bed: RunBed) -> None:
 
 # Health -----------------------------------------------------------------------------------------------------------------
 
-PROBED = HealthCheck(probes=(SshProbe(command="is-well"),), attempts=1)
+PROBED = HealthCheck(probes=(SshProbe(command="is-well"),), wait_attempts=1)
 
 
 async def test_health_is_checked_with_probes_then_hooks(bed: RunBed) -> None:

@@ -222,7 +222,9 @@ class FakeRemote(FakeServices):
             identity, _ = self.admit(context)
             check_worker(identity, request.worker)
             asked: Any = Fields(fields={"worker": request.worker, "command": request.command})
-            return remote_pb2.RunSshCommandResponse(**canned(self.memory.state.ssh, asked, request.worker))
+            answer = dict(canned(self.memory.state.ssh, asked, request.worker))
+            took = answer.pop("duration_ms") / 1000
+            return remote_pb2.RunSshCommandResponse(**answer, duration_seconds=took)
 
     async def SendHttpRequest(
         self, request: remote_pb2.SendHttpRequestRequest, context: Context

@@ -1,6 +1,5 @@
 """AllocationService: where jobs are placed, what state each placement is in, and their certificates."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +7,7 @@ from maand_catalog.database.database import Database, Transaction
 from maand_catalog.database.statements import work_long
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.rpc.callers import require
-from maand_catalog.rpc.requests import checked_text, page_limit
+from maand_catalog.rpc.requests import asked_page, checked_text
 from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.build.allocations import Allocation, AllocationState
 from maand_catalog.rules.build.certificates import CertificateFacts
@@ -50,24 +49,22 @@ class AllocationServicer(AllocationServiceServicer):
     async def ListAllocations(self, request: pb.ListAllocationsRequest, context: Any) -> pb.ListAllocationsResponse:
         """List allocations by job and index."""
         require(context, Role.VIEWER)
-        limit = page_limit(request.page_size, usual=10_000, most=10_000)
+        page = asked_page(request, str, int, str, usual=10_000, most=10_000)
         wanted = store.Filter(jobs=request.jobs, workers=request.workers, include_removed=request.include_removed)
-        after = read_token(request.page_token)
 
         def intention(tx: Transaction) -> list[Allocation]:
             get_bucket(tx, request.bucket_id)
-            return store.list_allocations(tx, request.bucket_id, wanted, after=after, limit=limit + 1)
+            return store.list_allocations(tx, request.bucket_id, wanted, after=page.after, limit=page.limit + 1)
 
-        found = await self._database.read(intention)
-        more = page_token(found[limit - 1]) if len(found) > limit else ""
-        return pb.ListAllocationsResponse(allocations=[to_message(each) for each in found[:limit]], next_page_token=more)
+        found, more = page.cut(await self._database.read(intention), lambda last: (last.job, last.position, last.allocation_id))
+        return pb.ListAllocationsResponse(allocations=map(to_message, found), next_page_token=more)
 
-    async def ListDeployedFiles(self, request: pb.ListDeployedFilesRequest, context: Any) -> pb.ListDeployedFilesResponse:
+    async def GetDeployedFiles(self, request: pb.GetDeployedFilesRequest, context: Any) -> pb.GetDeployedFilesResponse:
         """Return what was last promoted to allocations."""
         require(context, Role.EXECUTOR)
         ids = few(request.allocation_ids)
         found = await self._database.read(lambda tx: store.list_deployed_files(tx, request.bucket_id, ids))
-        return pb.ListDeployedFilesResponse(
+        return pb.GetDeployedFilesResponse(
             allocations=[
                 pb.DeployedFileList(
                     allocation_id=allocation_id,
@@ -118,13 +115,14 @@ class AllocationServicer(AllocationServiceServicer):
     async def ListCertificates(self, request: pb.ListCertificatesRequest, context: Any) -> pb.ListCertificatesResponse:
         """List the certificates of the last build."""
         require(context, Role.VIEWER)
+        page = asked_page(request, str, str, str, usual=1_000)
 
         def intention(tx: Transaction) -> list[CertificateFacts]:
             get_bucket(tx, request.bucket_id)
-            return read_certificates(tx, request.bucket_id, request.jobs)
+            return read_certificates(tx, request.bucket_id, request.jobs, after=page.after, limit=page.limit + 1)
 
-        found = await self._database.read(intention)
-        return pb.ListCertificatesResponse(certificates=[certificate_message(leaf) for leaf in found])
+        found, more = page.cut(await self._database.read(intention), lambda last: (last.job, last.name, last.worker))
+        return pb.ListCertificatesResponse(certificates=map(certificate_message, found), next_page_token=more)
 
     async def GetAllocationCertificates(
         self, request: pb.GetAllocationCertificatesRequest, context: Any
@@ -162,24 +160,6 @@ def few(allocation_ids: Any) -> list[str]:
     if len(allocation_ids) > MOST_ALLOCATIONS:
         raise LimitExceeded(f"more than {MOST_ALLOCATIONS} allocations in one call")
     return list(allocation_ids)
-
-
-def page_token(last: Allocation) -> str:
-    """Return the token that continues after an allocation."""
-    return json.dumps([last.job, last.position, last.allocation_id])
-
-
-def read_token(token: str) -> tuple[str, int, str] | None:
-    """Read a page token; None for the first page."""
-    if not token:
-        return None
-    try:
-        job, position, allocation_id = json.loads(token)
-        return str(job), int(position), str(allocation_id)
-    except (ValueError, TypeError) as error:
-        raise InvalidArgument(
-            "page_token is not one of ours", help="pass next_page_token of the page before, unchanged"
-        ) from error
 
 
 def read_move(move: pb.AllocationMove) -> store.Move:

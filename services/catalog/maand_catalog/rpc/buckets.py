@@ -7,7 +7,7 @@ from maand_catalog.building.documents.schema import json_schema
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidConfig
 from maand_catalog.rpc.callers import require
-from maand_catalog.rpc.requests import checked_id, page_limit
+from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
 from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.workspace.bucket_config import BucketConfig
@@ -15,6 +15,7 @@ from maand_catalog.rules.workspace.problems import tellable
 from maand_catalog.store.fleet.buckets import StoredBucket, apply_config, get_bucket, list_buckets
 from maand_contracts.catalog.v1 import bucket_pb2 as pb
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceServicer
+from maand_wire.enums import enum_number
 
 HOST_KEYS = {"strict": pb.HOST_KEY_POLICY_STRICT, "accept-new": pb.HOST_KEY_POLICY_ACCEPT_NEW}
 
@@ -44,20 +45,21 @@ class BucketServicer(BucketServiceServicer):
     async def ListBuckets(self, request: pb.ListBucketsRequest, context: Any) -> pb.ListBucketsResponse:
         """List buckets, oldest first."""
         require(context, Role.VIEWER)
-        limit = page_limit(request.page_size, usual=100)
-        after = checked_id(request.page_token, "page_token") if request.page_token else ""
+        page = asked_page(request, str, usual=100)
+        after = checked_id(page.after[0], "page_token") if page.after else ""
 
         def intention(tx: Transaction) -> list[StoredBucket]:
-            return list_buckets(tx, after=after, limit=limit + 1)
+            return list_buckets(tx, after=after, limit=page.limit + 1)
 
-        found = await self._database.read(intention)
-        more = found[limit - 1].bucket_id if len(found) > limit else ""
-        return pb.ListBucketsResponse(buckets=[to_message(bucket) for bucket in found[:limit]], next_page_token=more)
+        found, more = page.cut(await self._database.read(intention), lambda last: (last.bucket_id,))
+        return pb.ListBucketsResponse(buckets=map(to_message, found), next_page_token=more)
 
     async def GetSchema(self, request: pb.GetSchemaRequest, context: Any) -> pb.GetSchemaResponse:
         """Return the JSON Schema of one kind of user file."""
         require(context, Role.VIEWER)
-        return pb.GetSchemaResponse(json_schema=json_schema(request.kind))
+        return pb.GetSchemaResponse(
+            json_schema=json_schema(checked_word(pb.UserFileKind, request.kind, "kind").replace("_", "."))
+        )
 
 
 def to_message(bucket: StoredBucket) -> pb.Bucket:
@@ -95,5 +97,5 @@ def config_message(config: BucketConfig) -> pb.BucketConfig:
         ssh_starts_per_second=config.ssh_starts_per_second,
         hook_env=config.hook_env,
         hook_timeout_seconds=config.hook_timeout_seconds,
-        log_format=config.log_format,
+        log_format=enum_number(pb.LogFormat, config.log_format),
     )

@@ -6,10 +6,11 @@ from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_hook_token, new_id
 from maand_catalog.rpc.callers import require
-from maand_catalog.rpc.requests import checked_text
+from maand_catalog.rpc.requests import checked_text, checked_word
 from maand_catalog.rules.identity import InvocationBegin, InvocationEnd, InvocationOutcome, Role, token_digest
 from maand_catalog.store.runs import invocations
 from maand_contracts.catalog.v1 import invocation_pb2 as pb
+from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceServicer
 
 MOST_INVOCATIONS = 10_000
@@ -69,7 +70,7 @@ def read_start(start: pb.InvocationStart, token: str) -> InvocationBegin:
         token_sha256=token_digest(token),
         allocation_id=start.allocation_id,
         hook=checked_text(start.hook, "hook", longest=255, required=True),
-        event=checked_text(start.event, "event", longest=64, required=True),
+        event=checked_word(job_pb2.HookEvent, start.event, "event"),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import PermissionDenied
 from maand_catalog.rpc.callers import caller_of, require
-from maand_catalog.rpc.requests import page_limit
+from maand_catalog.rpc.requests import asked_page
 from maand_catalog.rules.identity import HookCaller, Role
 from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.build import read_ports
@@ -13,6 +13,7 @@ from maand_catalog.store.fleet.listings import ListedHook, ListedJob, list_hook_
 from maand_contracts.catalog.v1 import job_pb2 as pb
 from maand_contracts.catalog.v1 import workspace_pb2
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceServicer
+from maand_wire.enums import enum_number
 
 POLICIES = {
     "always": pb.RESTART_POLICY_ALWAYS,
@@ -31,7 +32,7 @@ class JobServicer(JobServiceServicer):
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """List jobs by name."""
         require(context, Role.VIEWER)
-        limit = page_limit(request.page_size, usual=1_000)
+        page = asked_page(request, str, usual=1_000)
 
         def intention(tx: Transaction) -> list[ListedJob]:
             get_bucket(tx, request.bucket_id)
@@ -40,51 +41,58 @@ class JobServicer(JobServiceServicer):
                 request.bucket_id,
                 names=request.names,
                 include_removed=request.include_removed,
-                after=request.page_token,
-                limit=limit + 1,
+                after=page.after,
+                limit=page.limit + 1,
             )
 
-        found = await self._database.read(intention)
-        more = found[limit - 1].name if len(found) > limit else ""
-        return pb.ListJobsResponse(jobs=[to_message(job) for job in found[:limit]], next_page_token=more)
+        found, more = page.cut(await self._database.read(intention), lambda last: (last.name,))
+        return pb.ListJobsResponse(jobs=map(to_message, found), next_page_token=more)
 
     async def ListJobFiles(self, request: pb.ListJobFilesRequest, context: Any) -> pb.ListJobFilesResponse:
         """List the stored files of one job."""
         require(context, Role.VIEWER)
+        page = asked_page(request, str, usual=1_000, most=10_000)
         files = await self._database.read(lambda tx: list_job_files(tx, request.bucket_id, request.job))
+        following = [file for file in files if page.after is None or (file.path,) > page.after]
+        found, more = page.cut(following, lambda last: (last.path,))
         return pb.ListJobFilesResponse(
             files=[
                 workspace_pb2.WorkspaceFile(
                     path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target
                 )
-                for file in files
-            ]
+                for file in found
+            ],
+            next_page_token=more,
         )
 
     async def GetRolloutOrder(self, request: pb.GetRolloutOrderRequest, context: Any) -> pb.GetRolloutOrderResponse:
         """Return the rollout order in force."""
         require(context, Role.VIEWER)
         order = await self._database.read(lambda tx: rollout_order(tx, request.bucket_id, request.job))
-        return pb.GetRolloutOrderResponse(hosts=order.hosts, set_by_hook=order.set_by_hook, warning=order.warning)
+        return pb.GetRolloutOrderResponse(workers=order.hosts, set_by_hook=order.set_by_hook, warning=order.warning)
 
     async def ListHookDemands(self, request: pb.ListHookDemandsRequest, context: Any) -> pb.ListHookDemandsResponse:
         """List the hooks that demand a hook; a hook asks about itself."""
         bucket_id, job, hook = asked_hook(request, context)
-        found = await self._database.read(lambda tx: list_hook_demands(tx, bucket_id, job, hook))
-        return pb.ListHookDemandsResponse(
-            demands=[pb.HookDemand(job=each.job, hook=each.name, demand_config_json=each.demand_config or "{}") for each in found]
+        page = asked_page(request, str, str, usual=1_000)
+        demands = await self._database.read(
+            lambda tx: list_hook_demands(tx, bucket_id, job, hook, after=page.after, limit=page.limit + 1)
         )
+        found, more = page.cut(demands, lambda last: (last.job, last.name))
+        return pb.ListHookDemandsResponse(demands=map(demand_message, found), next_page_token=more)
 
     async def ListPorts(self, request: pb.ListPortsRequest, context: Any) -> pb.ListPortsResponse:
         """List the assigned ports by name."""
         require(context, Role.VIEWER)
+        page = asked_page(request, str, usual=1_000)
 
         def intention(tx: Transaction) -> list[pb.Port]:
             get_bucket(tx, request.bucket_id)
-            found = read_ports(tx, request.bucket_id).values()
+            found = read_ports(tx, request.bucket_id, after=page.after, limit=page.limit + 1).values()
             return [pb.Port(name=port.name, number=port.number, job=port.job, fixed=port.fixed) for port in found]
 
-        return pb.ListPortsResponse(ports=await self._database.read(intention))
+        found, more = page.cut(await self._database.read(intention), lambda last: (last.name,))
+        return pb.ListPortsResponse(ports=found, next_page_token=more)
 
 
 def asked_hook(request: pb.ListHookDemandsRequest, context: Any) -> tuple[str, str, str]:
@@ -133,14 +141,19 @@ def hook_message(hook: ListedHook) -> pb.Hook:
         name=hook.name,
         job=hook.job,
         path=hook.path,
-        runtime=hook.runtime,
-        executed_on=hook.executed_on,
+        runtime=enum_number(pb.HookRuntime, hook.runtime),
+        executed_on=[enum_number(pb.HookEvent, event) for event in hook.executed_on],
         timeout_seconds=hook.timeout_seconds,
         scope=SCOPES[hook.scope],
         demands_job=hook.demands_job,
         demands_hook=hook.demands_hook,
         demand_config_json=hook.demand_config,
     )
+
+
+def demand_message(hook: ListedHook) -> pb.HookDemand:
+    """Describe a hook as one that demands another."""
+    return pb.HookDemand(job=hook.job, hook=hook.name, demand_config_json=hook.demand_config or "{}")
 
 
 def health_message(facts: dict[str, Any]) -> pb.HealthCheck:
@@ -159,10 +172,8 @@ def probe_message(probe: dict[str, Any]) -> pb.HealthProbe:
         case "tcp":
             return pb.HealthProbe(tcp=pb.TcpProbe(port=probe["port"]))
         case "http":
-            return pb.HealthProbe(
-                http=pb.HttpProbe(
-                    port=probe["port"], path=probe["path"], expect_status=probe["expect_status"], scheme=probe["scheme"]
-                )
-            )
+            scheme = enum_number(pb.HttpScheme, probe["scheme"])
+            http = pb.HttpProbe(port=probe["port"], path=probe["path"], expect_status=probe["expect_status"], scheme=scheme)
+            return pb.HealthProbe(http=http)
         case _:
             return pb.HealthProbe(ssh=pb.SshProbe(command=probe["command"]))

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.kv_access import Admission, asked_write, bucket_of, check_names
-from maand_catalog.rpc.kv_messages import name_token, read_name_token, to_message
-from maand_catalog.rpc.requests import checked_id, number_token, page_limit
+from maand_catalog.rpc.kv_messages import to_message
+from maand_catalog.rpc.requests import asked_page, checked_id, page_token
 from maand_catalog.rules.identity import Caller, HookCaller, Role
 from maand_catalog.rules.kv import KeyNotFound, Write
 from maand_catalog.rules.namespaces import check_namespace, is_private_key, is_secret, secret_namespace, variables_namespace
@@ -70,33 +71,47 @@ class KvServicer(KvServiceServicer):
         namespaces = [request.namespace]
         if isinstance(caller, HookCaller) and not request.namespace:
             namespaces = sorted((variables_namespace(caller.job), secret_namespace(caller.job)))
-        listed = []
+        page = asked_page(request, str, str, usual=10_000, most=10_000)
+        found: list[tuple[str, str]] = []
         for namespace in namespaces:
             check_namespace(namespace)
             await self._admission.admit(caller, Act.LIST, bucket_id, namespace)
-            keys = await self._database.read(lambda tx, name=namespace: store.list_keys(tx, bucket_id, name))  # type: ignore[misc]
-            listed.append(pb.NamespaceKeys(namespace=namespace, keys=shown_keys(caller, namespace, keys)))
-        return pb.ListKeysResponse(namespaces=listed)
+            if page.after is None or page.after[0] <= namespace:
+                after = page.after[1:] if page.after and page.after[0] == namespace else None
+                keys = await self._database.read(partial(store.list_keys, bucket_id=bucket_id, namespace=namespace, after=after))
+                found += [(namespace, key) for key in shown_keys(caller, namespace, keys)]
+        shown, more = page.cut(found, lambda last: last)
+        return pb.ListKeysResponse(
+            namespaces=[
+                pb.NamespaceKeys(namespace=namespace, keys=[key for place, key in shown if place == namespace])
+                for namespace in namespaces
+            ],
+            next_page_token=more,
+        )
 
     async def ListEntries(self, request: pb.ListEntriesRequest, context: Any) -> pb.ListEntriesResponse:
         """List entries below a prefix, without secrets."""
         bucket_id = self._bucket_for_viewer(request.bucket_id, context)
-        limit, after = page_limit(request.page_size, usual=1000), read_name_token(request.page_token)
+        page = asked_page(request, str, str, usual=1_000)
         prefix = request.namespace_prefix.removesuffix("/")
-        entries, more = await self._database.read(lambda tx: store.list_entries(tx, bucket_id, prefix, limit=limit, after=after))
-        return pb.ListEntriesResponse(entries=map(to_message, entries), next_page_token=name_token(entries, more=more))
+        entries, more = await self._database.read(
+            lambda tx: store.list_entries(tx, bucket_id, prefix, limit=page.limit, after=page.after)
+        )
+        token = page_token((entries[-1].namespace, entries[-1].key)) if more else ""
+        return pb.ListEntriesResponse(entries=map(to_message, entries), next_page_token=token)
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
         """List the versions of one key, newest first; those of a secret without values."""
         bucket_id = self._bucket_for_viewer(request.bucket_id, context)
         check_names(request.namespace, request.key)
-        limit, before = page_limit(request.page_size, usual=100), number_token(request.page_token)
+        page = asked_page(request, int, usual=100)
+        before = page.after[0] if page.after else None
         entries, more = await self._database.read(
-            lambda tx: store.list_versions(tx, bucket_id, request.namespace, request.key, limit=limit, before=before)
+            lambda tx: store.list_versions(tx, bucket_id, request.namespace, request.key, limit=page.limit, before=before)
         )
         if not entries and before is None:
             raise KeyNotFound(request.namespace, request.key)
-        token = str(entries[-1].version) if more else ""
+        token = page_token((entries[-1].version,)) if more else ""
         return pb.ListVersionsResponse(entries=map(to_message, entries), next_page_token=token)
 
     async def Restore(self, request: pb.RestoreRequest, context: Any) -> pb.RestoreResponse:

@@ -4,13 +4,19 @@ A call that waits is registered on the bus before each look, so that nothing is 
 """
 
 import asyncio
+import base64
+import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from maand_catalog.database.bus import Bus
 from maand_catalog.errors import InvalidArgument, LimitExceeded
+from maand_wire.enums import enum_word
+
+T = TypeVar("T")
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -34,21 +40,57 @@ def checked_text(value: str, field: str, *, longest: int, required: bool = False
     return value
 
 
-def page_limit(page_size: int, *, usual: int, most: int = 1000) -> int:
-    """Return how many to list: the usual number for 0, and never more than the most."""
-    return min(page_size or usual, most)
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page that was asked for: at most `limit` items, from behind the one whose sort key is `after` (None: from the first)."""
+
+    limit: int
+    after: tuple[Any, ...] | None
+
+    def cut(self, found: Sequence[T], key: Callable[[T], Sequence[Any]]) -> tuple[Sequence[T], str]:
+        """Return the page and the next one's token, from up to `limit + 1` items found; no token when nothing follows."""
+        if len(found) <= self.limit:
+            return found, ""
+        return found[: self.limit], page_token(key(found[self.limit - 1]))
 
 
-def number_token(page_token: str) -> int | None:
-    """Read a page token that is a number; None for the first page."""
-    if not page_token:
+def asked_page(request: Any, *key: type, usual: int, most: int = 1_000) -> Page:
+    """Read `page_size` (0 = the usual number, never more than the most) and `page_token`, whose sort key has these types."""
+    return Page(limit=min(request.page_size or usual, most), after=read_page_token(request.page_token, key))
+
+
+def page_token(key: Sequence[Any]) -> str:
+    """Return a sort key as the opaque token of the page that follows it."""
+    return base64.urlsafe_b64encode(json.dumps(list(key)).encode()).decode()
+
+
+def read_page_token(token: str, types: Sequence[type]) -> tuple[Any, ...] | None:
+    """Read a token; None for the first page. InvalidArgument for what no page of this listing gave."""
+    if not token:
         return None
-    if not (page_token.isascii() and page_token.isdecimal()) or len(page_token) > 18:
+    try:
+        key = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        key = None
+    if not isinstance(key, list) or len(key) != len(types) or not all(map(fits, key, types)):
         raise InvalidArgument("page_token is not one of ours", help="pass next_page_token of the page before, unchanged")
-    return int(page_token)
+    return tuple(key)
 
 
-T = TypeVar("T")
+def fits(part: Any, expected: type) -> bool:
+    """Whether one part of a sort key has its type, and a number the size that a database column can have."""
+    return type(part) is expected and (not isinstance(part, int) or abs(part) < 2**63)
+
+
+def checked_word(enum: Any, number: int, field: str) -> str:
+    """Return an enum value as its word; InvalidArgument for one that is not set or that this catalog does not know."""
+    word = enum_word(enum, number) if number in enum.values() else ""
+    if not word:
+        raise InvalidArgument(
+            f"{field} names none of {', '.join(enum_word(enum, each) for each in enum.values() if each)}", facts={"field": field}
+        )
+    return word
+
 
 LONGEST_WAIT = timedelta(seconds=60)
 

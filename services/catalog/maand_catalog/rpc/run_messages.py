@@ -9,6 +9,7 @@ from maand_catalog.rules.run_kinds import RunKind, holds_bucket
 from maand_catalog.rules.runs import CancelLevel, Run, RunState, WorkerFence
 from maand_contracts.catalog.v1 import run_event_pb2, run_spec_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
+from maand_wire.enums import enum_number
 
 STATES: dict[RunState, pb.RunState.ValueType] = {
     RunState.PENDING: pb.RUN_STATE_PENDING,
@@ -50,7 +51,7 @@ def to_message(run: Run, now: datetime) -> pb.Run:
         run_id=run.run_id,
         bucket_id=run.bucket_id,
         seq=run.seq,
-        kind=run.kind,
+        kind=enum_number(run_spec_pb2.RunKind, run.kind),
         spec=run_spec_pb2.RunSpec.FromString(run.spec),
         state=STATES[run.state_at(now)],
         message=run.message,

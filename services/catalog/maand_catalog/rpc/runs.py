@@ -11,7 +11,7 @@ from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_id
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
-from maand_catalog.rpc.requests import checked_id, checked_text, number_token, page_limit, until_found
+from maand_catalog.rpc.requests import asked_page, checked_id, checked_text, checked_word, until_found
 from maand_catalog.rpc.run_messages import (
     CANCEL_LEVELS,
     fence_message,
@@ -33,6 +33,7 @@ from maand_catalog.store.runs import records as run_records
 from maand_catalog.store.runs import store as runs
 from maand_catalog.store.runs.rows import CLAIMABLE, get_run, topic
 from maand_contracts.catalog.v1 import run_pb2 as pb
+from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceServicer
 from maand_wire.tracing_grpc import traceparent_of
 
@@ -93,14 +94,15 @@ class RunServicer(RunServiceServicer):
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
         """List runs, newest first."""
         require(context, Role.VIEWER)
-        kinds, limit = [kind_from(kind) for kind in request.kinds], page_limit(request.page_size, usual=20)
+        kinds = [RunKind(checked_word(run_spec_pb2.RunKind, kind, "kinds")) for kind in request.kinds]
+        page = asked_page(request, int, usual=20)
         states = [state_from(state, "states") for state in request.states]
-        before = number_token(request.page_token)
+        before = page.after[0] if page.after else None
 
         def intention(tx: Transaction) -> pb.ListRunsResponse:
-            found = runs.list_runs(tx, request.bucket_id, kinds=kinds, states=states, before_seq=before, limit=limit + 1)
-            more = str(found[limit - 1].seq) if len(found) > limit else ""
-            return pb.ListRunsResponse(runs=[to_message(run, tx.now) for run in found[:limit]], next_page_token=more)
+            found = runs.list_runs(tx, request.bucket_id, kinds=kinds, states=states, before_seq=before, limit=page.limit + 1)
+            shown, more = page.cut(found, lambda last: (last.seq,))
+            return pb.ListRunsResponse(runs=[to_message(run, tx.now) for run in shown], next_page_token=more)
 
         return await self._database.read(intention)
 
@@ -219,8 +221,12 @@ class RunServicer(RunServiceServicer):
     async def ListSteps(self, request: pb.ListStepsRequest, context: Any) -> pb.ListStepsResponse:
         """List the steps that every owner recorded."""
         require(context, Role.VIEWER)
-        names = await self._database.read(lambda tx: run_events.list_steps(tx, request.bucket_id, request.run_id))
-        return pb.ListStepsResponse(names=names)
+        page = asked_page(request, int, usual=10_000, most=10_000)
+        steps = await self._database.read(
+            lambda tx: run_events.list_steps(tx, request.bucket_id, request.run_id, after=page.after, limit=page.limit + 1)
+        )
+        found, more = page.cut(steps, lambda last: (last.position,))
+        return pb.ListStepsResponse(names=[step.name for step in found], next_page_token=more)
 
     async def FinishRun(self, request: pb.FinishRunRequest, context: Any) -> pb.FinishRunResponse:
         """End a run under the fence."""
@@ -257,14 +263,6 @@ class RunServicer(RunServiceServicer):
 def read_after(request: pb.WatchRunRequest, seen: int, tx: Transaction) -> run_events.EventChunk:
     """Read what follows the events seen."""
     return run_events.read_events(tx, request.bucket_id, request.run_id, after=seen)
-
-
-def kind_from(word: str) -> RunKind:
-    """Read a kind; InvalidArgument for an unknown one."""
-    try:
-        return RunKind(word)
-    except ValueError as error:
-        raise InvalidArgument(f"{word[:60]} is no kind of run; there are {', '.join(RunKind)}") from error
 
 
 def is_at_rest(run: Run) -> bool:

@@ -9,8 +9,8 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.kv_access import Admission, asked_write, check_names
-from maand_catalog.rpc.kv_messages import name_token, read_name_token, to_secret_info
-from maand_catalog.rpc.requests import checked_id, number_token, page_limit
+from maand_catalog.rpc.kv_messages import to_secret_info
+from maand_catalog.rpc.requests import asked_page, checked_id, page_token, read_page_token
 from maand_catalog.rules.identity import Caller, Role
 from maand_catalog.rules.kv import Write
 from maand_catalog.rules.namespaces import SECRETS, holds_secrets, secret_namespace
@@ -62,11 +62,12 @@ class SecretServicer(SecretServiceServicer):
         require(context, Role.VIEWER)
         bucket_id = checked_id(request.bucket_id, "bucket_id")
         prefix = secret_namespace(request.job) if request.job else SECRETS
-        limit, after = page_limit(request.page_size, usual=1000), read_name_token(request.page_token)
+        page = asked_page(request, str, str, usual=1_000)
         entries, more = await self._database.read(
-            lambda tx: list_entries(tx, bucket_id, prefix, limit=limit, after=after, secrets=True)
+            lambda tx: list_entries(tx, bucket_id, prefix, limit=page.limit, after=page.after, secrets=True)
         )
-        return pb.ListSecretsResponse(secrets=map(to_secret_info, entries), next_page_token=name_token(entries, more=more))
+        token = page_token((entries[-1].namespace, entries[-1].key)) if more else ""
+        return pb.ListSecretsResponse(secrets=map(to_secret_info, entries), next_page_token=token)
 
     async def RevealSecret(self, request: pb.RevealSecretRequest, context: Any) -> pb.RevealSecretResponse:
         """Return one value to an operator; the audit row is durable before the value leaves."""
@@ -81,7 +82,7 @@ class SecretServicer(SecretServiceServicer):
     async def RotateSecrets(self, request: pb.RotateSecretsRequest, context: Any) -> pb.RotateSecretsResponse:
         """Re-encrypt one page with the newest key; the first page reads the key file again."""
         caller = require(context, Role.OPERATOR)
-        bucket_id, after = checked_id(request.bucket_id, "bucket_id"), number_token(request.page_token) or 0
+        bucket_id, (after,) = checked_id(request.bucket_id, "bucket_id"), read_page_token(request.page_token, (int,)) or (0,)
         keyring = self._kv.keyring
         if not after:
             keyring.reload()
@@ -92,7 +93,7 @@ class SecretServicer(SecretServiceServicer):
         return pb.RotateSecretsResponse(
             rotated=rotated.rotated,
             remaining=rotated.remaining,
-            next_page_token=str(rotated.next_revision or ""),
+            next_page_token=page_token((rotated.next_revision,)) if rotated.next_revision else "",
             unreadable=map(to_unreadable, rotated.unreadable),
         )
 

@@ -8,7 +8,7 @@ from maand_catalog.errors import InvalidArgument
 from maand_catalog.rpc.callers import caller_of, require, require_hook
 from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.kv_access import bucket_of, request_key
-from maand_catalog.rpc.requests import checked_id
+from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
 from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.identity import HookCaller, Role
 from maand_catalog.rules.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout
@@ -16,8 +16,10 @@ from maand_catalog.serving.semaphore_waiters import WaitingRoom
 from maand_catalog.store.semaphores import store
 from maand_catalog.store.semaphores.store import Ask
 from maand_catalog.store.tokens import record_audit
+from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceServicer
+from maand_wire.enums import enum_number, enum_word
 
 
 class SemaphoreServicer(SemaphoreServiceServicer):
@@ -60,9 +62,11 @@ class SemaphoreServicer(SemaphoreServiceServicer):
     async def ListSemaphores(self, request: pb.ListSemaphoresRequest, context: Any) -> pb.ListSemaphoresResponse:
         """List the semaphores in use."""
         require(context, Role.VIEWER)
-        bucket_id = checked_id(request.bucket_id, "bucket_id")
-        found = await self._database.read(lambda tx: store.list_semaphores(tx, bucket_id))
-        return pb.ListSemaphoresResponse(semaphores=map(to_message, found))
+        bucket_id, page = checked_id(request.bucket_id, "bucket_id"), asked_page(request, str, str, str, usual=1_000)
+        used = await self._database.read(lambda tx: store.list_semaphores(tx, bucket_id, after=page.after, limit=page.limit + 1))
+        found, more = page.cut(used, lambda last: (last.scope.job, last.scope.event, last.scope.name))
+        semaphores = [to_message(semaphore) for semaphore in found if semaphore.claims]
+        return pb.ListSemaphoresResponse(semaphores=semaphores, next_page_token=more)
 
     async def ForceRelease(self, request: pb.ForceReleaseRequest, context: Any) -> pb.ForceReleaseResponse:
         """Take a slot away from a holder."""
@@ -94,7 +98,7 @@ def scope_asked_for(request: pb.GetStatusRequest, context: Any) -> Scope:
         require(context, Role.VIEWER)
         return named_scope(request)
     bucket_of(caller, request.bucket_id)
-    if request.job not in ("", caller.job) or request.event not in ("", caller.event):
+    if request.job not in ("", caller.job) or enum_word(job_pb2.HookEvent, request.event) not in ("", caller.event):
         raise IdentityMismatch("a hook sees the semaphores of its own job and event only")
     return scope_of(caller, request.name)
 
@@ -104,14 +108,15 @@ def named_scope(request: pb.GetStatusRequest | pb.ForceReleaseRequest) -> Scope:
     check_semaphore_name(request.name)
     if not request.job or not request.event:
         raise InvalidArgument("job and event are missing: they are part of a semaphore's name")
-    return Scope(bucket_id=checked_id(request.bucket_id, "bucket_id"), job=request.job, event=request.event, name=request.name)
+    event = checked_word(job_pb2.HookEvent, request.event, "event")
+    return Scope(bucket_id=checked_id(request.bucket_id, "bucket_id"), job=request.job, event=event, name=request.name)
 
 
 def to_message(semaphore: Semaphore) -> pb.Semaphore:
     """Describe a semaphore."""
     return pb.Semaphore(
         job=semaphore.scope.job,
-        event=semaphore.scope.event,
+        event=enum_number(job_pb2.HookEvent, semaphore.scope.event),
         name=semaphore.scope.name,
         capacity=semaphore.capacity,
         holders=map(to_claim, semaphore.holders),

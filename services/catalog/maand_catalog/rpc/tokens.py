@@ -7,7 +7,7 @@ from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.rpc.callers import require
-from maand_catalog.rpc.requests import checked_id, checked_text, page_limit
+from maand_catalog.rpc.requests import asked_page, checked_id, checked_text
 from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.store import tokens
@@ -50,8 +50,10 @@ class TokenServicer(TokenServiceServicer):
     async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
         """List tokens without their secret part."""
         require(context, Role.OPERATOR)
-        found = await self._database.read(tokens.list_tokens)
-        return pb.ListTokensResponse(tokens=[to_message(token) for token in found])
+        page = asked_page(request, str, usual=1_000)
+        listed = await self._database.read(lambda tx: tokens.list_tokens(tx, after=page.after, limit=page.limit + 1))
+        found, more = page.cut(listed, lambda last: (last.token_id,))
+        return pb.ListTokensResponse(tokens=map(to_message, found), next_page_token=more)
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
         """Revoke a token at once."""
@@ -62,13 +64,13 @@ class TokenServicer(TokenServiceServicer):
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, context: Any) -> pb.ListAuditRecordsResponse:
         """List audit rows, newest first."""
         require(context, Role.OPERATOR)
-        before = checked_id(request.page_token, "page_token") if request.page_token else ""
-        limit = page_limit(request.page_size, usual=100)
-        found = await self._database.read(
-            lambda tx: tokens.list_audit_records(tx, bucket_id=request.bucket_id, before_id=before, limit=limit + 1)
+        page = asked_page(request, str, usual=100)
+        before = checked_id(page.after[0], "page_token") if page.after else ""
+        records = await self._database.read(
+            lambda tx: tokens.list_audit_records(tx, bucket_id=request.bucket_id, before_id=before, limit=page.limit + 1)
         )
-        more = found[limit - 1].audit_id if len(found) > limit else ""
-        return pb.ListAuditRecordsResponse(records=[to_audit(record) for record in found[:limit]], next_page_token=more)
+        found, more = page.cut(records, lambda last: (last.audit_id,))
+        return pb.ListAuditRecordsResponse(records=map(to_audit, found), next_page_token=more)
 
 
 def to_message(token: tokens.ApiToken) -> pb.Token:

@@ -4,7 +4,7 @@ from typing import Any
 
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.rpc.callers import require
-from maand_catalog.rpc.requests import number_token, page_limit
+from maand_catalog.rpc.requests import asked_page
 from maand_catalog.rules.identity import Role
 from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.listings import ListedWorker, list_workers
@@ -21,30 +21,29 @@ class WorkerServicer(WorkerServiceServicer):
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
         """List workers by position."""
         require(context, Role.VIEWER)
-        start, limit = number_token(request.page_token) or 0, page_limit(request.page_size, usual=1_000, most=10_000)
+        page = asked_page(request, int, usual=1_000, most=10_000)
 
         def intention(tx: Transaction) -> list[ListedWorker]:
             get_bucket(tx, request.bucket_id)
             return list_workers(
                 tx,
                 request.bucket_id,
-                hosts=set(request.hosts),
+                hosts=set(request.workers),
                 labels=set(request.labels),
                 include_removed=request.include_removed,
             )
 
         found = await self._database.read(intention)
-        more = str(start + limit) if len(found) > start + limit else ""
-        return pb.ListWorkersResponse(
-            workers=[to_message(worker) for worker in found[start : start + limit]], next_page_token=more
-        )
+        start = max(page.after[0], 0) if page.after else 0
+        shown, more = page.cut(found[start:], lambda _: (start + page.limit,))
+        return pb.ListWorkersResponse(workers=map(to_message, shown), next_page_token=more)
 
 
 def to_message(worker: ListedWorker) -> pb.Worker:
     """Describe a worker."""
     return pb.Worker(
         worker_id=worker.worker_id,
-        host=worker.host,
+        name=worker.host,
         hostname=worker.hostname,
         position=worker.position,
         labels=worker.labels,

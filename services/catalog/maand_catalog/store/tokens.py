@@ -1,10 +1,12 @@
 """API tokens and the audit trail."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, insert, select, update
 
+from maand_catalog.database.pages import select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound, Unauthenticated
 from maand_catalog.ids import new_id
@@ -82,9 +84,10 @@ def create_token(
     return token
 
 
-def list_tokens(tx: Transaction) -> list[ApiToken]:
-    """List all tokens, oldest first."""
-    rows = tx.connection.execute(select(*TOKEN_COLUMNS).order_by(api_tokens.c.token_id)).mappings()
+def list_tokens(tx: Transaction, *, after: Sequence[str] | None = None, limit: int | None = None) -> list[ApiToken]:
+    """List tokens, oldest first."""
+    page = select_page(select(*TOKEN_COLUMNS), api_tokens.c.token_id, after=after, limit=limit)
+    rows = tx.connection.execute(page).mappings()
     return [ApiToken(**row) for row in rows]
 
 

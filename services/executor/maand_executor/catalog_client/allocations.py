@@ -56,8 +56,8 @@ class AllocationCalls:
         """Return what was last promoted, by allocation id; allocations never promoted are absent."""
         files: dict[str, tuple[PlannedFile, ...]] = {}
         for ids in chunks(allocation_ids):
-            request = allocation_pb2.ListDeployedFilesRequest(bucket_id=bucket_id, allocation_ids=ids)
-            response = await call(self._allocations.ListDeployedFiles, request, repeatable=True, deadline=LONG_DEADLINE)
+            request = allocation_pb2.GetDeployedFilesRequest(bucket_id=bucket_id, allocation_ids=ids)
+            response = await call(self._allocations.GetDeployedFiles, request, repeatable=True, deadline=LONG_DEADLINE)
             files |= {entry.allocation_id: tuple(map(to_planned_file, entry.files)) for entry in response.allocations}
         return files
 

@@ -60,7 +60,9 @@ class FleetCalls:
         self, bucket_id: str, *, hosts: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
     ) -> tuple[Worker, ...]:
         """Return workers by position."""
-        request = worker_pb2.ListWorkersRequest(bucket_id=bucket_id, hosts=hosts, labels=labels, include_removed=include_removed)
+        request = worker_pb2.ListWorkersRequest(
+            bucket_id=bucket_id, workers=hosts, labels=labels, include_removed=include_removed
+        )
         return tuple(map(to_worker, await listed(self._workers.ListWorkers, request, "workers")))
 
     async def list_jobs(self, bucket_id: str, *, names: Sequence[str] = (), include_removed: bool = False) -> tuple[Job, ...]:
@@ -71,14 +73,13 @@ class FleetCalls:
     async def list_job_files(self, bucket_id: str, job: str) -> tuple[JobFile, ...]:
         """Return the stored files of one job by path, `_hooks/…` included."""
         request = job_pb2.ListJobFilesRequest(bucket_id=bucket_id, job=job)
-        response = await call(self._jobs.ListJobFiles, request, repeatable=True)
-        return tuple(map(to_job_file, response.files))
+        return tuple(map(to_job_file, await listed(self._jobs.ListJobFiles, request, "files")))
 
     async def read_rollout_order(self, bucket_id: str, job: str) -> RolloutOrder:
         """Return the rollout order in force."""
         request = job_pb2.GetRolloutOrderRequest(bucket_id=bucket_id, job=job)
         response = await call(self._jobs.GetRolloutOrder, request, repeatable=True)
-        return RolloutOrder(hosts=tuple(response.hosts), set_by_hook=response.set_by_hook, warning=response.warning)
+        return RolloutOrder(hosts=tuple(response.workers), set_by_hook=response.set_by_hook, warning=response.warning)
 
     async def build_snapshot(self, run: RunIdentity, snapshot_id: str) -> BuildReport:
         """Build a snapshot. Raises `RemoteError` with `problems` when the workspace is wrong; then nothing changed."""

@@ -9,10 +9,16 @@ import grpc.aio
 from maand_contracts.catalog.v1 import invocation_pb2, run_event_pb2, run_pb2, run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
-from maand_executor.catalog_client.calls import LONG_DEADLINE, call
-from maand_executor.catalog_client.conversions import OUTCOMES
+from maand_executor.catalog_client.calls import LONG_DEADLINE, call, listed
+from maand_executor.catalog_client.conversions import (
+    from_invocation_end,
+    from_invocation_start,
+    to_begun_invocation,
+    to_worker_fence,
+)
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import BegunInvocation, InvocationEnd, InvocationStart, RunIdentity, WorkerFence
+from maand_wire.enums import enum_word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +83,7 @@ class RunCalls:
     async def list_steps(self, run: RunIdentity) -> tuple[str, ...]:
         """Return the steps that any owner of the run recorded."""
         request = run_pb2.ListStepsRequest(bucket_id=run.bucket_id, run_id=run.run_id)
-        response = await call(self._runs.ListSteps, request, repeatable=True)
-        return tuple(response.names)
+        return tuple(await listed(self._runs.ListSteps, request, "names"))
 
     async def finish_run(self, run: RunIdentity, state: "run_pb2.RunState.ValueType", result: run_event_pb2.RunResult) -> None:
         """End the run."""
@@ -100,22 +105,14 @@ class RunCalls:
             run_id=run.run_id,
             fence=run.task.fence if run.task else run.fence,
             task_id=run.task.task_id if run.task else "",
-            invocations=[
-                invocation_pb2.InvocationStart(allocation_id=start.allocation_id, hook=start.hook, event=start.event)
-                for start in starts
-            ],
+            invocations=map(from_invocation_start, starts),
         )
         response = await call(self._invocations.BeginInvocations, request, repeatable=False)
-        return tuple(BegunInvocation(invocation_id=begun.invocation_id, token=begun.token) for begun in response.invocations)
+        return tuple(map(to_begun_invocation, response.invocations))
 
     async def end_invocations(self, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:
         """Revoke the tokens of ended hook processes and release their semaphores."""
-        request = invocation_pb2.EndInvocationsRequest(
-            bucket_id=bucket_id,
-            invocations=[
-                invocation_pb2.InvocationEnd(invocation_id=end.invocation_id, outcome=OUTCOMES[end.outcome]) for end in ends
-            ],
-        )
+        request = invocation_pb2.EndInvocationsRequest(bucket_id=bucket_id, invocations=map(from_invocation_end, ends))
         await call(self._invocations.EndInvocations, request, repeatable=True)
 
 
@@ -124,9 +121,9 @@ def to_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
     run = response.run
     return ClaimedRun(
         identity=RunIdentity(
-            bucket_id=run.bucket_id, run_id=run.run_id, seq=run.seq, fence=run.fence, worker_fence=to_worker_fence(response)
+            bucket_id=run.bucket_id, run_id=run.run_id, seq=run.seq, fence=run.fence, worker_fence=read_worker_fence(response)
         ),
-        kind=run.kind,
+        kind=enum_word(run_spec_pb2.RunKind, run.kind),
         spec=run.spec,
         lease=timedelta(seconds=response.lease_seconds),
         requested_by=run.requested_by,
@@ -136,9 +133,6 @@ def to_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
     )
 
 
-def to_worker_fence(response: run_pb2.ClaimRunResponse | task_pb2.ClaimTaskResponse) -> WorkerFence | None:
+def read_worker_fence(response: run_pb2.ClaimRunResponse | task_pb2.ClaimTaskResponse) -> WorkerFence | None:
     """Read what commands of a claim carry to workers."""
-    if not response.HasField("worker_fence"):
-        return None
-    fence = response.worker_fence
-    return WorkerFence(epoch=fence.epoch, seq=fence.seq, number=fence.fence)
+    return to_worker_fence(response.worker_fence) if response.HasField("worker_fence") else None

@@ -9,9 +9,10 @@ import grpc.aio
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceStub
 from maand_executor.catalog_client.calls import LONG_DEADLINE, call
-from maand_executor.catalog_client.runs import RenewedLease, to_worker_fence
+from maand_executor.catalog_client.runs import RenewedLease, read_worker_fence
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import RunIdentity, TaskIdentity
+from maand_wire.enums import enum_word
 
 CREATED_A_CALL = 1_000
 CREATED_BYTES = 8 * 1024 * 1024
@@ -116,12 +117,12 @@ def to_claim(response: task_pb2.ClaimTaskResponse) -> ClaimedTask:
             seq=run.seq,
             fence=run.fence,
             task=identity,
-            worker_fence=to_worker_fence(response),
+            worker_fence=read_worker_fence(response),
         ),
         task=identity,
         name=task.name,
         work=task.spec,
-        kind=run.kind,
+        kind=enum_word(run_spec_pb2.RunKind, run.kind),
         spec=run.spec,
         lease=timedelta(seconds=response.lease_seconds),
         known=frozenset(outcome.worker for outcome in task.outcomes),

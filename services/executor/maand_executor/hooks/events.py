@@ -36,7 +36,7 @@ def step_finished(job: str, result: InvocationResult) -> pb.RunEvent:
         step=result.hook,
         outcome=STEP_OUTCOMES[result.outcome],
         exit_code=result.exit_code,
-        duration_ms=round(result.duration.total_seconds() * 1000),
+        duration_seconds=result.duration.total_seconds(),
         message=result.message,
     )
     return pb.RunEvent(job=job, worker=result.worker, step_finished=finished)

@@ -88,7 +88,7 @@ def ssh_response(result: RemoteResult) -> remote_pb2.RunSshCommandResponse:
         stderr=result.stderr.decode("utf-8", "replace"),
         timed_out=result.timed_out,
         truncated=result.truncated,
-        duration_ms=round(result.duration.total_seconds() * 1000),
+        duration_seconds=result.duration.total_seconds(),
     )
 
 

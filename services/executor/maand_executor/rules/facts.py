@@ -142,8 +142,8 @@ class HealthCheck:
 
     probes: tuple[Probe, ...] = ()
     timeout: timedelta = timedelta(seconds=5)
-    attempts: int = 30
-    interval: timedelta = timedelta(seconds=1)
+    wait_attempts: int = 30
+    wait_interval: timedelta = timedelta(seconds=1)
 
 
 class RestartPolicy(StrEnum):

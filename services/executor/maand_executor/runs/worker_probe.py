@@ -87,7 +87,7 @@ async def ping(context: RunContext, worker: Worker) -> pb.WorkerReport:
     said = await ask(context, worker, preflight_script(sudo=context.config.use_sudo))
     failure = lacking(worker, [tool for tool in said.splitlines() if tool])
     return pb.WorkerReport(
-        reachable=True, problem=failure.message if failure else "", round_trip_ms=round((time.monotonic() - began) * 1000)
+        reachable=True, problem=failure.message if failure else "", round_trip_seconds=time.monotonic() - began
     )
 
 

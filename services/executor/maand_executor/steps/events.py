@@ -92,7 +92,7 @@ def step_finished(
             step=step,
             outcome=outcome,
             exit_code=exit_code,
-            duration_ms=int(duration.total_seconds() * 1000),
+            duration_seconds=duration.total_seconds(),
             message=message,
         )
     )

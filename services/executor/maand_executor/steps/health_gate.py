@@ -121,8 +121,8 @@ class HealthJudge:
         longest = max([self._check.timeout, *(hook.timeout or timedelta() for hook in self._hooks)])
         if not wait:
             return Patience(attempts=1, interval=longest if not self._hooks else longest + self._context.config.hook_timeout)
-        attempts = max(self._check.attempts, 1)
-        return Patience(attempts=attempts, interval=max(self._check.interval, longest / attempts))
+        attempts = max(self._check.wait_attempts, 1)
+        return Patience(attempts=attempts, interval=max(self._check.wait_interval, longest / attempts))
 
     def _tell_waiting(self, found: Sequence[pb.Failure], watched: int, patience: Patience) -> None:
         unhealthy = len({failure.worker for failure in found})

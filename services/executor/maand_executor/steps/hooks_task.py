@@ -7,6 +7,7 @@ An invocation that was interrupted with its executor runs again under the task's
 
 from collections.abc import Mapping, Sequence
 
+from maand_contracts.catalog.v1 import job_pb2, task_pb2
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2 import HooksTask, TaskSpec, WorkerOutcome
 from maand_executor.catalog_client import from_allocation, from_hook, to_allocation, to_hook
@@ -19,6 +20,7 @@ from maand_executor.rules.waves import Batch
 from maand_executor.steps.context import RunContext, TellOutcome
 from maand_executor.steps.fan_out import Spread, Unknown, not_well
 from maand_executor.steps.fleet import Fleet
+from maand_wire.enums import enum_number, enum_word
 
 OUTCOMES: Mapping[int, InvocationOutcome] = {
     pb.STEP_OUTCOME_SUCCEEDED: InvocationOutcome.SUCCEEDED,
@@ -57,14 +59,14 @@ def describe(request: EventRun, hook: Hook, batch: Batch, some: Sequence[Allocat
     """Say to another executor what to run, and what its hooks are told."""
     return HooksTask(
         hook=from_hook(hook),
-        event=request.event,
+        event=enum_number(job_pb2.HookEvent, request.event),
         allocations=map(from_allocation, some),
         batch_index=batch.index,
         batch_count=batch.count,
         batch_workers=batch.workers,
         rollout_order=request.order.hosts,
         order_set_by_hook=request.order.set_by_hook,
-        phase=request.phase,
+        phase=enum_number(task_pb2.DeployPhase, request.phase),
         variables=request.lifecycle,
         arguments=request.arguments,
     )
@@ -101,11 +103,11 @@ async def make_request(context: RunContext, task: HooksTask, job: Job, some: tup
         cancel=context.cancel,
         remote=context.remote,
         job=job,
-        event=task.event,
+        event=enum_word(job_pb2.HookEvent, task.event),
         allocations=some,
         order=RolloutOrder(hosts=tuple(task.rollout_order), set_by_hook=task.order_set_by_hook),
         workers=await workers_of(context, job, some),
-        phase=task.phase,
+        phase=enum_word(task_pb2.DeployPhase, task.phase),
         lifecycle=dict(task.variables),
         hook_env=context.hook_env,
         arguments=tuple(task.arguments),

@@ -9,10 +9,9 @@ from maand_runtime_gateway.upstream import Caller, Upstream
 
 async def list_demands(upstream: Upstream, caller: Caller, _fields: Nothing) -> list[Demand]:
     """List who demands the calling hook; which hook that is, the catalog knows from the token."""
-    listed = await upstream.call(upstream.jobs.ListHookDemands, job_pb2.ListHookDemandsRequest(), caller)
+    listed = await upstream.pages(upstream.jobs.ListHookDemands, job_pb2.ListHookDemandsRequest(), "demands", caller)
     return [
-        Demand(job=demand.job, hook=demand.hook, demand_config=json.loads(demand.demand_config_json or "{}"))
-        for demand in listed.demands
+        Demand(job=demand.job, hook=demand.hook, demand_config=json.loads(demand.demand_config_json or "{}")) for demand in listed
     ]
 
 

@@ -64,8 +64,11 @@ async def delete_secret(upstream: Upstream, caller: Caller, fields: SecretDelete
 
 async def list_keys(upstream: Upstream, caller: Caller, fields: KvKeysGet) -> KvKeys:
     """List keys."""
-    listed = await upstream.call(upstream.kv.ListKeys, kv_pb2.ListKeysRequest(namespace=fields.namespace), caller)
-    return KvKeys(namespaces={found.namespace: list(found.keys) for found in listed.namespaces})
+    keys: dict[str, list[str]] = {}
+    request = kv_pb2.ListKeysRequest(namespace=fields.namespace)
+    for found in await upstream.pages(upstream.kv.ListKeys, request, "namespaces", caller):
+        keys.setdefault(found.namespace, []).extend(found.keys)
+    return KvKeys(namespaces=keys)
 
 
 def precondition(fields: KvPut) -> kv_pb2.Precondition | None:

@@ -23,7 +23,7 @@ async def run_ssh(upstream: Upstream, caller: Caller, fields: SshCommand) -> Ssh
         stderr=result.stderr,
         timed_out=result.timed_out,
         truncated=result.truncated,
-        duration_ms=result.duration_ms,
+        duration_ms=round(result.duration_seconds * 1000),
     )
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+maand_contracts/catalog/v1/allocation.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n\nAllocation\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\r\x12\x0f\n\x07removed\x18\x05 \x01(\x08\x12\x10\n\x08\x64isabled\x18\x06 \x01(\x08\x12\x17\n\x0f\x63urrent_version\x18\x07 \x01(\t\x12\x13\n\x0bnew_version\x18\x08 \x01(\t\x12\x17\n\x0f\x64\x65ployed_sha256\x18\t \x01(\x0c\x12\x30\n\x05state\x18\n \x01(\x0e\x32!.maand.catalog.v1.AllocationState\x12/\n\x0bstate_since\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x0c \x01(\t\x12\x0e\n\x06run_id\x18\r \x01(\t\x12\x18\n\x10post_deploy_owed\x18\x0e \x01(\x08\x12\x12\n\nstart_owed\x18\x0f \x01(\x08\":\n\x0c\x44\x65ployedFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"\x8a\x01\n\x16ListAllocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0c\n\x04jobs\x18\x02 \x03(\t\x12\x0f\n\x07workers\x18\x03 \x03(\t\x12\x17\n\x0finclude_removed\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"e\n\x17ListAllocationsResponse\x12\x31\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\x1c.maand.catalog.v1.Allocation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x18ListDeployedFilesRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61llocation_ids\x18\x02 \x03(\t\"T\n\x19ListDeployedFilesResponse\x12\x37\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\".maand.catalog.v1.DeployedFileList\"X\n\x10\x44\x65ployedFileList\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12-\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1e.maand.catalog.v1.DeployedFile\"\xd7\x01\n\x0e\x41llocationMove\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x33\n\x08to_state\x18\x02 \x01(\x0e\x32!.maand.catalog.v1.AllocationState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x17\n\x0f\x63urrent_version\x18\x04 \x01(\t\x12\x17\n\x0f\x64\x65ployed_sha256\x18\x05 \x01(\x0c\x12\x36\n\x0e\x64\x65ployed_files\x18\x06 \x03(\x0b\x32\x1e.maand.catalog.v1.DeployedFile\"\xcd\x01\n\x16MoveAllocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12/\n\x05moves\x18\x04 \x03(\x0b\x32 .maand.catalog.v1.AllocationMove\x12\x12\n\nstep_names\x18\x05 \x03(\t\x12\x1d\n\x15post_deploy_owed_jobs\x18\x06 \x03(\t\x12\x1d\n\x15post_deploy_done_jobs\x18\x07 \x03(\t\"\x19\n\x17MoveAllocationsResponse\"\x8d\x01\n\x17PurgeAllocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x16\n\x0e\x61llocation_ids\x18\x04 \x03(\t\x12\x18\n\x0bretain_days\x18\x05 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_retain_days\"X\n\x18PurgeAllocationsResponse\x12\x13\n\x0b\x61llocations\x18\x01 \x01(\r\x12\x12\n\nkv_entries\x18\x02 \x01(\r\x12\x13\n\x0bkv_versions\x18\x03 \x01(\r\"\xbc\x01\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\x13\n\x0b\x63ommon_name\x18\x04 \x01(\t\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12.\n\nnot_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x17ListCertificatesRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0c\n\x04jobs\x18\x02 \x03(\t\"O\n\x18ListCertificatesResponse\x12\x33\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1d.maand.catalog.v1.Certificate\"M\n GetAllocationCertificatesRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61llocation_ids\x18\x02 \x03(\t\"~\n!GetAllocationCertificatesResponse\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x01 \x01(\t\x12=\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0b\x32\'.maand.catalog.v1.AllocationCertificate\"s\n\x15\x41llocationCertificate\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\t\x12\x1c\n\x0fprivate_key_pem\x18\x04 \x01(\tB\x03\x80\x01\x01*\x87\x02\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LLOCATION_STATE_PLANNED\x10\x01\x12\x1e\n\x1a\x41LLOCATION_STATE_DEPLOYING\x10\x02\x12\x1d\n\x19\x41LLOCATION_STATE_PROMOTED\x10\x03\x12\x1c\n\x18\x41LLOCATION_STATE_PENDING\x10\x04\x12\x1b\n\x17\x41LLOCATION_STATE_FAILED\x10\x05\x12\x1c\n\x18\x41LLOCATION_STATE_STOPPED\x10\x06\x12\x1c\n\x18\x41LLOCATION_STATE_REMOVED\x10\x07\x32\xae\x05\n\x11\x41llocationService\x12\x66\n\x0fListAllocations\x12(.maand.catalog.v1.ListAllocationsRequest\x1a).maand.catalog.v1.ListAllocationsResponse\x12l\n\x11ListDeployedFiles\x12*.maand.catalog.v1.ListDeployedFilesRequest\x1a+.maand.catalog.v1.ListDeployedFilesResponse\x12\x66\n\x0fMoveAllocations\x12(.maand.catalog.v1.MoveAllocationsRequest\x1a).maand.catalog.v1.MoveAllocationsResponse\x12i\n\x10PurgeAllocations\x12).maand.catalog.v1.PurgeAllocationsRequest\x1a*.maand.catalog.v1.PurgeAllocationsResponse\x12i\n\x10ListCertificates\x12).maand.catalog.v1.ListCertificatesRequest\x1a*.maand.catalog.v1.ListCertificatesResponse\x12\x84\x01\n\x19GetAllocationCertificates\x12\x32.maand.catalog.v1.GetAllocationCertificatesRequest\x1a\x33.maand.catalog.v1.GetAllocationCertificatesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+maand_contracts/catalog/v1/allocation.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n\nAllocation\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\r\x12\x0f\n\x07removed\x18\x05 \x01(\x08\x12\x10\n\x08\x64isabled\x18\x06 \x01(\x08\x12\x17\n\x0f\x63urrent_version\x18\x07 \x01(\t\x12\x13\n\x0bnew_version\x18\x08 \x01(\t\x12\x17\n\x0f\x64\x65ployed_sha256\x18\t \x01(\x0c\x12\x30\n\x05state\x18\n \x01(\x0e\x32!.maand.catalog.v1.AllocationState\x12/\n\x0bstate_since\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x0c \x01(\t\x12\x0e\n\x06run_id\x18\r \x01(\t\x12\x18\n\x10post_deploy_owed\x18\x0e \x01(\x08\x12\x12\n\nstart_owed\x18\x0f \x01(\x08\":\n\x0c\x44\x65ployedFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"\x8a\x01\n\x16ListAllocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0c\n\x04jobs\x18\x02 \x03(\t\x12\x0f\n\x07workers\x18\x03 \x03(\t\x12\x17\n\x0finclude_removed\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"e\n\x17ListAllocationsResponse\x12\x31\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\x1c.maand.catalog.v1.Allocation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x17GetDeployedFilesRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61llocation_ids\x18\x02 \x03(\t\"S\n\x18GetDeployedFilesResponse\x12\x37\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\".maand.catalog.v1.DeployedFileList\"X\n\x10\x44\x65ployedFileList\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12-\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1e.maand.catalog.v1.DeployedFile\"\xd7\x01\n\x0e\x41llocationMove\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x33\n\x08to_state\x18\x02 \x01(\x0e\x32!.maand.catalog.v1.AllocationState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x17\n\x0f\x63urrent_version\x18\x04 \x01(\t\x12\x17\n\x0f\x64\x65ployed_sha256\x18\x05 \x01(\x0c\x12\x36\n\x0e\x64\x65ployed_files\x18\x06 \x03(\x0b\x32\x1e.maand.catalog.v1.DeployedFile\"\xcd\x01\n\x16MoveAllocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12/\n\x05moves\x18\x04 \x03(\x0b\x32 .maand.catalog.v1.AllocationMove\x12\x12\n\nstep_names\x18\x05 \x03(\t\x12\x1d\n\x15post_deploy_owed_jobs\x18\x06 \x03(\t\x12\x1d\n\x15post_deploy_done_jobs\x18\x07 \x03(\t\"\x19\n\x17MoveAllocationsResponse\"\x8d\x01\n\x17PurgeAllocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x16\n\x0e\x61llocation_ids\x18\x04 \x03(\t\x12\x18\n\x0bretain_days\x18\x05 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_retain_days\"X\n\x18PurgeAllocationsResponse\x12\x13\n\x0b\x61llocations\x18\x01 \x01(\r\x12\x12\n\nkv_entries\x18\x02 \x01(\r\x12\x13\n\x0bkv_versions\x18\x03 \x01(\r\"\xbc\x01\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\x13\n\x0b\x63ommon_name\x18\x04 \x01(\t\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12.\n\nnot_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x17ListCertificatesRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0c\n\x04jobs\x18\x02 \x03(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x18ListCertificatesResponse\x12\x33\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1d.maand.catalog.v1.Certificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"M\n GetAllocationCertificatesRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61llocation_ids\x18\x02 \x03(\t\"~\n!GetAllocationCertificatesResponse\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x01 \x01(\t\x12=\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0b\x32\'.maand.catalog.v1.AllocationCertificate\"s\n\x15\x41llocationCertificate\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\t\x12\x1c\n\x0fprivate_key_pem\x18\x04 \x01(\tB\x03\x80\x01\x01*\x87\x02\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LLOCATION_STATE_PLANNED\x10\x01\x12\x1e\n\x1a\x41LLOCATION_STATE_DEPLOYING\x10\x02\x12\x1d\n\x19\x41LLOCATION_STATE_PROMOTED\x10\x03\x12\x1c\n\x18\x41LLOCATION_STATE_PENDING\x10\x04\x12\x1b\n\x17\x41LLOCATION_STATE_FAILED\x10\x05\x12\x1c\n\x18\x41LLOCATION_STATE_STOPPED\x10\x06\x12\x1c\n\x18\x41LLOCATION_STATE_REMOVED\x10\x07\x32\xab\x05\n\x11\x41llocationService\x12\x66\n\x0fListAllocations\x12(.maand.catalog.v1.ListAllocationsRequest\x1a).maand.catalog.v1.ListAllocationsResponse\x12i\n\x10GetDeployedFiles\x12).maand.catalog.v1.GetDeployedFilesRequest\x1a*.maand.catalog.v1.GetDeployedFilesResponse\x12\x66\n\x0fMoveAllocations\x12(.maand.catalog.v1.MoveAllocationsRequest\x1a).maand.catalog.v1.MoveAllocationsResponse\x12i\n\x10PurgeAllocations\x12).maand.catalog.v1.PurgeAllocationsRequest\x1a*.maand.catalog.v1.PurgeAllocationsResponse\x12i\n\x10ListCertificates\x12).maand.catalog.v1.ListCertificatesRequest\x1a*.maand.catalog.v1.ListCertificatesResponse\x12\x84\x01\n\x19GetAllocationCertificates\x12\x32.maand.catalog.v1.GetAllocationCertificatesRequest\x1a\x33.maand.catalog.v1.GetAllocationCertificatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ALLOCATIONCERTIFICATE'].fields_by_name['private_key_pem']._loaded_options = None
   _globals['_ALLOCATIONCERTIFICATE'].fields_by_name['private_key_pem']._serialized_options = b'\200\001\001'
-  _globals['_ALLOCATIONSTATE']._serialized_start=2359
-  _globals['_ALLOCATIONSTATE']._serialized_end=2622
+  _globals['_ALLOCATIONSTATE']._serialized_start=2421
+  _globals['_ALLOCATIONSTATE']._serialized_end=2684
   _globals['_ALLOCATION']._serialized_start=99
   _globals['_ALLOCATION']._serialized_end=462
   _globals['_DEPLOYEDFILE']._serialized_start=464
@@ -44,34 +44,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTALLOCATIONSREQUEST']._serialized_end=663
   _globals['_LISTALLOCATIONSRESPONSE']._serialized_start=665
   _globals['_LISTALLOCATIONSRESPONSE']._serialized_end=766
-  _globals['_LISTDEPLOYEDFILESREQUEST']._serialized_start=768
-  _globals['_LISTDEPLOYEDFILESREQUEST']._serialized_end=837
-  _globals['_LISTDEPLOYEDFILESRESPONSE']._serialized_start=839
-  _globals['_LISTDEPLOYEDFILESRESPONSE']._serialized_end=923
-  _globals['_DEPLOYEDFILELIST']._serialized_start=925
-  _globals['_DEPLOYEDFILELIST']._serialized_end=1013
-  _globals['_ALLOCATIONMOVE']._serialized_start=1016
-  _globals['_ALLOCATIONMOVE']._serialized_end=1231
-  _globals['_MOVEALLOCATIONSREQUEST']._serialized_start=1234
-  _globals['_MOVEALLOCATIONSREQUEST']._serialized_end=1439
-  _globals['_MOVEALLOCATIONSRESPONSE']._serialized_start=1441
-  _globals['_MOVEALLOCATIONSRESPONSE']._serialized_end=1466
-  _globals['_PURGEALLOCATIONSREQUEST']._serialized_start=1469
-  _globals['_PURGEALLOCATIONSREQUEST']._serialized_end=1610
-  _globals['_PURGEALLOCATIONSRESPONSE']._serialized_start=1612
-  _globals['_PURGEALLOCATIONSRESPONSE']._serialized_end=1700
-  _globals['_CERTIFICATE']._serialized_start=1703
-  _globals['_CERTIFICATE']._serialized_end=1891
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=1893
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=1951
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=1953
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=2032
-  _globals['_GETALLOCATIONCERTIFICATESREQUEST']._serialized_start=2034
-  _globals['_GETALLOCATIONCERTIFICATESREQUEST']._serialized_end=2111
-  _globals['_GETALLOCATIONCERTIFICATESRESPONSE']._serialized_start=2113
-  _globals['_GETALLOCATIONCERTIFICATESRESPONSE']._serialized_end=2239
-  _globals['_ALLOCATIONCERTIFICATE']._serialized_start=2241
-  _globals['_ALLOCATIONCERTIFICATE']._serialized_end=2356
-  _globals['_ALLOCATIONSERVICE']._serialized_start=2625
-  _globals['_ALLOCATIONSERVICE']._serialized_end=3311
+  _globals['_GETDEPLOYEDFILESREQUEST']._serialized_start=768
+  _globals['_GETDEPLOYEDFILESREQUEST']._serialized_end=836
+  _globals['_GETDEPLOYEDFILESRESPONSE']._serialized_start=838
+  _globals['_GETDEPLOYEDFILESRESPONSE']._serialized_end=921
+  _globals['_DEPLOYEDFILELIST']._serialized_start=923
+  _globals['_DEPLOYEDFILELIST']._serialized_end=1011
+  _globals['_ALLOCATIONMOVE']._serialized_start=1014
+  _globals['_ALLOCATIONMOVE']._serialized_end=1229
+  _globals['_MOVEALLOCATIONSREQUEST']._serialized_start=1232
+  _globals['_MOVEALLOCATIONSREQUEST']._serialized_end=1437
+  _globals['_MOVEALLOCATIONSRESPONSE']._serialized_start=1439
+  _globals['_MOVEALLOCATIONSRESPONSE']._serialized_end=1464
+  _globals['_PURGEALLOCATIONSREQUEST']._serialized_start=1467
+  _globals['_PURGEALLOCATIONSREQUEST']._serialized_end=1608
+  _globals['_PURGEALLOCATIONSRESPONSE']._serialized_start=1610
+  _globals['_PURGEALLOCATIONSRESPONSE']._serialized_end=1698
+  _globals['_CERTIFICATE']._serialized_start=1701
+  _globals['_CERTIFICATE']._serialized_end=1889
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=1891
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=1988
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=1990
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=2094
+  _globals['_GETALLOCATIONCERTIFICATESREQUEST']._serialized_start=2096
+  _globals['_GETALLOCATIONCERTIFICATESREQUEST']._serialized_end=2173
+  _globals['_GETALLOCATIONCERTIFICATESRESPONSE']._serialized_start=2175
+  _globals['_GETALLOCATIONCERTIFICATESRESPONSE']._serialized_end=2301
+  _globals['_ALLOCATIONCERTIFICATE']._serialized_start=2303
+  _globals['_ALLOCATIONCERTIFICATE']._serialized_end=2418
+  _globals['_ALLOCATIONSERVICE']._serialized_start=2687
+  _globals['_ALLOCATIONSERVICE']._serialized_end=3370
 # @@protoc_insertion_point(module_scope)

@@ -90,7 +90,7 @@ class Allocation(_message.Message):
     job: _builtins.str
     """Job name."""
     worker: _builtins.str
-    """Worker host."""
+    """Worker."""
     index: _builtins.int
     """Zero-based, among the job's non-removed allocations by worker position."""
     removed: _builtins.bool
@@ -251,8 +251,8 @@ class ListAllocationsResponse(_message.Message):
 Global___ListAllocationsResponse: _TypeAlias = ListAllocationsResponse  # noqa: Y015
 
 @_typing.final
-class ListDeployedFilesRequest(_message.Message):
-    """ListDeployedFilesRequest names allocations."""
+class GetDeployedFilesRequest(_message.Message):
+    """GetDeployedFilesRequest names allocations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,11 +276,11 @@ class ListDeployedFilesRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListDeployedFilesRequest: _TypeAlias = ListDeployedFilesRequest  # noqa: Y015
+Global___GetDeployedFilesRequest: _TypeAlias = GetDeployedFilesRequest  # noqa: Y015
 
 @_typing.final
-class ListDeployedFilesResponse(_message.Message):
-    """ListDeployedFilesResponse lists files per allocation."""
+class GetDeployedFilesResponse(_message.Message):
+    """GetDeployedFilesResponse lists files per allocation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,7 +300,7 @@ class ListDeployedFilesResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListDeployedFilesResponse: _TypeAlias = ListDeployedFilesResponse  # noqa: Y015
+Global___GetDeployedFilesResponse: _TypeAlias = GetDeployedFilesResponse  # noqa: Y015
 
 @_typing.final
 class DeployedFileList(_message.Message):
@@ -535,7 +535,7 @@ class Certificate(_message.Message):
     job: _builtins.str
     """Job."""
     worker: _builtins.str
-    """Worker host."""
+    """Worker."""
     common_name: _builtins.str
     """Subject common name."""
     serial: _builtins.str
@@ -575,8 +575,14 @@ class ListCertificatesRequest(_message.Message):
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
+    page_size: _builtins.int
+    """At most this many; 0 = 1,000."""
+    page_token: _builtins.str
+    """From the previous page. Empty = the first page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these jobs. Empty = all."""
@@ -586,10 +592,12 @@ class ListCertificatesRequest(_message.Message):
         *,
         bucket_id: _builtins.str = ...,
         jobs: _abc.Iterable[_builtins.str] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "jobs", b"jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "jobs", b"jobs", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -597,11 +605,14 @@ Global___ListCertificatesRequest: _TypeAlias = ListCertificatesRequest  # noqa: 
 
 @_typing.final
 class ListCertificatesResponse(_message.Message):
-    """ListCertificatesResponse lists leaves."""
+    """ListCertificatesResponse is one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CERTIFICATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass to get the next page. Empty = this was the last one."""
     @_builtins.property
     def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Certificate]:
         """Certificates by job, name and worker."""
@@ -610,10 +621,11 @@ class ListCertificatesResponse(_message.Message):
         self,
         *,
         certificates: _abc.Iterable[Global___Certificate] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

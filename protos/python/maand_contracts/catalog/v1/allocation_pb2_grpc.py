@@ -40,10 +40,10 @@ class AllocationServiceStub:
                 request_serializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListAllocationsRequest.SerializeToString,
                 response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListAllocationsResponse.FromString,
                 _registered_method=True)
-        self.ListDeployedFiles = channel.unary_unary(
-                '/maand.catalog.v1.AllocationService/ListDeployedFiles',
-                request_serializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListDeployedFilesRequest.SerializeToString,
-                response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListDeployedFilesResponse.FromString,
+        self.GetDeployedFiles = channel.unary_unary(
+                '/maand.catalog.v1.AllocationService/GetDeployedFiles',
+                request_serializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.GetDeployedFilesRequest.SerializeToString,
+                response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.GetDeployedFilesResponse.FromString,
                 _registered_method=True)
         self.MoveAllocations = channel.unary_unary(
                 '/maand.catalog.v1.AllocationService/MoveAllocations',
@@ -78,7 +78,7 @@ class AllocationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListDeployedFiles(self, request, context):
+    def GetDeployedFiles(self, request, context):
         """Returns what was last deployed to allocations: the file lists behind their runtime digests. For executors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -124,10 +124,10 @@ def add_AllocationServiceServicer_to_server(servicer, server):
                     request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListAllocationsRequest.FromString,
                     response_serializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListAllocationsResponse.SerializeToString,
             ),
-            'ListDeployedFiles': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListDeployedFiles,
-                    request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListDeployedFilesRequest.FromString,
-                    response_serializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListDeployedFilesResponse.SerializeToString,
+            'GetDeployedFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeployedFiles,
+                    request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.GetDeployedFilesRequest.FromString,
+                    response_serializer=maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.GetDeployedFilesResponse.SerializeToString,
             ),
             'MoveAllocations': grpc.unary_unary_rpc_method_handler(
                     servicer.MoveAllocations,
@@ -189,7 +189,7 @@ class AllocationService:
             _registered_method=True)
 
     @staticmethod
-    def ListDeployedFiles(request,
+    def GetDeployedFiles(request,
             target,
             options=(),
             channel_credentials=None,
@@ -202,9 +202,9 @@ class AllocationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/maand.catalog.v1.AllocationService/ListDeployedFiles',
-            maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListDeployedFilesRequest.SerializeToString,
-            maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.ListDeployedFilesResponse.FromString,
+            '/maand.catalog.v1.AllocationService/GetDeployedFiles',
+            maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.GetDeployedFilesRequest.SerializeToString,
+            maand__contracts_dot_catalog_dot_v1_dot_allocation__pb2.GetDeployedFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,7 +18,7 @@ class AllocationServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAllocations: _aio.UnaryUnaryMultiCallable[_allocation_pb2.ListAllocationsRequest, _allocation_pb2.ListAllocationsResponse]
     """Lists allocations by job and index."""
-    ListDeployedFiles: _aio.UnaryUnaryMultiCallable[_allocation_pb2.ListDeployedFilesRequest, _allocation_pb2.ListDeployedFilesResponse]
+    GetDeployedFiles: _aio.UnaryUnaryMultiCallable[_allocation_pb2.GetDeployedFilesRequest, _allocation_pb2.GetDeployedFilesResponse]
     """Returns what was last deployed to allocations: the file lists behind their runtime digests. For executors."""
     MoveAllocations: _aio.UnaryUnaryMultiCallable[_allocation_pb2.MoveAllocationsRequest, _allocation_pb2.MoveAllocationsResponse]
     """Moves allocations between states, all or none, and records the run with each move.
@@ -46,11 +46,11 @@ class AllocationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists allocations by job and index."""
 
     @_abc_1.abstractmethod
-    def ListDeployedFiles(
+    def GetDeployedFiles(
         self,
-        request: _allocation_pb2.ListDeployedFilesRequest,
-        context: _aio.ServicerContext[_allocation_pb2.ListDeployedFilesRequest, _abc.Awaitable[_allocation_pb2.ListDeployedFilesResponse]],
-    ) -> _abc.Awaitable[_allocation_pb2.ListDeployedFilesResponse]:
+        request: _allocation_pb2.GetDeployedFilesRequest,
+        context: _aio.ServicerContext[_allocation_pb2.GetDeployedFilesRequest, _abc.Awaitable[_allocation_pb2.GetDeployedFilesResponse]],
+    ) -> _abc.Awaitable[_allocation_pb2.GetDeployedFilesResponse]:
         """Returns what was last deployed to allocations: the file lists behind their runtime digests. For executors."""
 
     @_abc_1.abstractmethod

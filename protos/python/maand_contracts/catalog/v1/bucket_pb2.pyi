@@ -44,6 +44,70 @@ HOST_KEY_POLICY_ACCEPT_NEW: HostKeyPolicy.ValueType  # 2
 """Pin an unknown key at first sight; a changed key is still refused."""
 Global___HostKeyPolicy: _TypeAlias = HostKeyPolicy  # noqa: Y015
 
+class _LogFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_FORMAT_UNSPECIFIED: _LogFormat.ValueType  # 0
+    """Not set; read as KV."""
+    LOG_FORMAT_KV: _LogFormat.ValueType  # 1
+    """Words and `key=value`."""
+    LOG_FORMAT_JSON: _LogFormat.ValueType  # 2
+    """A JSON object a line."""
+
+class LogFormat(_LogFormat, metaclass=_LogFormatEnumTypeWrapper):
+    """LogFormat says how services write their log."""
+
+LOG_FORMAT_UNSPECIFIED: LogFormat.ValueType  # 0
+"""Not set; read as KV."""
+LOG_FORMAT_KV: LogFormat.ValueType  # 1
+"""Words and `key=value`."""
+LOG_FORMAT_JSON: LogFormat.ValueType  # 2
+"""A JSON object a line."""
+Global___LogFormat: _TypeAlias = LogFormat  # noqa: Y015
+
+class _UserFileKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UserFileKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserFileKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USER_FILE_KIND_UNSPECIFIED: _UserFileKind.ValueType  # 0
+    """Not set; INVALID_ARGUMENT."""
+    USER_FILE_KIND_MANIFEST: _UserFileKind.ValueType  # 1
+    """`manifest.json` of a job."""
+    USER_FILE_KIND_WORKERS: _UserFileKind.ValueType  # 2
+    """`workers.json`."""
+    USER_FILE_KIND_DISABLED: _UserFileKind.ValueType  # 3
+    """`disabled.json`."""
+    USER_FILE_KIND_MAAND_CONF: _UserFileKind.ValueType  # 4
+    """`maand.conf`."""
+    USER_FILE_KIND_BUCKET_CONF: _UserFileKind.ValueType  # 5
+    """`bucket.conf`."""
+    USER_FILE_KIND_BUCKET_JOBS_CONF: _UserFileKind.ValueType  # 6
+    """`bucket.jobs.conf`, and those that a selector chooses."""
+
+class UserFileKind(_UserFileKind, metaclass=_UserFileKindEnumTypeWrapper):
+    """UserFileKind is a kind of file that people write and a JSON Schema describes."""
+
+USER_FILE_KIND_UNSPECIFIED: UserFileKind.ValueType  # 0
+"""Not set; INVALID_ARGUMENT."""
+USER_FILE_KIND_MANIFEST: UserFileKind.ValueType  # 1
+"""`manifest.json` of a job."""
+USER_FILE_KIND_WORKERS: UserFileKind.ValueType  # 2
+"""`workers.json`."""
+USER_FILE_KIND_DISABLED: UserFileKind.ValueType  # 3
+"""`disabled.json`."""
+USER_FILE_KIND_MAAND_CONF: UserFileKind.ValueType  # 4
+"""`maand.conf`."""
+USER_FILE_KIND_BUCKET_CONF: UserFileKind.ValueType  # 5
+"""`bucket.conf`."""
+USER_FILE_KIND_BUCKET_JOBS_CONF: UserFileKind.ValueType  # 6
+"""`bucket.jobs.conf`, and those that a selector chooses."""
+Global___UserFileKind: _TypeAlias = UserFileKind  # noqa: Y015
+
 @_typing.final
 class BucketConfig(_message.Message):
     """BucketConfig is `maand.conf` after validation, defaults filled in."""
@@ -98,8 +162,8 @@ class BucketConfig(_message.Message):
     """
     hook_timeout_seconds: _builtins.int
     """Hook timeout where the manifest names none, seconds."""
-    log_format: _builtins.str
-    """`kv` or `json`."""
+    log_format: Global___LogFormat.ValueType
+    """How services write their log."""
     @_builtins.property
     def hook_env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Environment variable names passed through to hooks from whoever asked for the run."""
@@ -122,7 +186,7 @@ class BucketConfig(_message.Message):
         ssh_starts_per_second: _builtins.int = ...,
         hook_env: _abc.Iterable[_builtins.str] | None = ...,
         hook_timeout_seconds: _builtins.int = ...,
-        log_format: _builtins.str = ...,
+        log_format: Global___LogFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -355,12 +419,12 @@ class GetSchemaRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
-    kind: _builtins.str
-    """`manifest`, `workers`, `disabled`, `maand.conf`, `bucket.conf` or `bucket.jobs.conf`."""
+    kind: Global___UserFileKind.ValueType
+    """Which file."""
     def __init__(
         self,
         *,
-        kind: _builtins.str = ...,
+        kind: Global___UserFileKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

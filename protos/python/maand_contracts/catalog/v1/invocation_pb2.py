@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from maand_contracts.catalog.v1 import job_pb2 as maand__contracts_dot_catalog_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+maand_contracts/catalog/v1/invocation.proto\x12\x10maand.catalog.v1\"E\n\x0fInvocationStart\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0c\n\x04hook\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\"\x94\x01\n\x17\x42\x65ginInvocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x36\n\x0binvocations\x18\x04 \x03(\x0b\x32!.maand.catalog.v1.InvocationStart\x12\x0f\n\x07task_id\x18\x05 \x01(\t\"<\n\x0f\x42\x65gunInvocation\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x12\n\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01\"R\n\x18\x42\x65ginInvocationsResponse\x12\x36\n\x0binvocations\x18\x01 \x03(\x0b\x32!.maand.catalog.v1.BegunInvocation\"\\\n\rInvocationEnd\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x34\n\x07outcome\x18\x02 \x01(\x0e\x32#.maand.catalog.v1.InvocationOutcome\"`\n\x15\x45ndInvocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x34\n\x0binvocations\x18\x02 \x03(\x0b\x32\x1f.maand.catalog.v1.InvocationEnd\"\x18\n\x16\x45ndInvocationsResponse*\xe0\x01\n\x11InvocationOutcome\x12\"\n\x1eINVOCATION_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cINVOCATION_OUTCOME_SUCCEEDED\x10\x01\x12\x1d\n\x19INVOCATION_OUTCOME_FAILED\x10\x02\x12 \n\x1cINVOCATION_OUTCOME_TIMED_OUT\x10\x03\x12 \n\x1cINVOCATION_OUTCOME_CANCELLED\x10\x04\x12\"\n\x1eINVOCATION_OUTCOME_INTERRUPTED\x10\x05\x32\xe3\x01\n\x11InvocationService\x12i\n\x10\x42\x65ginInvocations\x12).maand.catalog.v1.BeginInvocationsRequest\x1a*.maand.catalog.v1.BeginInvocationsResponse\x12\x63\n\x0e\x45ndInvocations\x12\'.maand.catalog.v1.EndInvocationsRequest\x1a(.maand.catalog.v1.EndInvocationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+maand_contracts/catalog/v1/invocation.proto\x12\x10maand.catalog.v1\x1a$maand_contracts/catalog/v1/job.proto\"b\n\x0fInvocationStart\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0c\n\x04hook\x18\x02 \x01(\t\x12*\n\x05\x65vent\x18\x03 \x01(\x0e\x32\x1b.maand.catalog.v1.HookEvent\"\x94\x01\n\x17\x42\x65ginInvocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x36\n\x0binvocations\x18\x04 \x03(\x0b\x32!.maand.catalog.v1.InvocationStart\x12\x0f\n\x07task_id\x18\x05 \x01(\t\"<\n\x0f\x42\x65gunInvocation\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x12\n\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01\"R\n\x18\x42\x65ginInvocationsResponse\x12\x36\n\x0binvocations\x18\x01 \x03(\x0b\x32!.maand.catalog.v1.BegunInvocation\"\\\n\rInvocationEnd\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x34\n\x07outcome\x18\x02 \x01(\x0e\x32#.maand.catalog.v1.InvocationOutcome\"`\n\x15\x45ndInvocationsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x34\n\x0binvocations\x18\x02 \x03(\x0b\x32\x1f.maand.catalog.v1.InvocationEnd\"\x18\n\x16\x45ndInvocationsResponse*\xe0\x01\n\x11InvocationOutcome\x12\"\n\x1eINVOCATION_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cINVOCATION_OUTCOME_SUCCEEDED\x10\x01\x12\x1d\n\x19INVOCATION_OUTCOME_FAILED\x10\x02\x12 \n\x1cINVOCATION_OUTCOME_TIMED_OUT\x10\x03\x12 \n\x1cINVOCATION_OUTCOME_CANCELLED\x10\x04\x12\"\n\x1eINVOCATION_OUTCOME_INTERRUPTED\x10\x05\x32\xe3\x01\n\x11InvocationService\x12i\n\x10\x42\x65ginInvocations\x12).maand.catalog.v1.BeginInvocationsRequest\x1a*.maand.catalog.v1.BeginInvocationsResponse\x12\x63\n\x0e\x45ndInvocations\x12\'.maand.catalog.v1.EndInvocationsRequest\x1a(.maand.catalog.v1.EndInvocationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +34,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BEGUNINVOCATION'].fields_by_name['token']._loaded_options = None
   _globals['_BEGUNINVOCATION'].fields_by_name['token']._serialized_options = b'\200\001\001'
-  _globals['_INVOCATIONOUTCOME']._serialized_start=652
-  _globals['_INVOCATIONOUTCOME']._serialized_end=876
-  _globals['_INVOCATIONSTART']._serialized_start=65
-  _globals['_INVOCATIONSTART']._serialized_end=134
-  _globals['_BEGININVOCATIONSREQUEST']._serialized_start=137
-  _globals['_BEGININVOCATIONSREQUEST']._serialized_end=285
-  _globals['_BEGUNINVOCATION']._serialized_start=287
-  _globals['_BEGUNINVOCATION']._serialized_end=347
-  _globals['_BEGININVOCATIONSRESPONSE']._serialized_start=349
-  _globals['_BEGININVOCATIONSRESPONSE']._serialized_end=431
-  _globals['_INVOCATIONEND']._serialized_start=433
-  _globals['_INVOCATIONEND']._serialized_end=525
-  _globals['_ENDINVOCATIONSREQUEST']._serialized_start=527
-  _globals['_ENDINVOCATIONSREQUEST']._serialized_end=623
-  _globals['_ENDINVOCATIONSRESPONSE']._serialized_start=625
-  _globals['_ENDINVOCATIONSRESPONSE']._serialized_end=649
-  _globals['_INVOCATIONSERVICE']._serialized_start=879
-  _globals['_INVOCATIONSERVICE']._serialized_end=1106
+  _globals['_INVOCATIONOUTCOME']._serialized_start=719
+  _globals['_INVOCATIONOUTCOME']._serialized_end=943
+  _globals['_INVOCATIONSTART']._serialized_start=103
+  _globals['_INVOCATIONSTART']._serialized_end=201
+  _globals['_BEGININVOCATIONSREQUEST']._serialized_start=204
+  _globals['_BEGININVOCATIONSREQUEST']._serialized_end=352
+  _globals['_BEGUNINVOCATION']._serialized_start=354
+  _globals['_BEGUNINVOCATION']._serialized_end=414
+  _globals['_BEGININVOCATIONSRESPONSE']._serialized_start=416
+  _globals['_BEGININVOCATIONSRESPONSE']._serialized_end=498
+  _globals['_INVOCATIONEND']._serialized_start=500
+  _globals['_INVOCATIONEND']._serialized_end=592
+  _globals['_ENDINVOCATIONSREQUEST']._serialized_start=594
+  _globals['_ENDINVOCATIONSREQUEST']._serialized_end=690
+  _globals['_ENDINVOCATIONSRESPONSE']._serialized_start=692
+  _globals['_ENDINVOCATIONSRESPONSE']._serialized_end=716
+  _globals['_INVOCATIONSERVICE']._serialized_start=946
+  _globals['_INVOCATIONSERVICE']._serialized_end=1173
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from maand_contracts.catalog.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -68,14 +69,14 @@ class InvocationStart(_message.Message):
     """Allocation it is scoped to."""
     hook: _builtins.str
     """Hook name."""
-    event: _builtins.str
+    event: _job_pb2.HookEvent.ValueType
     """Event."""
     def __init__(
         self,
         *,
         allocation_id: _builtins.str = ...,
         hook: _builtins.str = ...,
-        event: _builtins.str = ...,
+        event: _job_pb2.HookEvent.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -72,6 +72,102 @@ HOOK_SCOPE_ROLLOUT: HookScope.ValueType  # 2
 """Exactly once per run, on the first reachable targeted allocation in rollout order."""
 Global___HookScope: _TypeAlias = HookScope  # noqa: Y015
 
+class _HookEvent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HookEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HookEvent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOOK_EVENT_UNSPECIFIED: _HookEvent.ValueType  # 0
+    """Not set; INVALID_ARGUMENT."""
+    HOOK_EVENT_POST_BUILD: _HookEvent.ValueType  # 1
+    """After a build, before anything is deployed."""
+    HOOK_EVENT_PRE_DEPLOY: _HookEvent.ValueType  # 2
+    """Before a job's allocations are touched."""
+    HOOK_EVENT_POST_DEPLOY: _HookEvent.ValueType  # 3
+    """After the job was rolled out."""
+    HOOK_EVENT_JOB_CONTROL: _HookEvent.ValueType  # 4
+    """In place of the job's make targets."""
+    HOOK_EVENT_HEALTH_CHECK: _HookEvent.ValueType  # 5
+    """In the health gate and in health checks, after the probes."""
+    HOOK_EVENT_AFTER_ALLOCATION_STARTED: _HookEvent.ValueType  # 6
+    """After a batch of allocations was started, restarted or reloaded."""
+    HOOK_EVENT_AFTER_ALLOCATION_STOPPED: _HookEvent.ValueType  # 7
+    """After a batch of allocations was stopped."""
+    HOOK_EVENT_CLI: _HookEvent.ValueType  # 8
+    """By hand: `maand hooks`."""
+
+class HookEvent(_HookEvent, metaclass=_HookEventEnumTypeWrapper):
+    """HookEvent is what a hook runs on."""
+
+HOOK_EVENT_UNSPECIFIED: HookEvent.ValueType  # 0
+"""Not set; INVALID_ARGUMENT."""
+HOOK_EVENT_POST_BUILD: HookEvent.ValueType  # 1
+"""After a build, before anything is deployed."""
+HOOK_EVENT_PRE_DEPLOY: HookEvent.ValueType  # 2
+"""Before a job's allocations are touched."""
+HOOK_EVENT_POST_DEPLOY: HookEvent.ValueType  # 3
+"""After the job was rolled out."""
+HOOK_EVENT_JOB_CONTROL: HookEvent.ValueType  # 4
+"""In place of the job's make targets."""
+HOOK_EVENT_HEALTH_CHECK: HookEvent.ValueType  # 5
+"""In the health gate and in health checks, after the probes."""
+HOOK_EVENT_AFTER_ALLOCATION_STARTED: HookEvent.ValueType  # 6
+"""After a batch of allocations was started, restarted or reloaded."""
+HOOK_EVENT_AFTER_ALLOCATION_STOPPED: HookEvent.ValueType  # 7
+"""After a batch of allocations was stopped."""
+HOOK_EVENT_CLI: HookEvent.ValueType  # 8
+"""By hand: `maand hooks`."""
+Global___HookEvent: _TypeAlias = HookEvent  # noqa: Y015
+
+class _HookRuntime:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HookRuntimeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HookRuntime.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOOK_RUNTIME_UNSPECIFIED: _HookRuntime.ValueType  # 0
+    """Not set; never sent."""
+    HOOK_RUNTIME_PYTHON: _HookRuntime.ValueType  # 1
+    """Python, scripts `.py`."""
+    HOOK_RUNTIME_BUN: _HookRuntime.ValueType  # 2
+    """Bun, scripts `.ts` and `.js`."""
+
+class HookRuntime(_HookRuntime, metaclass=_HookRuntimeEnumTypeWrapper):
+    """HookRuntime is what runs a hook's script."""
+
+HOOK_RUNTIME_UNSPECIFIED: HookRuntime.ValueType  # 0
+"""Not set; never sent."""
+HOOK_RUNTIME_PYTHON: HookRuntime.ValueType  # 1
+"""Python, scripts `.py`."""
+HOOK_RUNTIME_BUN: HookRuntime.ValueType  # 2
+"""Bun, scripts `.ts` and `.js`."""
+Global___HookRuntime: _TypeAlias = HookRuntime  # noqa: Y015
+
+class _HttpScheme:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HttpSchemeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HttpScheme.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HTTP_SCHEME_UNSPECIFIED: _HttpScheme.ValueType  # 0
+    """Not set; read as HTTP."""
+    HTTP_SCHEME_HTTP: _HttpScheme.ValueType  # 1
+    """Plain."""
+    HTTP_SCHEME_HTTPS: _HttpScheme.ValueType  # 2
+    """TLS."""
+
+class HttpScheme(_HttpScheme, metaclass=_HttpSchemeEnumTypeWrapper):
+    """HttpScheme says whether an HTTP probe speaks TLS."""
+
+HTTP_SCHEME_UNSPECIFIED: HttpScheme.ValueType  # 0
+"""Not set; read as HTTP."""
+HTTP_SCHEME_HTTP: HttpScheme.ValueType  # 1
+"""Plain."""
+HTTP_SCHEME_HTTPS: HttpScheme.ValueType  # 2
+"""TLS."""
+Global___HttpScheme: _TypeAlias = HttpScheme  # noqa: Y015
+
 @_typing.final
 class Hook(_message.Message):
     """Hook is one script of a job and the events it runs on."""
@@ -94,8 +190,8 @@ class Hook(_message.Message):
     """The job it belongs to."""
     path: _builtins.str
     """Path inside the job, for example `_hooks/hook_migrate.py`."""
-    runtime: _builtins.str
-    """`python` or `bun`."""
+    runtime: Global___HookRuntime.ValueType
+    """What runs the script."""
     timeout_seconds: _builtins.int
     """Seconds; 0 = the bucket's `hook_timeout_seconds`."""
     scope: Global___HookScope.ValueType
@@ -107,8 +203,8 @@ class Hook(_message.Message):
     demand_config_json: _builtins.str
     """`demands.config` as JSON text. Empty = none."""
     @_builtins.property
-    def executed_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Event names, in the order of the manifest."""
+    def executed_on(self) -> _containers.RepeatedScalarFieldContainer[Global___HookEvent.ValueType]:
+        """Events, in the order of the manifest."""
 
     def __init__(
         self,
@@ -116,8 +212,8 @@ class Hook(_message.Message):
         name: _builtins.str = ...,
         job: _builtins.str = ...,
         path: _builtins.str = ...,
-        runtime: _builtins.str = ...,
-        executed_on: _abc.Iterable[_builtins.str] | None = ...,
+        runtime: Global___HookRuntime.ValueType = ...,
+        executed_on: _abc.Iterable[Global___HookEvent.ValueType] | None = ...,
         timeout_seconds: _builtins.int = ...,
         scope: Global___HookScope.ValueType = ...,
         demands_job: _builtins.str = ...,
@@ -208,15 +304,15 @@ class HttpProbe(_message.Message):
     """Path with leading slash."""
     expect_status: _builtins.int
     """Status that counts as healthy."""
-    scheme: _builtins.str
-    """`http` or `https` (trusting the bucket CA)."""
+    scheme: Global___HttpScheme.ValueType
+    """Whether TLS is spoken (trusting the bucket CA)."""
     def __init__(
         self,
         *,
         port: _builtins.int = ...,
         path: _builtins.str = ...,
         expect_status: _builtins.int = ...,
-        scheme: _builtins.str = ...,
+        scheme: Global___HttpScheme.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -460,19 +556,27 @@ class ListJobFilesRequest(_message.Message):
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
     job: _builtins.str
     """The job."""
+    page_size: _builtins.int
+    """At most this many; 0 = 1,000."""
+    page_token: _builtins.str
+    """From the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
         bucket_id: _builtins.str = ...,
         job: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "job", b"job", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -480,11 +584,14 @@ Global___ListJobFilesRequest: _TypeAlias = ListJobFilesRequest  # noqa: Y015
 
 @_typing.final
 class ListJobFilesResponse(_message.Message):
-    """ListJobFilesResponse lists its files."""
+    """ListJobFilesResponse is one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FILES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass to get the next page. Empty = this was the last one."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_workspace_pb2.WorkspaceFile]:
         """Files by path, paths relative to the job's directory; `_hooks/…` included."""
@@ -493,10 +600,11 @@ class ListJobFilesResponse(_message.Message):
         self,
         *,
         files: _abc.Iterable[_workspace_pb2.WorkspaceFile] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -534,7 +642,7 @@ class GetRolloutOrderResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    HOSTS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     SET_BY_HOOK_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
     set_by_hook: _builtins.bool
@@ -542,19 +650,19 @@ class GetRolloutOrderResponse(_message.Message):
     warning: _builtins.str
     """Sentence when a stale order was ignored. Empty = none."""
     @_builtins.property
-    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Worker hosts, first to last: all active workers of the job."""
+    def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Workers, first to last: all active ones of the job."""
 
     def __init__(
         self,
         *,
-        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        workers: _abc.Iterable[_builtins.str] | None = ...,
         set_by_hook: _builtins.bool = ...,
         warning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "set_by_hook", b"set_by_hook", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["set_by_hook", b"set_by_hook", "warning", b"warning", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,22 +707,30 @@ class ListHookDemandsRequest(_message.Message):
     BUCKET_ID_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     HOOK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket. Empty for a hook invocation."""
     job: _builtins.str
     """Demanded job. Empty for a hook invocation: its own."""
     hook: _builtins.str
     """Demanded hook. Empty for a hook invocation: its own."""
+    page_size: _builtins.int
+    """At most this many; 0 = 1,000."""
+    page_token: _builtins.str
+    """From the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
         bucket_id: _builtins.str = ...,
         job: _builtins.str = ...,
         hook: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "hook", b"hook", "job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "hook", b"hook", "job", b"job", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -622,11 +738,14 @@ Global___ListHookDemandsRequest: _TypeAlias = ListHookDemandsRequest  # noqa: Y0
 
 @_typing.final
 class ListHookDemandsResponse(_message.Message):
-    """ListHookDemandsResponse lists who demands it."""
+    """ListHookDemandsResponse is one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DEMANDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass to get the next page. Empty = this was the last one."""
     @_builtins.property
     def demands(self) -> _containers.RepeatedCompositeFieldContainer[Global___HookDemand]:
         """Demands, ordered by job and hook."""
@@ -635,10 +754,11 @@ class ListHookDemandsResponse(_message.Message):
         self,
         *,
         demands: _abc.Iterable[Global___HookDemand] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,16 +805,24 @@ class ListPortsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
+    page_size: _builtins.int
+    """At most this many; 0 = 1,000."""
+    page_token: _builtins.str
+    """From the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
         bucket_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,11 +830,14 @@ Global___ListPortsRequest: _TypeAlias = ListPortsRequest  # noqa: Y015
 
 @_typing.final
 class ListPortsResponse(_message.Message):
-    """ListPortsResponse lists its ports."""
+    """ListPortsResponse is one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass to get the next page. Empty = this was the last one."""
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Port]:
         """Ports by name."""
@@ -715,10 +846,11 @@ class ListPortsResponse(_message.Message):
         self,
         *,
         ports: _abc.Iterable[Global___Port] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "ports", b"ports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -443,7 +443,7 @@ class PlannedAllocation(_message.Message):
     CHANGED_PATHS_FIELD_NUMBER: _builtins.int
     DIFF_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
-    """Worker host."""
+    """Worker."""
     action: Global___AllocationAction.ValueType
     """Decision."""
     reason: _builtins.str
@@ -520,7 +520,7 @@ class BatchStarted(_message.Message):
     """Number of batches of the phase."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Worker hosts in it."""
+        """Workers in it."""
 
     def __init__(
         self,
@@ -570,7 +570,7 @@ class StepFinished(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
-    DURATION_MS_FIELD_NUMBER: _builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """As in StepStarted."""
@@ -578,8 +578,8 @@ class StepFinished(_message.Message):
     """How it ended."""
     exit_code: _builtins.int
     """Exit code, where there is one."""
-    duration_ms: _builtins.int
-    """How long it took, milliseconds."""
+    duration_seconds: _builtins.float
+    """How long it took, seconds."""
     message: _builtins.str
     """A sentence for people when it did not succeed. Empty otherwise."""
     def __init__(
@@ -588,12 +588,12 @@ class StepFinished(_message.Message):
         step: _builtins.str = ...,
         outcome: Global___StepOutcome.ValueType = ...,
         exit_code: _builtins.int = ...,
-        duration_ms: _builtins.int = ...,
+        duration_seconds: _builtins.float = ...,
         message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "exit_code", b"exit_code", "message", b"message", "outcome", b"outcome", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_seconds", b"duration_seconds", "exit_code", b"exit_code", "message", b"message", "outcome", b"outcome", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -671,7 +671,7 @@ class Promoted(_message.Message):
     """Version that now runs."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Worker hosts."""
+        """Workers."""
 
     def __init__(
         self,
@@ -752,7 +752,7 @@ class WorkerReport(_message.Message):
     HOST_KEYS_FIELD_NUMBER: _builtins.int
     FINGERPRINTS_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
-    ROUND_TRIP_MS_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_SECONDS_FIELD_NUMBER: _builtins.int
     reachable: _builtins.bool
     """Whether it could be reached."""
     problem: _builtins.str
@@ -763,8 +763,8 @@ class WorkerReport(_message.Message):
     """CPU, MHz over all cores; facts only."""
     pinned: _builtins.bool
     """Whether these keys are pinned already."""
-    round_trip_ms: _builtins.int
-    """Round trip of a command, milliseconds; ping only."""
+    round_trip_seconds: _builtins.float
+    """Round trip of a command, seconds; ping only."""
     @_builtins.property
     def host_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Host keys in OpenSSH form, `type base64`; host keys only."""
@@ -783,11 +783,11 @@ class WorkerReport(_message.Message):
         host_keys: _abc.Iterable[_builtins.str] | None = ...,
         fingerprints: _abc.Iterable[_builtins.str] | None = ...,
         pinned: _builtins.bool = ...,
-        round_trip_ms: _builtins.int = ...,
+        round_trip_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "fingerprints", b"fingerprints", "host_keys", b"host_keys", "memory_mb", b"memory_mb", "pinned", b"pinned", "problem", b"problem", "reachable", b"reachable", "round_trip_ms", b"round_trip_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "fingerprints", b"fingerprints", "host_keys", b"host_keys", "memory_mb", b"memory_mb", "pinned", b"pinned", "problem", b"problem", "reachable", b"reachable", "round_trip_seconds", b"round_trip_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -116,8 +116,8 @@ class Run(_message.Message):
     """The bucket."""
     seq: _builtins.int
     """Number of the run in its bucket, from 1."""
-    kind: _builtins.str
-    """Kind, from the spec: `build`, `deploy`, `hooks`, `run_command`, `health_check`, `job_control`, `worker_facts`, …"""
+    kind: _run_spec_pb2.RunKind.ValueType
+    """Kind, from the spec."""
     state: Global___RunState.ValueType
     """Where it is in its life."""
     message: _builtins.str
@@ -162,7 +162,7 @@ class Run(_message.Message):
         run_id: _builtins.str = ...,
         bucket_id: _builtins.str = ...,
         seq: _builtins.int = ...,
-        kind: _builtins.str = ...,
+        kind: _run_spec_pb2.RunKind.ValueType = ...,
         spec: _run_spec_pb2.RunSpec | None = ...,
         state: Global___RunState.ValueType = ...,
         message: _builtins.str = ...,
@@ -348,7 +348,7 @@ class ListRunsRequest(_message.Message):
     page_token: _builtins.str
     """From the previous page. Empty = the first page."""
     @_builtins.property
-    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_run_spec_pb2.RunKind.ValueType]:
         """Only these kinds. Empty = all."""
 
     @_builtins.property
@@ -359,7 +359,7 @@ class ListRunsRequest(_message.Message):
         self,
         *,
         bucket_id: _builtins.str = ...,
-        kinds: _abc.Iterable[_builtins.str] | None = ...,
+        kinds: _abc.Iterable[_run_spec_pb2.RunKind.ValueType] | None = ...,
         states: _abc.Iterable[Global___RunState.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
@@ -871,19 +871,27 @@ class ListStepsRequest(_message.Message):
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
     run_id: _builtins.str
     """The run."""
+    page_size: _builtins.int
+    """At most this many; 0 = 1,000."""
+    page_token: _builtins.str
+    """From the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
         bucket_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -891,11 +899,14 @@ Global___ListStepsRequest: _TypeAlias = ListStepsRequest  # noqa: Y015
 
 @_typing.final
 class ListStepsResponse(_message.Message):
-    """ListStepsResponse lists its steps."""
+    """ListStepsResponse is one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass to get the next page. Empty = this was the last one."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names in the order they were recorded."""
@@ -904,10 +915,11 @@ class ListStepsResponse(_message.Message):
         self,
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

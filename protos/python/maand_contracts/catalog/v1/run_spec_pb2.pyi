@@ -19,6 +19,54 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RunKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_KIND_UNSPECIFIED: _RunKind.ValueType  # 0
+    """Not set; never sent."""
+    RUN_KIND_BUILD: _RunKind.ValueType  # 1
+    """Build a workspace snapshot."""
+    RUN_KIND_DEPLOY: _RunKind.ValueType  # 2
+    """Deploy what was built."""
+    RUN_KIND_HOOKS: _RunKind.ValueType  # 3
+    """Run a hook by hand."""
+    RUN_KIND_RUN_COMMAND: _RunKind.ValueType  # 4
+    """Run a shell command on workers."""
+    RUN_KIND_HEALTH_CHECK: _RunKind.ValueType  # 5
+    """Check health."""
+    RUN_KIND_JOB_CONTROL: _RunKind.ValueType  # 6
+    """Start, stop, restart a job, or run one of its make targets."""
+    RUN_KIND_WORKER_PROBE: _RunKind.ValueType  # 7
+    """Reach workers."""
+    RUN_KIND_GC: _RunKind.ValueType  # 8
+    """Collect garbage."""
+
+class RunKind(_RunKind, metaclass=_RunKindEnumTypeWrapper):
+    """RunKind is what a run does; the words are those of RunSpec's fields."""
+
+RUN_KIND_UNSPECIFIED: RunKind.ValueType  # 0
+"""Not set; never sent."""
+RUN_KIND_BUILD: RunKind.ValueType  # 1
+"""Build a workspace snapshot."""
+RUN_KIND_DEPLOY: RunKind.ValueType  # 2
+"""Deploy what was built."""
+RUN_KIND_HOOKS: RunKind.ValueType  # 3
+"""Run a hook by hand."""
+RUN_KIND_RUN_COMMAND: RunKind.ValueType  # 4
+"""Run a shell command on workers."""
+RUN_KIND_HEALTH_CHECK: RunKind.ValueType  # 5
+"""Check health."""
+RUN_KIND_JOB_CONTROL: RunKind.ValueType  # 6
+"""Start, stop, restart a job, or run one of its make targets."""
+RUN_KIND_WORKER_PROBE: RunKind.ValueType  # 7
+"""Reach workers."""
+RUN_KIND_GC: RunKind.ValueType  # 8
+"""Collect garbage."""
+Global___RunKind: _TypeAlias = RunKind  # noqa: Y015
+
 class _JobAction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

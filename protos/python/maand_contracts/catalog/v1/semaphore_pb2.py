@@ -23,39 +23,40 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from maand_contracts.catalog.v1 import job_pb2 as maand__contracts_dot_catalog_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*maand_contracts/catalog/v1/semaphore.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x01\n\x05\x43laim\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rfencing_token\x18\x06 \x01(\x04\"\xae\x01\n\tSemaphore\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\r\x12(\n\x07holders\x18\x05 \x03(\x0b\x32\x17.maand.catalog.v1.Claim\x12(\n\x07waiters\x18\x06 \x03(\x0b\x32\x17.maand.catalog.v1.Claim\x12\x11\n\tavailable\x18\x07 \x01(\r\"]\n\x0e\x41\x63quireRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\r\x12\x17\n\x0ftimeout_seconds\x18\x03 \x01(\r\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Q\n\x0f\x41\x63quireResponse\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\r\x12\x15\n\rallocation_id\x18\x03 \x01(\t\"\x1e\n\x0eReleaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x11\n\x0fReleaseResponse\"O\n\x10GetStatusRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\"C\n\x11GetStatusResponse\x12.\n\tsemaphore\x18\x01 \x01(\x0b\x32\x1b.maand.catalog.v1.Semaphore\"*\n\x15ListSemaphoresRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\"I\n\x16ListSemaphoresResponse\x12/\n\nsemaphores\x18\x01 \x03(\x0b\x32\x1b.maand.catalog.v1.Semaphore\"i\n\x13\x46orceReleaseRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x15\n\rallocation_id\x18\x05 \x01(\t\"A\n\x14\x46orceReleaseResponse\x12)\n\x08released\x18\x01 \x03(\x0b\x32\x17.maand.catalog.v1.Claim2\xcc\x03\n\x10SemaphoreService\x12N\n\x07\x41\x63quire\x12 .maand.catalog.v1.AcquireRequest\x1a!.maand.catalog.v1.AcquireResponse\x12N\n\x07Release\x12 .maand.catalog.v1.ReleaseRequest\x1a!.maand.catalog.v1.ReleaseResponse\x12T\n\tGetStatus\x12\".maand.catalog.v1.GetStatusRequest\x1a#.maand.catalog.v1.GetStatusResponse\x12\x63\n\x0eListSemaphores\x12\'.maand.catalog.v1.ListSemaphoresRequest\x1a(.maand.catalog.v1.ListSemaphoresResponse\x12]\n\x0c\x46orceRelease\x12%.maand.catalog.v1.ForceReleaseRequest\x1a&.maand.catalog.v1.ForceReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*maand_contracts/catalog/v1/semaphore.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$maand_contracts/catalog/v1/job.proto\"\x97\x01\n\x05\x43laim\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rfencing_token\x18\x06 \x01(\x04\"\xcb\x01\n\tSemaphore\x12\x0b\n\x03job\x18\x01 \x01(\t\x12*\n\x05\x65vent\x18\x02 \x01(\x0e\x32\x1b.maand.catalog.v1.HookEvent\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\r\x12(\n\x07holders\x18\x05 \x03(\x0b\x32\x17.maand.catalog.v1.Claim\x12(\n\x07waiters\x18\x06 \x03(\x0b\x32\x17.maand.catalog.v1.Claim\x12\x11\n\tavailable\x18\x07 \x01(\r\"]\n\x0e\x41\x63quireRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\r\x12\x17\n\x0ftimeout_seconds\x18\x03 \x01(\r\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Q\n\x0f\x41\x63quireResponse\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\r\x12\x15\n\rallocation_id\x18\x03 \x01(\t\"\x1e\n\x0eReleaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x11\n\x0fReleaseResponse\"l\n\x10GetStatusRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12*\n\x05\x65vent\x18\x03 \x01(\x0e\x32\x1b.maand.catalog.v1.HookEvent\x12\x0c\n\x04name\x18\x04 \x01(\t\"C\n\x11GetStatusResponse\x12.\n\tsemaphore\x18\x01 \x01(\x0b\x32\x1b.maand.catalog.v1.Semaphore\"Q\n\x15ListSemaphoresRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"b\n\x16ListSemaphoresResponse\x12/\n\nsemaphores\x18\x01 \x03(\x0b\x32\x1b.maand.catalog.v1.Semaphore\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x01\n\x13\x46orceReleaseRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12*\n\x05\x65vent\x18\x03 \x01(\x0e\x32\x1b.maand.catalog.v1.HookEvent\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x15\n\rallocation_id\x18\x05 \x01(\t\"A\n\x14\x46orceReleaseResponse\x12)\n\x08released\x18\x01 \x03(\x0b\x32\x17.maand.catalog.v1.Claim2\xcc\x03\n\x10SemaphoreService\x12N\n\x07\x41\x63quire\x12 .maand.catalog.v1.AcquireRequest\x1a!.maand.catalog.v1.AcquireResponse\x12N\n\x07Release\x12 .maand.catalog.v1.ReleaseRequest\x1a!.maand.catalog.v1.ReleaseResponse\x12T\n\tGetStatus\x12\".maand.catalog.v1.GetStatusRequest\x1a#.maand.catalog.v1.GetStatusResponse\x12\x63\n\x0eListSemaphores\x12\'.maand.catalog.v1.ListSemaphoresRequest\x1a(.maand.catalog.v1.ListSemaphoresResponse\x12]\n\x0c\x46orceRelease\x12%.maand.catalog.v1.ForceReleaseRequest\x1a&.maand.catalog.v1.ForceReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maand_contracts.catalog.v1.semaphore_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLAIM']._serialized_start=98
-  _globals['_CLAIM']._serialized_end=249
-  _globals['_SEMAPHORE']._serialized_start=252
-  _globals['_SEMAPHORE']._serialized_end=426
-  _globals['_ACQUIREREQUEST']._serialized_start=428
-  _globals['_ACQUIREREQUEST']._serialized_end=521
-  _globals['_ACQUIRERESPONSE']._serialized_start=523
-  _globals['_ACQUIRERESPONSE']._serialized_end=604
-  _globals['_RELEASEREQUEST']._serialized_start=606
-  _globals['_RELEASEREQUEST']._serialized_end=636
-  _globals['_RELEASERESPONSE']._serialized_start=638
-  _globals['_RELEASERESPONSE']._serialized_end=655
-  _globals['_GETSTATUSREQUEST']._serialized_start=657
-  _globals['_GETSTATUSREQUEST']._serialized_end=736
-  _globals['_GETSTATUSRESPONSE']._serialized_start=738
-  _globals['_GETSTATUSRESPONSE']._serialized_end=805
-  _globals['_LISTSEMAPHORESREQUEST']._serialized_start=807
-  _globals['_LISTSEMAPHORESREQUEST']._serialized_end=849
-  _globals['_LISTSEMAPHORESRESPONSE']._serialized_start=851
-  _globals['_LISTSEMAPHORESRESPONSE']._serialized_end=924
-  _globals['_FORCERELEASEREQUEST']._serialized_start=926
-  _globals['_FORCERELEASEREQUEST']._serialized_end=1031
-  _globals['_FORCERELEASERESPONSE']._serialized_start=1033
-  _globals['_FORCERELEASERESPONSE']._serialized_end=1098
-  _globals['_SEMAPHORESERVICE']._serialized_start=1101
-  _globals['_SEMAPHORESERVICE']._serialized_end=1561
+  _globals['_CLAIM']._serialized_start=136
+  _globals['_CLAIM']._serialized_end=287
+  _globals['_SEMAPHORE']._serialized_start=290
+  _globals['_SEMAPHORE']._serialized_end=493
+  _globals['_ACQUIREREQUEST']._serialized_start=495
+  _globals['_ACQUIREREQUEST']._serialized_end=588
+  _globals['_ACQUIRERESPONSE']._serialized_start=590
+  _globals['_ACQUIRERESPONSE']._serialized_end=671
+  _globals['_RELEASEREQUEST']._serialized_start=673
+  _globals['_RELEASEREQUEST']._serialized_end=703
+  _globals['_RELEASERESPONSE']._serialized_start=705
+  _globals['_RELEASERESPONSE']._serialized_end=722
+  _globals['_GETSTATUSREQUEST']._serialized_start=724
+  _globals['_GETSTATUSREQUEST']._serialized_end=832
+  _globals['_GETSTATUSRESPONSE']._serialized_start=834
+  _globals['_GETSTATUSRESPONSE']._serialized_end=901
+  _globals['_LISTSEMAPHORESREQUEST']._serialized_start=903
+  _globals['_LISTSEMAPHORESREQUEST']._serialized_end=984
+  _globals['_LISTSEMAPHORESRESPONSE']._serialized_start=986
+  _globals['_LISTSEMAPHORESRESPONSE']._serialized_end=1084
+  _globals['_FORCERELEASEREQUEST']._serialized_start=1087
+  _globals['_FORCERELEASEREQUEST']._serialized_end=1221
+  _globals['_FORCERELEASERESPONSE']._serialized_start=1223
+  _globals['_FORCERELEASERESPONSE']._serialized_end=1288
+  _globals['_SEMAPHORESERVICE']._serialized_start=1291
+  _globals['_SEMAPHORESERVICE']._serialized_end=1751
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from maand_contracts.catalog.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -78,7 +79,7 @@ class Semaphore(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job."""
-    event: _builtins.str
+    event: _job_pb2.HookEvent.ValueType
     """Event."""
     name: _builtins.str
     """Name."""
@@ -98,7 +99,7 @@ class Semaphore(_message.Message):
         self,
         *,
         job: _builtins.str = ...,
-        event: _builtins.str = ...,
+        event: _job_pb2.HookEvent.ValueType = ...,
         name: _builtins.str = ...,
         capacity: _builtins.int = ...,
         holders: _abc.Iterable[Global___Claim] | None = ...,
@@ -230,7 +231,7 @@ class GetStatusRequest(_message.Message):
     """The bucket. Empty for a hook: its own."""
     job: _builtins.str
     """Job. Empty for a hook: its own."""
-    event: _builtins.str
+    event: _job_pb2.HookEvent.ValueType
     """Event. Empty for a hook: its own."""
     name: _builtins.str
     """Name."""
@@ -239,7 +240,7 @@ class GetStatusRequest(_message.Message):
         *,
         bucket_id: _builtins.str = ...,
         job: _builtins.str = ...,
-        event: _builtins.str = ...,
+        event: _job_pb2.HookEvent.ValueType = ...,
         name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -281,16 +282,24 @@ class ListSemaphoresRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
+    page_size: _builtins.int
+    """At most this many; 0 = 1,000."""
+    page_token: _builtins.str
+    """From the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
         bucket_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,11 +307,14 @@ Global___ListSemaphoresRequest: _TypeAlias = ListSemaphoresRequest  # noqa: Y015
 
 @_typing.final
 class ListSemaphoresResponse(_message.Message):
-    """ListSemaphoresResponse lists semaphores somebody is in."""
+    """ListSemaphoresResponse is one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEMAPHORES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass to get the next page. Empty = this was the last one."""
     @_builtins.property
     def semaphores(self) -> _containers.RepeatedCompositeFieldContainer[Global___Semaphore]:
         """By job, event and name."""
@@ -311,10 +323,11 @@ class ListSemaphoresResponse(_message.Message):
         self,
         *,
         semaphores: _abc.Iterable[Global___Semaphore] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["semaphores", b"semaphores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "semaphores", b"semaphores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,7 +348,7 @@ class ForceReleaseRequest(_message.Message):
     """The bucket."""
     job: _builtins.str
     """Job."""
-    event: _builtins.str
+    event: _job_pb2.HookEvent.ValueType
     """Event."""
     name: _builtins.str
     """Name."""
@@ -346,7 +359,7 @@ class ForceReleaseRequest(_message.Message):
         *,
         bucket_id: _builtins.str = ...,
         job: _builtins.str = ...,
-        event: _builtins.str = ...,
+        event: _job_pb2.HookEvent.ValueType = ...,
         name: _builtins.str = ...,
         allocation_id: _builtins.str = ...,
     ) -> None: ...

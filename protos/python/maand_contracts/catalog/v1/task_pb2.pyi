@@ -87,6 +87,34 @@ LIFECYCLE_ACT_REMOVE: LifecycleAct.ValueType  # 3
 """Delete its deployed files; data and logs stay."""
 Global___LifecycleAct: _TypeAlias = LifecycleAct  # noqa: Y015
 
+class _DeployPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeployPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeployPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPLOY_PHASE_UNSPECIFIED: _DeployPhase.ValueType  # 0
+    """No lifecycle batch."""
+    DEPLOY_PHASE_NEW: _DeployPhase.ValueType  # 1
+    """Allocations that start for the first time, or again after a stop."""
+    DEPLOY_PHASE_UPDATE: _DeployPhase.ValueType  # 2
+    """Allocations that are brought up to date."""
+    DEPLOY_PHASE_STOP: _DeployPhase.ValueType  # 3
+    """Allocations that are stopped."""
+
+class DeployPhase(_DeployPhase, metaclass=_DeployPhaseEnumTypeWrapper):
+    """DeployPhase is what a lifecycle batch does."""
+
+DEPLOY_PHASE_UNSPECIFIED: DeployPhase.ValueType  # 0
+"""No lifecycle batch."""
+DEPLOY_PHASE_NEW: DeployPhase.ValueType  # 1
+"""Allocations that start for the first time, or again after a stop."""
+DEPLOY_PHASE_UPDATE: DeployPhase.ValueType  # 2
+"""Allocations that are brought up to date."""
+DEPLOY_PHASE_STOP: DeployPhase.ValueType  # 3
+"""Allocations that are stopped."""
+Global___DeployPhase: _TypeAlias = DeployPhase  # noqa: Y015
+
 @_typing.final
 class CommandTask(_message.Message):
     """CommandTask runs the shell command of the run's RunCommandSpec. Never repeated: a lapsed one is lost."""
@@ -268,7 +296,7 @@ class HooksTask(_message.Message):
     VARIABLES_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     RECORD_STEPS_FIELD_NUMBER: _builtins.int
-    event: _builtins.str
+    event: _job_pb2.HookEvent.ValueType
     """Event."""
     batch_index: _builtins.int
     """BATCH_INDEX of the whole batch."""
@@ -276,8 +304,8 @@ class HooksTask(_message.Message):
     """BATCH_COUNT."""
     order_set_by_hook: _builtins.bool
     """Whether a hook set the order."""
-    phase: _builtins.str
-    """DEPLOY_PHASE of a lifecycle batch: `new`, `update`, `stop`. Empty = the event."""
+    phase: Global___DeployPhase.ValueType
+    """DEPLOY_PHASE of a lifecycle batch. Unset = the event."""
     record_steps: _builtins.bool
     """Whether every invocation that succeeds is recorded as a step of the run at once, so that a takeover does not repeat it."""
     @_builtins.property
@@ -294,7 +322,7 @@ class HooksTask(_message.Message):
 
     @_builtins.property
     def rollout_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ROLLOUT_ORDER: worker hosts."""
+        """ROLLOUT_ORDER: workers."""
 
     @_builtins.property
     def variables(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -308,14 +336,14 @@ class HooksTask(_message.Message):
         self,
         *,
         hook: _job_pb2.Hook | None = ...,
-        event: _builtins.str = ...,
+        event: _job_pb2.HookEvent.ValueType = ...,
         allocations: _abc.Iterable[_allocation_pb2.Allocation] | None = ...,
         batch_index: _builtins.int = ...,
         batch_count: _builtins.int = ...,
         batch_workers: _abc.Iterable[_builtins.str] | None = ...,
         rollout_order: _abc.Iterable[_builtins.str] | None = ...,
         order_set_by_hook: _builtins.bool = ...,
-        phase: _builtins.str = ...,
+        phase: Global___DeployPhase.ValueType = ...,
         variables: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         arguments: _abc.Iterable[_builtins.str] | None = ...,
         record_steps: _builtins.bool = ...,
@@ -343,7 +371,7 @@ class TaskSpec(_message.Message):
     HOOKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Worker hosts, about 50."""
+        """Workers, about 50."""
 
     @_builtins.property
     def command(self) -> Global___CommandTask:
@@ -430,7 +458,7 @@ class WorkerOutcome(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
-    """Worker host."""
+    """Worker."""
     outcome: _run_event_pb2.StepOutcome.ValueType
     """How it ended."""
     @_builtins.property

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&maand_contracts/catalog/v1/token.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.maand.catalog.v1.Role\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.maand.catalog.v1.Role\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\x04\"R\n\x13\x43reateTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.maand.catalog.v1.Token\x12\x13\n\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01\"\x13\n\x11ListTokensRequest\"=\n\x12ListTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.maand.catalog.v1.Token\"&\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"z\n\x0b\x41uditRecord\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x11\n\tbucket_id\x18\x05 \x01(\t\"S\n\x17ListAuditRecordsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x18ListAuditRecordsResponse\x12.\n\x07records\x18\x01 \x03(\x0b\x32\x1d.maand.catalog.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*e\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x11\n\rROLE_EXECUTOR\x10\x03\x12\x10\n\x0cROLE_GATEWAY\x10\x04\x32\x8a\x03\n\x0cTokenService\x12Z\n\x0b\x43reateToken\x12$.maand.catalog.v1.CreateTokenRequest\x1a%.maand.catalog.v1.CreateTokenResponse\x12W\n\nListTokens\x12#.maand.catalog.v1.ListTokensRequest\x1a$.maand.catalog.v1.ListTokensResponse\x12Z\n\x0bRevokeToken\x12$.maand.catalog.v1.RevokeTokenRequest\x1a%.maand.catalog.v1.RevokeTokenResponse\x12i\n\x10ListAuditRecords\x12).maand.catalog.v1.ListAuditRecordsRequest\x1a*.maand.catalog.v1.ListAuditRecordsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&maand_contracts/catalog/v1/token.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.maand.catalog.v1.Role\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.maand.catalog.v1.Role\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\r\"R\n\x13\x43reateTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.maand.catalog.v1.Token\x12\x13\n\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01\":\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x12ListTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.maand.catalog.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"z\n\x0b\x41uditRecord\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x11\n\tbucket_id\x18\x05 \x01(\t\"S\n\x17ListAuditRecordsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x18ListAuditRecordsResponse\x12.\n\x07records\x18\x01 \x03(\x0b\x32\x1d.maand.catalog.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*e\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x11\n\rROLE_EXECUTOR\x10\x03\x12\x10\n\x0cROLE_GATEWAY\x10\x04\x32\x8a\x03\n\x0cTokenService\x12Z\n\x0b\x43reateToken\x12$.maand.catalog.v1.CreateTokenRequest\x1a%.maand.catalog.v1.CreateTokenResponse\x12W\n\nListTokens\x12#.maand.catalog.v1.ListTokensRequest\x1a$.maand.catalog.v1.ListTokensResponse\x12Z\n\x0bRevokeToken\x12$.maand.catalog.v1.RevokeTokenRequest\x1a%.maand.catalog.v1.RevokeTokenResponse\x12i\n\x10ListAuditRecords\x12).maand.catalog.v1.ListAuditRecordsRequest\x1a*.maand.catalog.v1.ListAuditRecordsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATETOKENRESPONSE'].fields_by_name['secret']._loaded_options = None
   _globals['_CREATETOKENRESPONSE'].fields_by_name['secret']._serialized_options = b'\200\001\001'
-  _globals['_ROLE']._serialized_start=953
-  _globals['_ROLE']._serialized_end=1054
+  _globals['_ROLE']._serialized_start=1017
+  _globals['_ROLE']._serialized_end=1118
   _globals['_TOKEN']._serialized_start=94
   _globals['_TOKEN']._serialized_end=315
   _globals['_CREATETOKENREQUEST']._serialized_start=317
@@ -43,19 +43,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETOKENRESPONSE']._serialized_start=412
   _globals['_CREATETOKENRESPONSE']._serialized_end=494
   _globals['_LISTTOKENSREQUEST']._serialized_start=496
-  _globals['_LISTTOKENSREQUEST']._serialized_end=515
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=517
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=578
-  _globals['_REVOKETOKENREQUEST']._serialized_start=580
-  _globals['_REVOKETOKENREQUEST']._serialized_end=618
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=620
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=641
-  _globals['_AUDITRECORD']._serialized_start=643
-  _globals['_AUDITRECORD']._serialized_end=765
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=767
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=850
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=852
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=951
-  _globals['_TOKENSERVICE']._serialized_start=1057
-  _globals['_TOKENSERVICE']._serialized_end=1451
+  _globals['_LISTTOKENSREQUEST']._serialized_end=554
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=556
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=642
+  _globals['_REVOKETOKENREQUEST']._serialized_start=644
+  _globals['_REVOKETOKENREQUEST']._serialized_end=682
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=684
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=705
+  _globals['_AUDITRECORD']._serialized_start=707
+  _globals['_AUDITRECORD']._serialized_end=829
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=831
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=914
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=916
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=1015
+  _globals['_TOKENSERVICE']._serialized_start=1121
+  _globals['_TOKENSERVICE']._serialized_end=1515
 # @@protoc_insertion_point(module_scope)

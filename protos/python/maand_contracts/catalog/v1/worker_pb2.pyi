@@ -45,7 +45,7 @@ class Worker(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
-    HOST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     HOSTNAME_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
@@ -57,11 +57,11 @@ class Worker(_message.Message):
     DISABLED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
-    """UUID, stable for bucket and host."""
-    host: _builtins.str
-    """IP address or DNS name, unique in the bucket."""
+    """UUID, stable for bucket and name."""
+    name: _builtins.str
+    """Name by which everything refers to it: `host` of workers.json, an IP address or DNS name, unique in the bucket."""
     hostname: _builtins.str
-    """Name for people. Empty = the host."""
+    """Host name for people. Empty = the name."""
     position: _builtins.int
     """Order in `workers.json`, from 0."""
     memory_mb: _builtins.int
@@ -88,7 +88,7 @@ class Worker(_message.Message):
         self,
         *,
         worker_id: _builtins.str = ...,
-        host: _builtins.str = ...,
+        name: _builtins.str = ...,
         hostname: _builtins.str = ...,
         position: _builtins.int = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
@@ -102,7 +102,7 @@ class Worker(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "disabled", b"disabled", "host", b"host", "hostname", b"hostname", "labels", b"labels", "memory_mb", b"memory_mb", "position", b"position", "removed", b"removed", "ssh_port", b"ssh_port", "ssh_user", b"ssh_user", "tags", b"tags", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "disabled", b"disabled", "hostname", b"hostname", "labels", b"labels", "memory_mb", b"memory_mb", "name", b"name", "position", b"position", "removed", b"removed", "ssh_port", b"ssh_port", "ssh_user", b"ssh_user", "tags", b"tags", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -115,7 +115,7 @@ class ListWorkersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
-    HOSTS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     INCLUDE_REMOVED_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
@@ -129,8 +129,8 @@ class ListWorkersRequest(_message.Message):
     page_token: _builtins.str
     """From the previous page. Empty = the first page."""
     @_builtins.property
-    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these hosts. Empty = all."""
+    def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these. Empty = all."""
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -140,7 +140,7 @@ class ListWorkersRequest(_message.Message):
         self,
         *,
         bucket_id: _builtins.str = ...,
-        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        workers: _abc.Iterable[_builtins.str] | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         include_removed: _builtins.bool = ...,
         page_size: _builtins.int = ...,
@@ -148,7 +148,7 @@ class ListWorkersRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "hosts", b"hosts", "include_removed", b"include_removed", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "include_removed", b"include_removed", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

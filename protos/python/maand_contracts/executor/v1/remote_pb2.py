@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(maand_contracts/executor/v1/remote.proto\x12\x11maand.executor.v1\"s\n\x14RunSshCommandRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\x12\x17\n\x0ftimeout_seconds\x18\x03 \x01(\r\x12\r\n\x05stdin\x18\x04 \x01(\x0c\x12\x12\n\ncheck_host\x18\x05 \x01(\x08\"\x85\x01\n\x15RunSshCommandResponse\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06stdout\x18\x02 \x01(\t\x12\x0e\n\x06stderr\x18\x03 \x01(\t\x12\x11\n\ttimed_out\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x04\"\xb8\x01\n\x16SendHttpRequestRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12.\n\x07headers\x18\x03 \x03(\x0b\x32\x1d.maand.executor.v1.HttpHeader\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x17\n\x0ftimeout_seconds\x18\x05 \x01(\r\x12*\n\x03tls\x18\x06 \x01(\x0b\x32\x1d.maand.executor.v1.TlsOptions\")\n\nHttpHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"[\n\nTlsOptions\x12\x1a\n\x12\x63lient_certificate\x18\x01 \x01(\t\x12\x13\n\x0bserver_name\x18\x02 \x01(\t\x12\x1c\n\x14insecure_skip_verify\x18\x03 \x01(\x08\"\x7f\n\x17SendHttpRequestResponse\x12\x13\n\x0bstatus_code\x18\x01 \x01(\r\x12.\n\x07headers\x18\x02 \x03(\x0b\x32\x1d.maand.executor.v1.HttpHeader\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x32\xdd\x01\n\rRemoteService\x12\x62\n\rRunSshCommand\x12\'.maand.executor.v1.RunSshCommandRequest\x1a(.maand.executor.v1.RunSshCommandResponse\x12h\n\x0fSendHttpRequest\x12).maand.executor.v1.SendHttpRequestRequest\x1a*.maand.executor.v1.SendHttpRequestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(maand_contracts/executor/v1/remote.proto\x12\x11maand.executor.v1\"s\n\x14RunSshCommandRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\x12\x17\n\x0ftimeout_seconds\x18\x03 \x01(\r\x12\r\n\x05stdin\x18\x04 \x01(\x0c\x12\x12\n\ncheck_host\x18\x05 \x01(\x08\"\x8a\x01\n\x15RunSshCommandResponse\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06stdout\x18\x02 \x01(\t\x12\x0e\n\x06stderr\x18\x03 \x01(\t\x12\x11\n\ttimed_out\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x12\x18\n\x10\x64uration_seconds\x18\x06 \x01(\x01\"\xb8\x01\n\x16SendHttpRequestRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12.\n\x07headers\x18\x03 \x03(\x0b\x32\x1d.maand.executor.v1.HttpHeader\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x17\n\x0ftimeout_seconds\x18\x05 \x01(\r\x12*\n\x03tls\x18\x06 \x01(\x0b\x32\x1d.maand.executor.v1.TlsOptions\")\n\nHttpHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"[\n\nTlsOptions\x12\x1a\n\x12\x63lient_certificate\x18\x01 \x01(\t\x12\x13\n\x0bserver_name\x18\x02 \x01(\t\x12\x1c\n\x14insecure_skip_verify\x18\x03 \x01(\x08\"\x7f\n\x17SendHttpRequestResponse\x12\x13\n\x0bstatus_code\x18\x01 \x01(\r\x12.\n\x07headers\x18\x02 \x03(\x0b\x32\x1d.maand.executor.v1.HttpHeader\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x32\xdd\x01\n\rRemoteService\x12\x62\n\rRunSshCommand\x12\'.maand.executor.v1.RunSshCommandRequest\x1a(.maand.executor.v1.RunSshCommandResponse\x12h\n\x0fSendHttpRequest\x12).maand.executor.v1.SendHttpRequestRequest\x1a*.maand.executor.v1.SendHttpRequestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSSHCOMMANDREQUEST']._serialized_start=63
   _globals['_RUNSSHCOMMANDREQUEST']._serialized_end=178
   _globals['_RUNSSHCOMMANDRESPONSE']._serialized_start=181
-  _globals['_RUNSSHCOMMANDRESPONSE']._serialized_end=314
-  _globals['_SENDHTTPREQUESTREQUEST']._serialized_start=317
-  _globals['_SENDHTTPREQUESTREQUEST']._serialized_end=501
-  _globals['_HTTPHEADER']._serialized_start=503
-  _globals['_HTTPHEADER']._serialized_end=544
-  _globals['_TLSOPTIONS']._serialized_start=546
-  _globals['_TLSOPTIONS']._serialized_end=637
-  _globals['_SENDHTTPREQUESTRESPONSE']._serialized_start=639
-  _globals['_SENDHTTPREQUESTRESPONSE']._serialized_end=766
-  _globals['_REMOTESERVICE']._serialized_start=769
-  _globals['_REMOTESERVICE']._serialized_end=990
+  _globals['_RUNSSHCOMMANDRESPONSE']._serialized_end=319
+  _globals['_SENDHTTPREQUESTREQUEST']._serialized_start=322
+  _globals['_SENDHTTPREQUESTREQUEST']._serialized_end=506
+  _globals['_HTTPHEADER']._serialized_start=508
+  _globals['_HTTPHEADER']._serialized_end=549
+  _globals['_TLSOPTIONS']._serialized_start=551
+  _globals['_TLSOPTIONS']._serialized_end=642
+  _globals['_SENDHTTPREQUESTRESPONSE']._serialized_start=644
+  _globals['_SENDHTTPREQUESTRESPONSE']._serialized_end=771
+  _globals['_REMOTESERVICE']._serialized_start=774
+  _globals['_REMOTESERVICE']._serialized_end=995
 # @@protoc_insertion_point(module_scope)

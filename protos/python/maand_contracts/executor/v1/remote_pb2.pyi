@@ -30,7 +30,7 @@ class RunSshCommandRequest(_message.Message):
     STDIN_FIELD_NUMBER: _builtins.int
     CHECK_HOST_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
-    """Worker host, as in workers.json."""
+    """Worker, as in workers.json."""
     command: _builtins.str
     """Shell command line, at most 1 MiB."""
     timeout_seconds: _builtins.int
@@ -67,7 +67,7 @@ class RunSshCommandResponse(_message.Message):
     STDERR_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
-    DURATION_MS_FIELD_NUMBER: _builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
     """Exit code; 128 + n for signal n; 124 when timed out."""
     stdout: _builtins.str
@@ -78,8 +78,8 @@ class RunSshCommandResponse(_message.Message):
     """Whether maand ended it after its timeout."""
     truncated: _builtins.bool
     """Whether either output was cut."""
-    duration_ms: _builtins.int
-    """How long it ran, milliseconds."""
+    duration_seconds: _builtins.float
+    """How long it ran, seconds."""
     def __init__(
         self,
         *,
@@ -88,11 +88,11 @@ class RunSshCommandResponse(_message.Message):
         stderr: _builtins.str = ...,
         timed_out: _builtins.bool = ...,
         truncated: _builtins.bool = ...,
-        duration_ms: _builtins.int = ...,
+        duration_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "exit_code", b"exit_code", "stderr", b"stderr", "stdout", b"stdout", "timed_out", b"timed_out", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_seconds", b"duration_seconds", "exit_code", b"exit_code", "stderr", b"stderr", "stdout", b"stdout", "timed_out", b"timed_out", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

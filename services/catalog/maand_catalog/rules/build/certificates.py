@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maand_catalog.rules.workspace.manifest import CertificateSpec, Manifest
 from maand_catalog.rules.build.placement import Placement
+from maand_catalog.rules.workspace.manifest import CertificateSpec, Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,17 @@ compiled files -> Parts (whatever could be read) -> findings across files
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from maand_catalog.rules.workspace.bucket_config import BucketConfig, JobSettings, PortPool
 from maand_catalog.rules.build.demands import demand_findings
 from maand_catalog.rules.build.deployment_seq import deployment_sequence
-from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
-from maand_catalog.rules.workspace.job_files import MAKEFILES, HookScript
-from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.build.placement import Placement, disabled_findings, place, selectors_of, too_few_allocations
 from maand_catalog.rules.build.ports import port_findings
-from maand_catalog.rules.workspace.problems import Finding
 from maand_catalog.rules.build.resources import Reservation, capacity_findings, reservation_findings, reserve
+from maand_catalog.rules.workspace.bucket_config import BucketConfig, JobSettings, PortPool
+from maand_catalog.rules.workspace.job_files import MAKEFILES, HookScript
+from maand_catalog.rules.workspace.manifest import Manifest
+from maand_catalog.rules.workspace.problems import Finding
 from maand_catalog.rules.workspace.tree import TreeEntry
+from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
 
 
 @dataclass(frozen=True, kw_only=True)

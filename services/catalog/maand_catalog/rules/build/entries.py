@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from maand_catalog.rules.build.certificates import CertificateFacts
-from maand_catalog.rules.workspace.workers import WorkerFacts
+from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.build.placement import selectors_of
 from maand_catalog.rules.build.ports import PortFacts
-from maand_catalog.rules.build.checked_workspace import Workspace
+from maand_catalog.rules.workspace.workers import WorkerFacts
 
 Entries = dict[str, str]
 

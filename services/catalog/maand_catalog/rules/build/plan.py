@@ -10,10 +10,10 @@ from datetime import datetime
 
 from maand_catalog.rules.build.allocations import Allocation, AllocationState, Target, kept, left, placed
 from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest, Validity, leaf_requests, needs_issue
-from maand_catalog.rules.workspace.job_files import TEMPLATE_SUFFIX, goes_to_workers
-from maand_catalog.rules.build.ports import PortFacts, assign, empty_pool_findings, requests
-from maand_catalog.rules.workspace.problems import Finding
 from maand_catalog.rules.build.checked_workspace import JobSource, Workspace
+from maand_catalog.rules.build.ports import PortFacts, assign, empty_pool_findings, requests
+from maand_catalog.rules.workspace.job_files import TEMPLATE_SUFFIX, goes_to_workers
+from maand_catalog.rules.workspace.problems import Finding
 
 PortsByName = Mapping[str, PortFacts]
 

@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, tuple_, update
 
@@ -50,7 +51,7 @@ class Filter:
 
 
 def list_allocations(
-    tx: Transaction, bucket_id: str, wanted: Filter, *, after: tuple[str, int, str] | None = None, limit: int | None = None
+    tx: Transaction, bucket_id: str, wanted: Filter, *, after: tuple[Any, ...] | None = None, limit: int | None = None
 ) -> list[Allocation]:
     """Return allocations by job, index and id; `after` is that of the last one seen."""
     a = allocations.c

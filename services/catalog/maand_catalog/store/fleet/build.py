@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, tuple_, update
 
+from maand_catalog.database.pages import select_page
 from maand_catalog.database.statements import in_chunks, put_rows
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.build.certificates import CertificateFacts
@@ -49,19 +50,28 @@ def read_remembered(tx: Transaction, bucket_id: str) -> Remembered:
     )
 
 
-def read_ports(tx: Transaction, bucket_id: str) -> dict[str, PortFacts]:
+def read_ports(
+    tx: Transaction, bucket_id: str, *, after: Sequence[str] | None = None, limit: int | None = None
+) -> dict[str, PortFacts]:
     """Return the ports of the last build by name."""
-    wanted = select(ports).where(ports.c.bucket_id == bucket_id).order_by(ports.c.name)
+    wanted = select_page(select(ports).where(ports.c.bucket_id == bucket_id), ports.c.name, after=after, limit=limit)
     return {
         row.name: PortFacts(name=row.name, number=row.number, job=row.job, fixed=row.fixed)
         for row in tx.connection.execute(wanted)
     }
 
 
-def read_certificates(tx: Transaction, bucket_id: str, job_names: Sequence[str] = ()) -> list[CertificateFacts]:
+def read_certificates(
+    tx: Transaction,
+    bucket_id: str,
+    job_names: Sequence[str] = (),
+    *,
+    after: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> list[CertificateFacts]:
     """Return the certificates by job, name and worker; of all jobs when none is named."""
     c = certificates.c
-    wanted = select(certificates).where(c.bucket_id == bucket_id).order_by(c.job, c.name, c.worker)
+    wanted = select_page(select(certificates).where(c.bucket_id == bucket_id), c.job, c.name, c.worker, after=after, limit=limit)
     if job_names:
         wanted = wanted.where(c.job.in_(list(job_names)))
     return [to_certificate(row._mapping) for row in tx.connection.execute(wanted)]  # noqa: SLF001 - SQLAlchemy's documented name

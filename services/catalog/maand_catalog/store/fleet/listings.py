@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from maand_catalog.database.pages import select_page
 from maand_catalog.database.statements import in_chunks
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
@@ -108,18 +109,18 @@ def list_jobs(
     *,
     names: Sequence[str] = (),
     include_removed: bool = False,
-    after: str = "",
+    after: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[ListedJob]:
     """Return jobs by name with their hooks. NotFound for a name that was never built."""
     j = jobs.c
-    wanted = select(*JOB_COLUMNS).where(j.bucket_id == bucket_id, j.name > after).order_by(j.name)
+    wanted = select_page(select(*JOB_COLUMNS).where(j.bucket_id == bucket_id), j.name, after=after, limit=limit)
     if names:
         check_names(tx, bucket_id, names, include_removed=include_removed)
         wanted = wanted.where(j.name.in_(list(names)))
     if not include_removed:
         wanted = wanted.where(j.removed.is_(False))
-    rows = tx.connection.execute(wanted.limit(limit) if limit else wanted).mappings().all()
+    rows = tx.connection.execute(wanted).mappings().all()
     found = [ListedJob(**row) for row in rows]
     return with_hooks(tx, bucket_id, found)
 
@@ -159,16 +160,18 @@ def list_job_files(tx: Transaction, bucket_id: str, job: str) -> tuple[TreeEntry
     return unpack(bytes(tree))
 
 
-def list_hook_demands(tx: Transaction, bucket_id: str, job: str, hook: str) -> list[ListedHook]:
+def list_hook_demands(
+    tx: Transaction, bucket_id: str, job: str, hook: str, *, after: Sequence[str] | None = None, limit: int | None = None
+) -> list[ListedHook]:
     """Return the hooks of present jobs that demand a hook, by job and hook."""
     h = hooks.c
     wanted = (
         select(*HOOK_COLUMNS)
         .join(jobs, (jobs.c.bucket_id == h.bucket_id) & (jobs.c.name == h.job))
         .where(h.bucket_id == bucket_id, h.demands_job == job, h.demands_hook == hook, jobs.c.removed.is_(False))
-        .order_by(h.job, h.name)
     )
-    return [ListedHook(**row) for row in tx.connection.execute(wanted).mappings()]
+    page = select_page(wanted, h.job, h.name, after=after, limit=limit)
+    return [ListedHook(**row) for row in tx.connection.execute(page).mappings()]
 
 
 def rollout_order(tx: Transaction, bucket_id: str, job: str) -> RolloutOrder:

@@ -1,12 +1,13 @@
 """Reading the KV store. An entry is absent from the moment it expires, by the database's clock at the time of the read."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select, tuple_
 
+from maand_catalog.database.pages import select_page
 from maand_catalog.database.statements import DIALECTS, in_chunks, names_asked, names_in
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import OutOfRange
@@ -126,14 +127,14 @@ def find_lost_values(tx: Transaction, keyring: Keyring, bucket_id: str, *, below
     return frozenset((row.namespace, row.key) for row in tx.connection.execute(wanted))
 
 
-def list_keys(tx: Transaction, bucket_id: str, namespace: str) -> list[str]:
+def list_keys(tx: Transaction, bucket_id: str, namespace: str, *, after: Sequence[str] | None = None) -> list[str]:
     """Return the keys present in one namespace, sorted."""
-    wanted = select(v.key).where(v.bucket_id == bucket_id, v.namespace == namespace, is_present(tx)).order_by(v.key)
-    return list(tx.connection.scalars(wanted))
+    wanted = select(v.key).where(v.bucket_id == bucket_id, v.namespace == namespace, is_present(tx))
+    return list(tx.connection.scalars(select_page(wanted, v.key, after=after)))
 
 
 def list_entries(
-    tx: Transaction, bucket_id: str, prefix: str, *, limit: int, after: tuple[str, str] | None, secrets: bool = False
+    tx: Transaction, bucket_id: str, prefix: str, *, limit: int, after: tuple[Any, ...] | None, secrets: bool = False
 ) -> tuple[list[Entry], bool]:
     """Return one page of present entries below a prefix by namespace and key, and whether more follow. Secrets on request."""
     wanted = entries_of(bucket_id).where(is_present(tx), below(prefix)).order_by(v.namespace, v.key).limit(limit + 1)

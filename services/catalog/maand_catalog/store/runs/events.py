@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, update
 
+from maand_catalog.database.pages import select_page
 from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import EventRecord, Run
@@ -171,8 +172,10 @@ def known_steps(tx: Transaction, run_id: str, names: Sequence[str]) -> set[str]:
     return known
 
 
-def list_steps(tx: Transaction, bucket_id: str, run_id: str) -> list[str]:
-    """List the steps recorded by every owner of a run, in order. NotFound."""
+def list_steps(
+    tx: Transaction, bucket_id: str, run_id: str, *, after: Sequence[int] | None = None, limit: int | None = None
+) -> Sequence[Row[tuple[int, str]]]:
+    """List position and name of the steps recorded by every owner of a run, in order. NotFound."""
     get_run(tx, bucket_id, run_id)
-    query = select(run_steps.c.name).where(run_steps.c.run_id == run_id).order_by(run_steps.c.position)
-    return list(tx.connection.execute(query).scalars())
+    query = select(run_steps.c.position, run_steps.c.name).where(run_steps.c.run_id == run_id)
+    return tx.connection.execute(select_page(query, run_steps.c.position, after=after, limit=limit)).all()

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
+from maand_catalog.database.pages import select_page
 from maand_catalog.database.statements import in_chunks, upsert
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import FailedPrecondition, NotFound
@@ -262,11 +263,12 @@ def get_semaphore(tx: Transaction, scope: Scope) -> Semaphore:
     return as_seen(row, read_claims(tx, [row.semaphore_id]).get(row.semaphore_id, []), tx.now)
 
 
-def list_semaphores(tx: Transaction, bucket_id: str) -> list[Semaphore]:
-    """Return the semaphores that somebody is in, by job, event and name."""
+def list_semaphores(
+    tx: Transaction, bucket_id: str, *, after: Sequence[str] | None = None, limit: int | None = None
+) -> list[Semaphore]:
+    """Return the semaphores that have claims, by job, event and name; claims that are over are left out of them."""
     used = select(c.semaphore_id).where(c.bucket_id == bucket_id)
-    wanted = select(semaphores).where(s.semaphore_id.in_(used)).order_by(s.job, s.event, s.name)
-    rows = tx.connection.execute(wanted).all()
+    wanted = select(semaphores).where(s.semaphore_id.in_(used))
+    rows = tx.connection.execute(select_page(wanted, s.job, s.event, s.name, after=after, limit=limit)).all()
     claims = read_claims(tx, [row.semaphore_id for row in rows])
-    seen = [as_seen(row, claims.get(row.semaphore_id, []), tx.now) for row in rows]
-    return [semaphore for semaphore in seen if semaphore.claims]
+    return [as_seen(row, claims.get(row.semaphore_id, []), tx.now) for row in rows]
