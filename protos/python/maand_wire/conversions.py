@@ -139,7 +139,7 @@ def _write(field: Any, name: str, hint: Any) -> Convert:
 def _one_writer(field: Any, hint: Any) -> Convert | None:
     if field.enum_type is not None:
         numbers = {word_in(field.enum_type, number): number for number in field.enum_type.values_by_number}
-        return lambda member: numbers[member.name.lower() if isinstance(member, enum.Enum) else member]
+        return lambda member: numbers[member.name.lower() if isinstance(member, enum.Enum) else member.replace("-", "_")]
     if hint is datetime:
         return _stamp
     if field.message_type is not None and dataclasses.is_dataclass(hint):

@@ -22,7 +22,7 @@ BAD_PUTS: list[tuple[dict[str, Any], str]] = [
     ({"namespace": "vars/" + "n" * 252}, "limit_exceeded"),
     ({"value": "v" * 2 * 1024 * 1024}, "limit_exceeded"),
     ({"value": "a\0b"}, "invalid_argument"),
-    ({"ttl_seconds": 2**63}, "invalid_argument"),
+    ({"ttl_seconds": 2**32 - 1}, "invalid_argument"),
     ({"precondition": pb.Precondition(if_absent=False)}, "invalid_argument"),
     ({"request_id": "r" * 257}, "limit_exceeded"),
     ({"request_id": "r\0"}, "invalid_argument"),

@@ -12,7 +12,7 @@ import pytest
 
 from maand_catalog.database.database import Database
 from maand_catalog.rules.identity import Role
-from maand_contracts.catalog.v1 import invocation_pb2, token_pb2
+from maand_contracts.catalog.v1 import invocation_pb2, job_pb2, token_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceStub
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceStub
@@ -23,6 +23,8 @@ from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.serving import ServedCatalog, serve
 
 Status = grpc.StatusCode
+
+PRE_DEPLOY = job_pb2.HOOK_EVENT_PRE_DEPLOY
 
 
 class Semaphores:
@@ -43,7 +45,7 @@ class Semaphores:
         return response
 
     async def status(self, **fields: Any) -> pb.Semaphore:
-        named = {"bucket_id": self.bucket_id, "job": "api", "event": "pre_deploy", "name": "ddl"}
+        named = {"bucket_id": self.bucket_id, "job": "api", "event": PRE_DEPLOY, "name": "ddl"}
         semaphore: pb.Semaphore = (await self.call("GetStatus", **{**named, **fields})).semaphore
         return semaphore
 
@@ -96,9 +98,9 @@ async def test_jobs_and_events_have_semaphores_of_their_own(semaphores: Semaphor
     assert tokens == [1, 1, 1]
     listed = await semaphores.call("ListSemaphores", bucket_id=semaphores.bucket_id)
     assert [(each.job, each.event, each.name) for each in listed.semaphores] == [
-        ("api", "post_deploy", "ddl"),
-        ("api", "pre_deploy", "ddl"),
-        ("web", "pre_deploy", "ddl"),
+        ("api", job_pb2.HOOK_EVENT_POST_DEPLOY, "ddl"),
+        ("api", PRE_DEPLOY, "ddl"),
+        ("web", PRE_DEPLOY, "ddl"),
     ]
 
 
@@ -171,7 +173,12 @@ async def test_an_operator_takes_a_slot_away_and_is_audited(semaphores: Semaphor
     await semaphores.acquire(one)
     waiter = asyncio.create_task(semaphores.acquire(two))
     await semaphores.waiting(1)
-    scope: dict[str, Any] = {"bucket_id": semaphores.bucket_id, "job": "api", "event": "pre_deploy", "name": "ddl"}
+    scope: dict[str, Any] = {
+        "bucket_id": semaphores.bucket_id,
+        "job": "api",
+        "event": PRE_DEPLOY,
+        "name": "ddl",
+    }
     viewer = list(await semaphores.catalog.token_for(Role.VIEWER))
     for who in (viewer, one.metadata):
         assert (await refused(semaphores.call("ForceRelease", who, **scope))).status is Status.PERMISSION_DENIED
@@ -191,12 +198,16 @@ async def test_a_hook_looks_at_its_own_semaphores_only(semaphores: Semaphores) -
     hook = await semaphores.hook("10.0.0.1")
 
     own = (await semaphores.call("GetStatus", hook.metadata, name="ddl")).semaphore
-    claims: list[dict[str, Any]] = [{"job": "web"}, {"event": "cli"}, {"bucket_id": await a_bucket(semaphores.catalog.database)}]
+    claims: list[dict[str, Any]] = [
+        {"job": "web"},
+        {"event": job_pb2.HOOK_EVENT_CLI},
+        {"bucket_id": await a_bucket(semaphores.catalog.database)},
+    ]
     for claimed in claims:
         error = await refused(semaphores.call("GetStatus", hook.metadata, name="ddl", **claimed))
         assert error.code == "identity_mismatch"
 
-    assert (own.job, own.event, own.name, own.capacity, own.available) == ("api", "pre_deploy", "ddl", 1, 1)
+    assert (own.job, own.event, own.name, own.capacity, own.available) == ("api", PRE_DEPLOY, "ddl", 1, 1)
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [
@@ -226,7 +237,7 @@ async def test_only_hooks_acquire(semaphores: Semaphores) -> None:
 
 
 async def test_a_named_scope_is_named_in_full(semaphores: Semaphores) -> None:
-    for missing in ({"job": ""}, {"event": ""}, {"bucket_id": ""}):
+    for missing in ({"job": ""}, {"event": 0}, {"bucket_id": ""}):
         assert (await refused(semaphores.status(**missing))).status is Status.INVALID_ARGUMENT
 
 

@@ -8,7 +8,6 @@ from maand_catalog.database.statements import work_long
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import asked_page, checked_text
-from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.build.allocations import Allocation, AllocationState
 from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.build.entries import allocation_namespace
@@ -23,6 +22,7 @@ from maand_catalog.store.runs.events import record_steps
 from maand_catalog.store.runs.rows import get_held_run
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceServicer
+from maand_wire.conversions import writer
 
 STATES = {
     AllocationState.PLANNED: pb.ALLOCATION_STATE_PLANNED,
@@ -57,7 +57,7 @@ class AllocationServicer(AllocationServiceServicer):
             return store.list_allocations(tx, request.bucket_id, wanted, after=page.after, limit=page.limit + 1)
 
         found, more = page.cut(await self._database.read(intention), lambda last: (last.job, last.position, last.allocation_id))
-        return pb.ListAllocationsResponse(allocations=map(to_message, found), next_page_token=more)
+        return pb.ListAllocationsResponse(allocations=map(allocation_message, found), next_page_token=more)
 
     async def GetDeployedFiles(self, request: pb.GetDeployedFilesRequest, context: Any) -> pb.GetDeployedFilesResponse:
         """Return what was last promoted to allocations."""
@@ -184,35 +184,7 @@ def purged_prefixes(forgotten: list[Allocation], gone_jobs: list[str], gone_work
     return sorted(prefixes | {f"maand/worker/{host}" for host in gone_workers})
 
 
-def to_message(each: Allocation) -> pb.Allocation:
-    """Describe an allocation."""
-    return pb.Allocation(
-        allocation_id=each.allocation_id,
-        job=each.job,
-        worker=each.worker,
-        index=each.position,
-        removed=each.removed,
-        disabled=each.disabled,
-        current_version=each.current_version,
-        new_version=each.new_version,
-        deployed_sha256=each.deployed_sha256,
-        state=STATES[each.state],
-        state_since=timestamp(each.state_since),
-        message=each.message,
-        run_id=each.run_id,
-        post_deploy_owed=each.post_deploy_owed,
-        start_owed=each.start_owed,
-    )
+allocation_message = writer(pb.Allocation, Allocation, index=lambda allocation: allocation.position)
 
 
-def certificate_message(leaf: CertificateFacts) -> pb.Certificate:
-    """Describe a certificate."""
-    return pb.Certificate(
-        name=leaf.name,
-        job=leaf.job,
-        worker=leaf.worker,
-        common_name=leaf.common_name,
-        serial=leaf.serial,
-        not_before=timestamp(leaf.not_before),
-        not_after=timestamp(leaf.not_after),
-    )
+certificate_message = writer(pb.Certificate, CertificateFacts)

@@ -15,7 +15,7 @@ from maand_catalog.rules.workspace.problems import tellable
 from maand_catalog.store.fleet.buckets import StoredBucket, apply_config, get_bucket, list_buckets
 from maand_contracts.catalog.v1 import bucket_pb2 as pb
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceServicer
-from maand_wire.enums import enum_number
+from maand_wire.conversions import writer
 
 HOST_KEYS = {"strict": pb.HOST_KEY_POLICY_STRICT, "accept-new": pb.HOST_KEY_POLICY_ACCEPT_NEW}
 
@@ -34,13 +34,13 @@ class BucketServicer(BucketServiceServicer):
         if isinstance(found, tuple):
             raise InvalidConfig("maand.conf is wrong", problems=tellable(found))
         bucket = await self._database.write(lambda tx: apply_config(tx, bucket_id, request.maand_conf))
-        return pb.ApplyBucketConfigResponse(bucket=to_message(bucket))
+        return pb.ApplyBucketConfigResponse(bucket=bucket_message(bucket))
 
     async def GetBucket(self, request: pb.GetBucketRequest, context: Any) -> pb.GetBucketResponse:
         """Return one bucket."""
         require(context, Role.VIEWER)
         bucket = await self._database.read(lambda tx: get_bucket(tx, request.bucket_id))
-        return pb.GetBucketResponse(bucket=to_message(bucket))
+        return pb.GetBucketResponse(bucket=bucket_message(bucket))
 
     async def ListBuckets(self, request: pb.ListBucketsRequest, context: Any) -> pb.ListBucketsResponse:
         """List buckets, oldest first."""
@@ -52,7 +52,7 @@ class BucketServicer(BucketServiceServicer):
             return list_buckets(tx, after=after, limit=page.limit + 1)
 
         found, more = page.cut(await self._database.read(intention), lambda last: (last.bucket_id,))
-        return pb.ListBucketsResponse(buckets=map(to_message, found), next_page_token=more)
+        return pb.ListBucketsResponse(buckets=map(bucket_message, found), next_page_token=more)
 
     async def GetSchema(self, request: pb.GetSchemaRequest, context: Any) -> pb.GetSchemaResponse:
         """Return the JSON Schema of one kind of user file."""
@@ -62,7 +62,7 @@ class BucketServicer(BucketServiceServicer):
         )
 
 
-def to_message(bucket: StoredBucket) -> pb.Bucket:
+def bucket_message(bucket: StoredBucket) -> pb.Bucket:
     """Describe a bucket. Settings that an earlier catalog accepted and this one would not are left out."""
     config, build = compile_config(bucket.maand_conf, bucket.bucket_id), bucket.last_build
     return pb.Bucket(
@@ -79,23 +79,9 @@ def to_message(bucket: StoredBucket) -> pb.Bucket:
     )
 
 
-def config_message(config: BucketConfig) -> pb.BucketConfig:
-    """Describe settings."""
-    return pb.BucketConfig(
-        ssh_user=config.ssh_user,
-        ssh_key=config.ssh_key,
-        ssh_port=config.ssh_port,
-        use_sudo=config.use_sudo,
-        ssh_config=config.ssh_config,
-        worker_root=config.worker_root,
-        host_keys=HOST_KEYS[config.host_keys],
-        certs_ttl_days=config.certs_ttl,
-        certs_renewal_buffer_days=config.certs_renewal_buffer,
-        job_config_selector=config.job_config_selector,
-        max_parallel_jobs=config.max_parallel_jobs,
-        max_ssh_sessions=config.max_ssh_sessions,
-        ssh_starts_per_second=config.ssh_starts_per_second,
-        hook_env=config.hook_env,
-        hook_timeout_seconds=config.hook_timeout_seconds,
-        log_format=enum_number(pb.LogFormat, config.log_format),
-    )
+config_message = writer(
+    pb.BucketConfig,
+    BucketConfig,
+    certs_ttl_days=lambda config: config.certs_ttl,
+    certs_renewal_buffer_days=lambda config: config.certs_renewal_buffer,
+)

@@ -13,6 +13,7 @@ from maand_catalog.store.fleet.listings import ListedHook, ListedJob, list_hook_
 from maand_contracts.catalog.v1 import job_pb2 as pb
 from maand_contracts.catalog.v1 import workspace_pb2
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceServicer
+from maand_wire.conversions import writer
 from maand_wire.enums import enum_number
 
 POLICIES = {
@@ -46,7 +47,7 @@ class JobServicer(JobServiceServicer):
             )
 
         found, more = page.cut(await self._database.read(intention), lambda last: (last.name,))
-        return pb.ListJobsResponse(jobs=map(to_message, found), next_page_token=more)
+        return pb.ListJobsResponse(jobs=map(job_message, found), next_page_token=more)
 
     async def ListJobFiles(self, request: pb.ListJobFilesRequest, context: Any) -> pb.ListJobFilesResponse:
         """List the stored files of one job."""
@@ -108,7 +109,7 @@ def asked_hook(request: pb.ListHookDemandsRequest, context: Any) -> tuple[str, s
     return own
 
 
-def to_message(job: ListedJob) -> pb.Job:
+def job_message(job: ListedJob) -> pb.Job:
     """Describe a job."""
     facts = job.facts
     message = pb.Job(
@@ -135,25 +136,12 @@ def to_message(job: ListedJob) -> pb.Job:
     return message
 
 
-def hook_message(hook: ListedHook) -> pb.Hook:
-    """Describe a hook."""
-    return pb.Hook(
-        name=hook.name,
-        job=hook.job,
-        path=hook.path,
-        runtime=enum_number(pb.HookRuntime, hook.runtime),
-        executed_on=[enum_number(pb.HookEvent, event) for event in hook.executed_on],
-        timeout_seconds=hook.timeout_seconds,
-        scope=SCOPES[hook.scope],
-        demands_job=hook.demands_job,
-        demands_hook=hook.demands_hook,
-        demand_config_json=hook.demand_config,
-    )
+hook_message = writer(pb.Hook, ListedHook, demand_config_json=lambda hook: hook.demand_config)
 
 
-def demand_message(hook: ListedHook) -> pb.HookDemand:
-    """Describe a hook as one that demands another."""
-    return pb.HookDemand(job=hook.job, hook=hook.name, demand_config_json=hook.demand_config or "{}")
+demand_message = writer(
+    pb.HookDemand, ListedHook, hook=lambda hook: hook.name, demand_config_json=lambda hook: hook.demand_config or "{}"
+)
 
 
 def health_message(facts: dict[str, Any]) -> pb.HealthCheck:

@@ -7,7 +7,7 @@ from typing import Any
 
 from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.kv_access import Admission, asked_write, bucket_of, check_names
-from maand_catalog.rpc.kv_messages import to_message
+from maand_catalog.rpc.kv_messages import entry_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token
 from maand_catalog.rules.identity import Caller, HookCaller, Role
 from maand_catalog.rules.kv import KeyNotFound, Write
@@ -52,7 +52,7 @@ class KvServicer(KvServiceServicer):
         check_names(request.namespace, request.key)
         await self._admission.admit(caller, Act.READ, bucket_id, request.namespace, request.key)
         entry = await self._kv.get(bucket_id, request.namespace, request.key, request.version)
-        response = pb.GetResponse(entry=to_message(entry))
+        response = pb.GetResponse(entry=entry_message(entry))
         if entry.sealed is not None and isinstance(caller, HookCaller):
             response.secret_value = entry.text(self._kv.keyring)
         return response
@@ -98,7 +98,7 @@ class KvServicer(KvServiceServicer):
             lambda tx: store.list_entries(tx, bucket_id, prefix, limit=page.limit, after=page.after)
         )
         token = page_token((entries[-1].namespace, entries[-1].key)) if more else ""
-        return pb.ListEntriesResponse(entries=map(to_message, entries), next_page_token=token)
+        return pb.ListEntriesResponse(entries=map(entry_message, entries), next_page_token=token)
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
         """List the versions of one key, newest first; those of a secret without values."""
@@ -112,7 +112,7 @@ class KvServicer(KvServiceServicer):
         if not entries and before is None:
             raise KeyNotFound(request.namespace, request.key)
         token = page_token((entries[-1].version,)) if more else ""
-        return pb.ListVersionsResponse(entries=map(to_message, entries), next_page_token=token)
+        return pb.ListVersionsResponse(entries=map(entry_message, entries), next_page_token=token)
 
     async def Restore(self, request: pb.RestoreRequest, context: Any) -> pb.RestoreResponse:
         """Write an older version's value as the newest."""
@@ -144,7 +144,7 @@ class KvServicer(KvServiceServicer):
                     lambda tx, after=after: store.list_changes(tx, bucket_id, prefix, after)  # type: ignore[misc]
                 )
                 for entry in entries:
-                    yield pb.WatchResponse(revision=entry.revision, entry=to_message(entry))
+                    yield pb.WatchResponse(revision=entry.revision, entry=entry_message(entry))
                 if told == after:
                     await changed.wait(WATCH_LOOKS_EVERY)
 

@@ -9,7 +9,7 @@ from maand_catalog.rules.run_kinds import RunKind, holds_bucket
 from maand_catalog.rules.runs import CancelLevel, Run, RunState, WorkerFence
 from maand_contracts.catalog.v1 import run_event_pb2, run_spec_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
-from maand_wire.enums import enum_number
+from maand_wire.conversions import writer
 
 STATES: dict[RunState, pb.RunState.ValueType] = {
     RunState.PENDING: pb.RUN_STATE_PENDING,
@@ -45,28 +45,20 @@ def state_from(number: int, field: str) -> RunState:
     return state
 
 
-def to_message(run: Run, now: datetime) -> pb.Run:
+describe_run = writer(
+    pb.Run,
+    Run,
+    spec=lambda run: run_spec_pb2.RunSpec.FromString(run.spec),
+    cancel=lambda run: CANCEL_LEVELS[run.cancel],
+    result=lambda run: run_event_pb2.RunResult.FromString(run.result) if run.has_ended else None,
+)
+
+
+def run_message(run: Run, now: datetime) -> pb.Run:
     """Describe a run as readers see it at a moment."""
-    return pb.Run(
-        run_id=run.run_id,
-        bucket_id=run.bucket_id,
-        seq=run.seq,
-        kind=enum_number(run_spec_pb2.RunKind, run.kind),
-        spec=run_spec_pb2.RunSpec.FromString(run.spec),
-        state=STATES[run.state_at(now)],
-        message=run.message,
-        requested_by=run.requested_by,
-        created_at=timestamp(run.created_at),
-        started_at=timestamp(run.started_at),
-        finished_at=timestamp(run.finished_at),
-        executor_id=run.executor_id,
-        fence=run.fence,
-        cancel=CANCEL_LEVELS[run.cancel],
-        last_sequence=run.last_sequence,
-        result=run_event_pb2.RunResult.FromString(run.result) if run.has_ended else None,
-        parent_run_id=run.parent_run_id,
-        traceparent=run.traceparent,
-    )
+    message = describe_run(run)
+    message.state = STATES[run.state_at(now)]
+    return message
 
 
 def fence_message(fence: WorkerFence | None) -> pb.WorkerFence | None:

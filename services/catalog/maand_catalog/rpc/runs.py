@@ -16,10 +16,10 @@ from maand_catalog.rpc.run_messages import (
     CANCEL_LEVELS,
     fence_message,
     kind_of,
+    run_message,
     spec_holds_bucket,
     spec_to_resume,
     state_from,
-    to_message,
 )
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.meter import Meter
@@ -61,7 +61,7 @@ class RunServicer(RunServiceServicer):
         """Create a pending run."""
         require(context, Role.OPERATOR)
         asked = self._read_request(request, traceparent_of(context))
-        return await self._database.write(lambda tx: pb.CreateRunResponse(run=to_message(runs.create_run(tx, asked), tx.now)))
+        return await self._database.write(lambda tx: pb.CreateRunResponse(run=run_message(runs.create_run(tx, asked), tx.now)))
 
     def _read_request(self, request: pb.CreateRunRequest, traceparent: str) -> RunRequest:
         kind = kind_of(request.spec)
@@ -88,7 +88,7 @@ class RunServicer(RunServiceServicer):
         """Return one run."""
         require(context, Role.VIEWER)
         return await self._database.read(
-            lambda tx: pb.GetRunResponse(run=to_message(get_run(tx, request.bucket_id, request.run_id), tx.now))
+            lambda tx: pb.GetRunResponse(run=run_message(get_run(tx, request.bucket_id, request.run_id), tx.now))
         )
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
@@ -102,7 +102,7 @@ class RunServicer(RunServiceServicer):
         def intention(tx: Transaction) -> pb.ListRunsResponse:
             found = runs.list_runs(tx, request.bucket_id, kinds=kinds, states=states, before_seq=before, limit=page.limit + 1)
             shown, more = page.cut(found, lambda last: (last.seq,))
-            return pb.ListRunsResponse(runs=[to_message(run, tx.now) for run in shown], next_page_token=more)
+            return pb.ListRunsResponse(runs=[run_message(run, tx.now) for run in shown], next_page_token=more)
 
         return await self._database.read(intention)
 
@@ -136,7 +136,7 @@ class RunServicer(RunServiceServicer):
         bucket_id, run_id, change_spec = request.bucket_id, request.run_id, partial(spec_to_resume, again=request.again)
 
         def resume(tx: Transaction) -> pb.ResumeRunResponse:
-            return pb.ResumeRunResponse(run=to_message(runs.resume_run(tx, bucket_id, run_id, change_spec=change_spec), tx.now))
+            return pb.ResumeRunResponse(run=run_message(runs.resume_run(tx, bucket_id, run_id, change_spec=change_spec), tx.now))
 
         return await self._database.write(resume)
 
@@ -170,7 +170,7 @@ class RunServicer(RunServiceServicer):
     def _claimed(self, run: Run, tx: Transaction) -> pb.ClaimRunResponse:
         """Describe a claim, with the values of `hook_env`."""
         return pb.ClaimRunResponse(
-            run=to_message(run, tx.now),
+            run=run_message(run, tx.now),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run),
             worker_fence=fence_message(leases.worker_fence(tx, run)),

@@ -9,7 +9,7 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.kv_access import Admission, asked_write, check_names
-from maand_catalog.rpc.kv_messages import to_secret_info
+from maand_catalog.rpc.kv_messages import secret_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token, read_page_token
 from maand_catalog.rules.identity import Caller, Role
 from maand_catalog.rules.kv import Write
@@ -67,7 +67,7 @@ class SecretServicer(SecretServiceServicer):
             lambda tx: list_entries(tx, bucket_id, prefix, limit=page.limit, after=page.after, secrets=True)
         )
         token = page_token((entries[-1].namespace, entries[-1].key)) if more else ""
-        return pb.ListSecretsResponse(secrets=map(to_secret_info, entries), next_page_token=token)
+        return pb.ListSecretsResponse(secrets=map(secret_message, entries), next_page_token=token)
 
     async def RevealSecret(self, request: pb.RevealSecretRequest, context: Any) -> pb.RevealSecretResponse:
         """Return one value to an operator; the audit row is durable before the value leaves."""

@@ -9,7 +9,6 @@ from maand_catalog.rpc.callers import caller_of, require, require_hook
 from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.kv_access import bucket_of, request_key
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
-from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.identity import HookCaller, Role
 from maand_catalog.rules.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
@@ -19,6 +18,7 @@ from maand_catalog.store.tokens import record_audit
 from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceServicer
+from maand_wire.conversions import writer
 from maand_wire.enums import enum_number, enum_word
 
 
@@ -57,7 +57,7 @@ class SemaphoreServicer(SemaphoreServiceServicer):
         """Tell who holds and who waits."""
         scope = scope_asked_for(request, context)
         semaphore = await self._database.read(lambda tx: store.get_semaphore(tx, scope))
-        return pb.GetStatusResponse(semaphore=to_message(semaphore))
+        return pb.GetStatusResponse(semaphore=semaphore_message(semaphore))
 
     async def ListSemaphores(self, request: pb.ListSemaphoresRequest, context: Any) -> pb.ListSemaphoresResponse:
         """List the semaphores in use."""
@@ -65,7 +65,7 @@ class SemaphoreServicer(SemaphoreServiceServicer):
         bucket_id, page = checked_id(request.bucket_id, "bucket_id"), asked_page(request, str, str, str, usual=1_000)
         used = await self._database.read(lambda tx: store.list_semaphores(tx, bucket_id, after=page.after, limit=page.limit + 1))
         found, more = page.cut(used, lambda last: (last.scope.job, last.scope.event, last.scope.name))
-        semaphores = [to_message(semaphore) for semaphore in found if semaphore.claims]
+        semaphores = [semaphore_message(semaphore) for semaphore in found if semaphore.claims]
         return pb.ListSemaphoresResponse(semaphores=semaphores, next_page_token=more)
 
     async def ForceRelease(self, request: pb.ForceReleaseRequest, context: Any) -> pb.ForceReleaseResponse:
@@ -73,7 +73,7 @@ class SemaphoreServicer(SemaphoreServiceServicer):
         caller = require(context, Role.OPERATOR)
         scope = named_scope(request)
         taken = await self._database.write(lambda tx: take_away(tx, scope, request.allocation_id, actor=caller.name))
-        return pb.ForceReleaseResponse(released=map(to_claim, taken))
+        return pb.ForceReleaseResponse(released=map(claim_message, taken))
 
 
 def take_away(tx: Transaction, scope: Scope, allocation_id: str, *, actor: str) -> list[Claim]:
@@ -112,26 +112,17 @@ def named_scope(request: pb.GetStatusRequest | pb.ForceReleaseRequest) -> Scope:
     return Scope(bucket_id=checked_id(request.bucket_id, "bucket_id"), job=request.job, event=event, name=request.name)
 
 
-def to_message(semaphore: Semaphore) -> pb.Semaphore:
+def semaphore_message(semaphore: Semaphore) -> pb.Semaphore:
     """Describe a semaphore."""
     return pb.Semaphore(
         job=semaphore.scope.job,
         event=enum_number(job_pb2.HookEvent, semaphore.scope.event),
         name=semaphore.scope.name,
         capacity=semaphore.capacity,
-        holders=map(to_claim, semaphore.holders),
-        waiters=map(to_claim, semaphore.waiters),
+        holders=map(claim_message, semaphore.holders),
+        waiters=map(claim_message, semaphore.waiters),
         available=semaphore.available,
     )
 
 
-def to_claim(claim: Claim) -> pb.Claim:
-    """Describe one invocation in a semaphore."""
-    return pb.Claim(
-        invocation_id=claim.invocation_id,
-        allocation_id=claim.allocation_id,
-        worker=claim.worker,
-        run_id=claim.run_id,
-        since=timestamp(claim.since),
-        fencing_token=claim.ticket,
-    )
+claim_message = writer(pb.Claim, Claim, fencing_token=lambda claim: claim.ticket)

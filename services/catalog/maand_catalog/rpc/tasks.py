@@ -12,7 +12,7 @@ from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.requests import checked_id, checked_text, until_found
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, fence_message
-from maand_catalog.rpc.run_messages import to_message as run_message
+from maand_catalog.rpc.run_messages import run_message as run_message
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.runs import Run
 from maand_catalog.rules.tasks import NewTask, Task, TaskKind, TaskState
@@ -56,7 +56,7 @@ def read_outcomes(stored: bytes) -> list[pb.WorkerOutcome]:
     return list({outcome.worker: outcome for outcome in pb.Task.FromString(stored).outcomes}.values())
 
 
-def to_message(task: Task) -> pb.Task:
+def task_message(task: Task) -> pb.Task:
     """Describe a task."""
     return pb.Task(
         task_id=task.task_id,
@@ -119,7 +119,7 @@ class TaskServicer(TaskServiceServicer):
     def _claimed(self, task: Task, run: Run, tx: Transaction) -> pb.ClaimTaskResponse:
         """Describe a claim; only hooks are given the values of `hook_env`."""
         return pb.ClaimTaskResponse(
-            task=to_message(task),
+            task=task_message(task),
             run=run_message(run, tx.now),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run) if task.kind is TaskKind.HOOKS else {},
@@ -156,7 +156,7 @@ class TaskServicer(TaskServiceServicer):
 
         def read(tx: Transaction) -> list[pb.Task] | None:
             ended = tasks.read_ended(tx, request.bucket_id, request.run_id, request.fence, after=request.after_sequence)
-            return [to_message(task) for task in ended] or None
+            return [task_message(task) for task in ended] or None
 
         async def look() -> list[pb.Task] | None:
             return await self._database.read(read)

@@ -8,11 +8,11 @@ from maand_catalog.errors import InvalidArgument
 from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_text
-from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.store import tokens
 from maand_contracts.catalog.v1 import token_pb2 as pb
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceServicer
+from maand_wire.conversions import writer
 
 LONGEST_TTL_SECONDS = 10 * 365 * 24 * 3600
 
@@ -45,7 +45,7 @@ class TokenServicer(TokenServiceServicer):
                 tx, token_id=token_id, token_sha256=token_digest(secret), name=name, role=role, ttl=ttl, actor=caller.name
             )
         )
-        return pb.CreateTokenResponse(token=to_message(token), secret=secret)
+        return pb.CreateTokenResponse(token=token_message(token), secret=secret)
 
     async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
         """List tokens without their secret part."""
@@ -53,7 +53,7 @@ class TokenServicer(TokenServiceServicer):
         page = asked_page(request, str, usual=1_000)
         listed = await self._database.read(lambda tx: tokens.list_tokens(tx, after=page.after, limit=page.limit + 1))
         found, more = page.cut(listed, lambda last: (last.token_id,))
-        return pb.ListTokensResponse(tokens=map(to_message, found), next_page_token=more)
+        return pb.ListTokensResponse(tokens=map(token_message, found), next_page_token=more)
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
         """Revoke a token at once."""
@@ -70,27 +70,10 @@ class TokenServicer(TokenServiceServicer):
             lambda tx: tokens.list_audit_records(tx, bucket_id=request.bucket_id, before_id=before, limit=page.limit + 1)
         )
         found, more = page.cut(records, lambda last: (last.audit_id,))
-        return pb.ListAuditRecordsResponse(records=map(to_audit, found), next_page_token=more)
+        return pb.ListAuditRecordsResponse(records=map(audit_message, found), next_page_token=more)
 
 
-def to_message(token: tokens.ApiToken) -> pb.Token:
-    """Describe a token."""
-    return pb.Token(
-        token_id=token.token_id,
-        name=token.name,
-        role=ROLES[token.role],
-        created_at=timestamp(token.created_at),
-        expires_at=timestamp(token.expires_at),
-        revoked_at=timestamp(token.revoked_at),
-    )
+token_message = writer(pb.Token, tokens.ApiToken)
 
 
-def to_audit(record: tokens.AuditRecord) -> pb.AuditRecord:
-    """Describe an act."""
-    return pb.AuditRecord(
-        time=timestamp(record.time),
-        actor=record.actor,
-        action=record.action,
-        subject=record.subject,
-        bucket_id=record.bucket_id or "",
-    )
+audit_message = writer(pb.AuditRecord, tokens.AuditRecord, bucket_id=lambda record: record.bucket_id or "")

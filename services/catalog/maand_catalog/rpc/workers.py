@@ -10,6 +10,7 @@ from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.listings import ListedWorker, list_workers
 from maand_contracts.catalog.v1 import worker_pb2 as pb
 from maand_contracts.catalog.v1.worker_pb2_grpc import WorkerServiceServicer
+from maand_wire.conversions import writer
 
 
 class WorkerServicer(WorkerServiceServicer):
@@ -36,22 +37,7 @@ class WorkerServicer(WorkerServiceServicer):
         found = await self._database.read(intention)
         start = max(page.after[0], 0) if page.after else 0
         shown, more = page.cut(found[start:], lambda _: (start + page.limit,))
-        return pb.ListWorkersResponse(workers=map(to_message, shown), next_page_token=more)
+        return pb.ListWorkersResponse(workers=map(worker_message, shown), next_page_token=more)
 
 
-def to_message(worker: ListedWorker) -> pb.Worker:
-    """Describe a worker."""
-    return pb.Worker(
-        worker_id=worker.worker_id,
-        name=worker.host,
-        hostname=worker.hostname,
-        position=worker.position,
-        labels=worker.labels,
-        memory_mb=worker.memory_mb,
-        cpu_mhz=worker.cpu_mhz,
-        tags=worker.tags,
-        ssh_user=worker.ssh_user,
-        ssh_port=worker.ssh_port,
-        disabled=worker.disabled,
-        removed=worker.removed,
-    )
+worker_message = writer(pb.Worker, ListedWorker, name=lambda worker: worker.host)
