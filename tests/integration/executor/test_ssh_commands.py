@@ -200,29 +200,6 @@ async def test_the_end_of_the_connection_ends_the_command(test_bed: SshTestBed, 
     await asyncio.to_thread(worker.wait_until_gone, "4321")
 
 
-async def test_a_command_may_outlive_its_connection_when_told_so(test_bed: SshTestBed) -> None:
-    worker = test_bed.start_worker()
-    started = asyncio.Event()
-
-    async with remote_of(test_bed) as remote:
-        running = asyncio.create_task(
-            remote.run(
-                fact(worker),
-                command("echo up; until [ -e go ]; do sleep 0.05; done; touch done", end_with_connection=False),
-                on_output=lambda *_: started.set(),
-            )
-        )
-        await asyncio.wait_for(started.wait(), 60)
-        await remote.close()
-        await asyncio.gather(running, return_exceptions=True)
-
-    (worker.home / "go").touch()
-    deadline = time.monotonic() + 60
-    while not (worker.home / "done").exists():
-        assert time.monotonic() < deadline, "the command did not go on"
-        await asyncio.sleep(0.02)
-
-
 async def test_noise_of_the_login_shell_is_no_output(test_bed: SshTestBed) -> None:
     worker = test_bed.start_worker()
     (worker.home / ".bashrc").write_text("echo welcome; cd /tmp 2>/dev/null; cd ~\n")

@@ -45,7 +45,7 @@ def test_an_order_exports_then_begins_then_changes_directory_then_runs() -> None
 
     assert lines_of(command) == [
         "export JOB='a b'",
-        "maand_begin 311 5 1 30 0",
+        "maand_begin 311 5 30 0",
         "cd -- '/opt/x y' 2>/dev/null || maand_refuse directory",
         "maand_say begun",
         "unset maand_order",
@@ -54,11 +54,11 @@ def test_an_order_exports_then_begins_then_changes_directory_then_runs() -> None
 
 
 def test_the_commands_own_input_follows_the_order() -> None:
-    command = RemoteCommand(script="cat", sudo=False, stdin=b"a\0b", end_with_connection=False)
+    command = RemoteCommand(script="cat", sudo=False, stdin=b"a\0b")
     text, _, rest = order(command, watch=WATCH).partition(b"\0")
 
     assert rest == b"a\0b"
-    assert b"maand_begin 100000000 5 0 30 3" in text
+    assert b"maand_begin 100000000 5 30 3" in text
 
 
 def test_an_optional_directory_is_no_condition() -> None:

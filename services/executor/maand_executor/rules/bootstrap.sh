@@ -36,16 +36,14 @@ maand_find_session() {
   if [[ $4 == "$$" ]] || [[ -n $SUDO_UID && $4 == "$PPID" ]]; then maand_session=$4; fi
 }
 
-# Watch the lifeline (descriptor 3): limit in seconds, seconds of grace, 1 = the end of the connection ends the command, and
-# after how many seconds silence is taken for that end.
+# Watch the lifeline (descriptor 3): limit in seconds, seconds of grace, and after how many seconds silence is taken for its end.
 maand_watch() {
   trap "" TERM HUP INT PIPE
   exec < /dev/null > /dev/null 2>&1
   local beat=.
   while [[ $beat == . ]] && ((SECONDS < $1)); do
-    beat=; IFS= read -r -N 1 -t $(($4 < $1 - SECONDS ? $4 : $1 - SECONDS)) -u 3 beat
+    beat=; IFS= read -r -N 1 -t $(($3 < $1 - SECONDS ? $3 : $1 - SECONDS)) -u 3 beat
   done
-  if [[ -z $beat && $3 == 0 ]]; then while [[ -d /proc/$$ ]] && ((SECONDS < $1)); do sleep 1; done; fi
   [[ -d /proc/$$ ]] || exit 0
   declare -A maand_seen=([$$]=seen)
   maand_find_session
@@ -57,14 +55,14 @@ maand_watch() {
   kill -KILL "${maand_alive[@]}"
 }
 
-# Begin: the watch in the background (its four numbers), the command's input (that many bytes) on descriptor 0.
+# Begin: the watch in the background (its three numbers), the command's input (that many bytes) on descriptor 0.
 maand_begin() {
-  if (($5)); then
+  if (($4)); then
     local directory=/dev/shm file; [[ -w $directory ]] || directory=${TMPDIR:-/tmp}
-    file=$(umask 077; mktemp "$directory/maand.XXXXXXXX") && head -c "$5" <&3 > "$file" && exec < "$file" || maand_refuse input
+    file=$(umask 077; mktemp "$directory/maand.XXXXXXXX") && head -c "$4" <&3 > "$file" && exec < "$file" || maand_refuse input
     rm -f "$file"
   fi
-  maand_watch "$1" "$2" "$3" "$4" &
+  maand_watch "$1" "$2" "$3" &
   disown; exec 3<&-
 }
 

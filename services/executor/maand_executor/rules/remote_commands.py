@@ -45,7 +45,7 @@ class RemoteCommand:
     """A bash script for a worker. Its text, environment and input stay out of `repr`: they may hold secrets.
 
     `directory` is relative to the SSH user's home; None = that home; with `directory_optional` a missing one is as None.
-    `timeout` counts from the start of the command; None = none. `end_with_connection` False lets it go on without us.
+    `timeout` counts from the start of the command; None = none.
     """
 
     script: str = field(repr=False)
@@ -58,7 +58,6 @@ class RemoteCommand:
     fence: WorkerFence | None = None
     check_host: bool = False
     capture_limit: int = DEFAULT_CAPTURE_LIMIT
-    end_with_connection: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +98,8 @@ def order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "", ho
     """
     parts = [
         *exports(command.environment),
-        f"maand_begin {limit_seconds(command.timeout)} {whole_seconds(watch.grace)} {int(command.end_with_connection)}"
-        f" {whole_seconds(watch.silence)} {len(command.stdin)}",
+        f"maand_begin {limit_seconds(command.timeout)} {whole_seconds(watch.grace)} {whole_seconds(watch.silence)}"
+        f" {len(command.stdin)}",
         *([host_check_text(host_check)] if host_check else []),
         *([fence_text(command.fence, fence_directory)] if command.fence else []),
         *([directory_text(command.directory, optional=command.directory_optional)] if command.directory else []),
