@@ -79,6 +79,10 @@ class TemplateError(CannotRender):
         self.facts = {"job": job, "path": path, "line": str(line), "worker": worker}
 
 
+CLAIM_IS_OVER = frozenset({"stale_fence", "run_ended"})
+"""Codes with which the catalog refuses a claim that is over: the run has another owner, or has ended."""
+
+
 class LeaseLost(ExecutorError):
     """The lease of a run could not be kept. Another executor continues it; this one records nothing more."""
 

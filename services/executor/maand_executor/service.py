@@ -21,6 +21,7 @@ from maand_executor.rpc.callers import Viewers
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rpc.statuses import STATUS_BY_ERROR
+from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remotes
@@ -75,9 +76,7 @@ class RunningExecutor:
         2. The leases are given up, so that another executor may go on at once.
         3. Connections are closed. May be called twice.
         """
-        for loop in self.loops:
-            loop.cancel()
-        await asyncio.gather(*self.loops, return_exceptions=True)
+        await end_tasks(*self.loops)
         with suppress(RemoteError):
             await self.parts.catalog.release_leases(self.executor_id)
         await self.server.stop(self.parts.settings.work.stop_grace.total_seconds())

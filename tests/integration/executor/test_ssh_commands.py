@@ -1,7 +1,6 @@
 """Commands on real OpenSSH workers: what they see, what comes back, and that nothing of them stays."""
 
 import asyncio
-import time
 from datetime import timedelta
 from pathlib import Path
 

@@ -8,11 +8,13 @@ claim only. Runs (`claims.py`) and tasks of other executors' runs (`tasks.py`) a
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
 import structlog
 
+from maand_wire.errors import RemoteError
 from maand_wire.supervision import PAUSES, RestartPauses, keep_running
 
 log = structlog.get_logger("maand.executor")
@@ -63,3 +65,15 @@ class ClaimLoop(Generic[Claim]):
             log.exception("claim abandoned", loop=self._name)
         finally:
             self._room.release()
+
+
+async def ask_or_pause(what: str, ask: Callable[[], Awaitable[Claim | None]], *, pause: timedelta) -> Claim | None:
+    """Ask for something to claim; nothing, after a pause, when the catalog cannot be asked."""
+    try:
+        return await ask()
+    except RemoteError as error:
+        log.warning(f"cannot ask for {what}", reason=error.message)
+    except Exception:  # an answer that makes no sense must not end the loop
+        log.exception("a claim could not be understood")
+    await asyncio.sleep(pause.total_seconds())
+    return None

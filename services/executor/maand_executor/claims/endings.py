@@ -7,7 +7,7 @@ import structlog
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_pb2
-from maand_executor.errors import ExecutorError, LeaseLost, OutcomeUnknown, RunCancelled, RunFailed, RunTimedOut
+from maand_executor.errors import CLAIM_IS_OVER, ExecutorError, LeaseLost, OutcomeUnknown, RunCancelled, RunFailed, RunTimedOut
 from maand_executor.rules.side_by_side import first_error
 from maand_executor.ssh.errors import SshError
 from maand_executor.steps.failures import kind_of_ssh_error, of_remote_error
@@ -15,8 +15,6 @@ from maand_executor.steps.report import RunReport
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")
-
-NOT_OURS_ANY_MORE = frozenset({"stale_fence", "run_ended"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,7 @@ def lease_lost(_: LeaseLost, __: RunReport) -> Ending:
 
 def catalog_refused(error: RemoteError, report: RunReport) -> Ending:
     """Tell a lost run from a refused request and a catalog that is away."""
-    if error.code in NOT_OURS_ANY_MORE:
+    if error.code in CLAIM_IS_OVER:
         return LOST
     failure = of_remote_error(error)
     report.message = failure.message
@@ -103,7 +101,7 @@ def untold(error: RemoteError, result: pb.RunResult) -> Ending:
 
     Raises the error when the run is lost, or the catalog is only away: then the next owner tells how it ended.
     """
-    if error.code in NOT_OURS_ANY_MORE or error.is_temporary:
+    if error.code in CLAIM_IS_OVER or error.is_temporary:
         raise error
     failure = of_remote_error(error)
     failure.message = f"the output of this run cannot be stored: {failure.message}"
@@ -130,8 +128,13 @@ def executor_failed(error: ExecutorError, report: RunReport) -> Ending:
 def unexpected(error: BaseException, report: RunReport) -> Ending:
     """Keep the traceback in the log; people are told where to look."""
     log.error("run failed unexpectedly", exc_info=error)
-    message = f"maand itself failed ({type(error).__name__}); the executor's log knows more"
-    return failed(pb.FAILURE_KIND_INTERNAL, message, "look at `maand services logs`, and tell the maintainers", report)
+    help_ = "look at `maand services logs`, and tell the maintainers"
+    return failed(pb.FAILURE_KIND_INTERNAL, accident_message(error), help_, report)
+
+
+def accident_message(error: BaseException) -> str:
+    """Say that maand itself failed."""
+    return f"maand itself failed ({type(error).__name__}); the executor's log knows more"
 
 
 def failed(

@@ -1,15 +1,13 @@
 """The claims of runs: ask the catalog for runs, carry out several side by side, stop all of them when the executor stops."""
 
-import asyncio
 from collections.abc import Sequence
 
 import structlog
 
 from maand_executor.catalog_client import ClaimedRun
-from maand_executor.claims.claim_loop import ClaimLoop
+from maand_executor.claims.claim_loop import ClaimLoop, ask_or_pause
 from maand_executor.claims.runner import Runner
 from maand_executor.steps.context import Parts
-from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.executor")
 
@@ -36,16 +34,13 @@ class Claims:
 
     async def _claim(self) -> ClaimedRun | None:
         settings = self._parts.settings
-        try:
-            return await self._parts.catalog.claim_run(
+        return await ask_or_pause(
+            "runs",
+            lambda: self._parts.catalog.claim_run(
                 self._parts.executor_id, wait=settings.lease.claim_wait, bucket_ids=settings.bucket_ids
-            )
-        except RemoteError as error:
-            log.warning("cannot ask for runs", reason=error.message)
-        except Exception:  # an answer that makes no sense must not end the loop
-            log.exception("a claim could not be understood")
-        await asyncio.sleep(settings.lease.retry_pause.total_seconds())
-        return None
+            ),
+            pause=settings.lease.retry_pause,
+        )
 
     async def _carry_out(self, claim: ClaimedRun) -> None:
         run = claim.identity

@@ -12,8 +12,6 @@ While work is being ended the lease is still kept: nobody takes the run over bef
 import asyncio
 import shutil
 import time
-from contextlib import suppress
-from datetime import timedelta
 
 import structlog
 
@@ -27,6 +25,7 @@ from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
 from maand_executor.output.journal import Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import BucketConfig
+from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.ssh.remote import Remote
 from maand_executor.steps import events
 from maand_executor.steps.context import Parts, RunContext
@@ -40,9 +39,6 @@ log = structlog.get_logger("maand.executor")
 
 RELEASED = "released"
 """How a run ends here when the executor stops: another one may go on with it."""
-
-LAST_WORDS = timedelta(seconds=5)
-"""How long a run that is let go may still store output; a stop of the executor waits for it."""
 
 
 class Runner:
@@ -75,9 +71,9 @@ class Runner:
             outcome = LOST.word
             log.warning("run let go", run=run.run_id, reason=str(error))
         finally:
-            await end(keeper)  # before anything that could fail: a keeper left behind would hold the run for ever
+            await end_tasks(keeper)  # before anything that could fail: a keeper left behind would hold the run for ever
             self._count(outcome, time.monotonic() - began)
-            await self._end_journal()
+            await self._journal.close_hastily()
             await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
 
     def _count(self, outcome: str, seconds: float) -> None:
@@ -92,11 +88,10 @@ class Runner:
         try:
             await asyncio.wait({work, now, keeper}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             reason = None if work.done() else self._why_stopped(now, keeper)
-            await end(work)
+            await end_tasks(work)
             return ending_of(reason or outcome(work), self._report)
         finally:
-            await end(work)
-            await end(now)
+            await end_tasks(work, now)
 
     def _why_stopped(self, now: asyncio.Task[None], keeper: asyncio.Task[None]) -> Exception:
         if keeper.done():
@@ -130,7 +125,6 @@ class Runner:
             kind=claim.kind,
             spec=claim.spec,
             config=config,
-            requested_by=claim.requested_by,
             hook_env=claim.hook_env,
             catalog=self._parts.catalog,
             remote=remote,
@@ -160,18 +154,6 @@ class Runner:
             ending = untold(error, result)
         assert ending.state is not None
         await self._parts.catalog.finish_run(self._claim.identity, ending.state, result)
-
-    async def _end_journal(self) -> None:
-        """Store what is still on its way, as far as the catalog takes it: after a stop, or a lost lease."""
-        with suppress(LeaseLost, RemoteError, TimeoutError):
-            async with asyncio.timeout(LAST_WORDS.total_seconds()):
-                await self._journal.close()
-
-
-async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel a task that still runs, and wait until it is over."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def outcome(work: "asyncio.Task[None]") -> BaseException | None:

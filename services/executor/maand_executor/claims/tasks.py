@@ -22,13 +22,15 @@ import structlog
 from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
 from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.catalog_client import CatalogClient, ClaimedTask, RenewedLease
-from maand_executor.claims.claim_loop import ClaimLoop
+from maand_executor.claims.claim_loop import ClaimLoop, ask_or_pause
+from maand_executor.claims.endings import accident_message
 from maand_executor.claims.work_by_kind import WORK_BY_TASK
 from maand_executor.content.store import make_private
-from maand_executor.errors import LeaseLost
-from maand_executor.output.journal import NOT_OURS_ANY_MORE, Journal
+from maand_executor.errors import CLAIM_IS_OVER, LeaseLost
+from maand_executor.output.journal import LAST_WORDS, Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import BucketConfig, RunIdentity, TaskIdentity, Worker
+from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.ssh.errors import StaleFence
 from maand_executor.ssh.remote import Remote
 from maand_executor.steps.context import Parts, RunContext, WorkByTask
@@ -40,9 +42,6 @@ from maand_wire.errors import RemoteError
 from maand_wire.tracing import root_span
 
 log = structlog.get_logger("maand.executor.tasks")
-
-LAST_WORDS = timedelta(seconds=5)
-"""How long a task that is given up may still tell what it knows; a stop of the executor waits for it."""
 
 
 class Outcomes:
@@ -115,8 +114,8 @@ class TaskRunner:
             await self._give_up()
             raise
         finally:
-            await end(keeper)
-            await self._end_journal()
+            await end_tasks(keeper)
+            await self._journal.close_hastily()
             await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
 
     async def _close_journal(self) -> None:
@@ -142,8 +141,7 @@ class TaskRunner:
                 keeper.result()
             return False
         finally:
-            await end(work)
-            await end(now)
+            await end_tasks(work, now)
 
     def _judge(self, work: "asyncio.Task[None]") -> None:
         """Let an accident that a repeat would meet again be told for every worker it left without an outcome."""
@@ -217,21 +215,15 @@ class TaskRunner:
                 await self._journal.close()
                 await self._finish(given_up=True)
 
-    async def _end_journal(self) -> None:
-        with suppress(LeaseLost, RemoteError, TimeoutError):
-            async with asyncio.timeout(LAST_WORDS.total_seconds()):
-                await self._journal.close()
-
 
 def ends_a_claim(error: RemoteError) -> bool:
     """Whether the catalog is away, or knows another owner: nothing more is said of the task."""
-    return error.is_temporary or error.code in NOT_OURS_ANY_MORE
+    return error.is_temporary or error.code in CLAIM_IS_OVER
 
 
 def accident(host: str, error: BaseException) -> task_pb2.WorkerOutcome:
     """Say that maand itself failed."""
-    message = f"maand itself failed ({type(error).__name__}); the executor's log knows more"
-    failure = events_pb.Failure(kind=events_pb.FAILURE_KIND_INTERNAL, worker=host, message=message)
+    failure = events_pb.Failure(kind=events_pb.FAILURE_KIND_INTERNAL, worker=host, message=accident_message(error))
     return task_pb2.WorkerOutcome(worker=host, outcome=events_pb.STEP_OUTCOME_FAILED, failure=failure)
 
 
@@ -283,19 +275,10 @@ class HelpLoop:
 async def claim_patiently(parts: Parts, *, run_id: str = "") -> ClaimedTask | None:
     """Claim a task; nothing, after a pause, when the catalog cannot be asked."""
     settings = parts.settings
-    try:
-        return await parts.catalog.claim_task(
+    return await ask_or_pause(
+        "tasks",
+        lambda: parts.catalog.claim_task(
             parts.executor_id, wait=settings.lease.claim_wait, bucket_ids=settings.bucket_ids, run_id=run_id
-        )
-    except RemoteError as error:
-        log.warning("cannot ask for tasks", reason=error.message)
-    except Exception:  # an answer that makes no sense must not end the loop
-        log.exception("a claim could not be understood")
-    await asyncio.sleep(settings.lease.retry_pause.total_seconds())
-    return None
-
-
-async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel a task that still runs, and wait until it is over."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+        ),
+        pause=settings.lease.retry_pause,
+    )

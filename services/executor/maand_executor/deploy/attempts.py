@@ -8,15 +8,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 
+from maand_executor.output.journal import LAST_WORDS
 from maand_executor.rules.decisions import PlannedAllocation
 from maand_executor.rules.facts import AllocationMove, AllocationState
 from maand_executor.steps.context import RunContext
 from maand_wire.errors import RemoteError
-
-LAST_WORDS = timedelta(seconds=5)
-"""How long a run that is being stopped tries to record what it leaves behind."""
 
 
 async def record_begun(context: RunContext, plans: Sequence[PlannedAllocation]) -> None:

@@ -21,13 +21,14 @@ import structlog
 from google.protobuf.message import Message
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.errors import LeaseLost
+from maand_executor.errors import CLAIM_IS_OVER, LeaseLost
 from maand_executor.output.hook_output import OutputSource
 from maand_executor.output.journal_entries import Entry, OutputPiece, OutputWriter, mask_message
 from maand_executor.output.masks import BucketMasks, MaskSource
 from maand_executor.rules.facts import RunIdentity
 from maand_executor.rules.masking import Masker
 from maand_executor.rules.meter import Meter
+from maand_executor.rules.side_by_side import end_tasks
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.journal")
@@ -46,7 +47,8 @@ CLOSE_LIMIT = timedelta(seconds=30)
 """How long a journal waits at its end for a catalog that is away; the lease of its run is over by then."""
 INLINE_LIMIT = 64 * 1024
 """Bytes of entries up to which masking is done at once; more is done in a thread, the event loop has hooks to read."""
-NOT_OURS_ANY_MORE = ("stale_fence", "run_ended")
+LAST_WORDS = timedelta(seconds=5)
+"""How long a run or task that is let go may still say what it knows; a stop of the executor waits for it."""
 
 Result = TypeVar("Result")
 
@@ -155,8 +157,13 @@ class Journal:
             log.warning("catalog away, end of the journal lost", run=self._run.run_id, entries=self._queued - self._stored)
         finally:
             if self._loop:
-                self._loop.cancel()
-                await asyncio.gather(self._loop, return_exceptions=True)
+                await end_tasks(self._loop)
+
+    async def close_hastily(self) -> None:
+        """Close as far as the catalog takes it within `LAST_WORDS`: after a stop, or a lost lease. What is not stored is lost."""
+        with suppress(LeaseLost, RemoteError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS.total_seconds()):
+                await self.close()
 
     def _put(self, entry: Entry) -> None:
         if self._failure is not None:
@@ -233,7 +240,7 @@ async def persistently(attempt: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await attempt()
         except RemoteError as error:
-            if error.code in NOT_OURS_ANY_MORE:
+            if error.code in CLAIM_IS_OVER:
                 raise LeaseLost(f"the run belongs to another executor now: {error.message}") from error
             if not error.is_temporary or time.monotonic() >= give_up:
                 raise

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import asyncssh
 
+from maand_executor.rules.lifecycle import KEPT_DIRECTORIES
 from maand_executor.ssh.errors import ConnectionLost, CopyFailed, SudoRefused
-from maand_executor.ssh.rsync import KEPT_DIRECTORIES, CopyResult, local_arguments, main_message, parse_stats, remote_line
+from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, remote_line
 from maand_executor.ssh.rsync_pipes import RsyncPipes, RsyncSession, take_pipes
 
 OpenChannel = Callable[[str, RsyncPipes], AbstractAsyncContextManager[RsyncSession]]

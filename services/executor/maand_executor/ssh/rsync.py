@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-KEPT_DIRECTORIES = ("data", "logs", "bin")
-
 
 @dataclass(frozen=True, kw_only=True)
 class CopyResult:

@@ -37,7 +37,6 @@ class RunContext:
     kind: str
     spec: run_spec_pb2.RunSpec
     config: BucketConfig
-    requested_by: str = ""
     hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     catalog: CatalogClient

@@ -19,7 +19,7 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Worker
-from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.side_by_side import end_tasks, side_by_side
 from maand_executor.rules.waves import batches
 from maand_executor.steps.context import RunContext, TaskWork, TellOutcome
 from maand_executor.steps.task_loops import TaskLoops
@@ -110,8 +110,7 @@ class Spread:
                 await self._drop(sorted(names))
             raise
         finally:
-            gathering.cancel()
-            await asyncio.gather(gathering, return_exceptions=True)
+            await end_tasks(gathering)
 
     async def _drop(self, names: Sequence[str]) -> None:
         """End what is not wanted any more although the run may go on: a gate, say, whose time is over."""

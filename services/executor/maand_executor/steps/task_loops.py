@@ -7,10 +7,11 @@ The loops belong to the run, not to one piece of work: a task they hold they see
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Generic, NoReturn, TypeVar
 
+from maand_executor.rules.side_by_side import end_tasks
 from maand_wire.supervision import keep_running
 
 TASK_LOOPS = 2
@@ -52,15 +53,8 @@ class TaskLoops(Generic[Work]):
                 self._works.pop(name, None)
             if not self._users:
                 running, self._running = self._running, []
-                await end_tasks(running)
+                await end_tasks(*running)
 
     async def _keep_busy(self) -> NoReturn:
         while True:
             await self._do_one(self._works)
-
-
-async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks that still run, and wait until they are over."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
