@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from maand_executor.rpc.errors import HttpRequestFailed, HttpTimedOut, InvalidCall
 from maand_executor.rpc.http_client import HttpAnswer, read_answer, request_bytes, send
-from maand_executor.rpc.http_proxy import BODY_LIMIT, TlsManners, proxy
+from maand_executor.rpc.http_proxy import ANSWER_BODY_LIMIT, TlsManners, proxy
 from maand_executor.rpc.http_rules import HttpRequest, Target
 from maand_executor.rules.facts import Certificates
 
@@ -279,7 +279,7 @@ async def test_an_endless_body_costs_what_is_kept_of_it(method: str) -> None:
     with worker_that(repeats(b"x" * 1024, after=b"HTTP/1.1 200 OK\r\n\r\n")) as port:
         answer = await ask(port, method=method, limit=30)
 
-    assert (len(answer.body), answer.truncated) == (BODY_LIMIT, True)
+    assert (len(answer.body), answer.truncated) == (ANSWER_BODY_LIMIT, True)
 
 
 async def test_a_body_that_nobody_asked_for_is_left_alone() -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.hooks.events import failures_of
+from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.rules.facts import InvocationOutcome
 from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult, outcome_of, sentence_of, shell_exit_code
 

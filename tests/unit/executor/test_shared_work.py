@@ -11,11 +11,11 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.catalog_client.tasks import CREATED_A_CALL, CREATED_BYTES, calls_of
 from maand_executor.deploy.lifecycle_task import do_lifecycle, to_step
+from maand_executor.hooks.outcome_messages import outcome_from_result, result_from_outcome
 from maand_executor.output.journal import Journal
 from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome
 from maand_executor.rules.hook_outcomes import InvocationResult
 from maand_executor.steps.context import RunContext, WorkByTask
-from maand_executor.steps.hooks_task import to_outcome, to_result
 from maand_executor.steps.lifecycle_steps import DIFFERS, Act, LifecycleStep, LifecycleSteps
 from maand_executor.steps.report import RunReport
 from maand_executor.steps.task_loops import TASK_LOOPS, TaskLoops
@@ -56,12 +56,12 @@ def test_how_a_hook_ended_is_read_as_it_was_told(outcome: InvocationOutcome) -> 
         last_lines=("so", "it", "is") if failed else (),
         notices=("counted",),
     )
-    assert to_result(HOOK, API, to_outcome("api", result)) == result
+    assert result_from_outcome(HOOK, API, outcome_from_result("api", result)) == result
 
 
 def test_a_hook_of_which_nothing_is_known_was_interrupted() -> None:
     unknown = task_pb2.WorkerOutcome(worker=HOST, outcome=pb.STEP_OUTCOME_INTERRUPTED)
-    assert to_result(HOOK, API, unknown).outcome is InvocationOutcome.INTERRUPTED
+    assert result_from_outcome(HOOK, API, unknown).outcome is InvocationOutcome.INTERRUPTED
 
 
 @pytest.mark.parametrize(("size", "count", "calls"), [(10, 1, 1), (10, CREATED_A_CALL + 1, 2), (CREATED_BYTES // 2, 3, 3)])

@@ -22,12 +22,12 @@ from maand_executor.claims.tasks import OwnTasks
 from maand_executor.claims.work_by_kind import do_the_work
 from maand_executor.content.store import make_private
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
+from maand_executor.output import events
 from maand_executor.output.journal import Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import BucketConfig
 from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.ssh.remote import Remote
-from maand_executor.steps import events
 from maand_executor.steps.context import Parts, RunContext
 from maand_executor.steps.lease import Lease
 from maand_executor.steps.report import RunReport

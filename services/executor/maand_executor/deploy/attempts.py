@@ -6,9 +6,10 @@
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.output.journal import LAST_WORDS
 from maand_executor.rules.decisions import PlannedAllocation
 from maand_executor.rules.facts import AllocationMove, AllocationState
@@ -22,10 +23,10 @@ async def record_begun(context: RunContext, plans: Sequence[PlannedAllocation]) 
 
 
 async def record_failed(
-    context: RunContext, plans: Sequence[PlannedAllocation], sentence: str, by_worker: Mapping[str, str] | None = None
+    context: RunContext, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure] = ()
 ) -> None:
     """Record allocations as failed, each with its own reason where it has one."""
-    reasons = by_worker or {}
+    reasons = {failure.worker: failure.message for failure in reversed(failures)}  # the first of a worker wins
     await move_all(
         context, [a_move(plan, AllocationState.FAILED, reasons.get(plan.allocation.worker, sentence)) for plan in plans]
     )

@@ -14,11 +14,11 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
 from maand_executor.deploy.plan import JobPlan
 from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, Deploy, JobFailed, failures_or_cancelled, step_name
+from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import Allocation, AllocationMove, AllocationState, Job
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.hook_events import LifecycleBatch, hook_event
 from maand_executor.steps.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
@@ -92,13 +92,12 @@ class BatchRunner:
         )
         self._deploy.steps.update(steps)
         workers = [plan.allocation.worker for plan in plans]
-        self._context.journal.report(events.promoted(job=self._job.name, workers=workers, version=self._job.version))
+        self._context.journal.report(events.promoted_event(job=self._job.name, workers=workers, version=self._job.version))
         self._context.report.count(PROMOTED, len(plans))
 
     async def fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
         """Record allocations as failed, then raise `JobFailed`."""
-        by_worker = {failure.worker: failure.message for failure in reversed(failures)}
-        await attempts.record_failed(self._context, plans, sentence, by_worker)
+        await attempts.record_failed(self._context, plans, sentence, failures)
         self._context.report.count("failed", len(plans))
         raise JobFailed(sentence, failures)
 

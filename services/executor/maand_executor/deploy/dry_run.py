@@ -11,10 +11,10 @@ from maand_executor.content.trees import AllocationTree
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.state import RENDER
 from maand_executor.errors import CannotRender
+from maand_executor.output import events
 from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, PlanOptions, plan_inactive
 from maand_executor.rules.facts import Job, PlannedFile
 from maand_executor.rules.waves import waves
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet
 from maand_wire.errors import RemoteError

@@ -14,10 +14,10 @@ from maand_executor.deploy.batches import Batch, BatchRunner
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.state import BROKEN_OFF, RENDER, Deploy, JobFailed, StartRefused, failures_or_cancelled
 from maand_executor.errors import CannotRender
+from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job
 from maand_executor.rules.waves import batches, in_rollout_order
-from maand_executor.steps import events
 from maand_executor.steps.health_gate import HealthJudge
 from maand_executor.steps.hook_events import hook_event
 
@@ -146,8 +146,7 @@ class JobRollout:
         ]
         for result in await self._judge.unhealthy_now(peers):
             text = f"{self._job.name} on {result.worker} was unhealthy before this deploy: {result.problem}"
-            self._context.report.note(text)
-            self._context.journal.report(events.notice(text, job=self._job.name, warning=True))
+            self._context.warn(text, job=self._job.name)
 
     async def _post_deploy(self, plan: JobPlan) -> None:
         """Run the hooks when something was rolled out, or when an earlier deploy still owes them."""

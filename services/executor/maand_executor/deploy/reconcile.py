@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
 from maand_executor.deploy.state import BROKEN_OFF, STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
+from maand_executor.output import events
 from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition, batches
-from maand_executor.steps import events
 from maand_executor.steps.hook_events import LifecycleBatch, hook_event
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 
@@ -81,16 +81,14 @@ class JobStops:
 
     async def _fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
         """Record what may have been stopped as failed, then raise `JobFailed`."""
-        by_worker = {failure.worker: failure.message for failure in reversed(failures)}
-        await attempts.record_failed(self._context, plans, sentence, by_worker)
+        await attempts.record_failed(self._context, plans, sentence, failures)
         raise JobFailed(sentence, failures)
 
     async def _tell_of_the_dead(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> None:
         """Let hooks know which allocations died with their workers; what then fails is noted: the dead hold nobody up."""
         for failure in await self._hooks("after_allocation_stopped", plans, position):
             text = f"{self._job.name}: {failure.step} failed on {failure.worker}, which is assumed dead: {failure.message}"
-            self._context.report.note(text)
-            self._context.journal.report(events.notice(text, job=self._job.name, warning=True))
+            self._context.warn(text, job=self._job.name)
 
     async def _stop(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
         """Stop through the Makefile; through `job_control` where there is none."""

@@ -16,11 +16,11 @@ from maand_executor.deploy.reconcile import JobStops, plan_stops
 from maand_executor.deploy.state import RENDER, Deploy, JobCancelled, JobFailed, StartRefused
 from maand_executor.deploy.worker_checks import check_workers
 from maand_executor.errors import CannotRender, InvalidRequest, RunFailed
+from maand_executor.output import events
 from maand_executor.rules.facts import Job
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import blocking_job, waves
 from maand_executor.runs.build import build_snapshot
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_executor.steps.preflight import Preflight

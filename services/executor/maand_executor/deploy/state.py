@@ -8,7 +8,8 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
 from maand_executor.content.staging import Stager
 from maand_executor.errors import ExecutorError
-from maand_executor.hooks.events import failures_of
+from maand_executor.hooks.outcome_messages import failures_of
+from maand_executor.hooks.request import is_once_in_a_run
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.decisions import PlanOptions
 from maand_executor.rules.facts import Allocation, Job
@@ -22,8 +23,6 @@ from maand_executor.steps.worker_files import WorkerFiles
 
 PROMOTED = "promoted"
 STOPPED = "stopped"
-EVERY_WORKER = "*"
-"""In place of a worker in the names of steps that are the whole job's."""
 
 
 class JobFailed(ExecutorError):
@@ -102,7 +101,7 @@ class Deploy:
     @property
     def batch_memory(self) -> StepMemory:
         """Remember only hooks that run once in a run: a batch that was not promoted is repeated as a whole, hooks included."""
-        return StepMemory(done=lambda name: once_in_a_run(name) and name in self.steps, record=self._record_once_in_a_run)
+        return StepMemory(done=lambda name: is_once_in_a_run(name) and name in self.steps, record=self._record_once_in_a_run)
 
     def stop_if_asked(self) -> None:
         """Raise `JobCancelled` when the run shall end after the batch that just ended."""
@@ -115,13 +114,8 @@ class Deploy:
         self.steps.add(name)
 
     async def _record_once_in_a_run(self, name: str) -> None:
-        if once_in_a_run(name):
+        if is_once_in_a_run(name):
             await self.record(name)
-
-
-def once_in_a_run(name: str) -> bool:
-    """Whether a step is one of the whole job, not of one worker."""
-    return f"/{EVERY_WORKER}/" in name
 
 
 def failures_or_cancelled(job: str, outcome: EventOutcome) -> list[pb.Failure]:

@@ -9,7 +9,6 @@ from maand_executor.deploy.reconcile import plan_stops, touches_worker
 from maand_executor.deploy.state import Deploy
 from maand_executor.errors import RunFailed
 from maand_executor.rules.facts import Job
-from maand_executor.steps import events
 
 
 async def check_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -> dict[str, JobPlan]:
@@ -52,9 +51,7 @@ def is_tolerated(deploy: Deploy, failure: pb.Failure) -> bool:
         return False
     if deploy.fleet.worker(failure.worker).removed:
         deploy.dead.add(failure.worker)
-        text = f"{failure.worker} left the fleet and cannot be reached: assumed dead, nothing was stopped there"
-        deploy.context.report.note(text)
-        deploy.context.journal.report(events.notice(text, warning=True))
+        deploy.context.warn(f"{failure.worker} left the fleet and cannot be reached: assumed dead, nothing was stopped there")
         return True
     if deploy.spec.skip_unreachable:
         deploy.left_out.add(failure.worker)

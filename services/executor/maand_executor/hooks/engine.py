@@ -16,7 +16,6 @@ from maand_executor.content.hook_directories import WorkspaceContent, Workspaces
 from maand_executor.content.store import ContentStore
 from maand_executor.hooks.catalog import HookCatalog
 from maand_executor.hooks.dependencies import Dependencies
-from maand_executor.hooks.events import batch_started
 from maand_executor.hooks.identities import Identities
 from maand_executor.hooks.interpreter import Interpreter, Interpreters
 from maand_executor.hooks.invocation import HookRun, Invocation, InvocationRunner
@@ -31,6 +30,7 @@ from maand_executor.hooks.targets import (
     unreachable_result,
     wanted_hooks,
 )
+from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, Hook, InvocationStart, JobFile, RunIdentity
 from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult
 from maand_executor.rules.meter import Meter
@@ -166,8 +166,11 @@ class HookEngine:
         todo = [allocation for allocation in batch.allocations if not is_done(request, hook, allocation)]
         if not todo:
             return ()
-        request.journal.report(batch_started(request.job.name, request.event, hook.name, batch))
-        with child_span(f"batch {request.event}", job=request.job.name, hook=hook.name, index=batch.index, count=batch.count):
+        job, index, count = request.job.name, batch.index, batch.count
+        request.journal.report(
+            events.batch_started(job=job, phase=request.event, hook=hook.name, index=index, count=count, workers=batch.workers)
+        )
+        with child_span(f"batch {request.event}", job=job, hook=hook.name, index=index, count=count):
             run_here = partial(self._run_some, hook_run, batch)
             if request.share is None or len(todo) <= request.share_above:
                 return await run_here(todo)

@@ -17,13 +17,14 @@ from signal import SIGKILL
 
 from maand_executor.content.hook_directories import HOOKS, WorkspaceContent, Workspaces
 from maand_executor.content.store import ContentDamaged
-from maand_executor.hooks.events import notice, step_finished, step_started
 from maand_executor.hooks.identities import Identities
 from maand_executor.hooks.interpreter import Interpreter
 from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.hooks.outcome_messages import STEP_OUTCOMES
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
 from maand_executor.hooks.request import EventRun
 from maand_executor.hooks.subreaper import Warden
+from maand_executor.output import events
 from maand_executor.output.hook_output import OutputSource
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
@@ -114,7 +115,8 @@ class InvocationRunner:
         request = invocation.request
         if request.cancel.level >= CancelLevel.NOW:
             return result_of(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")
-        request.journal.report(step_started(request.job.name, invocation.allocation.worker, invocation.hook.name))
+        worker, step = invocation.allocation.worker, invocation.hook.name
+        request.journal.report(events.step_started(job=request.job.name, worker=worker, step=step))
         try:
             result = await self._run_traced(invocation, identities)
         except asyncio.CancelledError:
@@ -127,7 +129,17 @@ class InvocationRunner:
 
     def _tell(self, request: EventRun, result: InvocationResult) -> None:
         self._meter.hook_ended(request.event, result.outcome.value, result.duration.total_seconds())
-        request.journal.report(step_finished(request.job.name, result))
+        request.journal.report(
+            events.step_finished(
+                job=request.job.name,
+                worker=result.worker,
+                step=result.hook,
+                outcome=STEP_OUTCOMES[result.outcome],
+                exit_code=result.exit_code,
+                duration=result.duration,
+                message=result.message,
+            )
+        )
 
     async def _run_traced(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         request, allocation = invocation.request, invocation.allocation
@@ -190,7 +202,8 @@ class InvocationRunner:
             return
         with suppress(OSError):
             kept = self._workspaces.keep(directory, hook=invocation.hook, worker=worker)
-            request.journal.report(notice(request.job.name, worker, f"kept the directory of {invocation.hook.name}: {kept}"))
+            text = f"kept the directory of {invocation.hook.name}: {kept}"
+            request.journal.report(events.notice_event(text, job=request.job.name, worker=worker))
 
 
 def broken_off_as(invocation: Invocation) -> InvocationOutcome:

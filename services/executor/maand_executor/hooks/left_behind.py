@@ -21,9 +21,10 @@ from pathlib import Path
 
 import structlog
 
+from maand_executor.rules.hook_environment import API_TOKEN_NAME
+
 log = structlog.get_logger("maand.hooks")
 
-TOKEN_NAME = "HOOK_API_TOKEN"  # noqa: S105 - the name of a variable
 MOMENT = timedelta(seconds=1)
 """Between TERM and KILL when the hook itself is gone: it had its time."""
 ROUNDS = 20
@@ -168,6 +169,6 @@ def token_of(pid: int) -> str:
     """Return the token a process was started with; empty when it has none, is gone, or may not be looked at."""
     with suppress(OSError):
         environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
-        _, name, rest = environment.partition(f"\0{TOKEN_NAME}=".encode())
+        _, name, rest = environment.partition(f"\0{API_TOKEN_NAME}=".encode())
         return rest.partition(b"\0")[0].decode(errors="replace") if name else ""
     return ""

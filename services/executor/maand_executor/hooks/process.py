@@ -26,9 +26,10 @@ from pathlib import Path
 from shutil import which
 from typing import Any, Self
 
-from maand_executor.hooks.left_behind import MOMENT, TOKEN_NAME
+from maand_executor.hooks.left_behind import MOMENT
 from maand_executor.hooks.subreaper import Warden
 from maand_executor.rules.facts import InvocationOutcome
+from maand_executor.rules.hook_environment import API_TOKEN_NAME
 
 GRACE = timedelta(seconds=10)
 """Time between TERM and KILL: the specification's."""
@@ -141,7 +142,7 @@ class GroupProcess:
             bufsize=0,
             start_new_session=True,
         )
-        token = command.environment.get(TOKEN_NAME, "")
+        token = command.environment.get(API_TOKEN_NAME, "")
         try:
             warden.watch(process.pid, token)
             pidfd = os.pidfd_open(process.pid)

@@ -10,6 +10,8 @@ from maand_executor.rules.facts import Allocation, BucketConfig, Hook, HookScope
 from maand_executor.rules.hook_outcomes import InvocationResult
 from maand_executor.rules.waves import Batch, BatchPosition
 
+EVERY_WORKER = "*"
+"""In place of a worker in the names of steps that are the whole job's."""
 HEALTH_CHECK = "health_check"
 POST_BUILD = "post_build"
 
@@ -99,5 +101,10 @@ def invocation_step(hook: Hook, worker: str, event: str, *, phase: str = "") -> 
     For a hook with scope `rollout` it is `<job>/*/<event>:<hook>`: once in a run, whichever worker and phase.
     """
     if hook.scope is HookScope.ROLLOUT:
-        return f"{hook.job}/*/{event}:{hook.name}"
+        return f"{hook.job}/{EVERY_WORKER}/{event}:{hook.name}"
     return f"{hook.job}/{worker}/{event}{'.' + phase if phase else ''}:{hook.name}"
+
+
+def is_once_in_a_run(step: str) -> bool:
+    """Whether a recorded step is one of the whole job, not of one worker."""
+    return f"/{EVERY_WORKER}/" in step

@@ -10,7 +10,8 @@ was killed and its leader is still a zombie: its number is not anybody else's ye
 import subprocess
 from contextlib import suppress
 
-from maand_executor.hooks.left_behind import TOKEN_NAME, Strays
+from maand_executor.hooks.left_behind import Strays
+from maand_executor.rules.hook_environment import API_TOKEN_NAME
 
 SCRIPT = f"""
 words=' '
@@ -23,7 +24,7 @@ done
 tokens=''
 for word in $words; do
   case $word in
-    {TOKEN_NAME}=?*) tokens="$tokens $word" ;;
+    {API_TOKEN_NAME}=?*) tokens="$tokens $word" ;;
     *) kill -KILL "-$word" 2>/dev/null ;;
   esac
 done
@@ -48,7 +49,7 @@ class Warden:
         """Put a process group on the list, and the token that its processes were started with, if they were."""
         self._tell(f"+ {group}\n")
         if token:
-            self._tell(f"+ {TOKEN_NAME}={token}\n")
+            self._tell(f"+ {API_TOKEN_NAME}={token}\n")
 
     def forget(self, group: int) -> None:
         """Take the group off the list."""
@@ -56,7 +57,7 @@ class Warden:
 
     def forget_strays(self, token: str) -> None:
         """Take the token off the list."""
-        self._tell(f"- {TOKEN_NAME}={token}\n")
+        self._tell(f"- {API_TOKEN_NAME}={token}\n")
 
     def close(self) -> None:
         """End the warden. It kills what is still on its list, as it would if the executor had died."""

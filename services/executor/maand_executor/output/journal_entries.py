@@ -9,38 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from google.protobuf.message import Message
-
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.output.events import new_event, notice_event
+from maand_executor.output.masks import mask_message
 from maand_executor.rules.masking import LineMasker, Masker
 from maand_executor.rules.output_lines import LINE_LIMIT
-
-FREE_TEXT = frozenset(
-    {"diff", "help", "last_lines", "lines", "message", "notices", "problem", "reason", "text"},
-)
-"""Field names, in events and results, whose text was not made by maand alone. Jobs, workers, steps and versions stay readable."""
-
-
-def mask_message(message: Message, mask: Callable[[str], str]) -> None:
-    """Mask a message in place, whatever is nested in it."""
-    for field, value in message.ListFields():
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            continue
-        if field.type == field.TYPE_MESSAGE:
-            for part in value if field.is_repeated else (value,):
-                mask_message(part, mask)
-        elif field.name in FREE_TEXT:
-            mask_field(message, field.name, mask, repeated=field.is_repeated)
-
-
-def mask_field(message: Message, name: str, mask: Callable[[str], str], *, repeated: bool) -> None:
-    """Mask one text field, or every text of a repeated one."""
-    if not repeated:
-        setattr(message, name, mask(getattr(message, name)))
-        return
-    texts = getattr(message, name)
-    texts[:] = [mask(text) for text in texts]
-
 
 NOTICE_PREFIX = "::maand-notice:: "
 """A line on standard output that begins so becomes a notice of the run; the SDK's `notice()` prints it."""
@@ -96,7 +69,7 @@ class OutputWriter:
             for is_notice, lines in groupby(self._lines(entry, masker), key=notice_test(entry)):
                 if is_notice:
                     outputs.pop(entry.source, None)
-                    events += [notice_event(entry, line) for line in lines]
+                    events += [notice_of_line(entry, line) for line in lines]
                     continue
                 event = outputs.get(entry.source)
                 if event is None or event.output.stream != STREAMS[entry.stream]:
@@ -138,17 +111,12 @@ def notices_in(text: str) -> Iterator[str]:
 
 def output_event(piece: OutputPiece) -> pb.RunEvent:
     """Begin an output event of a source."""
-    event = pb.RunEvent(job=piece.source.job, worker=piece.source.worker)
-    event.time.GetCurrentTime()
+    event = new_event(job=piece.source.job, worker=piece.source.worker)
     event.output.stream = STREAMS[piece.stream]
     event.output.step = piece.source.step
     return event
 
 
-def notice_event(piece: OutputPiece, line: str) -> pb.RunEvent:
+def notice_of_line(piece: OutputPiece, line: str) -> pb.RunEvent:
     """Make a notice of a line."""
-    event = pb.RunEvent(job=piece.source.job, worker=piece.source.worker)
-    event.time.GetCurrentTime()
-    event.notice.level = pb.NOTICE_LEVEL_INFO
-    event.notice.text = line.removeprefix(NOTICE_PREFIX)
-    return event
+    return notice_event(line.removeprefix(NOTICE_PREFIX), job=piece.source.job, worker=piece.source.worker)

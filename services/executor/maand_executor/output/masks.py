@@ -3,15 +3,24 @@
     journal --before every append--> refresh() --after the revision known--> catalog --chunks--> Masker.learn()
 
 Values are kept while a run or task of the bucket is carried out here, and forgotten with the last of them.
+
+Of events and results the fields are masked that may hold text which maand did not make alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from google.protobuf.message import Message
+
 from maand_executor.rules.facts import MaskValues
 from maand_executor.rules.masking import Masker
+
+FREE_TEXT = frozenset(
+    {"diff", "help", "last_lines", "lines", "message", "notices", "problem", "reason", "text"},
+)
+"""Field names, in events and results, whose text was not made by maand alone. Jobs, workers, steps and versions stay readable."""
 
 
 class MaskSource(Protocol):
@@ -65,3 +74,24 @@ class Masks:
         if masks is None:
             masks = self._buckets[bucket_id] = BucketMasks(bucket_id)
         return masks
+
+
+def mask_message(message: Message, mask: Callable[[str], str]) -> None:
+    """Mask a message in place, whatever is nested in it."""
+    for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            continue
+        if field.type == field.TYPE_MESSAGE:
+            for part in value if field.is_repeated else (value,):
+                mask_message(part, mask)
+        elif field.name in FREE_TEXT:
+            mask_field(message, field.name, mask, repeated=field.is_repeated)
+
+
+def mask_field(message: Message, name: str, mask: Callable[[str], str], *, repeated: bool) -> None:
+    """Mask one text field, or every text of a repeated one."""
+    if not repeated:
+        setattr(message, name, mask(getattr(message, name)))
+        return
+    texts = getattr(message, name)
+    texts[:] = [mask(text) for text in texts]

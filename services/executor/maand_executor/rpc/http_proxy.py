@@ -13,7 +13,7 @@ from maand_executor.rpc.http_client import HttpAnswer, send
 from maand_executor.rpc.http_rules import MOST_REDIRECTS, HttpRequest, redirected
 from maand_executor.rules.facts import Certificates
 
-BODY_LIMIT = 4 * 1024 * 1024
+ANSWER_BODY_LIMIT = 4 * 1024 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -48,7 +48,7 @@ async def follow(request: HttpRequest, allowed_hosts: Collection[str], context: 
     """Ask, and ask again where the answer says so."""
     for _ in range(MOST_REDIRECTS + 1):
         secure = request.target.scheme == "https"
-        answer = await send(request, tls=context if secure else None, server_name=server_name, body_limit=BODY_LIMIT)
+        answer = await send(request, tls=context if secure else None, server_name=server_name, body_limit=ANSWER_BODY_LIMIT)
         location = answer.header("location")
         if answer.status not in REDIRECTS or not location:
             return answer

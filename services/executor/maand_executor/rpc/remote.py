@@ -16,7 +16,7 @@ from maand_executor.ssh.remote import Remote
 SSH_SECONDS, MOST_SSH_SECONDS = 300, 3_600
 HTTP_SECONDS, MOST_HTTP_SECONDS = 30, 120
 COMMAND_LIMIT = 1024 * 1024
-BODY_LIMIT = 2 * 1024 * 1024
+REQUEST_BODY_LIMIT = 2 * 1024 * 1024
 
 
 class RemoteServicer(remote_pb2_grpc.RemoteServiceServicer):
@@ -94,7 +94,7 @@ def ssh_response(result: RemoteResult) -> remote_pb2.RunSshCommandResponse:
 
 def http_request(request: remote_pb2.SendHttpRequestRequest, hosts: list[str]) -> HttpRequest:
     """Return the request to send. Raises `InvalidCall`, `WorkerNotAllowed`."""
-    if len(request.body) > BODY_LIMIT:
+    if len(request.body) > REQUEST_BODY_LIMIT:
         raise LimitExceeded("the body is larger than 2 MiB")
     return HttpRequest(
         method=check_method(request.method),

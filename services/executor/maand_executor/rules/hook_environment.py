@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from maand_executor.rules.facts import Allocation, RolloutOrder
 from maand_executor.rules.waves import Batch
 
+API_TOKEN_NAME = "HOOK_API_TOKEN"  # noqa: S105 - the name of a variable
 HOST_NAMES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 HOST_DEFAULTS = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}  # noqa: S108 - a default
 
@@ -90,7 +91,7 @@ def api_variables(facts: InvocationFacts) -> dict[str, str]:
     return {
         "HOOK_API_HOST": host,
         "HOOK_API_PORT": port,
-        "HOOK_API_TOKEN": facts.token,
+        API_TOKEN_NAME: facts.token,
         "RUN_ID": facts.run_id,
         "BUCKET_ID": facts.bucket_id,
         "TRACEPARENT": facts.traceparent or traceparent(facts.run_id, facts.invocation_id),

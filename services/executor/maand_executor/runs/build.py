@@ -6,10 +6,9 @@ Hooks run in `deployment_seq` order; a failure fails the build. What was built s
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.catalog_client import BuildReport
 from maand_executor.errors import RunCancelled, RunFailed
-from maand_executor.hooks.events import failures_of
+from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.rules.facts import Job
 from maand_executor.rules.waves import in_rollout_order, waves
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_executor.steps.hook_events import StepMemory, hook_event, remember_all
@@ -25,8 +24,7 @@ async def build_snapshot(context: RunContext, snapshot_id: str) -> None:
     """Build and run `post_build`. Raises `RunFailed`, with positions when the workspace is wrong; then nothing changed."""
     report = await change_catalog(context, snapshot_id)
     for warning in report.warnings:
-        context.report.note(warning)
-        context.journal.report(events.notice(warning, warning=True))
+        context.warn(warning)
     context.report.changes = report.changed
     context.report.message = describe(report)
     for outcome, number in report.counts.items():

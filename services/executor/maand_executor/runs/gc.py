@@ -11,7 +11,6 @@ from maand_executor.rules.facts import Allocation, AllocationState
 from maand_executor.rules.lifecycle import remove_directory_script
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_executor.steps.run_step import StepResult, remote_step
@@ -86,7 +85,5 @@ def is_dead(context: RunContext, fleet: Fleet, result: StepResult) -> bool:
     """Whether the worker left the fleet and does not answer."""
     if result.outcome != pb.STEP_OUTCOME_UNREACHABLE or not fleet.worker(result.worker).removed:
         return False
-    text = f"{result.worker} left the fleet and cannot be reached: assumed dead"
-    context.report.note(text)
-    context.journal.report(events.notice(text, job=result.job, warning=True))
+    context.warn(f"{result.worker} left the fleet and cannot be reached: assumed dead", job=result.job)
     return True

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
+from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, Job, RolloutOrder, TcpProbe, Worker
 from maand_executor.rules.health import Prober, ProbeResult
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.ssh.errors import SshError
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import of_ssh_error
 from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from maand_executor.errors import InvalidRequest
-from maand_executor.hooks.events import failures_of
+from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.hooks.request import invocation_step
 from maand_executor.rules.facts import Job
 from maand_executor.rules.hook_outcomes import EventOutcome
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.fleet import Fleet, nearest, read_fleet
+from maand_executor.steps.fleet import Fleet, known_names, nearest, read_fleet
 from maand_executor.steps.hook_events import StepMemory, hook_event, remember_all
 
 CLI = "cli"
@@ -76,8 +76,7 @@ def count(context: RunContext, outcome: EventOutcome) -> None:
 
 def jobs_with(hook: str, jobs: Mapping[str, Job], *, only: str) -> tuple[Job, ...]:
     """Return the jobs whose hook is meant, by name. Raises `InvalidRequest` with the nearest known name."""
-    if only and only not in jobs:
-        raise InvalidRequest(f'no job is called "{only}"', help=nearest(only, jobs))
+    known_names("job", [only] if only else [], jobs)
     wanted = [job for name, job in sorted(jobs.items()) if not only or name == only]
     registered = tuple(job for job in wanted if any(one.name == hook for one in job.hooks_on(CLI)))
     if not registered:

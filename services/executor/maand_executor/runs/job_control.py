@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
 from maand_executor.errors import InvalidRequest
-from maand_executor.hooks.events import failures_of
+from maand_executor.hooks.outcome_messages import failures_of
+from maand_executor.output import events
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Allocation, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import BatchPosition, batches, in_rollout_order
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, known_names, read_fleet
 from maand_executor.steps.health_gate import HealthJudge

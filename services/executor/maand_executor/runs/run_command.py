@@ -14,12 +14,12 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import RunCommandSpec
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.errors import InvalidRequest, OutcomeUnknown
+from maand_executor.output import events
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.lifecycle import bucket_directory
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.waves import batches
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fan_out import Spread, Unknown, on_each, plain_spec
 from maand_executor.steps.fleet import known_names
@@ -153,8 +153,7 @@ async def run_on(context: RunContext, worker: Worker) -> WorkerOutcome:
     if result.outcome != pb.STEP_OUTCOME_UNREACHABLE:
         code = result.exit_code or (0 if result.ok else NOT_STARTED)
         await context.steps.record(f"/{worker.host}/{ENDED}{code}")
-    failure = None if result.ok else result.failure()
-    return WorkerOutcome(worker=worker.host, outcome=result.outcome, failure=failure)
+    return result.worker_outcome()
 
 
 def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:

@@ -7,13 +7,13 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.errors import InvalidRequest
+from maand_executor.output import events
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.lifecycle import facts_script, preflight_script, read_facts
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.ssh.errors import HostKeyChanged, SshError
 from maand_executor.ssh.host_keys import PinState
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import of_ssh_error
 from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well
@@ -55,7 +55,7 @@ async def probe_one(context: RunContext, worker: Worker) -> WorkerOutcome:
         failure = of_ssh_error(error, worker=worker.host)
     else:
         failure = failure_of(worker, report)
-    context.journal.report(events.worker_report(worker.host, report))
+    context.journal.report(events.worker_reported(worker.host, report))
     outcome = not_well(failure) if failure else well(worker.host)
     outcome.report.CopyFrom(report)
     return outcome

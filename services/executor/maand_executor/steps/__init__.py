@@ -5,5 +5,5 @@ fan_out, task_loops                       wide work on many workers, shared with
 run_step, lifecycle_steps, worker_files   one step on one worker: announced, timed, its failure turned into a fact
 hook_events, hooks_task, health_gate      hooks and probes within a run
 fleet, preflight                          who is meant, and whether they are ready
-events, failures                          as the contract says them
+failures                                  as the contract says them
 """

@@ -9,6 +9,7 @@ from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.content.store import ContentStore
 from maand_executor.hooks.engine import HookEngine
+from maand_executor.output import events
 from maand_executor.output.journal import Journal
 from maand_executor.output.masks import Masks
 from maand_executor.rules.cancel import CancelSignal
@@ -60,6 +61,11 @@ class RunContext:
     def with_config(self, config: BucketConfig) -> "RunContext":
         """Return the context with the settings now in force."""
         return replace(self, config=config)
+
+    def warn(self, text: str, *, job: str = "") -> None:
+        """Say something worth knowing, now and in the summary."""
+        self.report.note(text)
+        self.journal.report(events.notice_event(text, job=job, warning=True))
 
     @cached_property
     def steps(self) -> StepRecorder:

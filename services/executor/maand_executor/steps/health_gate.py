@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.hooks.events import failures_of
+from maand_executor.hooks.outcome_messages import failures_of
+from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, HealthCheck, HttpProbe, Job, RolloutOrder, Worker
 from maand_executor.rules.health import Prober, ProbeResult, trusting
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet
 from maand_executor.steps.hook_events import hook_event
@@ -127,7 +127,7 @@ class HealthJudge:
     def _tell_waiting(self, found: Sequence[pb.Failure], watched: int, patience: Patience) -> None:
         unhealthy = len({failure.worker for failure in found})
         reason = f"health of {self._job.name} ({watched - unhealthy} of {watched})"
-        self._context.journal.report(events.waiting(job=self._job.name, reason=reason, limit=patience.limit))
+        self._context.journal.report(events.waiting_event(job=self._job.name, reason=reason, limit=patience.limit))
 
     def _failure(self, result: ProbeResult) -> pb.Failure:
         return pb.Failure(

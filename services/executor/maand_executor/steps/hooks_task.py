@@ -5,30 +5,22 @@ owner: share_batch -> tasks ─┬─ own loops: as if it were not shared
 An invocation that was interrupted with its executor runs again under the task's next claim; the catalog ended its token before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import job_pb2, task_pb2
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_contracts.catalog.v1.task_pb2 import HooksTask, TaskSpec, WorkerOutcome
+from maand_contracts.catalog.v1.task_pb2 import HooksTask, TaskSpec
 from maand_executor.catalog_client import from_allocation, from_hook, to_allocation, to_hook
 from maand_executor.hooks.errors import HookPrerequisiteMissing
-from maand_executor.hooks.events import FAILURE_KINDS, STEP_OUTCOMES
+from maand_executor.hooks.outcome_messages import outcome_from_result, result_from_outcome
 from maand_executor.hooks.request import EventRun, RunPart, ShareBatch, record_nothing
-from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome, Job, RolloutOrder, Worker
+from maand_executor.rules.facts import Allocation, Hook, Job, RolloutOrder, Worker
 from maand_executor.rules.hook_outcomes import InvocationResult
 from maand_executor.rules.waves import Batch
 from maand_executor.steps.context import RunContext, TellOutcome
 from maand_executor.steps.fan_out import Spread, Unknown, not_well
 from maand_executor.steps.fleet import Fleet
 from maand_wire.enums import enum_number, enum_word
-
-OUTCOMES: Mapping[int, InvocationOutcome] = {
-    pb.STEP_OUTCOME_SUCCEEDED: InvocationOutcome.SUCCEEDED,
-    pb.STEP_OUTCOME_FAILED: InvocationOutcome.FAILED,
-    pb.STEP_OUTCOME_TIMED_OUT: InvocationOutcome.TIMED_OUT,
-    pb.STEP_OUTCOME_CANCELLED: InvocationOutcome.CANCELLED,
-}
-"""What is not here was interrupted."""
 
 
 def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> ShareBatch:
@@ -46,11 +38,11 @@ def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> Sha
 
         async def work(_: RunContext, __: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
             some = [by_host[worker.host] for worker in workers]
-            await run_here(some, lambda result: tell(to_outcome(request.job.name, result)))
+            await run_here(some, lambda result: tell(outcome_from_result(request.job.name, result)))
 
         spread = Spread(context, spec_of, work, unknown=Unknown(step=hook.name, job=request.job.name))
         outcomes = await spread.over([fleet.worker(host) for host in by_host])
-        return tuple(to_result(hook, by_host[one.worker], one) for one in outcomes)
+        return tuple(result_from_outcome(hook, by_host[one.worker], one) for one in outcomes)
 
     return share
 
@@ -84,7 +76,7 @@ async def do_hooks(context: RunContext, spec: TaskSpec, workers: Sequence[Worker
         allocations=tuple(Allocation(allocation_id="", job=hook.job, worker=host) for host in task.batch_workers),
     )  # of those in other parts nothing but the worker is known, and no more is told to a hook
     try:
-        await context.hooks.run_part(request, hook, batch, some, lambda result: tell(to_outcome(hook.job, result)))
+        await context.hooks.run_part(request, hook, batch, some, lambda result: tell(outcome_from_result(hook.job, result)))
     except HookPrerequisiteMissing as error:
         for worker in workers:
             tell(not_well(prerequisite(hook, worker, error)))
@@ -131,38 +123,4 @@ def prerequisite(hook: Hook, worker: Worker, error: HookPrerequisiteMissing) -> 
     message = f"on the executor that took a part of this batch: {error}"
     return pb.Failure(
         kind=pb.FAILURE_KIND_PREREQUISITE, job=hook.job, worker=worker.host, step=hook.name, message=message, help=error.help
-    )
-
-
-def to_outcome(job: str, result: InvocationResult) -> WorkerOutcome:
-    """Tell the owner of the run how an invocation ended."""
-    failure = pb.Failure(
-        kind=FAILURE_KINDS.get(result.outcome, pb.FAILURE_KIND_UNSPECIFIED),
-        job=job,
-        worker=result.worker,
-        step=result.hook,
-        exit_code=result.exit_code,
-        message=result.message,
-        last_lines=result.last_lines,
-    )
-    return WorkerOutcome(
-        worker=result.worker,
-        outcome=STEP_OUTCOMES[result.outcome],
-        failure=None if result.ok else failure,
-        notices=result.notices,
-    )
-
-
-def to_result(hook: Hook, allocation: Allocation, outcome: WorkerOutcome) -> InvocationResult:
-    """Read how an invocation ended."""
-    failure = outcome.failure
-    return InvocationResult(
-        hook=hook.name,
-        allocation_id=allocation.allocation_id,
-        worker=allocation.worker,
-        outcome=OUTCOMES.get(outcome.outcome, InvocationOutcome.INTERRUPTED),
-        exit_code=failure.exit_code,
-        message=failure.message,
-        last_lines=tuple(failure.last_lines),
-        notices=tuple(outcome.notices),
     )

@@ -18,6 +18,7 @@ from maand_contracts.catalog.v1.task_pb2 import LifecycleStep as StepMessage
 from maand_executor.catalog_client import from_allocation
 from maand_executor.content.staging import Stager
 from maand_executor.content.trees import AllocationTree
+from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, Worker
 from maand_executor.rules.lifecycle import (
     KEPT_DIRECTORIES,
@@ -29,7 +30,6 @@ from maand_executor.rules.lifecycle import (
 )
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.ssh.copy import RemoteCopy
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fan_out import Spread, Unknown, on_each
 from maand_executor.steps.run_step import StepResult, ended, remote_step, run_step
@@ -105,8 +105,7 @@ class LifecycleSteps:
 
     async def on(self, context: RunContext, worker: Worker) -> WorkerOutcome:
         """Do what is to be done on one worker."""
-        result = await self._carry_out(context, worker, self._steps[worker.host])
-        return WorkerOutcome(worker=worker.host, outcome=result.outcome, failure=None if result.ok else result.failure())
+        return (await self._carry_out(context, worker, self._steps[worker.host])).worker_outcome()
 
     async def _carry_out(self, context: RunContext, worker: Worker, step: LifecycleStep) -> StepResult:
         result = StepResult(job=self._job, worker=worker.host, step=COPY)

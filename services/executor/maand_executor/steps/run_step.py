@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
+from maand_executor.output import events
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.output_lines import last_lines
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import SshError, StaleFence
-from maand_executor.steps import events
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import kind_of_ssh_error
 from maand_wire.tracing import child_span
@@ -52,6 +53,10 @@ class StepResult:
             help=self.help,
             last_lines=self.last_lines,
         )
+
+    def worker_outcome(self) -> WorkerOutcome:
+        """Tell it as the outcome of a worker in wide work."""
+        return WorkerOutcome(worker=self.worker, outcome=self.outcome, failure=None if self.ok else self.failure())
 
 
 async def run_step(context: RunContext, subject: StepResult, work: Callable[[], Awaitable[StepResult]]) -> StepResult:

@@ -19,7 +19,7 @@ ACTIONS: dict[Action, "pb.AllocationAction.ValueType"] = {
 }
 
 
-def event(*, job: str = "", worker: str = "") -> pb.RunEvent:
+def new_event(*, job: str = "", worker: str = "") -> pb.RunEvent:
     """Begin an event that happens now."""
     made = pb.RunEvent(job=job, worker=worker)
     made.time.GetCurrentTime()
@@ -28,21 +28,21 @@ def event(*, job: str = "", worker: str = "") -> pb.RunEvent:
 
 def run_started(*, executor_id: str, fence: int) -> pb.RunEvent:
     """Say that an executor began, or took over, the run."""
-    made = event()
+    made = new_event()
     made.run_started.CopyFrom(pb.RunStarted(executor_id=executor_id, fence=fence))
     return made
 
 
 def wave_started(*, wave: int, waves: int, jobs: Sequence[str]) -> pb.RunEvent:
     """Say that a wave of jobs began."""
-    made = event()
+    made = new_event()
     made.wave_started.CopyFrom(pb.WaveStarted(wave=wave, waves=waves, jobs=jobs))
     return made
 
 
 def job_planned(job: str, plans: Iterable[PlannedAllocation], *, may_change: bool = False, diffs: dict[str, str]) -> pb.RunEvent:
     """Say what a deploy will do; `diffs` by allocation id, in a dry run only."""
-    made = event(job=job)
+    made = new_event(job=job)
     made.job_planned.CopyFrom(
         pb.JobPlanned(
             allocations=[
@@ -61,16 +61,16 @@ def job_planned(job: str, plans: Iterable[PlannedAllocation], *, may_change: boo
     return made
 
 
-def batch_started(*, job: str, phase: str, index: int, count: int, workers: Sequence[str]) -> pb.RunEvent:
-    """Say that a lifecycle or command batch began."""
-    made = event(job=job)
-    made.batch_started.CopyFrom(pb.BatchStarted(phase=phase, index=index, count=count, workers=workers))
+def batch_started(*, job: str, phase: str, index: int, count: int, workers: Sequence[str], hook: str = "") -> pb.RunEvent:
+    """Say that a batch began: of a lifecycle phase, of a command, or of one hook on the event `phase`."""
+    made = new_event(job=job)
+    made.batch_started.CopyFrom(pb.BatchStarted(phase=phase, hook=hook, index=index, count=count, workers=workers))
     return made
 
 
 def step_started(*, job: str, worker: str, step: str) -> pb.RunEvent:
     """Say that a step began."""
-    made = event(job=job, worker=worker)
+    made = new_event(job=job, worker=worker)
     made.step_started.CopyFrom(pb.StepStarted(step=step))
     return made
 
@@ -86,7 +86,7 @@ def step_finished(
     message: str,
 ) -> pb.RunEvent:
     """Say that a step ended."""
-    made = event(job=job, worker=worker)
+    made = new_event(job=job, worker=worker)
     made.step_finished.CopyFrom(
         pb.StepFinished(
             step=step,
@@ -101,43 +101,43 @@ def step_finished(
 
 def step_interrupted(*, worker: str, step: str, message: str, job: str = "") -> pb.RunEvent:
     """Say that nobody knows how a step ended: whoever carried it out died."""
-    made = event(job=job, worker=worker)
+    made = new_event(job=job, worker=worker)
     made.step_finished.CopyFrom(pb.StepFinished(step=step, outcome=pb.STEP_OUTCOME_INTERRUPTED, message=message))
     return made
 
 
-def waiting(*, job: str, reason: str, limit: timedelta) -> pb.RunEvent:
+def waiting_event(*, job: str, reason: str, limit: timedelta) -> pb.RunEvent:
     """Say that the run waits for something, at most that long."""
-    made = event(job=job)
+    made = new_event(job=job)
     made.waiting.reason = reason
     made.waiting.until.FromNanoseconds(made.time.ToNanoseconds() + int(limit.total_seconds() * 1_000_000_000))
     return made
 
 
-def promoted(*, job: str, workers: Sequence[str], version: str) -> pb.RunEvent:
+def promoted_event(*, job: str, workers: Sequence[str], version: str) -> pb.RunEvent:
     """Say that a batch is done for good."""
-    made = event(job=job)
+    made = new_event(job=job)
     made.promoted.CopyFrom(pb.Promoted(workers=workers, version=version))
     return made
 
 
 def job_finished(*, job: str, outcome: "pb.JobOutcome.ValueType", message: str) -> pb.RunEvent:
     """Say that a job ended."""
-    made = event(job=job)
+    made = new_event(job=job)
     made.job_finished.CopyFrom(pb.JobFinished(outcome=outcome, message=message))
     return made
 
 
-def notice(text: str, *, job: str = "", warning: bool = False) -> pb.RunEvent:
+def notice_event(text: str, *, job: str = "", worker: str = "", warning: bool = False) -> pb.RunEvent:
     """Tell something worth knowing."""
-    made = event(job=job)
+    made = new_event(job=job, worker=worker)
     level = pb.NOTICE_LEVEL_WARNING if warning else pb.NOTICE_LEVEL_INFO
     made.notice.CopyFrom(pb.Notice(level=level, text=text))
     return made
 
 
-def worker_report(worker: str, report: pb.WorkerReport) -> pb.RunEvent:
+def worker_reported(worker: str, report: pb.WorkerReport) -> pb.RunEvent:
     """Say what a probe found on one worker."""
-    made = event(worker=worker)
+    made = new_event(worker=worker)
     made.worker_report.CopyFrom(report)
     return made
