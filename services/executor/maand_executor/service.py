@@ -12,15 +12,15 @@ import structlog
 
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc, remote_pb2, remote_pb2_grpc
 from maand_executor.catalog_client import CatalogClient
-from maand_executor.claims.run_claims import Claims
-from maand_executor.claims.tasks import HelpLoop
-from maand_executor.content.store import ContentStore, make_private
+from maand_executor.claims.claimed_runs import RunLoop
+from maand_executor.claims.claimed_tasks import HelpLoop
+from maand_executor.content.content_store import ContentStore, make_private
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.prometheus import Metrics
 from maand_executor.rpc.callers import Viewers
+from maand_executor.rpc.errors import STATUS_BY_ERROR
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
 from maand_executor.rpc.remote import RemoteServicer
-from maand_executor.rpc.statuses import STATUS_BY_ERROR
 from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.pool import Room
@@ -47,7 +47,7 @@ class RunningExecutor:
 
     address: str
     parts: Parts
-    claims: Claims
+    run_loop: RunLoop
     channel: grpc.aio.Channel
     server: grpc.aio.Server
     metrics: Metrics
@@ -67,7 +67,7 @@ class RunningExecutor:
     @property
     def active_runs(self) -> int:
         """How many runs it owns."""
-        return len(self.claims.active)
+        return len(self.run_loop.active_run_ids)
 
     async def stop(self) -> None:
         """Stop in an orderly way.
@@ -97,10 +97,10 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     metrics = Metrics()
     parts = assemble(settings, CatalogClient(channel), metrics)
     await asyncio.to_thread(tidy_up, parts)
-    claims = Claims(parts)
+    run_loop = RunLoop(parts)
     server = make_server([*server_interceptors(parts.tracer), ErrorBoundary(STATUS_BY_ERROR)])
     try:
-        address = await serve(server, parts, claims)
+        address = await serve(server, parts, run_loop)
         metrics_server = (
             serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
         )
@@ -109,12 +109,12 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
         await server.stop(None)
         await channel.close()
         raise
-    loops = (asyncio.create_task(claims.run(), name="claims"), asyncio.create_task(HelpLoop(parts).run(), name="help"))
+    loops = (asyncio.create_task(run_loop.run(), name="claims"), asyncio.create_task(HelpLoop(parts).run(), name="help"))
     log.info("executor serves", address=address, executor=parts.executor_id, catalog=settings.catalog.address)
     return RunningExecutor(
         address=address,
         parts=parts,
-        claims=claims,
+        run_loop=run_loop,
         channel=channel,
         server=server,
         metrics=metrics,
@@ -163,7 +163,7 @@ def tidy_up(parts: Parts) -> None:
     parts.content.prune(parts.settings.work.content_kept)
 
 
-async def serve(server: grpc.aio.Server, parts: Parts, claims: Claims) -> str:
+async def serve(server: grpc.aio.Server, parts: Parts, run_loop: RunLoop) -> str:
     """Add the services, bind, start; return the address bound."""
 
     def report() -> ExecutorReport:
@@ -171,7 +171,7 @@ async def serve(server: grpc.aio.Server, parts: Parts, claims: Claims) -> str:
             executor_id=parts.executor_id,
             version=version("maand"),
             hook_api=parts.settings.hook_api,
-            run_ids=claims.active,
+            run_ids=run_loop.active_run_ids,
             ssh_connections=parts.remotes.open_connections,
             hook_processes=len(parts.hooks.live),
         )

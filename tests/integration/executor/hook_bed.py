@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.content.store import ContentStore
+from maand_executor.content.content_store import ContentStore
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.hooks.request import EventRun
 from maand_executor.output.journal import Journal

@@ -169,7 +169,7 @@ async def test_what_this_host_refuses_is_a_failure_of_the_hook(bed: HookBed, mon
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("maand_executor.content.store.ContentStore.materialise", refuse)
+    monkeypatch.setattr("maand_executor.content.content_store.ContentStore.materialise", refuse)
     (result,) = (await bed.run()).results
     assert (result.exit_code, result.message) == (126, "could not be started: [Errno 28] No space left on device")
     assert set(bed.catalog.ended.values()) == {FAILED}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.content.store import TreeEntry
+from maand_executor.content.content_store import TreeEntry
 from tests.integration.executor.deploy_bed import deploy_bed
 from tests.integration.executor.hook_bed import HookBed
 from tests.testbed.sshd import SshTestBed

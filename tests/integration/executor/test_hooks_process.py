@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome
 from tests.integration.executor.hook_bed import is_alive, until
 
@@ -40,14 +40,14 @@ Run = Callable[..., Awaitable[tuple[ProcessEnd, Output]]]
 
 
 @pytest.fixture
-def warden() -> Iterator[Warden]:
-    warden = Warden()
-    yield warden
-    warden.close()
+def subreaper() -> Iterator[Subreaper]:
+    subreaper = Subreaper()
+    yield subreaper
+    subreaper.close()
 
 
 @pytest.fixture
-def run(tmp_path: Path, warden: Warden) -> Run:
+def run(tmp_path: Path, subreaper: Subreaper) -> Run:
     async def run(
         script: str,
         *,
@@ -58,7 +58,7 @@ def run(tmp_path: Path, warden: Warden) -> Run:
         (tmp_path / "hook.py").write_text(textwrap.dedent(script))
         output = Output()
         command = Command(arguments=(sys.executable, "hook.py"), directory=tmp_path, environment={"PATH": os.environ["PATH"]})
-        process = GroupProcess.start(command, warden=warden, on_output=output)
+        process = GroupProcess.start(command, subreaper=subreaper, on_output=output)
         asked = asked or asyncio.get_running_loop().create_future()
         return await supervise(process, limit=limit, asked_to_end=asked, grace=grace), output
 
@@ -250,10 +250,10 @@ async def test_a_stopped_process_is_ended_too(run: Run) -> None:
     assert end.return_code == -signal.SIGKILL
 
 
-async def test_a_program_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path: Path, warden: Warden) -> None:
+async def test_a_program_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path: Path, subreaper: Subreaper) -> None:
     command = Command(arguments=("/nowhere/python",), directory=tmp_path / "missing", environment={})
     with pytest.raises(FileNotFoundError):
-        GroupProcess.start(command, warden=warden, on_output=Output())
+        GroupProcess.start(command, subreaper=subreaper, on_output=Output())
 
 
 EXECUTOR = """
@@ -261,11 +261,11 @@ import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
 from maand_executor.hooks.process import Command, GroupProcess, supervise
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 
 async def main():
     command = Command(arguments=(sys.executable, "hook.py"), directory=Path("."), environment={"PATH": "/usr/bin:/bin"})
-    process = GroupProcess.start(command, warden=Warden(), on_output=lambda *_: None)
+    process = GroupProcess.start(command, subreaper=Subreaper(), on_output=lambda *_: None)
     await supervise(process, limit=timedelta(minutes=1), asked_to_end=asyncio.get_running_loop().create_future())
 
 asyncio.run(main())
@@ -292,14 +292,14 @@ async def test_kill_9_of_the_executor_ends_the_hook_and_what_it_had_started(tmp_
     await until(lambda: not any(map(is_alive, pids)))
 
 
-def test_the_warden_kills_only_what_is_still_on_its_list(tmp_path: Path) -> None:
-    warden = Warden()
+def test_the_subreaper_kills_only_what_is_still_on_its_list(tmp_path: Path) -> None:
+    subreaper = Subreaper()
     sleepers = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(4)]
     for sleeper in sleepers:
-        warden.watch(sleeper.pid)
+        subreaper.watch(sleeper.pid)
     for sleeper in (sleepers[0], sleepers[3]):
-        warden.forget(sleeper.pid)
-    warden.close()
+        subreaper.forget(sleeper.pid)
+    subreaper.close()
     assert [sleeper.wait(timeout=60) for sleeper in sleepers[1:3]] == [-signal.SIGKILL] * 2
     assert [sleeper.poll() for sleeper in (sleepers[0], sleepers[3])] == [None, None]
     for sleeper in (sleepers[0], sleepers[3]):

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
-from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
+from maand_executor.rpc.errors import STATUS_BY_ERROR
 from maand_executor.rpc.remote import RemoteServicer
-from maand_executor.rpc.statuses import STATUS_BY_ERROR
 from maand_executor.rules.facts import AllocationCertificate, BucketConfig, Certificates, Worker
 from maand_wire.channels import OPTIONS, bearer
 from maand_wire.errors import ErrorBoundary, RemoteError, remote_errors

@@ -18,9 +18,9 @@ from maand_catalog.rules.build.allocations import owes_start
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.catalog_client import BuildReport, ClaimedRun, Purged, RenewedLease
-from maand_executor.claims.endings import Ending, ending_of
+from maand_executor.claims.run_endings import Ending, ending_of
 from maand_executor.claims.work_by_kind import do_the_work
-from maand_executor.content.store import ContentStore
+from maand_executor.content.content_store import ContentStore
 from maand_executor.hooks.request import EventRun
 from maand_executor.output.journal import Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal

@@ -12,10 +12,10 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.errors import LeaseLost
 from maand_executor.output import journal as journal_module
-from maand_executor.output.hook_output import OutputSource
 from maand_executor.output.journal import Journal
 from maand_executor.output.journal_entries import NOTICE_PREFIX
 from maand_executor.output.masks import BucketMasks, Masks
+from maand_executor.output.output_source import OutputSource
 from maand_executor.rules.facts import MaskValues, RunIdentity
 from maand_wire.errors import RemoteError
 from tests.unit.executor.fake_catalog import AWAY, STALE, FakeCatalog

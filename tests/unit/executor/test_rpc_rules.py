@@ -6,10 +6,10 @@ import grpc
 import pytest
 
 from maand_executor import errors as executor_errors
-from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
 from maand_executor.rpc import errors as rpc_errors
 from maand_executor.rpc.callers import calling_hook
-from maand_executor.rpc.errors import IdentityMismatch, InvalidCall, Unauthenticated, WorkerNotAllowed
+from maand_executor.rpc.errors import STATUS_BY_ERROR, IdentityMismatch, InvalidCall, Unauthenticated, WorkerNotAllowed
 from maand_executor.rpc.http_rules import (
     HttpRequest,
     Target,
@@ -18,7 +18,6 @@ from maand_executor.rpc.http_rules import (
     parse_target,
     redirected,
 )
-from maand_executor.rpc.statuses import STATUS_BY_ERROR
 from maand_executor.rules.facts import BucketConfig, Certificates
 from maand_executor.ssh import errors as ssh_errors
 

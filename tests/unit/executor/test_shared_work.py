@@ -10,7 +10,7 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.catalog_client.tasks import CREATED_A_CALL, CREATED_BYTES, calls_of
-from maand_executor.deploy.lifecycle_task import do_lifecycle, to_step
+from maand_executor.deploy.shared_lifecycle import do_lifecycle, to_step
 from maand_executor.hooks.outcome_messages import outcome_from_result, result_from_outcome
 from maand_executor.output.journal import Journal
 from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome

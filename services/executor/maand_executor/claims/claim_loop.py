@@ -3,7 +3,7 @@
     room ──▶ claim (a long poll) ──▶ carried out, side by side ──▶ room again
 
 An accident while claiming begins the loop again; what is being carried out meanwhile goes on. An accident of one claim ends that
-claim only. Runs (`claims.py`) and tasks of other executors' runs (`tasks.py`) are claimed alike.
+claim only. Runs (`claimed_runs`) and tasks of other executors' runs (`claimed_tasks`) are claimed alike.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Claim = TypeVar("Claim")
 
 
 class ClaimLoop(Generic[Claim]):
-    """Claims and carries out until it is cancelled. `claim` answers None when there was nothing, after some time."""
+    """RunLoop and carries out until it is cancelled. `claim` answers None when there was nothing, after some time."""
 
     def __init__(
         self,

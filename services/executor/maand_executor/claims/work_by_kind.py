@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from maand_executor.deploy.lifecycle_task import do_lifecycle
 from maand_executor.deploy.run import deploy
+from maand_executor.deploy.shared_lifecycle import do_lifecycle
 from maand_executor.errors import InvalidRequest
 from maand_executor.runs.build import build
 from maand_executor.runs.gc import collect_garbage
@@ -14,8 +14,8 @@ from maand_executor.runs.run_command import run_command, run_on
 from maand_executor.runs.worker_probe import probe_one, probe_workers
 from maand_executor.steps.context import RunContext, WorkByTask
 from maand_executor.steps.fan_out import on_each
-from maand_executor.steps.hooks_task import do_hooks
 from maand_executor.steps.preflight import look_at
+from maand_executor.steps.shared_hooks import do_hooks
 
 Work = Callable[[RunContext], Awaitable[None]]
 

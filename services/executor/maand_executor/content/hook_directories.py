@@ -13,7 +13,7 @@ import asyncio
 import py_compile
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,16 +21,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from maand_executor.content.store import ContentDamaged, ContentStore, TreeEntry
+from maand_executor.content.allocation_trees import HOOKS, certificate_files, digests_of, tree_of
+from maand_executor.content.content_store import ContentDamaged, ContentStore, TreeEntry
 from maand_executor.rules.facts import Certificates, Hook, JobFile
 from maand_wire.errors import RemoteError
 
-HOOKS = "_hooks"
 SDK_FILES = ("maand.py", "maand.ts")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkspaceContent:
+class HookDirectoryContent:
     """What a private directory is filled with; the same for every invocation of an event but for the certificates."""
 
     bucket_id: str
@@ -39,7 +39,7 @@ class WorkspaceContent:
     node_modules: Path | None = None
 
 
-class Workspaces:
+class HookDirectories:
     """Makes and removes private directories. One per executor."""
 
     def __init__(self, state_dir: Path, content: ContentStore) -> None:
@@ -50,7 +50,7 @@ class Workspaces:
         for directory in (self._invocations, self._kept):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    async def make(self, invocation_id: str, allocation_id: str, content: WorkspaceContent) -> Path:
+    async def make(self, invocation_id: str, allocation_id: str, content: HookDirectoryContent) -> Path:
         """Make the directory of one invocation and return it.
 
         Raises OSError, `ContentDamaged`; then, and when cancelled, nothing is left.
@@ -80,7 +80,7 @@ class Workspaces:
         for directory in self._invocations.iterdir():
             remove_tree(directory)
 
-    async def _have_content(self, content: WorkspaceContent) -> None:
+    async def _have_content(self, content: HookDirectoryContent) -> None:
         """Have the files on disk: an event had them, but may last for hours, and its hooks run on this host."""
         try:
             await self._content.ensure(content.bucket_id, digests_of(content.files))
@@ -89,7 +89,7 @@ class Workspaces:
                 f"stored content was lost or changed on this host, and the catalog does not give it: {error}"
             ) from error
 
-    def _fill(self, directory: Path, allocation_id: str, content: WorkspaceContent) -> None:
+    def _fill(self, directory: Path, allocation_id: str, content: HookDirectoryContent) -> None:
         directory.mkdir(mode=0o700)
         certificates = certificate_files(content.certificates, allocation_id)
         made_here = [*certificates, *self._sdk]
@@ -97,30 +97,6 @@ class Workspaces:
         self._content.materialise([*job, *made_here], directory)
         if content.node_modules:
             (directory / HOOKS / "node_modules").symlink_to(content.node_modules)
-
-
-def tree_of(job_files: Iterable[JobFile], *, except_for: Iterable[str] = ()) -> list[TreeEntry]:
-    """Return the stored files of a job as a tree."""
-    left_out = frozenset(except_for)
-    return [
-        TreeEntry(path=file.path, mode=file.mode, sha256=file.sha256, link_target=file.link_target)
-        for file in job_files
-        if file.path not in left_out
-    ]
-
-
-def certificate_files(certificates: Certificates, allocation_id: str) -> list[TreeEntry]:
-    """Return `certs/` of one allocation; keys are readable by the owner only."""
-    entries = [TreeEntry(path="certs/ca.crt", data=certificates.ca_certificate_pem.encode())]
-    for leaf in certificates.of(allocation_id):
-        entries.append(TreeEntry(path=f"certs/{leaf.name}.crt", data=leaf.certificate_pem.encode()))
-        entries.append(TreeEntry(path=f"certs/{leaf.name}.key", data=leaf.private_key_pem.encode(), mode=0o600))
-    return entries
-
-
-def digests_of(job_files: Sequence[JobFile]) -> list[bytes]:
-    """Return the contents that the files of a job need."""
-    return [file.sha256 for file in job_files if not file.link_target]
 
 
 def sdk_files() -> tuple[TreeEntry, ...]:

@@ -20,7 +20,7 @@ from maand_executor.rules.facts import Allocation, AllocationMove, AllocationSta
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.hook_events import LifecycleBatch, hook_event
+from maand_executor.steps.event_hooks import LifecycleBatch, hook_event
 from maand_executor.steps.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.tracing import child_span
 
@@ -119,7 +119,7 @@ class BatchRunner:
         return failures or await self._run_hooks("after_allocation_started", batch)
 
     async def _copy_and_make(self, batch: Batch) -> list[pb.Failure]:
-        copies = Copies(trees=self._plan.trees, stager=self._deploy.stager, worker_files=self._deploy.worker_files)
+        copies = Copies(trees=self._plan.trees, staged_trees=self._deploy.staged_trees, worker_files=self._deploy.worker_files)
         steps = LifecycleSteps(self._job.name, [self._step(plan) for plan in batch.plans], copies=copies)
         return await steps.run(self._context, [self._deploy.fleet.worker(host) for host in batch.workers])
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
-from maand_executor.content.store import ContentDamaged, ContentStore, TreeEntry
-from maand_executor.content.trees import AllocationTree
+from maand_executor.content.allocation_trees import CERTIFICATES, AllocationTree
+from maand_executor.content.content_store import ContentDamaged, ContentStore, TreeEntry
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.state import RENDER
 from maand_executor.errors import CannotRender
@@ -23,7 +23,6 @@ LONGEST_TEXT = 256 * 1024
 """Files larger than this are named, not compared line by line."""
 LONGEST_DIFF = 64 * 1024
 """Characters of one allocation's diff."""
-CERTIFICATES = "certs/"
 
 
 async def show_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: Mapping[str, Job]) -> None:

@@ -18,8 +18,8 @@ from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job
 from maand_executor.rules.waves import batches, in_rollout_order
-from maand_executor.steps.health_gate import HealthJudge
-from maand_executor.steps.hook_events import hook_event
+from maand_executor.steps.event_hooks import hook_event
+from maand_executor.steps.health_gate import HealthGate
 
 UNCHANGED = "nothing to do, every allocation is as it should be"
 NOT_GATED = "started, but the rollout ended before its health gate"
@@ -33,7 +33,7 @@ class JobRollout:
         self._context = deploy.context
         self._job = job
         self._ready_plan = ready_plan
-        self._judge = HealthJudge(deploy.context, deploy.fleet, job)
+        self._health_gate = HealthGate(deploy.context, deploy.fleet, job)
         self._candidates = deploy.candidates(job.name)
         self._failures: list[pb.Failure] = []
 
@@ -117,7 +117,7 @@ class JobRollout:
             earlier = [one for one in self._candidates if self._deploy.was_promoted(one) and one not in now]
             watched = in_rollout_order((*earlier, *now), plan.order.hosts)
             try:
-                failures = await self._judge.judge(watched, plan.order, wait=True)
+                failures = await self._health_gate.check(watched, plan.order, wait=True)
             except asyncio.CancelledError:
                 await attempts.record_ended(self._context, plans, "the run was stopped before its health gate passed")
                 raise
@@ -144,7 +144,7 @@ class JobRollout:
             for one in self._candidates
             if one.deployed_sha256 and one.allocation_id not in touched and not self._deploy.was_promoted(one)
         ]
-        for result in await self._judge.unhealthy_now(peers):
+        for result in await self._health_gate.unhealthy_now(peers):
             text = f"{self._job.name} on {result.worker} was unhealthy before this deploy: {result.problem}"
             self._context.warn(text, job=self._job.name)
 

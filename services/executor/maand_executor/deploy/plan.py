@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from maand_executor.content.allocation_trees import AllocationTree, JobContent, make_tree, split_job
 from maand_executor.content.templates import JobTemplates, TemplateSubject
-from maand_executor.content.trees import AllocationTree, JobContent, make_tree, split_job
 from maand_executor.rules.decisions import ROLLED_OUT, STARTS, UPDATES, Action, PlannedAllocation, PlanOptions, plan_allocation
 from maand_executor.rules.facts import Allocation, AllocationViews, Certificates, Job, PlannedFile, RolloutOrder
-from maand_executor.rules.lifecycle import job_directory
 from maand_executor.rules.waves import in_rollout_order
+from maand_executor.rules.worker_scripts import job_directory
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet
 

@@ -20,7 +20,7 @@ from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition, batches
-from maand_executor.steps.hook_events import LifecycleBatch, hook_event
+from maand_executor.steps.event_hooks import LifecycleBatch, hook_event
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 
 LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
-from maand_executor.content.staging import Stager
+from maand_executor.content.staged_trees import StagedTrees
+from maand_executor.deploy.affected_workers import check_workers
 from maand_executor.deploy.dry_run import show_deploy
 from maand_executor.deploy.job import UNCHANGED, JobRollout
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.reconcile import JobStops, plan_stops
 from maand_executor.deploy.state import RENDER, Deploy, JobCancelled, JobFailed, StartRefused
-from maand_executor.deploy.worker_checks import check_workers
 from maand_executor.errors import CannotRender, InvalidRequest, RunFailed
 from maand_executor.output import events
 from maand_executor.rules.facts import Job
@@ -60,7 +60,7 @@ async def begin(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: dict[
         jobs=jobs,
         preflight=Preflight(context),
         worker_files=WorkerFiles(context, fleet),
-        stager=Stager(context.identity.bucket_id, context.content, context.staging_dir),
+        staged_trees=StagedTrees(context.identity.bucket_id, context.content, context.staging_dir),
         steps=set(await context.catalog.list_steps(context.identity)),
     )
 

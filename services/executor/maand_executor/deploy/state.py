@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
-from maand_executor.content.staging import Stager
+from maand_executor.content.staged_trees import StagedTrees
 from maand_executor.errors import ExecutorError
 from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.hooks.request import is_once_in_a_run
@@ -16,8 +16,8 @@ from maand_executor.rules.facts import Allocation, Job
 from maand_executor.rules.hook_outcomes import EventOutcome
 from maand_executor.ssh.errors import StaleFence
 from maand_executor.steps.context import RunContext
+from maand_executor.steps.event_hooks import StepMemory
 from maand_executor.steps.fleet import Fleet
-from maand_executor.steps.hook_events import StepMemory
 from maand_executor.steps.preflight import Preflight
 from maand_executor.steps.worker_files import WorkerFiles
 
@@ -72,7 +72,7 @@ class Deploy:
     """Jobs in scope, removed ones included."""
     preflight: Preflight
     worker_files: WorkerFiles
-    stager: Stager
+    staged_trees: StagedTrees
     steps: set[str]
     """Recorded by any owner of the run."""
     left_out: set[str] = field(default_factory=set)

@@ -22,11 +22,12 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from maand_executor.content.hook_directories import HOOKS, remove_tree, tree_of
-from maand_executor.content.store import ContentStore, TreeEntry
+from maand_executor.content.allocation_trees import HOOKS, tree_of
+from maand_executor.content.content_store import ContentStore, TreeEntry
+from maand_executor.content.hook_directories import remove_tree
 from maand_executor.hooks.errors import DependenciesNotInstalled
 from maand_executor.hooks.process import Command, GroupProcess, supervise
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome, JobFile
 from maand_executor.rules.hook_outcomes import sentence_of
 from maand_executor.rules.output_lines import Tail, last_lines
@@ -46,11 +47,11 @@ OWN_VARIABLES = "MAAND_"
 class Dependencies:
     """Installs and remembers. One per executor; equal wishes wait for one installation."""
 
-    def __init__(self, state_dir: Path, content: ContentStore, warden: Warden) -> None:
+    def __init__(self, state_dir: Path, content: ContentStore, subreaper: Subreaper) -> None:
         self._directory = state_dir / "dependencies"
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._content = content
-        self._warden = warden
+        self._subreaper = subreaper
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         for unused in self._directory.iterdir():
             if unused_for(unused) > KEPT_UNUSED:
@@ -108,7 +109,7 @@ class Dependencies:
         """Run one installer. Raises `DependenciesNotInstalled` with its last words."""
         tail = Tail()
         command = Command(arguments=arguments, directory=directory, environment=installer_environment(os.environ))
-        process = GroupProcess.start(command, warden=self._warden, on_output=lambda _, data: tail.feed(data))
+        process = GroupProcess.start(command, subreaper=self._subreaper, on_output=lambda _, data: tail.feed(data))
         never: asyncio.Future[InvocationOutcome] = asyncio.get_running_loop().create_future()
         end = await supervise(process, limit=INSTALL_TIMEOUT, asked_to_end=never)
         if end.return_code != 0 or end.ended_as:

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from maand_executor.content.hook_directories import WorkspaceContent, Workspaces, digests_of
-from maand_executor.content.store import ContentStore
-from maand_executor.hooks.catalog import HookCatalog
+from maand_executor.content.allocation_trees import digests_of
+from maand_executor.content.content_store import ContentStore
+from maand_executor.content.hook_directories import HookDirectories, HookDirectoryContent
 from maand_executor.hooks.dependencies import Dependencies
-from maand_executor.hooks.identities import Identities
+from maand_executor.hooks.identities import HookCatalog, Identities
 from maand_executor.hooks.interpreter import Interpreter, Interpreters
 from maand_executor.hooks.invocation import HookRun, Invocation, InvocationRunner
-from maand_executor.hooks.live import LiveInvocations
+from maand_executor.hooks.live_invocations import LiveInvocations
 from maand_executor.hooks.request import EventRun, TellResult
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.hooks.targets import (
     NothingReachable,
     is_done,
@@ -74,14 +74,14 @@ class HookEngine:
         """Who is alive, by token."""
         self._catalog = catalog
         self._content = content
-        self._warden = Warden()
-        self._interpreters = Interpreters(content, Dependencies(state_dir, content, self._warden), workspace_dir)
-        workspaces = Workspaces(state_dir, content)
-        workspaces.remove_leftovers()
+        self._subreaper = Subreaper()
+        self._interpreters = Interpreters(content, Dependencies(state_dir, content, self._subreaper), workspace_dir)
+        directories = HookDirectories(state_dir, content)
+        directories.remove_leftovers()
         self._runner = InvocationRunner(
-            workspaces=workspaces,
+            directories=directories,
             live=self.live,
-            warden=self._warden,
+            subreaper=self._subreaper,
             limit=process_limit or len(os.sched_getaffinity(0)) * PROCESSES_PER_CORE,
             hook_api=hook_api,
             host=host,
@@ -117,7 +117,7 @@ class HookEngine:
         runs = []
         for hook in hooks:
             interpreter = prepared.interpreters[hook.name]
-            content = WorkspaceContent(
+            content = HookDirectoryContent(
                 bucket_id=request.run.bucket_id,
                 files=prepared.files,
                 certificates=certificates,
@@ -142,7 +142,7 @@ class HookEngine:
 
     def close(self) -> None:
         """Release what the engine holds beyond its events."""
-        self._warden.close()
+        self._subreaper.close()
 
     async def _run_hook(self, hook_run: HookRun) -> EventOutcome:
         """Run one hook over its batches."""

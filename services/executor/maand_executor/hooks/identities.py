@@ -5,14 +5,43 @@ Ends that come while a call is under way go together in the next: a batch of 50 
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
-from maand_executor.hooks.catalog import HookCatalog
-from maand_executor.rules.facts import BegunInvocation, InvocationEnd, InvocationOutcome, InvocationStart, RunIdentity
+from maand_executor.content.content_store import BlobSource
+from maand_executor.rules.facts import (
+    BegunInvocation,
+    Certificates,
+    InvocationEnd,
+    InvocationOutcome,
+    InvocationStart,
+    JobFile,
+    RunIdentity,
+)
 from maand_wire.errors import RemoteError
 
 log = structlog.get_logger("maand.hooks")
+
+
+class HookCatalog(BlobSource, Protocol):
+    """What hooks need of the catalog: identity, content and certificates. `CatalogClient` gives it, and a fake in the tests."""
+
+    async def list_job_files(self, bucket_id: str, job: str) -> tuple[JobFile, ...]:
+        """Return the stored files of one job."""
+        ...
+
+    async def read_certificates(self, bucket_id: str, allocation_ids: Sequence[str]) -> Certificates:
+        """Return certificates with private keys, and the bucket's CA certificate."""
+        ...
+
+    async def begin_invocations(self, run: RunIdentity, starts: Sequence[InvocationStart]) -> tuple[BegunInvocation, ...]:
+        """Give hook processes their identity, in the order asked."""
+        ...
+
+    async def end_invocations(self, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:
+        """Revoke tokens, release semaphores."""
+        ...
 
 
 class Identities:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-from maand_executor.content.hook_directories import HOOKS
-from maand_executor.content.store import ContentStore
+from maand_executor.content.allocation_trees import HOOKS
+from maand_executor.content.content_store import ContentStore
 from maand_executor.hooks.dependencies import PACKAGE, REQUIREMENTS, Dependencies
 from maand_executor.hooks.errors import InterpreterMissing
 from maand_executor.rules.facts import Hook, JobFile

@@ -15,25 +15,26 @@ from datetime import timedelta
 from pathlib import Path
 from signal import SIGKILL
 
-from maand_executor.content.hook_directories import HOOKS, WorkspaceContent, Workspaces
-from maand_executor.content.store import ContentDamaged
+from maand_executor.content.allocation_trees import HOOKS
+from maand_executor.content.content_store import ContentDamaged
+from maand_executor.content.hook_directories import HookDirectories, HookDirectoryContent
 from maand_executor.hooks.identities import Identities
 from maand_executor.hooks.interpreter import Interpreter
-from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
 from maand_executor.hooks.outcome_messages import STEP_OUTCOMES
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
 from maand_executor.hooks.request import EventRun
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.output import events
-from maand_executor.output.hook_output import OutputSource
+from maand_executor.output.output_source import OutputSource
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
 from maand_executor.rules.hook_environment import InvocationFacts, invocation_environment
 from maand_executor.rules.hook_outcomes import InvocationResult, outcome_of, sentence_of, shell_exit_code
-from maand_executor.rules.lifecycle import job_directory
 from maand_executor.rules.meter import Meter
 from maand_executor.rules.output_lines import last_lines
 from maand_executor.rules.waves import Batch
+from maand_executor.rules.worker_scripts import job_directory
 from maand_wire.tracing import child_span, current_traceparent
 
 CANNOT_EXECUTE = 126
@@ -47,7 +48,7 @@ class HookRun:
     request: EventRun
     hook: Hook
     interpreter: Interpreter
-    content: WorkspaceContent
+    content: HookDirectoryContent
 
     @property
     def time_limit(self) -> timedelta:
@@ -81,18 +82,18 @@ class InvocationRunner:
     def __init__(
         self,
         *,
-        workspaces: Workspaces,
+        directories: HookDirectories,
         live: LiveInvocations,
-        warden: Warden,
+        subreaper: Subreaper,
         limit: int,
         hook_api: str,
         host: Mapping[str, str],
         meter: Meter,
     ) -> None:
         self._meter = meter
-        self._workspaces = workspaces
+        self._directories = directories
         self._live = live
-        self._warden = warden
+        self._subreaper = subreaper
         self._slots = asyncio.Semaphore(limit)
         self._hook_api = hook_api
         self._host = host
@@ -155,7 +156,7 @@ class InvocationRunner:
         """Make the directory, run in it, remove or keep it. What this host refuses (disk full, too many files) is a failure."""
         begun, allocation = invocation.begun, invocation.allocation
         try:
-            directory = await self._workspaces.make(begun.invocation_id, allocation.allocation_id, invocation.hook_run.content)
+            directory = await self._directories.make(begun.invocation_id, allocation.allocation_id, invocation.hook_run.content)
             try:
                 return await self._run_process(invocation, directory, identities)
             finally:
@@ -170,7 +171,7 @@ class InvocationRunner:
         source = request.journal.source(job=request.job.name, worker=invocation.allocation.worker, step=invocation.hook.name)
         self._live.add(live_invocation(invocation))
         try:
-            process = GroupProcess.start(self._command(invocation, directory), warden=self._warden, on_output=source.write)
+            process = GroupProcess.start(self._command(invocation, directory), subreaper=self._subreaper, on_output=source.write)
             end = await self._follow(process, invocation)
         finally:
             self._live.remove(invocation.begun.token)
@@ -198,10 +199,10 @@ class InvocationRunner:
     async def _put_away(self, invocation: Invocation, directory: Path) -> None:
         request, worker = invocation.request, invocation.allocation.worker
         if not request.keep_workdir:
-            await self._workspaces.remove(directory)
+            await self._directories.remove(directory)
             return
         with suppress(OSError):
-            kept = self._workspaces.keep(directory, hook=invocation.hook, worker=worker)
+            kept = self._directories.keep(directory, hook=invocation.hook, worker=worker)
             text = f"kept the directory of {invocation.hook.name}: {kept}"
             request.journal.report(events.notice_event(text, job=request.job.name, worker=worker))
 

@@ -1,4 +1,4 @@
-"""Strays: what a hook left behind outside of its process group, a daemon say, found by the token in its environment and ended.
+"""What a hook left behind outside of its process group, a daemon say, found by the token in its environment and ended.
 
     look through /proc -> processes that were started with this token -> TERM ... KILL -> look again, until none is found
 
@@ -43,25 +43,25 @@ class Look:
     is_done: bool = False
 
 
-class Strays:
-    """Finds and ends strays. One per executor."""
+class LeftBehind:
+    """Finds and ends processes that hooks left behind. One per executor."""
 
     def __init__(self) -> None:
         self._one_at_a_time = asyncio.Lock()
         self._next = Look()
         self._bystanders: Bystanders = frozenset()
 
-    async def end(self, token: str, grace: timedelta = MOMENT, *, but_group: int = 0) -> None:
+    async def end_carriers(self, token: str, grace: timedelta = MOMENT, *, but_group: int = 0) -> None:
         """End every process that carries the token, outside of one group: TERM, grace, KILL.
 
         Cancelling the task shortens the grace to nothing.
         """
         for _ in range(ROUNDS):
             pids = [pid for pid in await self._find(token) if not but_group or group_of(pid) != but_group]
-            strays = [stray for pid in pids if (stray := Stray.of(pid, token))]
-            if not strays:
+            left = [process for pid in pids if (process := LeftProcess.of(pid, token))]
+            if not left:
                 return
-            await end_all(strays, grace)
+            await end_processes(left, grace)
             grace = timedelta()
         log.warning("a hook left processes behind that cannot be ended", pids=pids)
 
@@ -76,7 +76,7 @@ class Strays:
         return look.found.get(token, ())
 
 
-class Stray:
+class LeftProcess:
     """One process, held by a descriptor: its number may become another's, this may not."""
 
     def __init__(self, descriptor: int) -> None:
@@ -87,7 +87,7 @@ class Stray:
         self._loop.add_reader(descriptor, self._on_exit)
 
     @classmethod
-    def of(cls, pid: int, token: str) -> "Stray | None":
+    def of(cls, pid: int, token: str) -> "LeftProcess | None":
         """Hold a process; None when it is gone, or not the one that was found."""
         try:
             descriptor = os.pidfd_open(pid)
@@ -115,23 +115,23 @@ class Stray:
             self.gone.set_result(None)
 
 
-async def end_all(strays: Sequence[Stray], grace: timedelta) -> None:
+async def end_processes(left: Sequence[LeftProcess], grace: timedelta) -> None:
     """TERM, grace, KILL; when this task is cancelled, KILL at once. They are gone when this returns."""
     try:
-        await signal_all(strays, signal.SIGTERM, grace)
+        await signal_processes(left, signal.SIGTERM, grace)
     finally:
         try:
-            await signal_all(strays, signal.SIGKILL, MOMENT)
+            await signal_processes(left, signal.SIGKILL, MOMENT)
         finally:
-            for stray in strays:
-                stray.release()
+            for process in left:
+                process.release()
 
 
-async def signal_all(strays: Sequence[Stray], number: signal.Signals, limit: timedelta) -> None:
+async def signal_processes(left: Sequence[LeftProcess], number: signal.Signals, limit: timedelta) -> None:
     """Signal all, and wait until they are gone, or the limit is over."""
-    for stray in strays:
-        stray.signal(number)
-    await asyncio.wait([stray.gone for stray in strays], timeout=limit.total_seconds())
+    for process in left:
+        process.signal(number)
+    await asyncio.wait([process.gone for process in left], timeout=limit.total_seconds())
 
 
 def find_carriers(tokens: set[str], bystanders: Bystanders) -> tuple[Mapping[str, Sequence[int]], Bystanders]:
@@ -141,7 +141,7 @@ def find_carriers(tokens: set[str], bystanders: Bystanders) -> tuple[Mapping[str
     """
     found: dict[str, list[int]] = defaultdict(list)
     without: list[tuple[int, int]] = []
-    for process in processes():
+    for process in running_processes():
         token = "" if process in bystanders else token_of(process[0])
         if token in tokens:
             found[token].append(process[0])
@@ -150,7 +150,7 @@ def find_carriers(tokens: set[str], bystanders: Bystanders) -> tuple[Mapping[str
     return found, frozenset(without)
 
 
-def processes() -> Iterator[tuple[int, int]]:
+def running_processes() -> Iterator[tuple[int, int]]:
     """Yield all processes: number and inode, which together are never another process's."""
     with os.scandir("/proc") as entries:
         for entry in entries:

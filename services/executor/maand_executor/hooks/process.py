@@ -1,14 +1,14 @@
 """One hook process and its group: started in a session of its own, read without pause, ended as a whole.
 
-    start -> output ... -> the process exits            -> kill its group, read the rest, reap, end its strays
-                        -> timeout, cancel, shutdown: TERM to group and strays, 10 s of grace, KILL, then the same
+    start -> output ... -> the process exits            -> kill its group, read the rest, reap, end what left it
+                        -> timeout, cancel, shutdown: TERM to group and what left it, 10 s of grace, KILL, then the same
 
 - The process is noticed as dead through a pidfd while it still is a zombie: its group id cannot belong to anybody else yet when
   what it left behind is killed.
 - Pipes are read in chunks for as long as they bring something, whatever becomes of it: a hook never waits for its reader. A child
   that keeps a pipe open after the hook exited delays nothing.
-- What left the group is found by the token that the command's environment holds, if it does: see `strays`.
-- It dies with this process: `setpriv --pdeathsig KILL` where there is one, and the warden for what the hook itself started.
+- What left the group is found by the token that the command's environment holds, if it does: see `left_behind`.
+- It dies with this process: `setpriv --pdeathsig KILL` where there is one, and the subreaper for what the hook itself started.
   (`preexec_fn` could do it too and costs a full fork, 20 ms from a large process.)
 """
 
@@ -27,7 +27,7 @@ from shutil import which
 from typing import Any, Self
 
 from maand_executor.hooks.left_behind import MOMENT
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome
 from maand_executor.rules.hook_environment import API_TOKEN_NAME
 
@@ -96,29 +96,29 @@ async def wait_for_end(
 
 
 async def end_group(process: "GroupProcess", grace: timedelta) -> None:
-    """Ask the whole group, and its strays, to end; when the grace is over, or this task is cancelled, kill them."""
+    """Ask the whole group, and what left it, to end; when the grace is over, or this task is cancelled, kill them."""
     process.signal_group(signal.SIGTERM)
-    strays = asyncio.ensure_future(process.end_strays(grace))
+    left = asyncio.ensure_future(process.end_left_behind(grace))
     try:
-        await asyncio.wait({process.exited, strays}, timeout=grace.total_seconds(), return_when=asyncio.ALL_COMPLETED)
+        await asyncio.wait({process.exited, left}, timeout=grace.total_seconds(), return_when=asyncio.ALL_COMPLETED)
     finally:
         process.signal_group(signal.SIGKILL)
-        strays.cancel()
-    await asyncio.wait({process.exited, strays})
+        left.cancel()
+    await asyncio.wait({process.exited, left})
 
 
 class GroupProcess:
     """A started process, the leader of its own session, with both outputs being read."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", pidfd: int, *, token: str, warden: Warden, on_output: OutputSink
+        self, process: "subprocess.Popen[bytes]", pidfd: int, *, token: str, subreaper: Subreaper, on_output: OutputSink
     ) -> None:
         assert process.stdout
         assert process.stderr
         self._process = process
         self._pidfd = pidfd
         self._token = token
-        self._warden = warden
+        self._subreaper = subreaper
         self._began = time.monotonic()
         self._readers = [
             PipeReader(process.stdout.fileno(), lambda data: on_output("stdout", data)),
@@ -130,7 +130,7 @@ class GroupProcess:
         self._loop.add_reader(self._pidfd, self._on_exit)
 
     @classmethod
-    def start(cls, command: Command, *, warden: Warden, on_output: OutputSink) -> Self:
+    def start(cls, command: Command, *, subreaper: Subreaper, on_output: OutputSink) -> Self:
         """Start a command with empty standard input. Raises OSError when it cannot be."""
         process = subprocess.Popen(
             [*death_with_parent(), *command.arguments],
@@ -144,13 +144,13 @@ class GroupProcess:
         )
         token = command.environment.get(API_TOKEN_NAME, "")
         try:
-            warden.watch(process.pid, token)
+            subreaper.watch(process.pid, token)
             pidfd = os.pidfd_open(process.pid)
         except OSError:
             with process:
                 process.kill()
             raise
-        return cls(process, pidfd, token=token, warden=warden, on_output=on_output)
+        return cls(process, pidfd, token=token, subreaper=subreaper, on_output=on_output)
 
     def age(self) -> timedelta:
         """Return how long ago it was started."""
@@ -161,16 +161,16 @@ class GroupProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
-    async def end_strays(self, grace: timedelta) -> None:
+    async def end_left_behind(self, grace: timedelta) -> None:
         """End what left the group while the group is being ended."""
         if self._token:
-            await self._warden.strays.end(self._token, grace, but_group=self._process.pid)
+            await self._subreaper.left_behind.end_carriers(self._token, grace, but_group=self._process.pid)
 
     async def end_what_is_left(self) -> None:
         """End what left the group, after the group; nothing of it is left when this returns."""
         if self._token:
-            await self._warden.strays.end(self._token, MOMENT)
-            self._warden.forget_strays(self._token)
+            await self._subreaper.left_behind.end_carriers(self._token, MOMENT)
+            self._subreaper.forget_token(self._token)
 
     def finish(self) -> int:
         """Kill what is left of the group, take in the rest of the output, and return the exit code, -n for signal n.
@@ -178,7 +178,7 @@ class GroupProcess:
         The leader is dead already, or dies here.
         """
         self.signal_group(signal.SIGKILL)
-        self._warden.forget(self._process.pid)
+        self._subreaper.forget(self._process.pid)
         return_code = self._process.wait()
         for reader in self._readers:
             reader.finish()
@@ -238,7 +238,7 @@ def death_with_parent() -> tuple[str, ...]:
     """Return the launcher that makes a process die with the thread that started it; empty where there is none.
 
     All hooks are started from the event loop's thread, which lives as long as the executor. Without the launcher (util-linux
-    before 2.33, other systems) the warden does it alone, a moment later.
+    before 2.33, other systems) the subreaper does it alone, a moment later.
     """
     launcher = which("setpriv")
     if launcher is None:

@@ -22,9 +22,9 @@ from google.protobuf.message import Message
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.errors import CLAIM_IS_OVER, LeaseLost
-from maand_executor.output.hook_output import OutputSource
 from maand_executor.output.journal_entries import Entry, OutputPiece, OutputWriter
 from maand_executor.output.masks import BucketMasks, MaskSource, mask_message
+from maand_executor.output.output_source import OutputSource
 from maand_executor.rules.facts import RunIdentity
 from maand_executor.rules.masking import Masker
 from maand_executor.rules.meter import Meter

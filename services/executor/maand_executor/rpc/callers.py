@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from maand_contracts.catalog.v1 import bucket_pb2, bucket_pb2_grpc
-from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
 from maand_executor.rpc.errors import CatalogAway, IdentityMismatch, NotAViewer, Unauthenticated
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint

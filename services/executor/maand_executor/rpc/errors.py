@@ -1,4 +1,4 @@
-"""Errors of answering a hook, or somebody who looks at this executor.
+"""Errors of answering a hook, or somebody who looks at this executor; and what each error is over gRPC.
 
 RpcError
   Unauthenticated        no token of a live hook
@@ -13,7 +13,10 @@ RpcError
     HttpUnreachable      nobody listens there
 """
 
+import grpc
+
 from maand_executor.errors import ExecutorError
+from maand_executor.ssh.errors import ConnectionLost, SshError, WorkerUnreachable
 
 
 class RpcError(ExecutorError):
@@ -87,3 +90,23 @@ class HttpTimedOut(HttpRequestFailed):
 
     code = "http_timed_out"
     help = "give it more time with timeout_seconds (at most 120)"
+
+
+STATUS_BY_ERROR: dict[type[Exception], grpc.StatusCode] = {
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    NotAViewer: grpc.StatusCode.UNAUTHENTICATED,
+    CatalogAway: grpc.StatusCode.UNAVAILABLE,
+    IdentityMismatch: grpc.StatusCode.PERMISSION_DENIED,
+    WorkerNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    InvalidCall: grpc.StatusCode.INVALID_ARGUMENT,
+    HttpUnreachable: grpc.StatusCode.UNAVAILABLE,
+    HttpTimedOut: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HttpRequestFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    RpcError: grpc.StatusCode.FAILED_PRECONDITION,
+    WorkerUnreachable: grpc.StatusCode.UNAVAILABLE,
+    # UNAVAILABLE promises that nothing was started, and is repeated by callers; here nobody knows.
+    ConnectionLost: grpc.StatusCode.UNKNOWN,
+    SshError: grpc.StatusCode.FAILED_PRECONDITION,
+    ExecutorError: grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""The one table from the executor's error classes to gRPC statuses, for `maand_wire.errors.ErrorBoundary`."""

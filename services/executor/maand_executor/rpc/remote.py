@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
-from maand_executor.hooks.live import LiveInvocation, LiveInvocations
+from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
 from maand_executor.rpc.callers import calling_hook, metadata_of
 from maand_executor.rpc.errors import InvalidCall, LimitExceeded, WorkerNotAllowed
 from maand_executor.rpc.http_proxy import TlsManners, proxy

@@ -10,8 +10,8 @@ from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.rules.facts import Job
 from maand_executor.rules.waves import in_rollout_order, waves
 from maand_executor.steps.context import RunContext
+from maand_executor.steps.event_hooks import StepMemory, hook_event, remember_all
 from maand_executor.steps.fleet import Fleet, read_fleet
-from maand_executor.steps.hook_events import StepMemory, hook_event, remember_all
 from maand_wire.errors import RemoteError
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.rules.decisions import was_on_worker
 from maand_executor.rules.facts import Allocation, AllocationState
-from maand_executor.rules.lifecycle import remove_directory_script
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.worker_scripts import remove_directory_script
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_executor.steps.run_step import StepResult, remote_step

@@ -15,9 +15,9 @@ from maand_executor.rules.waves import in_rollout_order
 from maand_executor.ssh.errors import SshError
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import of_ssh_error
-from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well
+from maand_executor.steps.fan_out import FanOut, Unknown, not_well, on_each, plain_spec, well
 from maand_executor.steps.fleet import Fleet, read_fleet
-from maand_executor.steps.health_gate import PROBES_AT_ONCE, HealthJudge
+from maand_executor.steps.health_gate import PROBES_AT_ONCE, HealthGate
 
 SSH = "ssh"
 UNCONFIGURED = "no probes and no health_check hooks"
@@ -46,7 +46,7 @@ def workers_of(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
 async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
     """Look whether workers' SSH ports answer; behind a jump host only a login can tell."""
     if context.config.ssh_config:
-        outcomes = await Spread(context, plain_spec("login"), on_each(login), unknown=Unknown(step=SSH)).over(workers)
+        outcomes = await FanOut(context, plain_spec("login"), on_each(login), unknown=Unknown(step=SSH)).run(workers)
         return [one.failure for one in outcomes if one.HasField("failure")]
     prober = Prober(run_command=no_command)
     timeout = context.settings.connect_timeout
@@ -80,15 +80,15 @@ def unreachable(result: ProbeResult) -> pb.Failure:
 
 async def check_job(context: RunContext, fleet: Fleet, job: Job) -> None:
     """Check one job."""
-    judge = HealthJudge(context, fleet, job)
+    gate = HealthGate(context, fleet, job)
     active = fleet.active_of_job(job.name)
-    if not judge.is_configured or not active:
+    if not gate.is_configured or not active:
         why = UNCONFIGURED if active else "no active allocations"
         context.report.count("skipped", len(active))
         context.journal.report(events.job_finished(job=job.name, outcome=pb.JOB_OUTCOME_SKIPPED, message=f"skipped: {why}"))
         return
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
-    failures = await judge.judge(in_rollout_order(active, order.hosts), order, wait=context.spec.health_check.wait)
+    failures = await gate.check(in_rollout_order(active, order.hosts), order, wait=context.spec.health_check.wait)
     tell(context, job, active, order, failures)
 
 

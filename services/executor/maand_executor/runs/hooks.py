@@ -9,8 +9,8 @@ from maand_executor.rules.facts import Job
 from maand_executor.rules.hook_outcomes import EventOutcome
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.steps.context import RunContext
+from maand_executor.steps.event_hooks import StepMemory, hook_event, remember_all
 from maand_executor.steps.fleet import Fleet, known_names, nearest, read_fleet
-from maand_executor.steps.hook_events import StepMemory, hook_event, remember_all
 
 CLI = "cli"
 

@@ -20,9 +20,9 @@ from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import BatchPosition, batches, in_rollout_order
 from maand_executor.steps.context import RunContext
+from maand_executor.steps.event_hooks import LifecycleBatch, StepMemory, hook_event, remember_all
 from maand_executor.steps.fleet import Fleet, known_names, read_fleet
-from maand_executor.steps.health_gate import HealthJudge
-from maand_executor.steps.hook_events import LifecycleBatch, StepMemory, hook_event, remember_all
+from maand_executor.steps.health_gate import HealthGate
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 
 
@@ -94,7 +94,7 @@ class JobControl:
         self._job = job
         self._order = order
         self._manner = manner
-        self._judge = HealthJudge(context, fleet, job)
+        self._health_gate = HealthGate(context, fleet, job)
 
     async def run(self, allocations: Sequence[Allocation]) -> None:
         """Take the batches one after another; a batch with a failure is the last, unless told to go on."""
@@ -110,7 +110,7 @@ class JobControl:
             report.count("failed", len(bad))
             report.count("succeeded", sum(one.worker not in bad for one in part))
         if self._manner.gate == "end" and not report.failures:
-            report.fail(await self._judge.judge(allocations, self._order, wait=True))
+            report.fail(await self._health_gate.check(allocations, self._order, wait=True))
         report.message = self._sentence(allocations)
 
     async def _what_is_left_of(self, part: Sequence[Allocation], position: BatchPosition) -> set[str]:
@@ -145,7 +145,7 @@ class JobControl:
             return failures
         failures = await self._hooks("after_allocation_started", part, position)
         if not failures and self._manner.gate == "batch":
-            failures = await self._judge.judge(part, self._order, wait=True)
+            failures = await self._health_gate.check(part, self._order, wait=True)
         return failures
 
     async def _act(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:

@@ -17,11 +17,11 @@ from maand_executor.errors import InvalidRequest, OutcomeUnknown
 from maand_executor.output import events
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Worker
-from maand_executor.rules.lifecycle import bucket_directory
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.waves import batches
+from maand_executor.rules.worker_scripts import bucket_directory
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.fan_out import Spread, Unknown, on_each, plain_spec
+from maand_executor.steps.fan_out import FanOut, Unknown, on_each, plain_spec
 from maand_executor.steps.fleet import known_names
 from maand_executor.steps.run_step import remote_step
 
@@ -103,7 +103,7 @@ def unknown_sentence(context: RunContext, unknown: Sequence[str]) -> str:
 async def run_batches(context: RunContext, workers: Sequence[Worker], earlier: Earlier, *, left_out: Set[str]) -> None:
     """Run it where it is to be run, in the batches of the first owner: what failed under it ends the batches after its own."""
     parts = batches(workers, context.spec.run_command.concurrency)
-    spread = Spread(context, plain_spec("command"), on_each(run_on), unknown=Unknown(step=COMMAND))
+    fan_out = FanOut(context, plain_spec("command"), on_each(run_on), unknown=Unknown(step=COMMAND))
     for index, part in enumerate(parts):
         if context.cancel.level > CancelLevel.NOT_ASKED:
             context.report.stopped_early = True
@@ -115,7 +115,7 @@ async def run_batches(context: RunContext, workers: Sequence[Worker], earlier: E
         elif todo:
             hosts = [worker.host for worker in todo]
             context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
-            gather(context, await spread.over(todo))
+            gather(context, await fan_out.run(todo))
 
 
 async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Worker, ...]:

@@ -9,14 +9,14 @@ from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.errors import InvalidRequest
 from maand_executor.output import events
 from maand_executor.rules.facts import Worker
-from maand_executor.rules.lifecycle import facts_script, preflight_script, read_facts
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.worker_scripts import facts_script, preflight_script, read_facts
 from maand_executor.ssh.errors import HostKeyChanged, SshError
 from maand_executor.ssh.host_keys import PinState
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import of_ssh_error
-from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well
+from maand_executor.steps.fan_out import FanOut, Unknown, not_well, on_each, plain_spec, well
 from maand_executor.steps.fleet import known_names
 from maand_executor.steps.preflight import lacking
 
@@ -42,7 +42,7 @@ async def look_at_all(context: RunContext, workers: Sequence[Worker]) -> list[Wo
     """Probe them all; host keys here, because pinned ones are kept beside this executor's key."""
     if context.spec.worker_probe.probe == spec_pb.WORKER_PROBE_HOST_KEYS:
         return await side_by_side(workers, lambda worker: probe_one(context, worker))
-    return await Spread(context, plain_spec("probe"), on_each(probe_one), unknown=Unknown(step=PROBE)).over(workers)
+    return await FanOut(context, plain_spec("probe"), on_each(probe_one), unknown=Unknown(step=PROBE)).run(workers)
 
 
 async def probe_one(context: RunContext, worker: Worker) -> WorkerOutcome:

@@ -1,6 +1,6 @@
 """Copying a directory to a worker: the local rsync talks to an rsync on the worker over a channel of the pooled connection.
 
-    rsync (here) --its words, its bytes--> pipes --junction--> channel --> [sudo] rsync --server (worker)
+    rsync (here) --its words, its bytes--> pipes --RsyncPipes--> channel --> [sudo] rsync --server (worker)
 
 There is no second login, and nothing but rsync's own protocol on the channel. rsync's remote shell is a line of `sh` that passes
 bytes between rsync and two pipes of the executor (`rsync.RELAY`); only rsync and the executor hold their ends.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asyncssh
 
-from maand_executor.rules.lifecycle import KEPT_DIRECTORIES
+from maand_executor.rules.worker_scripts import KEPT_DIRECTORIES
 from maand_executor.ssh.errors import ConnectionLost, CopyFailed, SudoRefused
 from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, remote_line
 from maand_executor.ssh.rsync_pipes import RsyncPipes, RsyncSession, take_pipes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.catalog_client import CatalogClient
-from maand_executor.content.store import ContentStore
+from maand_executor.content.content_store import ContentStore
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.output import events
 from maand_executor.output.journal import Journal

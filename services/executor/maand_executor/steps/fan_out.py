@@ -2,11 +2,11 @@
 
 few workers   -> here
 many workers  -> CreateTasks ─┬─ this executor's loops: claim one of this run's tasks, carry it out, claim the next …
-                              ├─ other executors: likewise, as their long polls are answered (see `claims/tasks.py`)
+                              ├─ other executors: likewise, as their long polls are answered (see `claims/claimed_tasks.py`)
                               └─ AwaitTasks until every task ended -> an outcome for every worker
 
-What is spread is the same function everywhere, but for what only the owner has at hand; `task_work.py` lists what executors do by
-the contract's name.
+What is spread is the same function everywhere, but for what only the owner has at hand; `claims/work_by_kind.py` lists what
+executors do by the contract's name.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Unknown:
     help: str = LOOK_HELP
 
 
-class Spread:
+class FanOut:
     """One kind of work of one run."""
 
     def __init__(self, context: RunContext, spec_of: SpecOf, work: TaskWork, *, unknown: Unknown) -> None:
@@ -56,7 +56,7 @@ class Spread:
         self._work = work
         self._unknown = unknown
 
-    async def over(self, workers: Sequence[Worker]) -> list[task_pb2.WorkerOutcome]:
+    async def run(self, workers: Sequence[Worker]) -> list[task_pb2.WorkerOutcome]:
         """Do it on all of them and return an outcome for each, in their order."""
         width = self._context.settings.task_width
         if len(workers) <= width:

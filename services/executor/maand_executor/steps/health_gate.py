@@ -19,8 +19,8 @@ from maand_executor.rules.health import Prober, ProbeResult, trusting
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.steps.context import RunContext
+from maand_executor.steps.event_hooks import hook_event
 from maand_executor.steps.fleet import Fleet
-from maand_executor.steps.hook_events import hook_event
 
 HEALTH = "health"
 PROBES_AT_ONCE = 200
@@ -40,7 +40,7 @@ class Patience:
         return self.attempts * self.interval
 
 
-class HealthJudge:
+class HealthGate:
     """Judges the health of one job's allocations in one run."""
 
     def __init__(self, context: RunContext, fleet: Fleet, job: Job) -> None:
@@ -56,7 +56,7 @@ class HealthJudge:
         """Whether there is anything to check."""
         return bool(self._check.probes or self._hooks)
 
-    async def judge(self, allocations: Sequence[Allocation], order: RolloutOrder, *, wait: bool) -> list[pb.Failure]:
+    async def check(self, allocations: Sequence[Allocation], order: RolloutOrder, *, wait: bool) -> list[pb.Failure]:
         """Return what is unhealthy: now, or still at the deadline. Empty = healthy, or nothing to check."""
         if not self.is_configured or not allocations:
             return []

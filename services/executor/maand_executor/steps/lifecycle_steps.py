@@ -1,8 +1,8 @@
 """What is done with allocations of one job on their workers: files copied, Makefile targets run, files removed.
 
 few    -> here, side by side
-many   -> split into tasks (`spread`): the owner of the run copies the trees it planned with; another executor renders them itself
-          (`lifecycle_task`) and copies only what has the digest that the owner planned
+many   -> split into tasks (`fan_out`): the owner of the run copies the trees it planned with; another executor renders them
+          itself (`shared_lifecycle`) and copies only what has the digest that the owner planned
 
 Which allocations, in which batches, and what becomes of them afterwards is not decided here.
 """
@@ -16,11 +16,12 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2 import LifecycleAct, LifecycleTask, TaskSpec, WorkerOutcome
 from maand_contracts.catalog.v1.task_pb2 import LifecycleStep as StepMessage
 from maand_executor.catalog_client import from_allocation
-from maand_executor.content.staging import Stager
-from maand_executor.content.trees import AllocationTree
+from maand_executor.content.allocation_trees import AllocationTree
+from maand_executor.content.staged_trees import StagedTrees
 from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, Worker
-from maand_executor.rules.lifecycle import (
+from maand_executor.rules.remote_commands import RemoteCommand
+from maand_executor.rules.worker_scripts import (
     KEPT_DIRECTORIES,
     job_directory,
     make_environment,
@@ -28,10 +29,9 @@ from maand_executor.rules.lifecycle import (
     remove_files_script,
     stop_script,
 )
-from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.ssh.copy import RemoteCopy
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.fan_out import Spread, Unknown, on_each
+from maand_executor.steps.fan_out import FanOut, Unknown, on_each
 from maand_executor.steps.run_step import StepResult, ended, remote_step, run_step
 from maand_executor.steps.worker_files import WorkerFiles
 
@@ -72,7 +72,7 @@ class Copies:
     """What is needed to copy: trees by allocation id, where they are staged, and what tells a worker what it is."""
 
     trees: Mapping[str, AllocationTree]
-    stager: Stager
+    staged_trees: StagedTrees
     worker_files: WorkerFiles
 
 
@@ -91,7 +91,7 @@ class LifecycleSteps:
         """Carry all out, here or shared with other executors, and return what failed."""
         step = next((one.target or one.act.value for one in self._steps.values() if one.act is not Act.NOTHING), COPY)
         unknown = Unknown(step=step, job=self._job, help=AGAIN_HELP)
-        outcomes = await Spread(context, self.spec_of, on_each(self.on), unknown=unknown).over(workers)
+        outcomes = await FanOut(context, self.spec_of, on_each(self.on), unknown=unknown).run(workers)
         for one in outcomes:
             if one.outcome == pb.STEP_OUTCOME_INTERRUPTED:  # who carried it out can tell nobody any more
                 message = one.failure.message
@@ -123,7 +123,7 @@ class LifecycleSteps:
             tree = self._copies.trees[step.allocation.allocation_id]
             if tree.digest != step.copy:
                 return ended(subject, pb.STEP_OUTCOME_FAILED, DIFFERS, help=AGAIN_HELP)
-            source = await self._copies.stager.stage(self._job, tree.digest, tree)
+            source = await self._copies.staged_trees.stage_tree(self._job, tree.digest, tree)
             await self._copies.worker_files.write(worker)
             await context.remote.copy(worker, copy_command(context, self._job, source))
             return subject

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.rules.facts import Worker
-from maand_executor.rules.lifecycle import preflight_script
 from maand_executor.rules.remote_commands import RemoteCommand
+from maand_executor.rules.worker_scripts import preflight_script
 from maand_executor.ssh.errors import SshError
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import of_ssh_error
-from maand_executor.steps.fan_out import Spread, Unknown, not_well, on_each, plain_spec, well
+from maand_executor.steps.fan_out import FanOut, Unknown, not_well, on_each, plain_spec, well
 
 PREFLIGHT = "preflight"
 INSTALL_HELP = "install it on the worker, for example: apt-get install make rsync coreutils util-linux sudo"
@@ -20,14 +20,14 @@ class Preflight:
     """What is known of the workers' readiness in one run."""
 
     def __init__(self, context: RunContext) -> None:
-        self._spread = Spread(context, plain_spec("preflight"), on_each(look_at), unknown=Unknown(step=PREFLIGHT))
+        self._fan_out = FanOut(context, plain_spec("preflight"), on_each(look_at), unknown=Unknown(step=PREFLIGHT))
         self._found: dict[str, pb.Failure | None] = {}
 
     async def check(self, workers: Iterable[Worker]) -> list[pb.Failure]:
         """Return what is wrong with these workers, by position; all are looked at side by side, the pool paces them."""
         asked = sorted({worker.host: worker for worker in workers}.values(), key=lambda worker: (worker.position, worker.host))
         unknown = [worker for worker in asked if worker.host not in self._found]
-        outcomes = await self._spread.over(unknown)
+        outcomes = await self._fan_out.run(unknown)
         self._found |= {one.worker: one.failure if one.HasField("failure") else None for one in outcomes}
         return [failure for worker in asked if (failure := self._found[worker.host])]
 

@@ -7,8 +7,8 @@ import asyncio
 from collections import defaultdict
 
 from maand_executor.rules.facts import Worker
-from maand_executor.rules.lifecycle import describe_worker, describe_worker_script
 from maand_executor.rules.remote_commands import RemoteCommand
+from maand_executor.rules.worker_scripts import describe_worker, describe_worker_script
 from maand_executor.ssh.errors import CommandNotStarted
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet

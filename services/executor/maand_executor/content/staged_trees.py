@@ -9,11 +9,11 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from maand_executor.content.store import ContentStore
-from maand_executor.content.trees import AllocationTree, own_contents
+from maand_executor.content.allocation_trees import AllocationTree, own_contents
+from maand_executor.content.content_store import ContentStore
 
 
-class Stager:
+class StagedTrees:
     """Makes trees under one run's staging directory."""
 
     def __init__(self, bucket_id: str, content: ContentStore, directory: Path) -> None:
@@ -23,7 +23,7 @@ class Stager:
         self._made: dict[tuple[str, bytes], Path] = {}
         self._locks: defaultdict[tuple[str, bytes], asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def stage(self, job: str, digest: bytes, tree: AllocationTree) -> Path:
+    async def stage_tree(self, job: str, digest: bytes, tree: AllocationTree) -> Path:
         """Return the directory that holds a tree, made when it is the first of its digest."""
         key = (job, digest)
         async with self._locks[key]:

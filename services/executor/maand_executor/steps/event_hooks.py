@@ -10,7 +10,7 @@ from maand_executor.rules.waves import BatchPosition
 from maand_executor.ssh.errors import SshError
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet
-from maand_executor.steps.hooks_task import share_batch
+from maand_executor.steps.shared_hooks import share_batch
 
 
 @dataclass(frozen=True, kw_only=True)

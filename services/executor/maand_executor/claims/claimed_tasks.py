@@ -23,9 +23,9 @@ from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
 from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.catalog_client import CatalogClient, ClaimedTask, RenewedLease
 from maand_executor.claims.claim_loop import ClaimLoop, ask_or_pause
-from maand_executor.claims.endings import accident_message
+from maand_executor.claims.run_endings import accident_message
 from maand_executor.claims.work_by_kind import WORK_BY_TASK
-from maand_executor.content.store import make_private
+from maand_executor.content.content_store import make_private
 from maand_executor.errors import CLAIM_IS_OVER, LeaseLost
 from maand_executor.output.journal import LAST_WORDS, Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
@@ -242,7 +242,7 @@ class OwnTasks:
         self._parts.meter.task_claimed(own=True)
         try:
             await TaskRunner(self._parts, claim, works).carry_out()
-        except Exception:  # the task lapses and is told as what it then is; the hand takes the next
+        except Exception:  # the task lapses and is told as what it then is; the loop takes the next
             log.exception("task abandoned", task=claim.name)
 
 

@@ -1,4 +1,4 @@
-"""Carrying out one claimed run, from the claim to its recorded end.
+"""Runs, claimed while there is room and carried out side by side, each from its claim to its recorded end.
 
     claim -> [ lease kept ] -> work -> journal flushed -> FinishRun
                  |               ^
@@ -12,15 +12,17 @@ While work is being ended the lease is still kept: nobody takes the run over bef
 import asyncio
 import shutil
 import time
+from collections.abc import Sequence
 
 import structlog
 
 from maand_contracts.catalog.v1.run_event_pb2 import RunResult
 from maand_executor.catalog_client import ClaimedRun
-from maand_executor.claims.endings import LOST, Ending, ending_of, untold
-from maand_executor.claims.tasks import OwnTasks
+from maand_executor.claims.claim_loop import ClaimLoop, ask_or_pause
+from maand_executor.claims.claimed_tasks import OwnTasks
+from maand_executor.claims.run_endings import LOST, Ending, ending_of, untold
 from maand_executor.claims.work_by_kind import do_the_work
-from maand_executor.content.store import make_private
+from maand_executor.content.content_store import make_private
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
 from maand_executor.output import events
 from maand_executor.output.journal import Journal
@@ -39,6 +41,48 @@ log = structlog.get_logger("maand.executor")
 
 RELEASED = "released"
 """How a run ends here when the executor stops: another one may go on with it."""
+
+
+class RunLoop:
+    """RunLoop runs and has them carried out: the runs one executor owns."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._active: dict[tuple[str, int], ClaimedRun] = {}
+        """By run and fence: after a freeze the run may be claimed again before its older claim is wound up."""
+        self._loop = ClaimLoop(
+            "claims of runs", at_once=parts.settings.work.runs_at_once, claim=self._claim, carry_out=self._carry_out
+        )
+
+    @property
+    def active_run_ids(self) -> Sequence[str]:
+        """Ids of the runs that are being carried out, each once."""
+        return tuple(dict.fromkeys(run_id for run_id, _ in self._active))
+
+    async def run(self) -> None:
+        """Claim and carry out until cancelled; then every run's work is ended before this returns."""
+        await self._loop.run()
+
+    async def _claim(self) -> ClaimedRun | None:
+        settings = self._parts.settings
+        return await ask_or_pause(
+            "runs",
+            lambda: self._parts.catalog.claim_run(
+                self._parts.executor_id, wait=settings.lease.claim_wait, bucket_ids=settings.bucket_ids
+            ),
+            pause=settings.lease.retry_pause,
+        )
+
+    async def _carry_out(self, claim: ClaimedRun) -> None:
+        run = claim.identity
+        self._active[run.run_id, run.fence] = claim
+        try:
+            with structlog.contextvars.bound_contextvars(run=run.run_id, kind=claim.kind):
+                await Runner(self._parts, claim).carry_out()
+        except Exception:  # one run's accident must not end the others
+            log.exception("run abandoned", run=run.run_id, fence=run.fence)
+        finally:
+            self._active.pop((run.run_id, run.fence), None)
 
 
 class Runner:

@@ -15,7 +15,7 @@ from maand_executor.claims.work_by_kind import WORK_BY_TASK
 from maand_executor.output.journal import Journal
 from maand_executor.rules.facts import RunIdentity, Worker
 from maand_executor.steps.context import RunContext, WorkByTask
-from maand_executor.steps.fan_out import Spread, Unknown, on_each, plain_spec, well
+from maand_executor.steps.fan_out import FanOut, Unknown, on_each, plain_spec, well
 from maand_executor.steps.report import RunReport
 from maand_executor.steps.task_loops import TaskLoops
 from tests.unit.executor.fakes_runs import RUN, RunBed
@@ -66,29 +66,29 @@ async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
     return well(worker.host)
 
 
-def spread_of(context: RunContext, kind: str) -> Spread:
-    return Spread(context, plain_spec(kind), on_each(do_well), unknown=Unknown(step=kind))
+def fan_out_of(context: RunContext, kind: str) -> FanOut:
+    return FanOut(context, plain_spec(kind), on_each(do_well), unknown=Unknown(step=kind))
 
 
 @pytest.mark.parametrize(("count", "widths"), [(50, []), (51, [26, 25]), (120, [40, 40, 40]), (101, [34, 34, 33])])
 async def test_what_is_more_than_fifty_is_split_evenly(tmp_path: Path, count: int, widths: list[int]) -> None:
     catalog = TaskCatalog()
-    outcomes = await spread_of(a_context(tmp_path, catalog), "login").over(workers(count))
+    outcomes = await fan_out_of(a_context(tmp_path, catalog), "login").run(workers(count))
     assert [len(task.spec.workers) for task in catalog.created] == widths
     assert [outcome.worker for outcome in outcomes] == [worker.host for worker in workers(count)]
 
 
 async def test_a_second_split_of_a_run_has_names_of_its_own_and_only_its_own_tasks_count(tmp_path: Path) -> None:
     catalog = TaskCatalog()
-    spread = spread_of(a_context(tmp_path, catalog), "login")
+    fan_out = fan_out_of(a_context(tmp_path, catalog), "login")
     for _ in range(2):
-        assert len(await spread.over(workers(60))) == 60
+        assert len(await fan_out.run(workers(60))) == 60
     assert [task.name for task in catalog.created] == ["login/1/1", "login/1/2", "login/2/1", "login/2/2"]
 
 
 async def test_workers_of_which_nothing_is_known_are_interrupted(tmp_path: Path) -> None:
     catalog = TaskCatalog(lost=["command/1/2"])
-    outcomes = await spread_of(a_context(tmp_path, catalog), "command").over(workers(60))
+    outcomes = await fan_out_of(a_context(tmp_path, catalog), "command").run(workers(60))
     assert [one.outcome for one in outcomes] == [pb.STEP_OUTCOME_SUCCEEDED] * 30 + [pb.STEP_OUTCOME_INTERRUPTED] * 30
     assert outcomes[-1].failure.message.startswith("executor helper stopped or died before it told how this ended")
 
@@ -97,7 +97,7 @@ async def test_work_that_is_broken_off_while_the_run_goes_on_is_dropped(tmp_path
     """As a health gate is, when its time is over."""
     catalog = TaskCatalog()
     context = replace(a_context(tmp_path, catalog), task_loops=TaskLoops(never))
-    sharing = asyncio.create_task(spread_of(context, "login").over(workers(60)))
+    sharing = asyncio.create_task(fan_out_of(context, "login").run(workers(60)))
     async with asyncio.timeout(10):
         while not catalog.created:  # noqa: ASYNC110 - a list tells nobody that it grew
             await asyncio.sleep(0)

@@ -6,7 +6,7 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2 import LifecycleStep as StepMessage
 from maand_contracts.catalog.v1.task_pb2 import LifecycleTask, TaskSpec
 from maand_executor.catalog_client import to_allocation
-from maand_executor.content.staging import Stager
+from maand_executor.content.staged_trees import StagedTrees
 from maand_executor.deploy.plan import make_trees
 from maand_executor.errors import CannotRender
 from maand_executor.rules.facts import Job, Worker
@@ -45,7 +45,7 @@ async def make_copies(
     fleet = Fleet(workers={worker.host: worker for worker in workers}, jobs={}, allocations=placed)
     return Copies(
         trees=await make_trees(context, fleet, Job(name=task.job), copied),
-        stager=Stager(bucket_id, context.content, context.staging_dir),
+        staged_trees=StagedTrees(bucket_id, context.content, context.staging_dir),
         worker_files=WorkerFiles(context, fleet),
     )
 

@@ -5,7 +5,7 @@ import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.common.v1 import error_pb2
-from maand_executor.claims.endings import FAILED, INTERRUPTED, ending_of
+from maand_executor.claims.run_endings import FAILED, INTERRUPTED, ending_of
 from maand_executor.errors import (
     InvalidRequest,
     LeaseLost,

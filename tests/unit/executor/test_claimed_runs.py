@@ -17,9 +17,8 @@ from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec
 from maand_executor.catalog_client import ClaimedRun, RenewedLease
 from maand_executor.claims.claim_loop import ClaimLoop
-from maand_executor.claims.run_claims import Claims
-from maand_executor.claims.runner import Runner
-from maand_executor.content.store import ContentStore
+from maand_executor.claims.claimed_runs import RunLoop, Runner
+from maand_executor.content.content_store import ContentStore
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import RunIdentity, Worker
 from maand_executor.rules.meter import Meter
@@ -222,14 +221,14 @@ async def test_the_private_staging_directory_goes_with_the_run(bench: Bench, tmp
 
 async def test_several_runs_go_side_by_side_and_a_stop_ends_all(bench: Bench) -> None:
     bench.catalog.to_claim = [claim(QUICK, run_id="three"), claim(SLEEP, run_id="two"), claim(SLEEP, run_id="one")]
-    claims = Claims(bench.parts)
-    loop = asyncio.create_task(claims.run())
+    run_loop = RunLoop(bench.parts)
+    loop = asyncio.create_task(run_loop.run())
     await bench.catalog.recorded.wait()
     await bench.remote.began.wait()
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
     assert bench.remote.interrupted == 2
-    assert not claims.active
+    assert not run_loop.active_run_ids
     assert [state for state, _ in bench.catalog.finished] == ["succeeded"]
 
 
@@ -277,13 +276,13 @@ class Endings:
 @pytest.fixture
 def endings(monkeypatch: pytest.MonkeyPatch) -> Endings:
     endings = Endings()
-    monkeypatch.setattr("maand_executor.claims.run_claims.Runner", endings)
+    monkeypatch.setattr("maand_executor.claims.claimed_runs.Runner", endings)
     return endings
 
 
-def handing(bench: Bench) -> tuple[Claims, Handing]:
+def handing(bench: Bench) -> tuple[RunLoop, Handing]:
     catalog: Any = Handing()
-    return Claims(replace(bench.parts, catalog=catalog)), catalog
+    return RunLoop(replace(bench.parts, catalog=catalog)), catalog
 
 
 def claim_of(run_id: str, fence: int) -> ClaimedRun:
@@ -295,18 +294,18 @@ def claim_of(run_id: str, fence: int) -> ClaimedRun:
 async def test_the_same_run_claimed_twice_overlapping_disturbs_neither_claim_nor_the_next(
     bench: Bench, endings: Endings, first_to_end: int
 ) -> None:
-    claims, catalog = handing(bench)
-    loop = asyncio.create_task(claims.run())
+    run_loop, catalog = handing(bench)
+    loop = asyncio.create_task(run_loop.run())
     for run_id, fence in (("other", 1), ("frozen", 1), ("frozen", 2)):
         catalog.answers.put_nowait(claim_of(run_id, fence))
         await endings.began.get()
-    assert sorted(claims.active) == ["frozen", "other"]
+    assert sorted(run_loop.active_run_ids) == ["frozen", "other"]
     await endings.let_end("frozen", first_to_end)
     await asyncio.sleep(0)
-    assert sorted(claims.active) == ["frozen", "other"], "the other claim of the run still works"
+    assert sorted(run_loop.active_run_ids) == ["frozen", "other"], "the other claim of the run still works"
     await endings.let_end("frozen", 3 - first_to_end)
     await asyncio.sleep(0)
-    assert list(claims.active) == ["other"], "still carried out"
+    assert list(run_loop.active_run_ids) == ["other"], "still carried out"
     catalog.answers.put_nowait(claim_of("next", 1))
     assert (await endings.began.get()).run_id == "next"
     assert not loop.done()
@@ -316,9 +315,9 @@ async def test_the_same_run_claimed_twice_overlapping_disturbs_neither_claim_nor
 
 
 async def test_claims_given_back_by_accident_leave_room_for_as_many_as_before(bench: Bench, endings: Endings) -> None:
-    claims, catalog = handing(bench)
+    run_loop, catalog = handing(bench)
     at_once = bench.parts.settings.work.runs_at_once
-    loop = asyncio.create_task(claims.run())
+    loop = asyncio.create_task(run_loop.run())
     for number in range(at_once):
         catalog.answers.put_nowait(claim_of(f"unlucky-{number}", 1))
         await endings.began.get()
@@ -327,7 +326,7 @@ async def test_claims_given_back_by_accident_leave_room_for_as_many_as_before(be
     for number in range(at_once):
         catalog.answers.put_nowait(claim_of(f"next-{number}", 1))
         await endings.began.get()
-    assert len(claims.active) == at_once
+    assert len(run_loop.active_run_ids) == at_once
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
 

@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from maand_executor.content.hook_directories import certificate_files, tree_of
-from maand_executor.content.store import TreeEntry
+from maand_executor.content.content_store import TreeEntry
 from maand_executor.content.templates import SUFFIX, JobTemplates, TemplateSubject
 from maand_executor.errors import CannotRender
 from maand_executor.rules.decisions import content_digest, runtime_digest
 from maand_executor.rules.facts import AllocationViews, Certificates, JobFile, PlannedFile
 
 STAYS_WITH_MAAND = frozenset({"manifest.json", "vars.toml"})
-HOOKS_PREFIX = "_hooks/"
+HOOKS = "_hooks"
+CERTIFICATES = "certs/"
 LINK_MODE = 0o777
 """Mode of every symbolic link: it has none of its own."""
 
@@ -53,6 +53,30 @@ class AllocationTree:
     secret_paths: frozenset[str] = frozenset()
 
 
+def tree_of(job_files: Iterable[JobFile], *, except_for: Iterable[str] = ()) -> list[TreeEntry]:
+    """Return the stored files of a job as a tree."""
+    left_out = frozenset(except_for)
+    return [
+        TreeEntry(path=file.path, mode=file.mode, sha256=file.sha256, link_target=file.link_target)
+        for file in job_files
+        if file.path not in left_out
+    ]
+
+
+def certificate_files(certificates: Certificates, allocation_id: str) -> list[TreeEntry]:
+    """Return `certs/` of one allocation; keys are readable by the owner only."""
+    entries = [TreeEntry(path=f"{CERTIFICATES}ca.crt", data=certificates.ca_certificate_pem.encode())]
+    for leaf in certificates.of(allocation_id):
+        entries.append(TreeEntry(path=f"{CERTIFICATES}{leaf.name}.crt", data=leaf.certificate_pem.encode()))
+        entries.append(TreeEntry(path=f"{CERTIFICATES}{leaf.name}.key", data=leaf.private_key_pem.encode(), mode=0o600))
+    return entries
+
+
+def digests_of(job_files: Sequence[JobFile]) -> list[bytes]:
+    """Return the contents that the files of a job need."""
+    return [file.sha256 for file in job_files if not file.link_target]
+
+
 def split_job(job: str, job_files: Iterable[JobFile]) -> JobContent:
     """Sort the stored files of a job by what happens to them."""
     sent = [file for file in job_files if goes_to_workers(file.path)]
@@ -65,7 +89,7 @@ def split_job(job: str, job_files: Iterable[JobFile]) -> JobContent:
 
 def goes_to_workers(path: str) -> bool:
     """Whether a file of a job goes to its workers."""
-    return path not in STAYS_WITH_MAAND and not path.startswith(HOOKS_PREFIX)
+    return path not in STAYS_WITH_MAAND and not path.startswith(f"{HOOKS}/")
 
 
 def is_template(file: JobFile) -> bool:
@@ -116,5 +140,5 @@ def own_contents(tree: AllocationTree) -> Mapping[bytes, bytes]:
     return {
         content_digest(entry.data): entry.data
         for entry in tree.entries
-        if entry.data is not None and entry.path not in tree.secret_paths and not entry.path.startswith("certs/")
+        if entry.data is not None and entry.path not in tree.secret_paths and not entry.path.startswith(CERTIFICATES)
     }

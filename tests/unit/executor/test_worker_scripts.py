@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maand_executor.rules.facts import Allocation, BucketConfig, Worker
-from maand_executor.rules.lifecycle import (
+from maand_executor.rules.worker_scripts import (
     WorkerFacts,
     describe_worker,
     describe_worker_script,

@@ -18,7 +18,7 @@ from maand_executor.rules.facts import Allocation, Hook, Job, RolloutOrder, Work
 from maand_executor.rules.hook_outcomes import InvocationResult
 from maand_executor.rules.waves import Batch
 from maand_executor.steps.context import RunContext, TellOutcome
-from maand_executor.steps.fan_out import Spread, Unknown, not_well
+from maand_executor.steps.fan_out import FanOut, Unknown, not_well
 from maand_executor.steps.fleet import Fleet
 from maand_wire.enums import enum_number, enum_word
 
@@ -40,8 +40,8 @@ def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> Sha
             some = [by_host[worker.host] for worker in workers]
             await run_here(some, lambda result: tell(outcome_from_result(request.job.name, result)))
 
-        spread = Spread(context, spec_of, work, unknown=Unknown(step=hook.name, job=request.job.name))
-        outcomes = await spread.over([fleet.worker(host) for host in by_host])
+        fan_out = FanOut(context, spec_of, work, unknown=Unknown(step=hook.name, job=request.job.name))
+        outcomes = await fan_out.run([fleet.worker(host) for host in by_host])
         return tuple(result_from_outcome(hook, by_host[one.worker], one) for one in outcomes)
 
     return share

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from maand_executor.catalog_client import BlobPiece
-from maand_executor.content.store import SETTLED, ContentDamaged, ContentStore, TreeEntry
+from maand_executor.content.content_store import SETTLED, ContentDamaged, ContentStore, TreeEntry
 from tests.unit.executor.fake_catalog import FakeCatalog
 
 FILES: dict[str, str | bytes] = {"Makefile": "start:\n\ttrue\n", "conf/app.toml": "a = 1\n", "bin/tool": b"\x7fELF", "empty": b""}
@@ -236,7 +236,7 @@ async def test_content_that_was_written_a_moment_ago_is_hashed_each_time_because
         return hashlib.new(name, file.read())
 
     monkeypatch.setattr("hashlib.file_digest", count)
-    monkeypatch.setattr("maand_executor.content.store.SETTLED", timedelta(hours=1))
+    monkeypatch.setattr("maand_executor.content.content_store.SETTLED", timedelta(hours=1))
     for _ in range(3):
         await store.ensure("bucket", digests(catalog))
     assert len(hashed) == 2 * len(FILES), "the first found nothing to hash, and fetched"

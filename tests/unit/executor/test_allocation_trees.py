@@ -2,8 +2,8 @@
 
 import pytest
 
+from maand_executor.content.allocation_trees import AllocationTree, PathClash, make_tree, own_contents, split_job
 from maand_executor.content.templates import JobTemplates, TemplateSubject
-from maand_executor.content.trees import AllocationTree, PathClash, make_tree, own_contents, split_job
 from maand_executor.rules.decisions import content_digest
 from maand_executor.rules.facts import (
     Allocation,

@@ -15,12 +15,12 @@ import pytest
 
 from maand_executor.hooks.left_behind import find_carriers
 from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome
 from tests.integration.executor.hook_bed import is_alive, until
 
 TOKEN = f"mh_{secrets.token_hex(16)}"
-"""Told from those of tests that run beside this one: strays are looked for on the whole machine."""
+"""Told from those of tests that run beside this one: what hooks leave behind is looked for on the whole machine."""
 OTHER = f"{TOKEN}-not"
 
 DAEMON = """
@@ -49,12 +49,12 @@ import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
 from maand_executor.hooks.process import Command, GroupProcess, supervise
-from maand_executor.hooks.subreaper import Warden
+from maand_executor.hooks.subreaper import Subreaper
 
 async def main():
     environment = {"PATH": "/usr/bin:/bin", "HOOK_API_TOKEN": sys.stdin.read()}
     command = Command(arguments=(sys.executable, "hook.py", "stay"), directory=Path("."), environment=environment)
-    process = GroupProcess.start(command, warden=Warden(), on_output=lambda *_: None)
+    process = GroupProcess.start(command, subreaper=Subreaper(), on_output=lambda *_: None)
     await supervise(process, limit=timedelta(minutes=1), asked_to_end=asyncio.get_running_loop().create_future())
 
 asyncio.run(main())
@@ -62,10 +62,10 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def warden() -> Iterator[Warden]:
-    warden = Warden()
-    yield warden
-    warden.close()
+def subreaper() -> Iterator[Subreaper]:
+    subreaper = Subreaper()
+    yield subreaper
+    subreaper.close()
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def daemon(directory: Path) -> int:
 
 async def run_hook(
     directory: Path,
-    warden: Warden,
+    subreaper: Subreaper,
     *arguments: str,
     limit: float = 30,
     grace: float = 10,
@@ -102,40 +102,40 @@ async def run_hook(
     (directory / "hook.py").write_text(DAEMON)
     environment = {"PATH": os.environ["PATH"], "HOOK_API_TOKEN": token}
     command = Command(arguments=(sys.executable, "hook.py", *arguments), directory=directory, environment=environment)
-    process = GroupProcess.start(command, warden=warden, on_output=lambda *_: None)
+    process = GroupProcess.start(command, subreaper=subreaper, on_output=lambda *_: None)
     asked = asked or asyncio.get_running_loop().create_future()
     return await supervise(process, limit=timedelta(seconds=limit), asked_to_end=asked, grace=timedelta(seconds=grace))
 
 
 async def test_a_daemon_is_gone_when_its_hook_has_ended(
-    tmp_path: Path, warden: Warden, bystander: "subprocess.Popen[bytes]"
+    tmp_path: Path, subreaper: Subreaper, bystander: "subprocess.Popen[bytes]"
 ) -> None:
-    end = await run_hook(tmp_path, warden)
+    end = await run_hook(tmp_path, subreaper)
     assert (end.return_code, end.ended_as) == (0, None)
     assert not is_alive(daemon(tmp_path))
 
 
 async def test_a_daemon_is_gone_after_a_timeout_within_the_one_grace(
-    tmp_path: Path, warden: Warden, bystander: "subprocess.Popen[bytes]"
+    tmp_path: Path, subreaper: Subreaper, bystander: "subprocess.Popen[bytes]"
 ) -> None:
     began = time.monotonic()
-    end = await run_hook(tmp_path, warden, "stay", limit=3, grace=1)
+    end = await run_hook(tmp_path, subreaper, "stay", limit=3, grace=1)
     assert end.ended_as is InvocationOutcome.TIMED_OUT
     assert not is_alive(daemon(tmp_path))
     assert time.monotonic() - began < 15
 
 
-async def test_a_daemon_is_gone_after_a_cancel(tmp_path: Path, warden: Warden) -> None:
+async def test_a_daemon_is_gone_after_a_cancel(tmp_path: Path, subreaper: Subreaper) -> None:
     asked: asyncio.Future[InvocationOutcome] = asyncio.get_running_loop().create_future()
-    running = asyncio.ensure_future(run_hook(tmp_path, warden, "stay", grace=0.5, asked=asked))
+    running = asyncio.ensure_future(run_hook(tmp_path, subreaper, "stay", grace=0.5, asked=asked))
     await until((tmp_path / "pid").exists)
     asked.set_result(InvocationOutcome.CANCELLED)
     assert (await running).ended_as is InvocationOutcome.CANCELLED
     assert not is_alive(daemon(tmp_path))
 
 
-async def test_a_daemon_is_gone_after_its_task_was_cancelled(tmp_path: Path, warden: Warden) -> None:
-    running = asyncio.ensure_future(run_hook(tmp_path, warden, "stay", grace=0.5))
+async def test_a_daemon_is_gone_after_its_task_was_cancelled(tmp_path: Path, subreaper: Subreaper) -> None:
+    running = asyncio.ensure_future(run_hook(tmp_path, subreaper, "stay", grace=0.5))
     await until((tmp_path / "pid").exists)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -157,11 +157,11 @@ async def test_a_daemon_is_gone_after_the_executor_was_killed(tmp_path: Path, by
     await until(lambda: not is_alive(daemon(tmp_path)))
 
 
-async def test_daemons_of_many_hooks_that_end_at_once_are_all_found(tmp_path: Path, warden: Warden) -> None:
+async def test_daemons_of_many_hooks_that_end_at_once_are_all_found(tmp_path: Path, subreaper: Subreaper) -> None:
     directories = [tmp_path / str(number) for number in range(8)]
     for directory in directories:
         directory.mkdir()
-    await asyncio.gather(*(run_hook(directory, warden, token=f"{TOKEN}-{directory.name}") for directory in directories))
+    await asyncio.gather(*(run_hook(directory, subreaper, token=f"{TOKEN}-{directory.name}") for directory in directories))
     assert not [directory for directory in directories if is_alive(daemon(directory))]
 
 
