@@ -11,7 +11,7 @@ from maand_wire.lifecycle import until_asked_to_stop
 from maand_wire.logs import configure_logs
 
 
-async def serve(settings: ExecutorSettings) -> None:
+async def run_until_stopped(settings: ExecutorSettings) -> None:
     """Run one executor."""
     executor = await start_executor(settings)
     try:
@@ -25,7 +25,7 @@ def main() -> None:
     configure_logs(format=os.environ.get("MAAND_LOG_FORMAT", "kv"))
     try:
         settings = ExecutorSettings.from_environment()
-        asyncio.run(serve(settings))
+        asyncio.run(run_until_stopped(settings))
     except EndpointError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)

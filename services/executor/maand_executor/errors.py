@@ -6,7 +6,7 @@ ExecutorError
     NotBuilt             nothing was ever built
   CannotRender         what goes to a worker cannot be made: ends the job
     TemplateError        a template cannot be rendered
-    staging.PathClash    two sources make the same file
+    PathClash            two sources make the same file
   LeaseLost            another executor may own the run now: stop everything, record nothing
   OutcomeUnknown       a resumed run knows not how all of it ended: it stays interrupted
   RunCancelled         asked to stop, and stopped

@@ -14,7 +14,7 @@ from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc, remote_
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.claims.claimed_runs import RunLoop
 from maand_executor.claims.claimed_tasks import HelpLoop
-from maand_executor.content.content_store import ContentStore, make_private
+from maand_executor.content.content_store import ContentStore, make_private_directory
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.prometheus import Metrics
 from maand_executor.rpc.callers import Viewers
@@ -26,7 +26,7 @@ from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remotes
 from maand_executor.ssh.settings import FEWEST, connections_that_fit, raise_soft_limit
-from maand_executor.steps.context import Parts
+from maand_executor.steps.context import ExecutorParts
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.metrics import MetricsServer, serve_metrics
@@ -46,7 +46,7 @@ class RunningExecutor:
     """An executor that serves and claims runs."""
 
     address: str
-    parts: Parts
+    parts: ExecutorParts
     run_loop: RunLoop
     channel: grpc.aio.Channel
     server: grpc.aio.Server
@@ -95,12 +95,12 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     """Serve, and claim runs from now on. Raises the wire's `EndpointError` when an address cannot be used."""
     channel = open_channel(settings.catalog)
     metrics = Metrics()
-    parts = assemble(settings, CatalogClient(channel), metrics)
-    await asyncio.to_thread(tidy_up, parts)
+    parts = assemble_parts(settings, CatalogClient(channel), metrics)
+    await asyncio.to_thread(remove_leftovers, parts)
     run_loop = RunLoop(parts)
     server = make_server([*server_interceptors(parts.tracer), ErrorBoundary(STATUS_BY_ERROR)])
     try:
-        address = await serve(server, parts, run_loop)
+        address = await start_server(server, parts, run_loop)
         metrics_server = (
             serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
         )
@@ -123,9 +123,9 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     )
 
 
-def assemble(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metrics) -> Parts:
+def assemble_parts(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metrics) -> ExecutorParts:
     """Make what all runs share."""
-    make_private(settings.state_dir)
+    make_private_directory(settings.state_dir)
     content = ContentStore(settings.state_dir / "blobs", catalog)
     hooks = HookEngine(
         catalog=catalog,
@@ -135,9 +135,9 @@ def assemble(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metric
         hook_api=settings.hook_api,
         meter=metrics,
     )
-    remotes = Remotes(settings.secrets_dir, meter=metrics, room=room_for_connections())
+    remotes = Remotes(settings.secrets_dir, meter=metrics, room=make_room_for_connections())
     metrics.watch(hook_processes=lambda: len(hooks.live), ssh_connections=lambda: remotes.open_connections)
-    return Parts(
+    return ExecutorParts(
         executor_id=str(uuid.uuid4()),
         settings=settings,
         catalog=catalog,
@@ -149,7 +149,7 @@ def assemble(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metric
     )
 
 
-def room_for_connections() -> Room:
+def make_room_for_connections() -> Room:
     """Take the descriptors that this process may have, and return how many connections fit."""
     descriptors = raise_soft_limit()
     if descriptors < FEWEST:
@@ -157,13 +157,13 @@ def room_for_connections() -> Room:
     return Room(connections_that_fit(descriptors))
 
 
-def tidy_up(parts: Parts) -> None:
+def remove_leftovers(parts: ExecutorParts) -> None:
     """Delete what an executor that was killed left behind, and content that nobody needed for long."""
     shutil.rmtree(parts.settings.staging_dir, ignore_errors=True)
     parts.content.prune(parts.settings.work.content_kept)
 
 
-async def serve(server: grpc.aio.Server, parts: Parts, run_loop: RunLoop) -> str:
+async def start_server(server: grpc.aio.Server, parts: ExecutorParts, run_loop: RunLoop) -> str:
     """Add the services, bind, start; return the address bound."""
 
     def report() -> ExecutorReport:

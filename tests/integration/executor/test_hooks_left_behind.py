@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from maand_executor.hooks.left_behind import find_carriers
-from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
+from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise_process
 from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome
 from tests.integration.executor.hook_bed import is_alive, until
@@ -48,14 +48,14 @@ EXECUTOR = """
 import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
-from maand_executor.hooks.process import Command, GroupProcess, supervise
+from maand_executor.hooks.process import Command, GroupProcess, supervise_process
 from maand_executor.hooks.subreaper import Subreaper
 
 async def main():
     environment = {"PATH": "/usr/bin:/bin", "HOOK_API_TOKEN": sys.stdin.read()}
     command = Command(arguments=(sys.executable, "hook.py", "stay"), directory=Path("."), environment=environment)
     process = GroupProcess.start(command, subreaper=Subreaper(), on_output=lambda *_: None)
-    await supervise(process, limit=timedelta(minutes=1), asked_to_end=asyncio.get_running_loop().create_future())
+    await supervise_process(process, limit=timedelta(minutes=1), asked_to_end=asyncio.get_running_loop().create_future())
 
 asyncio.run(main())
 """
@@ -104,7 +104,7 @@ async def run_hook(
     command = Command(arguments=(sys.executable, "hook.py", *arguments), directory=directory, environment=environment)
     process = GroupProcess.start(command, subreaper=subreaper, on_output=lambda *_: None)
     asked = asked or asyncio.get_running_loop().create_future()
-    return await supervise(process, limit=timedelta(seconds=limit), asked_to_end=asked, grace=timedelta(seconds=grace))
+    return await supervise_process(process, limit=timedelta(seconds=limit), asked_to_end=asked, grace=timedelta(seconds=grace))
 
 
 async def test_a_daemon_is_gone_when_its_hook_has_ended(

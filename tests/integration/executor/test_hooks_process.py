@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
+from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise_process
 from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome
 from tests.integration.executor.hook_bed import is_alive, until
@@ -60,7 +60,7 @@ def run(tmp_path: Path, subreaper: Subreaper) -> Run:
         command = Command(arguments=(sys.executable, "hook.py"), directory=tmp_path, environment={"PATH": os.environ["PATH"]})
         process = GroupProcess.start(command, subreaper=subreaper, on_output=output)
         asked = asked or asyncio.get_running_loop().create_future()
-        return await supervise(process, limit=limit, asked_to_end=asked, grace=grace), output
+        return await supervise_process(process, limit=limit, asked_to_end=asked, grace=grace), output
 
     return run
 
@@ -260,13 +260,13 @@ EXECUTOR = """
 import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
-from maand_executor.hooks.process import Command, GroupProcess, supervise
+from maand_executor.hooks.process import Command, GroupProcess, supervise_process
 from maand_executor.hooks.subreaper import Subreaper
 
 async def main():
     command = Command(arguments=(sys.executable, "hook.py"), directory=Path("."), environment={"PATH": "/usr/bin:/bin"})
     process = GroupProcess.start(command, subreaper=Subreaper(), on_output=lambda *_: None)
-    await supervise(process, limit=timedelta(minutes=1), asked_to_end=asyncio.get_running_loop().create_future())
+    await supervise_process(process, limit=timedelta(minutes=1), asked_to_end=asyncio.get_running_loop().create_future())
 
 asyncio.run(main())
 """

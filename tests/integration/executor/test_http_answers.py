@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maand_executor.rpc.errors import HttpRequestFailed, HttpTimedOut, InvalidCall
-from maand_executor.rpc.http_client import HttpAnswer, read_answer, request_bytes, send
-from maand_executor.rpc.http_proxy import ANSWER_BODY_LIMIT, TlsManners, proxy
+from maand_executor.rpc.http_client import HttpAnswer, read_answer, request_bytes, send_request
+from maand_executor.rpc.http_proxy import ANSWER_BODY_LIMIT, TlsManners, proxy_request
 from maand_executor.rpc.http_rules import HttpRequest, Target
 from maand_executor.rules.facts import Certificates
 
@@ -142,7 +142,7 @@ async def ask(port: int, *, method: str = "GET", scheme: str = "http", body: byt
     began = time.monotonic()
     try:
         with others_go_on():
-            return await proxy(
+            return await proxy_request(
                 HttpRequest(method=method, target=target, body=body),
                 allowed_hosts=[HERE],
                 certificates=Certificates(),
@@ -294,7 +294,7 @@ async def test_a_name_that_cannot_be_verified_is_the_hooks_fault(name: str) -> N
         target = Target(scheme="https", host=HERE, port=port, path="/")
         with pytest.raises(InvalidCall, match=r"tls\.server_name"):
             async with asyncio.timeout(5):
-                await send(
+                await send_request(
                     HttpRequest(method=request.method, target=target),
                     tls=ssl.create_default_context(),
                     server_name=name,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maand_executor.rules.facts import Worker
-from maand_executor.rules.remote_commands import Watch, command_line, order
+from maand_executor.rules.remote_commands import Watch, command_line, make_order
 from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, SudoRefused
 from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
@@ -306,7 +306,7 @@ async def test_a_silent_command_lives_as_long_as_the_executor_is_heard(test_bed:
 async def test_the_worker_keeps_the_limit_when_nobody_else_does(test_bed: SshTestBed) -> None:
     worker = test_bed.start_worker()
     watch = Watch(grace=timedelta(seconds=1), silence=timedelta(seconds=60))
-    order_text = order(command("sleep 4321", timeout=timedelta(seconds=300)), watch=watch).replace(
+    order_text = make_order(command("sleep 4321", timeout=timedelta(seconds=300)), watch=watch).replace(
         b"maand_begin 311", b"maand_begin 1"
     )
 

@@ -18,7 +18,7 @@ from maand_catalog.rules.build.allocations import owes_start
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_executor.catalog_client import BuildReport, ClaimedRun, Purged, RenewedLease
-from maand_executor.claims.run_endings import Ending, ending_of
+from maand_executor.claims.run_endings import Ending, judge_ending
 from maand_executor.claims.work_by_kind import do_the_work
 from maand_executor.content.content_store import ContentStore
 from maand_executor.hooks.request import EventRun
@@ -319,7 +319,7 @@ class RunBed:
             await do_the_work(self.context(spec, journal, report))
         except Exception as raised:  # noqa: BLE001 - every ending is judged
             error = raised
-        ending = ending_of(error, report)
+        ending = judge_ending(error, report)
         await journal.close()
         return Ended(ending=ending, result=report.result(), events=tuple(self.catalog.events))
 

@@ -4,7 +4,7 @@ import pytest
 
 from maand_executor.content.allocation_trees import AllocationTree, PathClash, make_tree, own_contents, split_job
 from maand_executor.content.templates import JobTemplates, TemplateSubject
-from maand_executor.rules.decisions import content_digest
+from maand_executor.rules.decisions import digest_of_content
 from maand_executor.rules.facts import (
     Allocation,
     AllocationCertificate,
@@ -25,7 +25,7 @@ VIEWS = AllocationViews(
 
 
 def file(path: str, mode: int = 0o644) -> JobFile:
-    return JobFile(path=path, mode=mode, sha256=content_digest(path.encode()))
+    return JobFile(path=path, mode=mode, sha256=digest_of_content(path.encode()))
 
 
 def tree(*files: JobFile, certificates: Certificates = Certificates(), **templates: str) -> AllocationTree:  # noqa: B008 - frozen
@@ -42,19 +42,19 @@ def test_hooks_manifest_and_variables_stay_with_maand() -> None:
 
 def test_a_template_becomes_the_file_without_its_suffix() -> None:
     made = tree(file("app.j2", 0o755), app="hello")
-    assert [(one.path, one.mode, one.sha256) for one in made.files] == [("app", 0o755, content_digest(b"hello"))]
+    assert [(one.path, one.mode, one.sha256) for one in made.files] == [("app", 0o755, digest_of_content(b"hello"))]
 
 
 def test_a_file_rendered_with_a_secret_is_private_and_its_text_is_not_kept() -> None:
     made = tree(file("app.j2"), file("open.j2"), app="{{ secret('token') }}", open="plain")
     assert {one.path: one.mode for one in made.files} == {"app": 0o600, "open": 0o644}
-    assert own_contents(made) == {content_digest(b"plain"): b"plain"}
+    assert own_contents(made) == {digest_of_content(b"plain"): b"plain"}
     assert "hunter2" not in repr(made)
 
 
 def test_a_symbolic_link_is_remembered_by_its_target() -> None:
     made = tree(JobFile(path="current", mode=0o644, link_target="releases/1"))
-    assert made.files[0].sha256 == content_digest(b"releases/1")
+    assert made.files[0].sha256 == digest_of_content(b"releases/1")
     assert made.entries[0].link_target == "releases/1"
 
 

@@ -24,7 +24,7 @@ from maand_executor.rules.facts import RunIdentity, Worker
 from maand_executor.rules.meter import Meter
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.settings import ExecutorSettings, LeaseSettings
-from maand_executor.steps.context import Parts
+from maand_executor.steps.context import ExecutorParts
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError
 from maand_wire.supervision import RestartPauses
@@ -101,7 +101,7 @@ class Bench:
         )
         catalog: Any = self.catalog
         remotes: Any = self
-        self.parts = Parts(
+        self.parts = ExecutorParts(
             executor_id="executor",
             settings=settings,
             catalog=catalog,
@@ -254,7 +254,7 @@ class Endings:
         self.orders: dict[tuple[str, int], asyncio.Future[None]] = {}
         self.ended: asyncio.Queue[RunIdentity] = asyncio.Queue()
 
-    def __call__(self, parts: Parts, claimed: ClaimedRun) -> Any:
+    def __call__(self, parts: ExecutorParts, claimed: ClaimedRun) -> Any:
         endings, run = self, claimed.identity
 
         class Told:

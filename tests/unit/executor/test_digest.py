@@ -1,11 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor.rules.decisions import changed_paths, content_digest, runtime_digest
+from maand_executor.rules.decisions import differing_paths, digest_of_content, runtime_digest
 from maand_executor.rules.facts import PlannedFile
 
-A = PlannedFile(path="a", mode=0o644, sha256=content_digest(b"a"))
-B = PlannedFile(path="b", mode=0o755, sha256=content_digest(b"b"))
+A = PlannedFile(path="a", mode=0o644, sha256=digest_of_content(b"a"))
+B = PlannedFile(path="b", mode=0o755, sha256=digest_of_content(b"b"))
 
 files = st.lists(
     st.builds(
@@ -26,7 +26,7 @@ def test_the_order_of_files_does_not_matter(some: list[PlannedFile]) -> None:
 
 @given(files, files)
 def test_equal_digests_mean_that_no_path_changed(before: list[PlannedFile], after: list[PlannedFile]) -> None:
-    assert (runtime_digest(before) == runtime_digest(after)) == (changed_paths(before, after) == ())
+    assert (runtime_digest(before) == runtime_digest(after)) == (differing_paths(before, after) == ())
 
 
 def test_path_mode_and_content_all_count() -> None:
@@ -37,4 +37,4 @@ def test_path_mode_and_content_all_count() -> None:
 
 def test_added_removed_and_changed_paths_are_named_in_order() -> None:
     changed = PlannedFile(path="a", mode=0o600, sha256=A.sha256)
-    assert changed_paths([A, B], [changed, PlannedFile(path="0", mode=0o644, sha256=b"")]) == ("0", "a", "b")
+    assert differing_paths([A, B], [changed, PlannedFile(path="0", mode=0o644, sha256=b"")]) == ("0", "a", "b")

@@ -15,7 +15,7 @@ from maand_executor.claims.work_by_kind import WORK_BY_TASK
 from maand_executor.output.journal import Journal
 from maand_executor.rules.facts import RunIdentity, Worker
 from maand_executor.steps.context import RunContext, WorkByTask
-from maand_executor.steps.fan_out import FanOut, Unknown, on_each, plain_spec, well
+from maand_executor.steps.fan_out import FanOut, UnknownOutcome, plain_spec, succeeded_outcome, work_on_each
 from maand_executor.steps.report import RunReport
 from maand_executor.steps.task_loops import TaskLoops
 from tests.unit.executor.fakes_runs import RUN, RunBed
@@ -46,7 +46,7 @@ class TaskCatalog:
         if len(self.ended) == len(self.created):
             await asyncio.Event().wait()
         new = self.created[len(self.ended)]
-        outcomes = [] if new.name in self._lost else map(well, new.spec.workers)
+        outcomes = [] if new.name in self._lost else map(succeeded_outcome, new.spec.workers)
         sequence = len(self.ended) + 1
         self.ended.append(task_pb2.Task(name=new.name, spec=new.spec, outcomes=outcomes, executor_id="helper", sequence=sequence))
 
@@ -63,11 +63,11 @@ def a_context(directory: Path, catalog: TaskCatalog) -> RunContext:
 
 
 async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
-    return well(worker.host)
+    return succeeded_outcome(worker.host)
 
 
 def fan_out_of(context: RunContext, kind: str) -> FanOut:
-    return FanOut(context, plain_spec(kind), on_each(do_well), unknown=Unknown(step=kind))
+    return FanOut(context, plain_spec(kind), work_on_each(do_well), unknown=UnknownOutcome(step=kind))
 
 
 @pytest.mark.parametrize(("count", "widths"), [(50, []), (51, [26, 25]), (120, [40, 40, 40]), (101, [34, 34, 33])])

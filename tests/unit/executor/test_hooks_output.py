@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_executor.rules.output_lines import LAST_LINE_LENGTH, LAST_LINES, LineSplitter, Tail, last_lines
+from maand_executor.rules.output_lines import LAST_LINE_LENGTH, LAST_LINES, LineSplitter, Tail, tail_lines
 
 
 def lines_of(data: bytes, *, chunk: int = 7, limit: int = 64 * 1024) -> list[str]:
@@ -77,7 +77,7 @@ def test_one_endless_line_has_an_end_too() -> None:
 
 def test_last_lines_are_few_and_short() -> None:
     text = "\n".join([*map(str, range(100)), "y" * 5_000 + "END", "", ""])
-    lines = last_lines(text)
+    lines = tail_lines(text)
     assert len(lines) == LAST_LINES
     assert lines[-1].endswith("END")
     assert len(lines[-1]) == LAST_LINE_LENGTH + 1

@@ -16,14 +16,14 @@ from maand_executor.rules.remote_commands import (
     Watch,
     command_line,
     limit_seconds,
-    order,
+    make_order,
 )
 
 WATCH = Watch(grace=timedelta(seconds=5), silence=timedelta(seconds=30))
 
 
 def lines_of(command: RemoteCommand, **options: object) -> list[str]:
-    text, _, _ = order(command, watch=WATCH, **options).partition(b"\0")  # type: ignore[arg-type]  # options of order
+    text, _, _ = make_order(command, watch=WATCH, **options).partition(b"\0")  # type: ignore[arg-type]  # options of order
     return text.decode().splitlines()
 
 
@@ -55,7 +55,7 @@ def test_an_order_exports_then_begins_then_changes_directory_then_runs() -> None
 
 def test_the_commands_own_input_follows_the_order() -> None:
     command = RemoteCommand(script="cat", sudo=False, stdin=b"a\0b")
-    text, _, rest = order(command, watch=WATCH).partition(b"\0")
+    text, _, rest = make_order(command, watch=WATCH).partition(b"\0")
 
     assert rest == b"a\0b"
     assert b"maand_begin 100000000 5 30 3" in text
@@ -79,7 +79,7 @@ def test_an_optional_directory_is_no_condition() -> None:
 )
 def test_what_bash_cannot_hold_is_refused_here(command: RemoteCommand) -> None:
     with pytest.raises(ValueError, match=r"NUL|variable"):
-        order(command, watch=WATCH)
+        make_order(command, watch=WATCH)
 
 
 def test_a_fence_and_a_host_check_come_before_the_command_begins() -> None:
@@ -111,7 +111,7 @@ ANY_TEXT = st.text(alphabet=st.characters(exclude_characters="\0", exclude_categ
 @given(value=ANY_TEXT)
 def test_any_value_reaches_the_environment_unchanged(value: str) -> None:
     command = RemoteCommand(script='printf %s "$VALUE"', sudo=False, environment={"VALUE": value})
-    text, _, _ = order(command, watch=WATCH).partition(b"\0")
+    text, _, _ = make_order(command, watch=WATCH).partition(b"\0")
     script = b"maand_begin() { :; }; maand_say() { :; }\n" + text
 
     done = subprocess.run(["bash", "--noprofile", "--norc", "-c", script], capture_output=True, check=True)

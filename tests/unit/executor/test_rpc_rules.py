@@ -8,7 +8,7 @@ import pytest
 from maand_executor import errors as executor_errors
 from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
 from maand_executor.rpc import errors as rpc_errors
-from maand_executor.rpc.callers import calling_hook
+from maand_executor.rpc.callers import identify_hook
 from maand_executor.rpc.errors import STATUS_BY_ERROR, IdentityMismatch, InvalidCall, Unauthenticated, WorkerNotAllowed
 from maand_executor.rpc.http_rules import (
     HttpRequest,
@@ -16,7 +16,7 @@ from maand_executor.rpc.http_rules import (
     check_method,
     own_headers_removed,
     parse_target,
-    redirected,
+    redirect_request,
 )
 from maand_executor.rules.facts import BucketConfig, Certificates
 from maand_executor.ssh import errors as ssh_errors
@@ -55,28 +55,28 @@ def live() -> LiveInvocations:
 def test_a_live_hook_is_known_by_its_token(live: LiveInvocations) -> None:
     metadata = [("authorization", "Bearer mh_secret"), ("maand-claimed-hook", "hook_x"), ("maand-claimed-event", "")]
 
-    assert calling_hook(live, metadata).job == "api"
+    assert identify_hook(live, metadata).job == "api"
 
 
 @pytest.mark.parametrize("authorization", ["Bearer mh_other", "Bearer ", "mh_secret", "Basic mh_secret", ""])
 def test_anybody_else_is_unauthenticated(live: LiveInvocations, authorization: str) -> None:
     with pytest.raises(Unauthenticated):
-        calling_hook(live, [("authorization", authorization)])
+        identify_hook(live, [("authorization", authorization)])
 
 
 def test_an_ended_hook_is_unauthenticated(live: LiveInvocations) -> None:
     live.remove("mh_secret")
 
     with pytest.raises(Unauthenticated):
-        calling_hook(live, [("authorization", "Bearer mh_secret")])
+        identify_hook(live, [("authorization", "Bearer mh_secret")])
     with pytest.raises(Unauthenticated):
-        calling_hook(live, None)
+        identify_hook(live, None)
 
 
 @pytest.mark.parametrize("claim", ["maand-claimed-allocation", "maand-claimed-hook", "maand-claimed-event"])
 def test_a_claim_that_disagrees_with_the_token_is_a_mismatch(live: LiveInvocations, claim: str) -> None:
     with pytest.raises(IdentityMismatch):
-        calling_hook(live, [("authorization", "Bearer mh_secret"), (claim, "another")])
+        identify_hook(live, [("authorization", "Bearer mh_secret"), (claim, "another")])
 
 
 # Where a request may go -----------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_any_other_method_is_passed_on(method: str) -> None:
 @pytest.mark.parametrize("location", ["http://[::1", "http://10.0.0.1:99999/", "ftp://10.0.0.1/", "/a b", "/ü"])
 def test_a_redirect_to_nowhere_is_refused(location: str) -> None:
     with pytest.raises(InvalidCall):
-        redirected(request(), 302, location, HOSTS)
+        redirect_request(request(), 302, location, HOSTS)
 
 
 def test_methods_are_upper_case_and_headers_of_the_connection_are_ours() -> None:
@@ -189,7 +189,7 @@ def request(method: str = "POST") -> HttpRequest:
 def test_a_redirect_keeps_or_drops_method_and_body_as_browsers_do(
     status: int, method: str, expected: str, keeps_body: bool
 ) -> None:
-    follow_up = redirected(request(method), status, "../c", HOSTS)
+    follow_up = redirect_request(request(method), status, "../c", HOSTS)
 
     assert (follow_up.method, follow_up.target.path, follow_up.body == b"body") == (expected, "/c", keeps_body)
     assert ("Authorization", "Bearer s") in follow_up.headers
@@ -197,7 +197,7 @@ def test_a_redirect_keeps_or_drops_method_and_body_as_browsers_do(
 
 
 def test_a_redirect_to_another_worker_leaves_credentials_behind() -> None:
-    follow_up = redirected(request(), 307, "http://[fd00::5]:8080/", HOSTS)
+    follow_up = redirect_request(request(), 307, "http://[fd00::5]:8080/", HOSTS)
 
     assert follow_up.headers == [("Content-Type", "text/plain"), ("X-A", "1")]
 
@@ -205,7 +205,7 @@ def test_a_redirect_to_another_worker_leaves_credentials_behind() -> None:
 @pytest.mark.parametrize("location", ["http://evil.example/", "//evil.example/", "https://127.0.0.1/"])
 def test_a_redirect_away_from_the_job_is_refused(location: str) -> None:
     with pytest.raises(WorkerNotAllowed):
-        redirected(request(), 302, location, HOSTS)
+        redirect_request(request(), 302, location, HOSTS)
 
 
 def test_the_host_header_names_a_port_only_when_it_must() -> None:

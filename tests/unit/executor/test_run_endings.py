@@ -5,7 +5,7 @@ import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.common.v1 import error_pb2
-from maand_executor.claims.run_endings import FAILED, INTERRUPTED, ending_of
+from maand_executor.claims.run_endings import FAILED, INTERRUPTED, judge_ending
 from maand_executor.errors import (
     InvalidRequest,
     LeaseLost,
@@ -43,7 +43,7 @@ def test_an_error_becomes_a_failed_run_of_its_kind(
     error: Exception, word: str, kind: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = RunReport()
-    assert ending_of(error, report).word == word
+    assert judge_ending(error, report).word == word
     assert [failure.kind for failure in report.result().failures] == [kind]
     assert report.result().message
 
@@ -57,12 +57,12 @@ def test_an_error_becomes_a_failed_run_of_its_kind(
     ],
 )
 def test_a_run_that_is_another_s_is_let_go_without_a_word(error: Exception) -> None:
-    assert ending_of(error, RunReport()).state is None
+    assert judge_ending(error, RunReport()).state is None
 
 
 def test_a_worker_that_refuses_an_old_fence_ends_the_run_as_failed_with_the_remedy() -> None:
     report = RunReport()
-    assert ending_of(StaleFence("w", "refused: run 6 was here"), report) == FAILED
+    assert judge_ending(StaleFence("w", "refused: run 6 was here"), report) == FAILED
     (failure,) = report.result().failures
     assert (failure.worker, failure.message) == ("w", "w: refused: run 6 was here")
     assert "maand-catalog new-epoch" in failure.help
@@ -70,13 +70,13 @@ def test_a_worker_that_refuses_an_old_fence_ends_the_run_as_failed_with_the_reme
 
 def test_a_command_whose_end_is_unknown_leaves_the_run_interrupted() -> None:
     report = RunReport()
-    assert ending_of(OutcomeUnknown("unknown on w"), report) == INTERRUPTED
+    assert judge_ending(OutcomeUnknown("unknown on w"), report) == INTERRUPTED
     assert report.result().message == "unknown on w"
 
 
 def test_an_unexpected_error_is_not_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
     report = RunReport()
-    ending_of(KeyError("hunter2"), report)
+    judge_ending(KeyError("hunter2"), report)
     assert "hunter2" not in str(report.result())
 
 
@@ -84,20 +84,20 @@ def test_work_that_returns_succeeds_unless_it_reported_failures_or_a_stop() -> N
     good, bad, stopped = RunReport(), RunReport(), RunReport()
     bad.fail([pb.Failure(message="x")])
     stopped.stopped_early = True
-    assert [ending_of(None, report).word for report in (good, bad, stopped)] == ["succeeded", "failed", "cancelled"]
+    assert [judge_ending(None, report).word for report in (good, bad, stopped)] == ["succeeded", "failed", "cancelled"]
 
 
 def test_a_cancelled_run_keeps_what_failed_before() -> None:
     report = RunReport()
     report.fail([pb.Failure(message="earlier")])
-    assert ending_of(RunCancelled("stopped"), report).word == "cancelled"
+    assert judge_ending(RunCancelled("stopped"), report).word == "cancelled"
     assert [failure.message for failure in report.result().failures] == ["earlier"]
 
 
 def test_problems_of_a_wrong_workspace_reach_the_result() -> None:
     report = RunReport()
     problem = error_pb2.Problem(code="unknown_key", message="x", file="workspace/jobs/api/manifest.json", line=4)
-    ending_of(RunFailed("2 problems", problems=[problem]), report)
+    judge_ending(RunFailed("2 problems", problems=[problem]), report)
     assert list(report.result().problems) == [problem]
 
 

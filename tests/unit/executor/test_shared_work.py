@@ -10,7 +10,7 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.catalog_client.tasks import CREATED_A_CALL, CREATED_BYTES, calls_of
-from maand_executor.deploy.shared_lifecycle import do_lifecycle, to_step
+from maand_executor.deploy.shared_lifecycle import do_lifecycle, step_from_message
 from maand_executor.hooks.outcome_messages import outcome_from_result, result_from_outcome
 from maand_executor.output.journal import Journal
 from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome
@@ -34,7 +34,7 @@ def test_a_step_is_read_as_it_was_written(act: Act) -> None:
     step = LifecycleStep(allocation=API, copy=b"digest", act=act, target="restart")
     spec = LifecycleSteps("api", [step], check_host=True).spec_of([HOST])
     assert (list(spec.workers), spec.lifecycle.job, spec.lifecycle.check_host) == ([HOST], "api", True)
-    assert [to_step(one) for one in spec.lifecycle.steps] == [step]
+    assert [step_from_message(one) for one in spec.lifecycle.steps] == [step]
 
 
 def test_a_task_holds_the_steps_of_its_own_workers_only() -> None:

@@ -7,11 +7,11 @@ import asyncssh
 import pytest
 
 from maand_executor.ssh.errors import KnownHostsUnreadable
-from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState, describe
+from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState, describe_host_key
 
 
 def new_key(kind: str = "ssh-ed25519") -> HostKey:
-    return describe(asyncssh.generate_private_key(kind).convert_to_public())
+    return describe_host_key(asyncssh.generate_private_key(kind).convert_to_public())
 
 
 @pytest.fixture

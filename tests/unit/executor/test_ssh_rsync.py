@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from maand_executor.ssh.copy import failure
+from maand_executor.ssh.copy import copy_failure
 from maand_executor.ssh.errors import CopyFailed, SudoRefused
 from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, remote_line, rsh_word
 
@@ -65,7 +65,7 @@ def test_the_first_complaint_is_the_message() -> None:
     ],
 )
 def test_what_the_worker_said_explains_more_than_what_rsync_made_of_it(complaints: str, kind: type, words: str) -> None:
-    error = failure("w", "rsync error: closed (code 12)\n", complaints)
+    error = copy_failure("w", "rsync error: closed (code 12)\n", complaints)
 
     assert type(error) is kind
     assert words in str(error)

@@ -1,6 +1,6 @@
 import pytest
 
-from maand_executor.content.templates import JobTemplates, Rendered, TemplateSubject
+from maand_executor.content.templates import JobTemplates, RenderedFile, TemplateSubject
 from maand_executor.errors import TemplateError
 from maand_executor.rules.facts import Allocation, AllocationViews, Namespace, Worker
 
@@ -22,7 +22,7 @@ VIEWS = AllocationViews(
 )
 
 
-def render(text: str, *, mode: int = 0o644, **others: str) -> Rendered:
+def render(text: str, *, mode: int = 0o644, **others: str) -> RenderedFile:
     sources = {"conf/app.conf.j2": text.encode(), **{f"{name}.j2": other.encode() for name, other in others.items()}}
     return JobTemplates("api", sources).render("conf/app.conf.j2", mode, SUBJECT, VIEWS)
 
@@ -46,7 +46,7 @@ def test_a_template_sees_the_documented_context(text: str, rendered: str) -> Non
 
 
 def test_the_suffix_is_dropped_and_the_mode_kept() -> None:
-    assert render("x", mode=0o755) == Rendered(path="conf/app.conf", mode=0o755, data=b"x")
+    assert render("x", mode=0o755) == RenderedFile(path="conf/app.conf", mode=0o755, data=b"x")
 
 
 @pytest.mark.parametrize(

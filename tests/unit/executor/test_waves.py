@@ -1,5 +1,5 @@
 from maand_executor.rules.facts import Allocation, Job
-from maand_executor.rules.waves import batches, blocking_job, in_rollout_order, waves
+from maand_executor.rules.waves import blocking_job, group_into_waves, in_rollout_order, split_into_batches
 
 
 def on(worker: str, index: int) -> Allocation:
@@ -8,7 +8,7 @@ def on(worker: str, index: int) -> Allocation:
 
 def test_jobs_are_taken_in_waves_by_deployment_seq_and_name() -> None:
     jobs = [Job(name="web", deployment_seq=2), Job(name="b"), Job(name="api", deployment_seq=1), Job(name="a")]
-    assert [[job.name for job in wave] for wave in waves(jobs)] == [["a", "b"], ["api"], ["web"]]
+    assert [[job.name for job in wave] for wave in group_into_waves(jobs)] == [["a", "b"], ["api"], ["web"]]
 
 
 def test_a_job_is_blocked_by_the_first_failed_job_it_demands() -> None:
@@ -28,12 +28,12 @@ def test_allocations_outside_the_order_follow_by_index() -> None:
 
 
 def test_batches_keep_order_and_size() -> None:
-    assert batches([1, 2, 3, 4, 5], 2) == ((1, 2), (3, 4), (5,))
+    assert split_into_batches([1, 2, 3, 4, 5], 2) == ((1, 2), (3, 4), (5,))
 
 
 def test_a_batch_size_of_zero_takes_all_at_once() -> None:
-    assert batches([1, 2, 3], 0) == ((1, 2, 3),)
+    assert split_into_batches([1, 2, 3], 0) == ((1, 2, 3),)
 
 
 def test_nothing_makes_no_batch() -> None:
-    assert batches([], 0) == ()
+    assert split_into_batches([], 0) == ()

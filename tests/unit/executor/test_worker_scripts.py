@@ -14,8 +14,8 @@ from maand_executor.rules.worker_scripts import (
     facts_script,
     make_environment,
     make_script,
+    parse_worker_facts,
     preflight_script,
-    read_facts,
     remove_directory_script,
     remove_files_script,
     stop_script,
@@ -102,7 +102,7 @@ def test_a_worker_names_the_tools_it_lacks(tmp_path: Path) -> None:
 
 
 def test_memory_and_cpu_are_read_from_this_machine(tmp_path: Path) -> None:
-    found = read_facts(bash(facts_script() + "; true", tmp_path))
+    found = parse_worker_facts(bash(facts_script() + "; true", tmp_path))
     assert found is not None
     assert found.memory_mb > 100
     assert found.cpu_mhz > 100
@@ -118,4 +118,4 @@ def test_memory_and_cpu_are_read_from_this_machine(tmp_path: Path) -> None:
     ],
 )
 def test_memory_and_cpu_are_read_as_linux_tells_them(text: str, facts: WorkerFacts | None) -> None:
-    assert read_facts(text) == facts
+    assert parse_worker_facts(text) == facts

@@ -20,9 +20,9 @@ from maand_contracts.catalog.v1.run_event_pb2 import RunResult
 from maand_executor.catalog_client import ClaimedRun
 from maand_executor.claims.claim_loop import ClaimLoop, ask_or_pause
 from maand_executor.claims.claimed_tasks import OwnTasks
-from maand_executor.claims.run_endings import LOST, Ending, ending_of, untold
+from maand_executor.claims.run_endings import LOST, Ending, judge_ending, judge_refused_output
 from maand_executor.claims.work_by_kind import do_the_work
-from maand_executor.content.content_store import make_private
+from maand_executor.content.content_store import make_private_directory
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
 from maand_executor.output import events
 from maand_executor.output.journal import Journal
@@ -30,7 +30,7 @@ from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import BucketConfig
 from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.ssh.remote import Remote
-from maand_executor.steps.context import Parts, RunContext
+from maand_executor.steps.context import ExecutorParts, RunContext
 from maand_executor.steps.lease import Lease
 from maand_executor.steps.report import RunReport
 from maand_executor.steps.task_loops import TaskLoops
@@ -46,7 +46,7 @@ RELEASED = "released"
 class RunLoop:
     """RunLoop runs and has them carried out: the runs one executor owns."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ExecutorParts) -> None:
         self._parts = parts
         self._active: dict[tuple[str, int], ClaimedRun] = {}
         """By run and fence: after a freeze the run may be claimed again before its older claim is wound up."""
@@ -88,7 +88,7 @@ class RunLoop:
 class Runner:
     """Carries out one run."""
 
-    def __init__(self, parts: Parts, claim: ClaimedRun) -> None:
+    def __init__(self, parts: ExecutorParts, claim: ClaimedRun) -> None:
         self._parts = parts
         self._claim = claim
         self._cancel = CancelSignal()
@@ -133,7 +133,7 @@ class Runner:
             await asyncio.wait({work, now, keeper}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             reason = None if work.done() else self._why_stopped(now, keeper)
             await end_tasks(work)
-            return ending_of(reason or outcome(work), self._report)
+            return judge_ending(reason or error_of_task(work), self._report)
         finally:
             await end_tasks(work, now)
 
@@ -141,7 +141,7 @@ class Runner:
         if keeper.done():
             self._parts.hooks.kill(self._claim.identity)
             log.warning("lease lost, hooks killed", run=self._claim.identity.run_id, fence=self._claim.identity.fence)
-            return LeaseLost(str(outcome(keeper)))
+            return LeaseLost(str(error_of_task(keeper)))
         if now.done():
             return RunCancelled("stopped at once, as asked")
         return RunTimedOut(f"the run took longer than its limit of {self._claim.spec.timeout_seconds} s")
@@ -158,7 +158,7 @@ class Runner:
         claim = self._claim
         self._journal.report(events.run_started(executor_id=self._parts.executor_id, fence=claim.identity.fence))
         config = await self._parts.catalog.read_config(claim.identity.bucket_id)
-        make_private(self._staging)
+        make_private_directory(self._staging)
         async with self._parts.remotes.of(config) as remote:
             await do_the_work(self._make_context(config, remote))
 
@@ -191,15 +191,15 @@ class Runner:
             await self._journal.mask(result)
         except RemoteError as error:
             result = RunResult()  # what cannot be masked is not stored
-            ending = untold(error, result)
+            ending = judge_refused_output(error, result)
         try:
             await self._journal.close()
         except RemoteError as error:
-            ending = untold(error, result)
+            ending = judge_refused_output(error, result)
         assert ending.state is not None
         await self._parts.catalog.finish_run(self._claim.identity, ending.state, result)
 
 
-def outcome(work: "asyncio.Task[None]") -> BaseException | None:
+def error_of_task(work: "asyncio.Task[None]") -> BaseException | None:
     """Return how work ended by itself."""
     return asyncio.CancelledError() if work.cancelled() else work.exception()

@@ -25,7 +25,7 @@ from maand_executor.catalog_client import CatalogClient, ClaimedTask, RenewedLea
 from maand_executor.claims.claim_loop import ClaimLoop, ask_or_pause
 from maand_executor.claims.run_endings import accident_message
 from maand_executor.claims.work_by_kind import WORK_BY_TASK
-from maand_executor.content.content_store import make_private
+from maand_executor.content.content_store import make_private_directory
 from maand_executor.errors import CLAIM_IS_OVER, LeaseLost
 from maand_executor.output.journal import LAST_WORDS, Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
@@ -33,9 +33,9 @@ from maand_executor.rules.facts import BucketConfig, RunIdentity, TaskIdentity, 
 from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.ssh.errors import StaleFence
 from maand_executor.ssh.remote import Remote
-from maand_executor.steps.context import Parts, RunContext, WorkByTask
-from maand_executor.steps.failures import of_ssh_error
-from maand_executor.steps.fan_out import not_well
+from maand_executor.steps.context import ExecutorParts, RunContext, WorkByTask
+from maand_executor.steps.failures import failure_of_ssh_error
+from maand_executor.steps.fan_out import failed_outcome
 from maand_executor.steps.lease import Lease
 from maand_executor.steps.report import RunReport
 from maand_wire.errors import RemoteError
@@ -84,7 +84,7 @@ class TaskRenewals:
 class TaskRunner:
     """Carries out one task. `works`: what its run's owner has at hand for it; else it is done from the catalog."""
 
-    def __init__(self, parts: Parts, claim: ClaimedTask, works: WorkByTask = MappingProxyType({})) -> None:
+    def __init__(self, parts: ExecutorParts, claim: ClaimedTask, works: WorkByTask = MappingProxyType({})) -> None:
         self._parts = parts
         self._claim = claim
         self._works = works
@@ -150,19 +150,19 @@ class TaskRunner:
             return
         if isinstance(error, StaleFence):
             log.warning("task ended: a worker refused its fence", worker=error.worker, reason=str(error))
-            self._tell_missing(lambda host: not_well(of_ssh_error(error, worker=host)))
+            self._tell_missing(lambda host: failed_outcome(failure_of_ssh_error(error, worker=host)))
             return
         if isinstance(error, LeaseLost) or (isinstance(error, RemoteError) and ends_a_claim(error)):
             raise error
         log.error("task failed unexpectedly", exc_info=error)
-        self._tell_missing(lambda host: accident(host, error))
+        self._tell_missing(lambda host: accident_outcome(host, error))
 
     def _tell_missing(self, outcome_of: Callable[[str], task_pb2.WorkerOutcome]) -> None:
         for host in self._outcomes.missing(self._claim.work.workers):
             self._outcomes.add(outcome_of(host))
 
     async def _work(self) -> None:
-        make_private(self._staging)
+        make_private_directory(self._staging)
         claim = self._claim
         facts = {"run": claim.identity.run_id, "bucket": claim.identity.bucket_id, "task": claim.name}
         with root_span(self._parts.tracer, f"task {claim.kind}", kind="consumer", traceparent=claim.traceparent, **facts):
@@ -221,7 +221,7 @@ def ends_a_claim(error: RemoteError) -> bool:
     return error.is_temporary or error.code in CLAIM_IS_OVER
 
 
-def accident(host: str, error: BaseException) -> task_pb2.WorkerOutcome:
+def accident_outcome(host: str, error: BaseException) -> task_pb2.WorkerOutcome:
     """Say that maand itself failed."""
     failure = events_pb.Failure(kind=events_pb.FAILURE_KIND_INTERNAL, worker=host, message=accident_message(error))
     return task_pb2.WorkerOutcome(worker=host, outcome=events_pb.STEP_OUTCOME_FAILED, failure=failure)
@@ -230,7 +230,7 @@ def accident(host: str, error: BaseException) -> task_pb2.WorkerOutcome:
 class OwnTasks:
     """Tasks of a run that this executor owns."""
 
-    def __init__(self, parts: Parts, run_id: str) -> None:
+    def __init__(self, parts: ExecutorParts, run_id: str) -> None:
         self._parts = parts
         self._run_id = run_id
 
@@ -249,7 +249,7 @@ class OwnTasks:
 class HelpLoop:
     """Helps other executors with their runs: asks the catalog for tasks and carries out a few side by side."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ExecutorParts) -> None:
         self._parts = parts
         self._loop = ClaimLoop(
             "help with others' runs",
@@ -272,7 +272,7 @@ class HelpLoop:
             log.exception("task abandoned", task=claim.name)
 
 
-async def claim_patiently(parts: Parts, *, run_id: str = "") -> ClaimedTask | None:
+async def claim_patiently(parts: ExecutorParts, *, run_id: str = "") -> ClaimedTask | None:
     """Claim a task; nothing, after a pause, when the catalog cannot be asked."""
     settings = parts.settings
     return await ask_or_pause(

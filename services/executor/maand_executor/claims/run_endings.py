@@ -10,7 +10,7 @@ from maand_contracts.catalog.v1 import run_pb2
 from maand_executor.errors import CLAIM_IS_OVER, ExecutorError, LeaseLost, OutcomeUnknown, RunCancelled, RunFailed, RunTimedOut
 from maand_executor.rules.side_by_side import first_error
 from maand_executor.ssh.errors import SshError
-from maand_executor.steps.failures import kind_of_ssh_error, of_remote_error
+from maand_executor.steps.failures import failure_of_remote_error, kind_of_ssh_error
 from maand_executor.steps.report import RunReport
 from maand_wire.errors import RemoteError
 
@@ -36,19 +36,19 @@ SUCCEEDED = Ending(state=run_pb2.RUN_STATE_SUCCEEDED)
 INTERRUPTED = Ending(state=run_pb2.RUN_STATE_INTERRUPTED)
 
 
-def ending_of(error: BaseException | None, report: RunReport) -> Ending:
+def judge_ending(error: BaseException | None, report: RunReport) -> Ending:
     """Judge how the work ended, and complete the report. `error` None: it returned."""
     if error is None:
-        return by_report(report)
+        return ending_by_report(report)
     if isinstance(error, BaseExceptionGroup):
         error = first_error(error)
     for kind, judge in JUDGES:
         if isinstance(error, kind):
             return judge(error, report)
-    return unexpected(error, report)
+    return unexpected_failure(error, report)
 
 
-def by_report(report: RunReport) -> Ending:
+def ending_by_report(report: RunReport) -> Ending:
     """Judge work that ended by itself."""
     if report.failures:
         return FAILED
@@ -77,7 +77,7 @@ def outcome_unknown(error: OutcomeUnknown, report: RunReport) -> Ending:
 
 def run_timed_out(error: RunTimedOut, report: RunReport) -> Ending:
     """Say that its own limit was over."""
-    return failed(pb.FAILURE_KIND_TIMED_OUT, str(error), "", report)
+    return end_as_failed(pb.FAILURE_KIND_TIMED_OUT, str(error), "", report)
 
 
 def lease_lost(_: LeaseLost, __: RunReport) -> Ending:
@@ -89,21 +89,21 @@ def catalog_refused(error: RemoteError, report: RunReport) -> Ending:
     """Tell a lost run from a refused request and a catalog that is away."""
     if error.code in CLAIM_IS_OVER:
         return LOST
-    failure = of_remote_error(error)
+    failure = failure_of_remote_error(error)
     report.message = failure.message
     report.fail([failure])
     report.problems.extend(error.problems)
     return FAILED
 
 
-def untold(error: RemoteError, result: pb.RunResult) -> Ending:
+def judge_refused_output(error: RemoteError, result: pb.RunResult) -> Ending:
     """Judge a run whose output or result the catalog refuses, whatever it did: another executor would meet the same.
 
     Raises the error when the run is lost, or the catalog is only away: then the next owner tells how it ended.
     """
     if error.code in CLAIM_IS_OVER or error.is_temporary:
         raise error
-    failure = of_remote_error(error)
+    failure = failure_of_remote_error(error)
     failure.message = f"the output of this run cannot be stored: {failure.message}"
     if failure not in result.failures:
         result.failures.append(failure)
@@ -117,19 +117,19 @@ def ssh_failed(error: SshError, report: RunReport) -> Ending:
     This is also how a worker's refusal of an old fence ends a run. Where another executor did take the run over, the catalog
     refuses to record it, and nothing is said in that one's name.
     """
-    return failed(kind_of_ssh_error(error), str(error), error.help, report, worker=error.worker)
+    return end_as_failed(kind_of_ssh_error(error), str(error), error.help, report, worker=error.worker)
 
 
 def executor_failed(error: ExecutorError, report: RunReport) -> Ending:
     """Say what went wrong."""
-    return failed(pb.FAILURE_KIND_COMMAND, str(error), error.help, report)
+    return end_as_failed(pb.FAILURE_KIND_COMMAND, str(error), error.help, report)
 
 
-def unexpected(error: BaseException, report: RunReport) -> Ending:
+def unexpected_failure(error: BaseException, report: RunReport) -> Ending:
     """Keep the traceback in the log; people are told where to look."""
     log.error("run failed unexpectedly", exc_info=error)
     help_ = "look at `maand services logs`, and tell the maintainers"
-    return failed(pb.FAILURE_KIND_INTERNAL, accident_message(error), help_, report)
+    return end_as_failed(pb.FAILURE_KIND_INTERNAL, accident_message(error), help_, report)
 
 
 def accident_message(error: BaseException) -> str:
@@ -137,7 +137,7 @@ def accident_message(error: BaseException) -> str:
     return f"maand itself failed ({type(error).__name__}); the executor's log knows more"
 
 
-def failed(
+def end_as_failed(
     kind: "pb.FailureKind.ValueType",
     message: str,
     help: str,  # noqa: A002 - the contract's word

@@ -2,26 +2,26 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from maand_executor.deploy.run import deploy
+from maand_executor.deploy.run import run_deploy
 from maand_executor.deploy.shared_lifecycle import do_lifecycle
 from maand_executor.errors import InvalidRequest
-from maand_executor.runs.build import build
+from maand_executor.runs.build import run_build
 from maand_executor.runs.gc import collect_garbage
-from maand_executor.runs.health_check import check_health, login
+from maand_executor.runs.health_check import check_health, log_in_to_worker
 from maand_executor.runs.hooks import run_hooks
 from maand_executor.runs.job_control import control_job
-from maand_executor.runs.run_command import run_command, run_on
-from maand_executor.runs.worker_probe import probe_one, probe_workers
+from maand_executor.runs.run_command import run_command, run_on_worker
+from maand_executor.runs.worker_probe import probe_worker, probe_workers
 from maand_executor.steps.context import RunContext, WorkByTask
-from maand_executor.steps.fan_out import on_each
-from maand_executor.steps.preflight import look_at
+from maand_executor.steps.fan_out import work_on_each
+from maand_executor.steps.preflight import preflight_worker
 from maand_executor.steps.shared_hooks import do_hooks
 
 Work = Callable[[RunContext], Awaitable[None]]
 
 WORK_BY_KIND: Mapping[str, Work] = {
-    "build": build,
-    "deploy": deploy,
+    "build": run_build,
+    "deploy": run_deploy,
     "hooks": run_hooks,
     "run_command": run_command,
     "health_check": check_health,
@@ -42,10 +42,10 @@ async def do_the_work(context: RunContext) -> None:
 
 
 WORK_BY_TASK: WorkByTask = {
-    "command": on_each(run_on),
-    "probe": on_each(probe_one),
-    "preflight": on_each(look_at),
-    "login": on_each(login),
+    "command": work_on_each(run_on_worker),
+    "probe": work_on_each(probe_worker),
+    "preflight": work_on_each(preflight_worker),
+    "login": work_on_each(log_in_to_worker),
     "lifecycle": do_lifecycle,
     "hooks": do_hooks,
 }

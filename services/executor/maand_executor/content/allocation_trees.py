@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from maand_executor.content.content_store import TreeEntry
 from maand_executor.content.templates import SUFFIX, JobTemplates, TemplateSubject
 from maand_executor.errors import CannotRender
-from maand_executor.rules.decisions import content_digest, runtime_digest
+from maand_executor.rules.decisions import digest_of_content, runtime_digest
 from maand_executor.rules.facts import AllocationViews, Certificates, JobFile, PlannedFile
 
 STAYS_WITH_MAAND = frozenset({"manifest.json", "vars.toml"})
@@ -111,7 +111,7 @@ def make_tree(
         own += certificate_files(certificates, subject.allocation.allocation_id)
     entries = (*content.plain, *own)
     refuse_clashes(content.job, entries)
-    files = tuple(map(planned_file, entries))
+    files = tuple(map(planned_file_of_entry, entries))
     return AllocationTree(
         entries=entries,
         files=files,
@@ -127,18 +127,18 @@ def refuse_clashes(job: str, entries: Sequence[TreeEntry]) -> None:
         raise PathClash(f"job {job}: {number} sources make the file {path} on a worker (a file and a template, or `certs/`)")
 
 
-def planned_file(entry: TreeEntry) -> PlannedFile:
+def planned_file_of_entry(entry: TreeEntry) -> PlannedFile:
     """Describe an entry as the catalog remembers it."""
     if entry.link_target:
-        return PlannedFile(path=entry.path, mode=LINK_MODE, sha256=content_digest(entry.link_target.encode()))
-    digest = entry.sha256 if entry.data is None else content_digest(entry.data)
+        return PlannedFile(path=entry.path, mode=LINK_MODE, sha256=digest_of_content(entry.link_target.encode()))
+    digest = entry.sha256 if entry.data is None else digest_of_content(entry.data)
     return PlannedFile(path=entry.path, mode=entry.mode, sha256=digest)
 
 
 def own_contents(tree: AllocationTree) -> Mapping[bytes, bytes]:
     """Return contents made for this allocation that hold no secret, by digest: what a later dry run compares with."""
     return {
-        content_digest(entry.data): entry.data
+        digest_of_content(entry.data): entry.data
         for entry in tree.entries
         if entry.data is not None and entry.path not in tree.secret_paths and not entry.path.startswith(CERTIFICATES)
     }

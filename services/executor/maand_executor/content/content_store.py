@@ -124,7 +124,7 @@ class ContentStore:
             return
         with NamedTemporaryFile(dir=self._incoming, delete=False) as file:
             file.write(data)
-        store(Path(file.name), self.path(digest))
+        move_into_store(Path(file.name), self.path(digest))
 
     def materialise(self, entries: Iterable[TreeEntry], directory: Path, *, shared: Path | None = None) -> None:
         """Make a tree of copies, whose contents `ensure` had on disk; run it in a thread when it is large.
@@ -135,7 +135,7 @@ class ContentStore:
         directory.mkdir(parents=True, exist_ok=True)
         made = {""}
         for entry in entries:
-            make_directories(directory, checked(entry.path).rpartition("/")[0], made)
+            make_directories(directory, path_inside_tree(entry.path).rpartition("/")[0], made)
             self._place(entry, f"{directory}/{entry.path}", shared)
 
     def prune(self, older_than: timedelta) -> int:
@@ -209,7 +209,7 @@ class ContentStore:
     def _copy(self, digest: bytes, target: str, mode: int) -> None:
         if not self._is_intact(digest):
             raise self._damaged(digest)
-        with open(self._stored(digest), "rb") as source, create(target, mode) as copy:  # noqa: PTH123 - for each file
+        with open(self._stored(digest), "rb") as source, create_file(target, mode) as copy:  # noqa: PTH123 - for each file
             copy_bytes(source, copy)
 
     def _link(self, digest: bytes, target: str, mode: int, shared: Path) -> None:
@@ -247,7 +247,7 @@ class ContentStore:
             async for piece in self._source.read_blobs(bucket_id, digests):
                 received = receiver.take(piece)
                 if received:
-                    store(received, self.path(piece.sha256))
+                    move_into_store(received, self.path(piece.sha256))
         finally:
             receiver.close()
 
@@ -287,7 +287,7 @@ class Receiver:
         self._hash = hashlib.sha256()
 
 
-def store(received: Path, stored: Path) -> None:
+def move_into_store(received: Path, stored: Path) -> None:
     """Put a complete file in place at once."""
     received.chmod(STORED_MODE)
     stored.parent.mkdir(exist_ok=True, mode=0o700)
@@ -316,7 +316,7 @@ def make_directories(top: Path, path: str, made: set[str]) -> None:
     made.add(path)
 
 
-def create(target: str, mode: int) -> BinaryIO:
+def create_file(target: str, mode: int) -> BinaryIO:
     """Open a new file that never is accessible to more than `mode` allows, whatever the umask."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     os.fchmod(descriptor, mode)
@@ -333,18 +333,18 @@ def copy_bytes(source: BinaryIO, target: BinaryIO) -> None:
 
 def write_private(target: str, data: bytes, mode: int) -> None:
     """Write a file that never was readable to more than `mode` allows."""
-    with create(target, mode) as file:
+    with create_file(target, mode) as file:
         file.write(data)
 
 
-def checked(path: str) -> str:
+def path_inside_tree(path: str) -> str:
     """Return the path when it stays inside the tree. The catalog checked it; a directory of this host is worth a second look."""
     if path.startswith("/") or ".." in path.split("/"):
         raise ContentDamaged(f"{path} does not stay inside its tree")
     return path
 
 
-def make_private(directory: Path) -> None:
+def make_private_directory(directory: Path) -> None:
     """Make a directory that only this user may look into."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)

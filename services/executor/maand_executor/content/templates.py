@@ -21,7 +21,7 @@ MISSING: Any = object()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendered:
+class RenderedFile:
     """Text of one template for one allocation. `secret`: it used a secret value."""
 
     path: str
@@ -108,7 +108,7 @@ class JobTemplates:
             auto_reload=False,
         )
 
-    def render(self, path: str, mode: int, subject: TemplateSubject, views: AllocationViews) -> Rendered:
+    def render(self, path: str, mode: int, subject: TemplateSubject, views: AllocationViews) -> RenderedFile:
         """Render one template. Raises `TemplateError` with file and line."""
         reader = ValueReader(self._job, subject.allocation.allocation_id, views)
         try:
@@ -118,7 +118,7 @@ class JobTemplates:
             raise
         except Exception as error:  # a template is a program: whatever it raises is told with its line
             raise self._error(path, subject.worker.host, error) from error
-        return Rendered(
+        return RenderedFile(
             path=path.removesuffix(SUFFIX),
             mode=SECRET_MODE if reader.used_secret else mode,
             data=text.encode(),
@@ -126,7 +126,7 @@ class JobTemplates:
         )
 
     def _load(self, path: str) -> tuple[str, str, None] | None:
-        return (decode(self._job, path, self._sources[path]), path, None) if path in self._sources else None
+        return (read_template_text(self._job, path, self._sources[path]), path, None) if path in self._sources else None
 
     def _error(self, path: str, worker: str, error: Exception) -> TemplateError:
         """Say where it went wrong: the innermost line that is a template's."""
@@ -139,7 +139,7 @@ class JobTemplates:
         return TemplateError(str(error) or type(error).__name__, job=self._job, path=place, line=line, worker=worker)
 
 
-def decode(job: str, path: str, source: bytes) -> str:
+def read_template_text(job: str, path: str, source: bytes) -> str:
     """Read a template's text."""
     try:
         return source.decode()

@@ -11,7 +11,7 @@ from maand_executor.errors import RunFailed
 from maand_executor.rules.facts import Job
 
 
-async def check_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -> dict[str, JobPlan]:
+async def check_affected_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -> dict[str, JobPlan]:
     """Check them, and return the plans without the workers that are left out. Raises `RunFailed` before anything changed.
 
     A worker that left the fleet is only there to be cleaned up: unreachable, it counts as dead. Others that are unreachable stop
@@ -23,8 +23,8 @@ async def check_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -> dict[st
     if fatal:
         sentence = f"{len(fatal)} of {len(hosts)} workers are not ready; nothing was changed"
         raise RunFailed(sentence, failures=fatal)
-    leave_out(deploy)
-    return {job: without(plan, deploy.left_out) for job, plan in plans.items()}
+    tell_left_out(deploy)
+    return {job: leave_out_workers(plan, deploy.left_out) for job, plan in plans.items()}
 
 
 def stopped_hosts(deploy: Deploy) -> set[str]:
@@ -59,14 +59,14 @@ def is_tolerated(deploy: Deploy, failure: pb.Failure) -> bool:
     return False
 
 
-def leave_out(deploy: Deploy) -> None:
+def tell_left_out(deploy: Deploy) -> None:
     """Tell which workers are left out, and how many allocations that are."""
     deploy.context.report.leave_out(sorted(deploy.left_out))
     skipped = [one for host in deploy.left_out for one in deploy.fleet.on_worker(host) if one.job in deploy.jobs]
     deploy.context.report.count("unreachable", len(skipped))
 
 
-def without(plan: JobPlan, left_out: set[str]) -> JobPlan:
+def leave_out_workers(plan: JobPlan, left_out: set[str]) -> JobPlan:
     """Return a plan without the workers left out."""
     if not left_out:
         return plan

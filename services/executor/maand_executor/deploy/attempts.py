@@ -19,7 +19,7 @@ from maand_wire.errors import RemoteError
 
 async def record_begun(context: RunContext, plans: Sequence[PlannedAllocation]) -> None:
     """Record that allocations are being changed, or stopped, from now on."""
-    await move_all(context, [a_move(plan, AllocationState.DEPLOYING, f"{plan.action}: {plan.reason}") for plan in plans])
+    await record_moves(context, [make_move(plan, AllocationState.DEPLOYING, f"{plan.action}: {plan.reason}") for plan in plans])
 
 
 async def record_failed(
@@ -27,8 +27,8 @@ async def record_failed(
 ) -> None:
     """Record allocations as failed, each with its own reason where it has one."""
     reasons = {failure.worker: failure.message for failure in reversed(failures)}  # the first of a worker wins
-    await move_all(
-        context, [a_move(plan, AllocationState.FAILED, reasons.get(plan.allocation.worker, sentence)) for plan in plans]
+    await record_moves(
+        context, [make_move(plan, AllocationState.FAILED, reasons.get(plan.allocation.worker, sentence)) for plan in plans]
     )
 
 
@@ -39,12 +39,12 @@ async def record_ended(context: RunContext, plans: Sequence[PlannedAllocation], 
             await record_failed(context, plans, sentence)
 
 
-async def move_all(context: RunContext, moves: Sequence[AllocationMove]) -> None:
+async def record_moves(context: RunContext, moves: Sequence[AllocationMove]) -> None:
     """Move allocations in one transaction."""
     if moves:
         await context.catalog.move_allocations(context.identity, moves)
 
 
-def a_move(plan: PlannedAllocation, to: AllocationState, message: str) -> AllocationMove:
+def make_move(plan: PlannedAllocation, to: AllocationState, message: str) -> AllocationMove:
     """Return the move of what was planned."""
     return AllocationMove(allocation_id=plan.allocation.allocation_id, to_state=to, message=message)

@@ -20,7 +20,7 @@ from maand_executor.rules.facts import Allocation, AllocationMove, AllocationSta
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import LifecycleBatch, hook_event
+from maand_executor.steps.event_hooks import LifecycleBatch, run_event_hooks
 from maand_executor.steps.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.tracing import child_span
 
@@ -29,7 +29,7 @@ TARGETS: Mapping[Action, str] = {Action.START: "start", Action.RESTART: "restart
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class RolloutBatch:
     """Allocations that are rolled out side by side. `phase`: `start` or `update`."""
 
     phase: str
@@ -64,12 +64,12 @@ class BatchRunner:
         self.touched = 0
         """Allocations of batches that were begun."""
 
-    async def roll_out(self, batch: Batch) -> None:
+    async def roll_out(self, batch: RolloutBatch) -> None:
         """Copy, bring up, run hooks. Raises `JobFailed` after all of the batch ended, with the batch recorded as failed."""
         with child_span(f"batch {batch.phase}", job=self._job.name, index=batch.index, count=batch.count):
             await self._roll_out(batch)
 
-    async def _roll_out(self, batch: Batch) -> None:
+    async def _roll_out(self, batch: RolloutBatch) -> None:
         await self._begin(batch)
         try:
             failures = await self._bring_up(batch)
@@ -86,7 +86,7 @@ class BatchRunner:
         steps = [step_name(self._job.name, plan.allocation.worker, PROMOTED) for plan in plans]
         await self._context.catalog.move_allocations(
             self._context.identity,
-            [promotion(plan) for plan in plans],
+            [promotion_move(plan) for plan in plans],
             step_names=steps,
             post_deploy_owed_jobs=[self._job.name] if self._job.hooks_on("post_deploy") else [],
         )
@@ -101,7 +101,7 @@ class BatchRunner:
         self._context.report.count("failed", len(plans))
         raise JobFailed(sentence, failures)
 
-    async def _begin(self, batch: Batch) -> None:
+    async def _begin(self, batch: RolloutBatch) -> None:
         await attempts.record_begun(self._context, batch.plans)
         self.touched += len(batch.plans)
         self._context.journal.report(
@@ -110,7 +110,7 @@ class BatchRunner:
             )
         )
 
-    async def _bring_up(self, batch: Batch) -> list[pb.Failure]:
+    async def _bring_up(self, batch: RolloutBatch) -> list[pb.Failure]:
         failures = await self._copy_and_make(batch)
         if failures or not batch.has_lifecycle:
             return failures
@@ -118,7 +118,7 @@ class BatchRunner:
             failures = await self._run_hooks("job_control", batch)
         return failures or await self._run_hooks("after_allocation_started", batch)
 
-    async def _copy_and_make(self, batch: Batch) -> list[pb.Failure]:
+    async def _copy_and_make(self, batch: RolloutBatch) -> list[pb.Failure]:
         copies = Copies(trees=self._plan.trees, staged_trees=self._deploy.staged_trees, worker_files=self._deploy.worker_files)
         steps = LifecycleSteps(self._job.name, [self._step(plan) for plan in batch.plans], copies=copies)
         return await steps.run(self._context, [self._deploy.fleet.worker(host) for host in batch.workers])
@@ -128,8 +128,8 @@ class BatchRunner:
         act = Act.MAKE if target else Act.NOTHING
         return LifecycleStep(allocation=plan.allocation, copy=plan.digest, act=act, target=target)
 
-    async def _run_hooks(self, event: str, batch: Batch) -> list[pb.Failure]:
-        outcome = await hook_event(
+    async def _run_hooks(self, event: str, batch: RolloutBatch) -> list[pb.Failure]:
+        outcome = await run_event_hooks(
             self._context,
             self._deploy.fleet,
             self._job,
@@ -141,7 +141,7 @@ class BatchRunner:
         )
         return failures_or_cancelled(self._job.name, outcome)
 
-    def _lifecycle_batch(self, batch: Batch) -> LifecycleBatch:
+    def _lifecycle_batch(self, batch: RolloutBatch) -> LifecycleBatch:
         new = [plan.allocation.worker for plan in batch.plans if plan.action is Action.START]
         updated = [plan.allocation.worker for plan in batch.plans if plan.action is not Action.START]
         return LifecycleBatch(
@@ -151,7 +151,7 @@ class BatchRunner:
         )
 
 
-def promotion(plan: PlannedAllocation) -> AllocationMove:
+def promotion_move(plan: PlannedAllocation) -> AllocationMove:
     """Return the move that records what now runs."""
     return AllocationMove(
         allocation_id=plan.allocation.allocation_id,

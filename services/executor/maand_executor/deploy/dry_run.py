@@ -14,7 +14,7 @@ from maand_executor.errors import CannotRender
 from maand_executor.output import events
 from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, PlanOptions, plan_inactive
 from maand_executor.rules.facts import Job, PlannedFile
-from maand_executor.rules.waves import waves
+from maand_executor.rules.waves import group_into_waves
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet
 from maand_wire.errors import RemoteError
@@ -28,7 +28,7 @@ LONGEST_DIFF = 64 * 1024
 async def show_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: Mapping[str, Job]) -> None:
     """Tell what would be done."""
     options = PlanOptions(force=spec.force, sync_only=spec.sync_only)
-    for wave in waves(jobs.values()):
+    for wave in group_into_waves(jobs.values()):
         for job in wave:
             await show_job(context, fleet, job, options)
     changed = sum(number for outcome, number in context.report.counts.items() if outcome != Action.SKIP)
@@ -80,13 +80,15 @@ async def diffs_of(context: RunContext, plan: JobPlan) -> dict[str, str]:
         allocation_id = one.allocation.allocation_id
         files = {file.path: file for file in before.get(allocation_id, ())}
         tree = plan.trees[allocation_id]
-        await fetch(context, one, files, tree)
+        await fetch_compared_contents(context, one, files, tree)
         text = await asyncio.to_thread(diff_allocation, context.content, one, files, tree)
         diffs[allocation_id] = await context.journal.masked(text)
     return diffs
 
 
-async def fetch(context: RunContext, plan: PlannedAllocation, before: Mapping[str, PlannedFile], tree: AllocationTree) -> None:
+async def fetch_compared_contents(
+    context: RunContext, plan: PlannedAllocation, before: Mapping[str, PlannedFile], tree: AllocationTree
+) -> None:
     """Have the stored contents that are compared; what the catalog does not hold (rendered, certificates) is done without."""
     now = {entry.path: entry.sha256 for entry in tree.entries}
     wanted = [now.get(path, b"") for path in plan.changed_paths]
@@ -120,8 +122,8 @@ def diff_file(
     if path.startswith(CERTIFICATES):
         yield f"{path}: reissued"
         return
-    old = [] if before is None else lines_of(stored(content, before.sha256))
-    new = [] if after is None else lines_of(bytes_of(content, after))
+    old = [] if before is None else comparable_lines(stored_content(content, before.sha256))
+    new = [] if after is None else comparable_lines(content_of_entry(content, after))
     if old is None:
         why = "it holds a secret, so " if secret else ""
         yield f"{path}: {why}what is on the worker now is not kept here, compare there"
@@ -133,14 +135,14 @@ def diff_file(
     yield from compared or [f"{path}: mode {before.mode if before else 0:o} -> {after.mode if after else 0:o}"]
 
 
-def bytes_of(content: ContentStore, entry: TreeEntry) -> bytes | None:
+def content_of_entry(content: ContentStore, entry: TreeEntry) -> bytes | None:
     """Return what an entry will hold."""
     if entry.link_target:
         return entry.link_target.encode()
-    return entry.data if entry.data is not None else stored(content, entry.sha256)
+    return entry.data if entry.data is not None else stored_content(content, entry.sha256)
 
 
-def stored(content: ContentStore, digest: bytes) -> bytes | None:
+def stored_content(content: ContentStore, digest: bytes) -> bytes | None:
     """Return a content that is on disk as it was stored."""
     try:
         return content.read(digest)
@@ -148,7 +150,7 @@ def stored(content: ContentStore, digest: bytes) -> bytes | None:
         return None
 
 
-def lines_of(data: bytes | None) -> Sequence[str] | None:
+def comparable_lines(data: bytes | None) -> Sequence[str] | None:
     """Return a text's lines; None for what cannot be compared."""
     if data is None or len(data) > LONGEST_TEXT or b"\0" in data:
         return None

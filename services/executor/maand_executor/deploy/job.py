@@ -10,15 +10,15 @@ from collections.abc import Awaitable, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
-from maand_executor.deploy.batches import Batch, BatchRunner
+from maand_executor.deploy.batches import BatchRunner, RolloutBatch
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.state import BROKEN_OFF, RENDER, Deploy, JobFailed, StartRefused, failures_or_cancelled
 from maand_executor.errors import CannotRender
 from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job
-from maand_executor.rules.waves import batches, in_rollout_order
-from maand_executor.steps.event_hooks import hook_event
+from maand_executor.rules.waves import in_rollout_order, split_into_batches
+from maand_executor.steps.event_hooks import run_event_hooks
 from maand_executor.steps.health_gate import HealthGate
 
 UNCHANGED = "nothing to do, every allocation is as it should be"
@@ -47,7 +47,7 @@ class JobRollout:
         if plan.rolled_out:
             await self._roll_out(plan)
         await self._post_deploy(plan)
-        return sentence(plan)
+        return describe_rollout(plan)
 
     async def _make_plan(self) -> JobPlan:
         fresh = tuple(one for one in self._candidates if not self._deploy.was_promoted(one))
@@ -63,7 +63,9 @@ class JobRollout:
         if plan.order.warning:
             self._context.report.note(f"{self._job.name}: {plan.order.warning}")
         if plan.refused:
-            raise StartRefused("--sync-only cannot start anything", [refusal(self._job.name, one) for one in plan.refused])
+            raise StartRefused(
+                "--sync-only cannot start anything", [start_refused_failure(self._job.name, one) for one in plan.refused]
+            )
 
     async def _settle(self, plan: JobPlan) -> None:
         """Record that nothing newer is wanted after all where a build expected it: the plan has the last word."""
@@ -93,7 +95,7 @@ class JobRollout:
         """Start in batches, then look once: a quorum may need all of them."""
         started: list[PlannedAllocation] = []
         try:
-            for batch in as_batches("start", plan.starts, self._job.max_concurrent_starts):
+            for batch in rollout_batches("start", plan.starts, self._job.max_concurrent_starts):
                 self._deploy.stop_if_asked()
                 started += batch.plans if await self._go_on(runner.roll_out(batch)) else ()
         except (JobFailed, *BROKEN_OFF):
@@ -103,7 +105,7 @@ class JobRollout:
             await self._go_on(self._gate_and_promote(plan, runner, started))
 
     async def _update(self, plan: JobPlan, runner: BatchRunner) -> None:
-        for batch in as_batches("update", plan.updates, self._job.max_concurrent_upgrades):
+        for batch in rollout_batches("update", plan.updates, self._job.max_concurrent_upgrades):
             self._deploy.stop_if_asked()
             if await self._go_on(runner.roll_out(batch)):
                 await self._go_on(self._gate_and_promote(plan, runner, batch.plans, gated=batch.has_lifecycle))
@@ -163,7 +165,7 @@ class JobRollout:
             return
         order = await self._context.catalog.read_rollout_order(self._context.identity.bucket_id, self._job.name)
         ordered = in_rollout_order(self._candidates, order.hosts)
-        outcome = await hook_event(
+        outcome = await run_event_hooks(
             self._context, self._deploy.fleet, self._job, event, ordered, order=order, memory=self._deploy.memory
         )
         failures = failures_or_cancelled(self._job.name, outcome)
@@ -171,13 +173,13 @@ class JobRollout:
             raise JobFailed(f"{event} hooks failed", failures)
 
 
-def as_batches(phase: str, plans: Sequence[PlannedAllocation], size: int) -> tuple[Batch, ...]:
+def rollout_batches(phase: str, plans: Sequence[PlannedAllocation], size: int) -> tuple[RolloutBatch, ...]:
     """Cut planned allocations into batches."""
-    parts = batches(plans, size)
-    return tuple(Batch(phase=phase, index=index, count=len(parts), plans=part) for index, part in enumerate(parts))
+    parts = split_into_batches(plans, size)
+    return tuple(RolloutBatch(phase=phase, index=index, count=len(parts), plans=part) for index, part in enumerate(parts))
 
 
-def refusal(job: str, plan: PlannedAllocation) -> pb.Failure:
+def start_refused_failure(job: str, plan: PlannedAllocation) -> pb.Failure:
     """Say why an allocation cannot be synced."""
     return pb.Failure(
         kind=pb.FAILURE_KIND_COMMAND,
@@ -189,7 +191,7 @@ def refusal(job: str, plan: PlannedAllocation) -> pb.Failure:
     )
 
 
-def sentence(plan: JobPlan) -> str:
+def describe_rollout(plan: JobPlan) -> str:
     """Say what was done to a job."""
     parts = [f"{len(plans)} {verb}" for plans, verb in ((plan.starts, "started"), (plan.updates, "updated")) if plans]
     return ", ".join(parts) or UNCHANGED

@@ -67,13 +67,13 @@ async def plan_job(
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     ordered = in_rollout_order(allocations, order.hosts)
     trees = await make_trees(context, fleet, job, ordered)
-    deployed = await deployed_files(context, ordered, trees)
-    plans = await asyncio.to_thread(decide_all, job, ordered, trees, deployed, options)
+    deployed = await read_deployed_files(context, ordered, trees)
+    plans = await asyncio.to_thread(decide_allocations, job, ordered, trees, deployed, options)
     wanted = {plan.allocation.allocation_id for plan in plans if plan.action in ROLLED_OUT}
     return JobPlan(job=job, order=order, plans=plans, trees={one: tree for one, tree in trees.items() if one in wanted})
 
 
-def decide_all(
+def decide_allocations(
     job: Job,
     allocations: Sequence[Allocation],
     trees: Mapping[str, AllocationTree],
@@ -110,7 +110,7 @@ async def make_trees(
         )
         for allocation in allocations
     ]
-    return await asyncio.to_thread(make_all, ingredients, subjects)
+    return await asyncio.to_thread(render_trees, ingredients, subjects)
 
 
 async def gather_ingredients(context: RunContext, job: Job, allocations: Sequence[Allocation]) -> Ingredients:
@@ -131,20 +131,20 @@ async def gather_ingredients(context: RunContext, job: Job, allocations: Sequenc
     )
 
 
-def make_all(ingredients: Ingredients, subjects: Sequence[TemplateSubject]) -> dict[str, AllocationTree]:
+def render_trees(ingredients: Ingredients, subjects: Sequence[TemplateSubject]) -> dict[str, AllocationTree]:
     """Make the tree of each subject; where allocations cannot differ, one tree serves all."""
     if not ingredients.content.varies and not ingredients.certificates.leaves:
-        shared = make_one(ingredients, subjects[0])
+        shared = render_tree(ingredients, subjects[0])
         return {subject.allocation.allocation_id: shared for subject in subjects}
-    return {subject.allocation.allocation_id: make_one(ingredients, subject) for subject in subjects}
+    return {subject.allocation.allocation_id: render_tree(ingredients, subject) for subject in subjects}
 
 
-def make_one(ingredients: Ingredients, subject: TemplateSubject) -> AllocationTree:
+def render_tree(ingredients: Ingredients, subject: TemplateSubject) -> AllocationTree:
     """Make one tree."""
     return make_tree(ingredients.content, ingredients.templates, subject, ingredients.views, ingredients.certificates)
 
 
-async def deployed_files(
+async def read_deployed_files(
     context: RunContext, allocations: Sequence[Allocation], trees: Mapping[str, AllocationTree]
 ) -> Mapping[str, tuple[PlannedFile, ...]]:
     """Return what was last promoted where it is not what is wanted now."""

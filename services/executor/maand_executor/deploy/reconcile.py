@@ -19,8 +19,8 @@ from maand_executor.output import events
 from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
-from maand_executor.rules.waves import BatchPosition, batches
-from maand_executor.steps.event_hooks import LifecycleBatch, hook_event
+from maand_executor.rules.waves import BatchPosition, split_into_batches
+from maand_executor.steps.event_hooks import LifecycleBatch, run_event_hooks
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 
 LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}
@@ -49,7 +49,7 @@ class JobStops:
         """Stop all of them. Raises `JobFailed`, `JobCancelled`; batches before stay recorded."""
         self._context.journal.report(events.job_planned(self._job.name, plans, diffs={}))
         await self._record([plan for plan in plans if not touches_worker(plan)])
-        parts = batches([plan for plan in plans if touches_worker(plan)], self._job.max_concurrent_stops)
+        parts = split_into_batches([plan for plan in plans if touches_worker(plan)], self._job.max_concurrent_stops)
         for index, part in enumerate(parts):
             self._deploy.stop_if_asked()
             await self._stop_batch(part, BatchPosition(index=index, count=len(parts)))
@@ -108,7 +108,7 @@ class JobStops:
 
     async def _hooks(self, event: str, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
         allocations = [plan.allocation for plan in plans]
-        outcome = await hook_event(
+        outcome = await run_event_hooks(
             self._context,
             self._deploy.fleet,
             self._job,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
 from maand_executor.content.staged_trees import StagedTrees
-from maand_executor.deploy.affected_workers import check_workers
+from maand_executor.deploy.affected_workers import check_affected_workers
 from maand_executor.deploy.dry_run import show_deploy
 from maand_executor.deploy.job import UNCHANGED, JobRollout
 from maand_executor.deploy.plan import JobPlan, plan_job
@@ -19,7 +19,7 @@ from maand_executor.errors import CannotRender, InvalidRequest, RunFailed
 from maand_executor.output import events
 from maand_executor.rules.facts import Job
 from maand_executor.rules.side_by_side import side_by_side
-from maand_executor.rules.waves import blocking_job, waves
+from maand_executor.rules.waves import blocking_job, group_into_waves
 from maand_executor.runs.build import build_snapshot
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, read_fleet
@@ -29,7 +29,7 @@ from maand_executor.steps.worker_files import WorkerFiles
 PLANS_AT_ONCE = 4
 
 
-async def deploy(context: RunContext) -> None:
+async def run_deploy(context: RunContext) -> None:
     """Deploy what was built. Raises `RunFailed` when nothing can be begun; what fails later is in the report."""
     spec = context.spec.deploy
     if spec.build_snapshot_id:
@@ -39,7 +39,7 @@ async def deploy(context: RunContext) -> None:
     if spec.dry_run:
         await show_deploy(context, spec, fleet, jobs)
         return
-    await DeployRun(await begin(context, spec, fleet, jobs)).run()
+    await DeployRun(await begin_deploy(context, spec, fleet, jobs)).run()
 
 
 async def build_first(context: RunContext, spec: DeploySpec) -> RunContext:
@@ -51,7 +51,7 @@ async def build_first(context: RunContext, spec: DeploySpec) -> RunContext:
     return context.with_config(await context.catalog.read_config(context.identity.bucket_id))
 
 
-async def begin(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: dict[str, Job]) -> Deploy:
+async def begin_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: dict[str, Job]) -> Deploy:
     """Put together what a deploy works with; steps recorded by an earlier owner of the run are not repeated."""
     return Deploy(
         context=context,
@@ -83,7 +83,7 @@ class DeployRun:
         """Do it, and say how it went in the report."""
         self._name_next_command()
         self._plans = await self._plan_ahead()
-        self._plans = await check_workers(self._deploy, self._plans)
+        self._plans = await check_affected_workers(self._deploy, self._plans)
         await self._reconcile()
         await self._roll_out()
         self._summarise()
@@ -105,7 +105,7 @@ class DeployRun:
         return [job for job in self._deploy.jobs.values() if not job.removed]
 
     async def _reconcile(self) -> None:
-        for wave in reversed(waves(self._deploy.jobs.values())):
+        for wave in reversed(group_into_waves(self._deploy.jobs.values())):
             await side_by_side(wave, self._stop_job, limit=self._context.config.max_parallel_jobs)
 
     async def _stop_job(self, job: Job) -> None:
@@ -123,7 +123,7 @@ class DeployRun:
             self._cancel(job.name, cancelled)
 
     async def _roll_out(self) -> None:
-        parts = waves(self._present_jobs())
+        parts = group_into_waves(self._present_jobs())
         for wave in parts:
             names = [job.name for job in wave]
             self._context.journal.report(events.wave_started(wave=wave[0].deployment_seq, waves=len(parts), jobs=names))
@@ -201,10 +201,10 @@ class DeployRun:
             self._report.message = f"stopped; not finished: {', '.join(sorted(self._cancelled))}"
         else:
             self._report.next_command = ""
-            self._report.message = summary(self._done)
+            self._report.message = describe_deploy(self._done)
 
 
-def summary(done: Mapping[str, str]) -> str:
+def describe_deploy(done: Mapping[str, str]) -> str:
     """Say in one sentence what a deploy did."""
     if not done:
         return UNCHANGED

@@ -11,7 +11,7 @@ from maand_executor.deploy.plan import make_trees
 from maand_executor.errors import CannotRender
 from maand_executor.rules.facts import Job, Worker
 from maand_executor.steps.context import RunContext, TellOutcome
-from maand_executor.steps.fan_out import not_well, on_each
+from maand_executor.steps.fan_out import failed_outcome, work_on_each
 from maand_executor.steps.fleet import Fleet
 from maand_executor.steps.lifecycle_steps import ACT_MESSAGES, AGAIN_HELP, COPY, Act, Copies, LifecycleStep, LifecycleSteps
 from maand_executor.steps.worker_files import WorkerFiles
@@ -22,15 +22,15 @@ ACT_OF = {message: act for act, message in ACT_MESSAGES.items()}
 async def do_lifecycle(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
     """Do what the owner of the run planned for these workers. What cannot be rendered has failed on all of them."""
     task, hosts = spec.lifecycle, {worker.host for worker in workers}
-    steps = [to_step(step) for step in task.steps if step.allocation.worker in hosts]
+    steps = [step_from_message(step) for step in task.steps if step.allocation.worker in hosts]
     try:
         copies = await make_copies(context, task, steps, workers)
     except CannotRender as error:
         for worker in workers:
-            tell(not_well(cannot_render(task.job, worker, error)))
+            tell(failed_outcome(render_failure(task.job, worker, error)))
         return
     steps_of_job = LifecycleSteps(task.job, steps, copies=copies, check_host=task.check_host)
-    await on_each(steps_of_job.on)(context, spec, workers, tell)
+    await work_on_each(steps_of_job.on)(context, spec, workers, tell)
 
 
 async def make_copies(
@@ -50,12 +50,12 @@ async def make_copies(
     )
 
 
-def to_step(step: StepMessage) -> LifecycleStep:
+def step_from_message(step: StepMessage) -> LifecycleStep:
     """Read one step."""
     act = ACT_OF.get(step.act, Act.NOTHING)
     return LifecycleStep(allocation=to_allocation(step.allocation), copy=step.copy_sha256, act=act, target=step.target)
 
 
-def cannot_render(job: str, worker: Worker, error: CannotRender) -> pb.Failure:
+def render_failure(job: str, worker: Worker, error: CannotRender) -> pb.Failure:
     """Say that the files of a worker could not be put together."""
     return pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job, worker=worker.host, step=COPY, message=str(error), help=AGAIN_HELP)

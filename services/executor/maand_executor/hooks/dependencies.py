@@ -26,11 +26,11 @@ from maand_executor.content.allocation_trees import HOOKS, tree_of
 from maand_executor.content.content_store import ContentStore, TreeEntry
 from maand_executor.content.hook_directories import remove_tree
 from maand_executor.hooks.errors import DependenciesNotInstalled
-from maand_executor.hooks.process import Command, GroupProcess, supervise
+from maand_executor.hooks.process import Command, GroupProcess, supervise_process
 from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome, JobFile
 from maand_executor.rules.hook_outcomes import sentence_of
-from maand_executor.rules.output_lines import Tail, last_lines
+from maand_executor.rules.output_lines import Tail, tail_lines
 
 INSTALL_TIMEOUT = timedelta(minutes=15)
 """Limit of one installer: some packages are compiled."""
@@ -60,7 +60,7 @@ class Dependencies:
     async def python_for(self, job: str, files: Sequence[JobFile]) -> Path:
         """Return the interpreter of a virtual environment with what `requirements.txt` names."""
         requirements = {file.path: file for file in files}[REQUIREMENTS]
-        key = digest_of(sys.version, *self._mentioned(requirements, files))
+        key = short_digest(sys.version, *self._mentioned(requirements, files))
         directory = self._directory / f"python-{key}"
         python = directory / "bin" / "python"
         async with self._locks[key]:
@@ -73,7 +73,7 @@ class Dependencies:
         """Return the `node_modules` with what `package.json` and its lock file name."""
         named = {file.path: file for file in files}
         locks = [path for path in LOCKS if path in named]
-        key = digest_of(*(named[path].sha256.hex() for path in (PACKAGE, *locks)))
+        key = short_digest(*(named[path].sha256.hex() for path in (PACKAGE, *locks)))
         directory = self._directory / f"node-{key}"
         async with self._locks[key]:
             if not is_complete(directory):
@@ -111,10 +111,10 @@ class Dependencies:
         command = Command(arguments=arguments, directory=directory, environment=installer_environment(os.environ))
         process = GroupProcess.start(command, subreaper=self._subreaper, on_output=lambda _, data: tail.feed(data))
         never: asyncio.Future[InvocationOutcome] = asyncio.get_running_loop().create_future()
-        end = await supervise(process, limit=INSTALL_TIMEOUT, asked_to_end=never)
+        end = await supervise_process(process, limit=INSTALL_TIMEOUT, asked_to_end=never)
         if end.return_code != 0 or end.ended_as:
             reason = sentence_of(end.ended_as or InvocationOutcome.FAILED, end.return_code, INSTALL_TIMEOUT)
-            raise DependenciesNotInstalled(job=job, path=path, reason=reason, last_lines=last_lines(tail.text()))
+            raise DependenciesNotInstalled(job=job, path=path, reason=reason, last_lines=tail_lines(tail.text()))
 
 
 def environment_commands(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -163,6 +163,6 @@ def unused_for(directory: Path) -> timedelta:
     return timedelta(seconds=time.time() - (directory / ".complete").stat().st_mtime)
 
 
-def digest_of(*parts: str) -> str:
+def short_digest(*parts: str) -> str:
     """Return a short name for a combination of inputs."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

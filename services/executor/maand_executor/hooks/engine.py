@@ -47,7 +47,7 @@ def tell_nobody(_: InvocationResult) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedHooks:
     """What the hooks of one event need, on this machine."""
 
     files: tuple[JobFile, ...]
@@ -126,7 +126,7 @@ class HookEngine:
             runs.append(HookRun(request=request, hook=hook, interpreter=interpreter, content=content))
         return runs
 
-    async def prepare(self, bucket_id: str, hooks: Sequence[Hook]) -> Prepared:
+    async def prepare(self, bucket_id: str, hooks: Sequence[Hook]) -> PreparedHooks:
         """Have everything that these hooks (of one job) need on this machine. Raises `HookPrerequisiteMissing`.
 
         `run_event` does it by itself; a preflight may do it earlier, before anything was changed anywhere.
@@ -134,7 +134,7 @@ class HookEngine:
         files = await self._catalog.list_job_files(bucket_id, hooks[0].job)
         await self._content.ensure(bucket_id, digests_of(files))
         interpreters = {hook.name: await self._interpreters.interpreter_for(hook, files) for hook in hooks}
-        return Prepared(files=files, interpreters=interpreters)
+        return PreparedHooks(files=files, interpreters=interpreters)
 
     def kill(self, run: RunIdentity) -> None:
         """Kill every hook process of this claim now: its lease is lost, somebody else may start them again."""

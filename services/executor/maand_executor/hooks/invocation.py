@@ -22,7 +22,7 @@ from maand_executor.hooks.identities import Identities
 from maand_executor.hooks.interpreter import Interpreter
 from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
 from maand_executor.hooks.outcome_messages import STEP_OUTCOMES
-from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise
+from maand_executor.hooks.process import Command, GroupProcess, ProcessEnd, supervise_process
 from maand_executor.hooks.request import EventRun
 from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.output import events
@@ -32,7 +32,7 @@ from maand_executor.rules.facts import Allocation, BegunInvocation, Certificates
 from maand_executor.rules.hook_environment import InvocationFacts, invocation_environment
 from maand_executor.rules.hook_outcomes import InvocationResult, outcome_of, sentence_of, shell_exit_code
 from maand_executor.rules.meter import Meter
-from maand_executor.rules.output_lines import last_lines
+from maand_executor.rules.output_lines import tail_lines
 from maand_executor.rules.waves import Batch
 from maand_executor.rules.worker_scripts import job_directory
 from maand_wire.tracing import child_span, current_traceparent
@@ -105,7 +105,7 @@ class InvocationRunner:
             async with self._slots:
                 return await self._run_in_slot(invocation, identities)
         finally:
-            await ended(identities, invocation, broken_off_as(invocation))
+            await end_identity(identities, invocation, broken_off_as(invocation))
 
     def kill(self, run: RunIdentity) -> None:
         """Kill every process of a claim of a run, or of a task of one, now, without grace: its lease is lost."""
@@ -115,7 +115,7 @@ class InvocationRunner:
     async def _run_in_slot(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         request = invocation.request
         if request.cancel.level >= CancelLevel.NOW:
-            return result_of(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")
+            return result_without_process(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")
         worker, step = invocation.allocation.worker, invocation.hook.name
         request.journal.report(events.step_started(job=request.job.name, worker=worker, step=step))
         try:
@@ -123,7 +123,7 @@ class InvocationRunner:
         except asyncio.CancelledError:
             outcome = broken_off_as(invocation)
             message = sentence_of(outcome, 0, invocation.hook_run.time_limit)
-            self._tell(request, result_of(invocation, outcome, message=message))
+            self._tell(request, result_without_process(invocation, outcome, message=message))
             raise
         self._tell(request, result)
         return result
@@ -162,9 +162,9 @@ class InvocationRunner:
             finally:
                 await self._put_away(invocation, directory)
         except (OSError, ContentDamaged) as error:
-            await ended(identities, invocation, InvocationOutcome.FAILED)
+            await end_identity(identities, invocation, InvocationOutcome.FAILED)
             message = f"could not be started: {error}"
-            return result_of(invocation, InvocationOutcome.FAILED, exit_code=CANNOT_EXECUTE, message=message)
+            return result_without_process(invocation, InvocationOutcome.FAILED, exit_code=CANNOT_EXECUTE, message=message)
 
     async def _run_process(self, invocation: Invocation, directory: Path, identities: Identities) -> InvocationResult:
         request = invocation.request
@@ -176,15 +176,15 @@ class InvocationRunner:
         finally:
             self._live.remove(invocation.begun.token)
             source.close()
-        await ended(identities, invocation, outcome_of(end.return_code, end.ended_as))
-        return await judged(invocation, end, source)
+        await end_identity(identities, invocation, outcome_of(end.return_code, end.ended_as))
+        return await result_of_process(invocation, end, source)
 
     async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
         processes = self._processes[invocation.request.run]
         processes.add(process)
         try:
             asked = until_cancelled(invocation.request.cancel)
-            return await supervise(process, limit=invocation.hook_run.time_limit, asked_to_end=asked)
+            return await supervise_process(process, limit=invocation.hook_run.time_limit, asked_to_end=asked)
         finally:
             processes.discard(process)
             if not processes:
@@ -213,7 +213,7 @@ def broken_off_as(invocation: Invocation) -> InvocationOutcome:
     return InvocationOutcome.CANCELLED if asked else InvocationOutcome.INTERRUPTED
 
 
-async def ended(identities: Identities, invocation: Invocation, outcome: InvocationOutcome) -> None:
+async def end_identity(identities: Identities, invocation: Invocation, outcome: InvocationOutcome) -> None:
     """Revoke the token, also when this task is cancelled. What ended before stays ended as it was."""
     await asyncio.shield(asyncio.ensure_future(identities.end(invocation.begun.invocation_id, outcome)))
 
@@ -224,7 +224,7 @@ async def until_cancelled(cancel: CancelSignal) -> InvocationOutcome:
     return InvocationOutcome.CANCELLED
 
 
-async def judged(invocation: Invocation, end: ProcessEnd, source: OutputSource) -> InvocationResult:
+async def result_of_process(invocation: Invocation, end: ProcessEnd, source: OutputSource) -> InvocationResult:
     """Turn the end of a process into a result; what did not succeed carries its last lines, masked."""
     outcome = outcome_of(end.return_code, end.ended_as)
     masked = invocation.request.journal.masked
@@ -236,12 +236,14 @@ async def judged(invocation: Invocation, end: ProcessEnd, source: OutputSource) 
         exit_code=shell_exit_code(end.return_code),
         duration=end.duration,
         message=sentence_of(outcome, end.return_code, invocation.hook_run.time_limit),
-        last_lines=() if outcome is InvocationOutcome.SUCCEEDED else last_lines(await masked(source.tail())),
+        last_lines=() if outcome is InvocationOutcome.SUCCEEDED else tail_lines(await masked(source.tail())),
         notices=tuple([await masked(notice) for notice in source.notices]),
     )
 
 
-def result_of(invocation: Invocation, outcome: InvocationOutcome, *, message: str, exit_code: int = 0) -> InvocationResult:
+def result_without_process(
+    invocation: Invocation, outcome: InvocationOutcome, *, message: str, exit_code: int = 0
+) -> InvocationResult:
     """Make the result of an invocation of which no process ended by itself."""
     return InvocationResult(
         hook=invocation.hook.name,

@@ -61,7 +61,7 @@ class LeftBehind:
             left = [process for pid in pids if (process := LeftProcess.of(pid, token))]
             if not left:
                 return
-            await end_processes(left, grace)
+            await terminate_processes(left, grace)
             grace = timedelta()
         log.warning("a hook left processes behind that cannot be ended", pids=pids)
 
@@ -115,7 +115,7 @@ class LeftProcess:
             self.gone.set_result(None)
 
 
-async def end_processes(left: Sequence[LeftProcess], grace: timedelta) -> None:
+async def terminate_processes(left: Sequence[LeftProcess], grace: timedelta) -> None:
     """TERM, grace, KILL; when this task is cancelled, KILL at once. They are gone when this returns."""
     try:
         await signal_processes(left, signal.SIGTERM, grace)

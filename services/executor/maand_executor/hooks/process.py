@@ -61,7 +61,7 @@ class ProcessEnd:
     duration: timedelta
 
 
-async def supervise(
+async def supervise_process(
     process: "GroupProcess", *, limit: timedelta, asked_to_end: Awaitable[InvocationOutcome], grace: timedelta = GRACE
 ) -> ProcessEnd:
     """Follow a process to its end, whichever comes first: its own, the timeout, or being asked to end.

@@ -58,7 +58,7 @@ class EventRun:
     phase: str = ""
     """`new`, `update` or `stop` in lifecycle batches. Empty = the event."""
     lifecycle: Mapping[str, str] = field(default_factory=dict)
-    """From `environment.lifecycle_variables`."""
+    """From `hook_environment.lifecycle_variables`."""
     hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Values given with the run; only names listed in the bucket's `hook_env` reach a hook."""
     arguments: tuple[str, ...] = ()

@@ -68,13 +68,13 @@ class Subreaper:
 
     def _tell(self, line: str) -> None:
         if self._process is None:
-            self._process = start()
+            self._process = start_shell()
         assert self._process.stdin
         with suppress(BrokenPipeError):
             self._process.stdin.write(line.encode())
 
 
-def start() -> "subprocess.Popen[bytes]":
+def start_shell() -> "subprocess.Popen[bytes]":
     """Start the shell in a session of its own, where no Ctrl-C reaches it."""
     return subprocess.Popen(
         ["/bin/sh", "-c", SCRIPT],

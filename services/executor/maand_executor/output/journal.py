@@ -206,14 +206,14 @@ class Journal:
             events = await asyncio.to_thread(self._writer.write, entries, masker)
         if events:
             request_id = str(uuid.uuid4())
-            await persistently(lambda: self._sink.append_events(self._run, events, request_id=request_id))
+            await retry_while_catalog_is_away(lambda: self._sink.append_events(self._run, events, request_id=request_id))
             now = time.time()
             self._meter.events_stored([now - event.time.ToNanoseconds() / 1e9 for event in events])
         self._stored += len(entries)
         await self._announce_progress()
 
     async def _fresh_masker(self) -> Masker:
-        return await persistently(lambda: self._masks.refresh(self._sink))
+        return await retry_while_catalog_is_away(lambda: self._masks.refresh(self._sink))
 
     async def _breathe(self) -> None:
         with suppress(TimeoutError):
@@ -230,7 +230,7 @@ def size_of(entry: Entry) -> int:
     return entry.size if isinstance(entry, OutputPiece) else entry.ByteSize()
 
 
-async def persistently(attempt: Callable[[], Awaitable[Result]]) -> Result:
+async def retry_while_catalog_is_away(attempt: Callable[[], Awaitable[Result]]) -> Result:
     """Repeat while the catalog is away; a run that loses its lease meanwhile closes its journal.
 
     Raises `LeaseLost`, and the `RemoteError` of a call that no repeat helps.

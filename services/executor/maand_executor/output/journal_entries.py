@@ -86,12 +86,12 @@ class OutputWriter:
             unfinished = LineMasker()
         text = unfinished.feed(masker, piece.text, ends=piece.ends)
         if piece.ends:
-            return [part for line in text.split("\n") for part in parts_of(line)]
+            return [part for line in text.split("\n") for part in split_long_line(line)]
         self._unfinished[key] = unfinished
-        return parts_of(text) if text else []
+        return split_long_line(text) if text else []
 
 
-def parts_of(line: str) -> list[str]:
+def split_long_line(line: str) -> list[str]:
     """Split a line that became too long when what was kept back of it was put before it."""
     return [line[start : start + LINE_LIMIT] for start in range(0, len(line) or 1, LINE_LIMIT)]
 

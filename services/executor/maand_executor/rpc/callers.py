@@ -28,7 +28,7 @@ CLAIMS = {
 """Metadata that the gateway makes of the headers X-ALLOCATION-ID, HOOK and EVENT, and what it must equal."""
 
 
-def calling_hook(live: LiveInvocations, metadata: Iterable[tuple[str, str | bytes]] | None) -> LiveInvocation:
+def identify_hook(live: LiveInvocations, metadata: Iterable[tuple[str, str | bytes]] | None) -> LiveInvocation:
     """Return the hook that makes a call. Raises `Unauthenticated`, `IdentityMismatch`."""
     sent = {key: value for key, value in metadata or () if isinstance(value, str)}
     authorization = sent.get("authorization", "")

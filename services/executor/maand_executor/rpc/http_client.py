@@ -32,9 +32,9 @@ class HttpAnswer:
         return next((value for key, value in self.headers if key.lower() == name), "")
 
 
-async def send(request: HttpRequest, *, tls: ssl.SSLContext | None, server_name: str, body_limit: int) -> HttpAnswer:
+async def send_request(request: HttpRequest, *, tls: ssl.SSLContext | None, server_name: str, body_limit: int) -> HttpAnswer:
     """Send a request and return the answer. Raises `HttpUnreachable`, `HttpRequestFailed`, `InvalidCall`."""
-    reader, writer = await connect(request, tls, server_name)
+    reader, writer = await connect_to_target(request, tls, server_name)
     try:
         connection = h11.Connection(h11.CLIENT)
         writer.write(request_bytes(connection, request))
@@ -46,7 +46,7 @@ async def send(request: HttpRequest, *, tls: ssl.SSLContext | None, server_name:
         writer.transport.abort()  # a close would wait, beyond any time limit, for a peer that reads nothing
 
 
-async def connect(
+async def connect_to_target(
     request: HttpRequest, tls: ssl.SSLContext | None, server_name: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to the target, over TLS when a context is given."""
@@ -100,7 +100,7 @@ async def read_answer(connection: h11.Connection, reader: asyncio.StreamReader, 
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await read_piece(reader))
+            connection.receive_data(await receive_piece(reader))
         elif isinstance(event, h11.Response):
             response = event
         elif isinstance(event, h11.Data):
@@ -111,16 +111,16 @@ async def read_answer(connection: h11.Connection, reader: asyncio.StreamReader, 
             break
     if response is None or event is h11.PAUSED:
         raise h11.RemoteProtocolError("the worker left HTTP instead of answering")
-    return answer(response, bytes(body), body_limit)
+    return make_answer(response, bytes(body), body_limit)
 
 
-async def read_piece(reader: asyncio.StreamReader) -> bytes:
+async def receive_piece(reader: asyncio.StreamReader) -> bytes:
     """Return the next bytes. Gives way to others first: reading what is there already does not."""
     await asyncio.sleep(0)
     return await reader.read(READ_SIZE)
 
 
-def answer(response: h11.Response, body: bytes, body_limit: int) -> HttpAnswer:
+def make_answer(response: h11.Response, body: bytes, body_limit: int) -> HttpAnswer:
     """Put an answer together."""
     return HttpAnswer(
         status=response.status_code,

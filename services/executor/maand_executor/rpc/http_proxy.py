@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from maand_executor.rpc.errors import HttpRequestFailed, HttpTimedOut, InvalidCall
-from maand_executor.rpc.http_client import HttpAnswer, send
-from maand_executor.rpc.http_rules import MOST_REDIRECTS, HttpRequest, redirected
+from maand_executor.rpc.http_client import HttpAnswer, send_request
+from maand_executor.rpc.http_rules import MOST_REDIRECTS, HttpRequest, redirect_request
 from maand_executor.rules.facts import Certificates
 
 ANSWER_BODY_LIMIT = 4 * 1024 * 1024
@@ -26,7 +26,7 @@ class TlsManners:
     insecure: bool = False
 
 
-async def proxy(
+async def proxy_request(
     request: HttpRequest,
     *,
     allowed_hosts: Collection[str],
@@ -39,21 +39,25 @@ async def proxy(
     try:
         async with asyncio.timeout(limit.total_seconds()):
             context = await asyncio.to_thread(tls_context, certificates, allocation_id, tls)
-            return await follow(request, allowed_hosts, context, tls.server_name)
+            return await send_following_redirects(request, allowed_hosts, context, tls.server_name)
     except TimeoutError:
         raise HttpTimedOut(f"{request.target.url}: no complete answer within {limit.total_seconds():g} s") from None
 
 
-async def follow(request: HttpRequest, allowed_hosts: Collection[str], context: ssl.SSLContext, server_name: str) -> HttpAnswer:
+async def send_following_redirects(
+    request: HttpRequest, allowed_hosts: Collection[str], context: ssl.SSLContext, server_name: str
+) -> HttpAnswer:
     """Ask, and ask again where the answer says so."""
     for _ in range(MOST_REDIRECTS + 1):
         secure = request.target.scheme == "https"
-        answer = await send(request, tls=context if secure else None, server_name=server_name, body_limit=ANSWER_BODY_LIMIT)
+        answer = await send_request(
+            request, tls=context if secure else None, server_name=server_name, body_limit=ANSWER_BODY_LIMIT
+        )
         location = answer.header("location")
         if answer.status not in REDIRECTS or not location:
             return answer
         try:
-            request = redirected(request, answer.status, location, allowed_hosts)
+            request = redirect_request(request, answer.status, location, allowed_hosts)
         except InvalidCall as error:  # the worker's fault, not that of the hook's request
             raise HttpRequestFailed(f"{request.target.url} redirects to where nothing can be asked: {error}") from error
     raise HttpRequestFailed(f"{request.target.url}: more than {MOST_REDIRECTS} redirects")
@@ -68,11 +72,11 @@ def tls_context(certificates: Certificates, allocation_id: str, tls: TlsManners)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.client_certificate:
-        present(context, certificates, allocation_id, tls.client_certificate)
+        load_client_certificate(context, certificates, allocation_id, tls.client_certificate)
     return context
 
 
-def present(context: ssl.SSLContext, certificates: Certificates, allocation_id: str, name: str) -> None:
+def load_client_certificate(context: ssl.SSLContext, certificates: Certificates, allocation_id: str, name: str) -> None:
     """Load a certificate of the allocation; the ssl module takes files only, so they live for a moment, readable by us alone."""
     leaves = {leaf.name: leaf for leaf in certificates.of(allocation_id)}
     if name not in leaves:

@@ -79,12 +79,12 @@ def parse_target(url: str, allowed_hosts: Collection[str]) -> Target:
 def allowed_host(host: str, allowed_hosts: Collection[str]) -> str:
     """Return the worker's host that equals this one. Raises `WorkerNotAllowed`."""
     for allowed in allowed_hosts:
-        if comparable(host) == comparable(allowed):
+        if comparable_host(host) == comparable_host(allowed):
             return allowed
     raise WorkerNotAllowed(f'"{host}" is not the address of a worker of this hook\'s job')
 
 
-def comparable(host: str) -> IPv4Address | IPv6Address | str:
+def comparable_host(host: str) -> IPv4Address | IPv6Address | str:
     """Return what two spellings of one address have in common."""
     try:
         return ip_address(host)
@@ -106,7 +106,7 @@ def own_headers_removed(headers: Sequence[Header]) -> list[Header]:
     return [(name, value) for name, value in headers if name.lower() not in OWN_HEADERS]
 
 
-def redirected(request: HttpRequest, status: int, location: str, allowed_hosts: Collection[str]) -> HttpRequest:
+def redirect_request(request: HttpRequest, status: int, location: str, allowed_hosts: Collection[str]) -> HttpRequest:
     """Return the request a redirect asks for, by the browsers' rules.
 
     Raises `WorkerNotAllowed` when it leads away, `InvalidCall` when it leads nowhere.

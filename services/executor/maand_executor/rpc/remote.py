@@ -5,9 +5,9 @@ from typing import Any
 
 from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
 from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocations
-from maand_executor.rpc.callers import calling_hook, metadata_of
+from maand_executor.rpc.callers import identify_hook, metadata_of
 from maand_executor.rpc.errors import InvalidCall, LimitExceeded, WorkerNotAllowed
-from maand_executor.rpc.http_proxy import TlsManners, proxy
+from maand_executor.rpc.http_proxy import TlsManners, proxy_request
 from maand_executor.rpc.http_rules import HttpRequest, check_method, own_headers_removed, parse_target
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
@@ -27,25 +27,25 @@ class RemoteServicer(remote_pb2_grpc.RemoteServiceServicer):
 
     async def RunSshCommand(self, request: remote_pb2.RunSshCommandRequest, context: Any) -> remote_pb2.RunSshCommandResponse:
         """Run a command line on a worker of the hook's job."""
-        hook = calling_hook(self._live, metadata_of(context))
-        worker = own_worker(hook, request.worker)
-        command = remote_command(hook, request)
+        hook = identify_hook(self._live, metadata_of(context))
+        worker = find_own_worker(hook, request.worker)
+        command = make_remote_command(hook, request)
         remote: Remote = hook.remote
-        return ssh_response(await remote.run(worker, command))
+        return to_ssh_response(await remote.run(worker, command))
 
     async def SendHttpRequest(
         self, request: remote_pb2.SendHttpRequestRequest, context: Any
     ) -> remote_pb2.SendHttpRequestResponse:
         """Send an HTTP request to a worker of the hook's job."""
-        hook = calling_hook(self._live, metadata_of(context))
+        hook = identify_hook(self._live, metadata_of(context))
         hosts = [worker.host for worker in hook.workers]
-        answer = await proxy(
-            http_request(request, hosts),
+        answer = await proxy_request(
+            make_http_request(request, hosts),
             allowed_hosts=hosts,
             certificates=hook.certificates,
             allocation_id=hook.allocation_id,
-            tls=tls_manners(request.tls),
-            limit=seconds(request.timeout_seconds, default=HTTP_SECONDS, most=MOST_HTTP_SECONDS),
+            tls=to_tls_manners(request.tls),
+            limit=time_limit(request.timeout_seconds, default=HTTP_SECONDS, most=MOST_HTTP_SECONDS),
         )
         return remote_pb2.SendHttpRequestResponse(
             status_code=answer.status,
@@ -55,7 +55,7 @@ class RemoteServicer(remote_pb2_grpc.RemoteServiceServicer):
         )
 
 
-def own_worker(hook: LiveInvocation, host: str) -> Worker:
+def find_own_worker(hook: LiveInvocation, host: str) -> Worker:
     """Return a worker of the hook's job. Raises `WorkerNotAllowed`."""
     for worker in hook.workers:
         if worker.host == host:
@@ -63,7 +63,7 @@ def own_worker(hook: LiveInvocation, host: str) -> Worker:
     raise WorkerNotAllowed(f'"{host}" is not a worker of the job {hook.job}')
 
 
-def remote_command(hook: LiveInvocation, request: remote_pb2.RunSshCommandRequest) -> RemoteCommand:
+def make_remote_command(hook: LiveInvocation, request: remote_pb2.RunSshCommandRequest) -> RemoteCommand:
     """Return the command as the bucket runs commands. Raises `InvalidCall`."""
     if not request.command.strip():
         raise InvalidCall("the command is empty")
@@ -75,12 +75,12 @@ def remote_command(hook: LiveInvocation, request: remote_pb2.RunSshCommandReques
         script=request.command,
         sudo=hook.config.use_sudo,
         stdin=request.stdin,
-        timeout=seconds(request.timeout_seconds, default=SSH_SECONDS, most=MOST_SSH_SECONDS),
+        timeout=time_limit(request.timeout_seconds, default=SSH_SECONDS, most=MOST_SSH_SECONDS),
         check_host=request.check_host,
     )
 
 
-def ssh_response(result: RemoteResult) -> remote_pb2.RunSshCommandResponse:
+def to_ssh_response(result: RemoteResult) -> remote_pb2.RunSshCommandResponse:
     """Translate a result."""
     return remote_pb2.RunSshCommandResponse(
         exit_code=result.exit_code,
@@ -92,7 +92,7 @@ def ssh_response(result: RemoteResult) -> remote_pb2.RunSshCommandResponse:
     )
 
 
-def http_request(request: remote_pb2.SendHttpRequestRequest, hosts: list[str]) -> HttpRequest:
+def make_http_request(request: remote_pb2.SendHttpRequestRequest, hosts: list[str]) -> HttpRequest:
     """Return the request to send. Raises `InvalidCall`, `WorkerNotAllowed`."""
     if len(request.body) > REQUEST_BODY_LIMIT:
         raise LimitExceeded("the body is larger than 2 MiB")
@@ -104,12 +104,12 @@ def http_request(request: remote_pb2.SendHttpRequestRequest, hosts: list[str]) -
     )
 
 
-def tls_manners(tls: remote_pb2.TlsOptions) -> TlsManners:
+def to_tls_manners(tls: remote_pb2.TlsOptions) -> TlsManners:
     """Translate TLS manners; unset ones are the defaults."""
     return TlsManners(client_certificate=tls.client_certificate, server_name=tls.server_name, insecure=tls.insecure_skip_verify)
 
 
-def seconds(given: int, *, default: int, most: int) -> timedelta:
+def time_limit(given: int, *, default: int, most: int) -> timedelta:
     """Return a time limit. Raises `LimitExceeded`."""
     if given > most:
         raise LimitExceeded(f"timeout_seconds is {given}, at most {most} are allowed")

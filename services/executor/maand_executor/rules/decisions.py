@@ -40,12 +40,12 @@ def runtime_digest(files: Iterable[PlannedFile]) -> bytes:
     return total.digest()
 
 
-def content_digest(data: bytes) -> bytes:
+def digest_of_content(data: bytes) -> bytes:
     """Return the digest of one content."""
     return hashlib.sha256(data).digest()
 
 
-def changed_paths(before: Iterable[PlannedFile], after: Iterable[PlannedFile]) -> tuple[str, ...]:
+def differing_paths(before: Iterable[PlannedFile], after: Iterable[PlannedFile]) -> tuple[str, ...]:
     """Return the paths that were added, removed, or differ in content or mode, sorted."""
     old = {file.path: (file.mode & 0o777, file.sha256) for file in before}
     new = {file.path: (file.mode & 0o777, file.sha256) for file in after}
@@ -114,8 +114,8 @@ def plan_allocation(
     """
     if allocation.removed or allocation.disabled:
         return plan_inactive(allocation)
-    changed = changed_paths(deployed, wanted) if digest != allocation.deployed_sha256 else ()
-    action, reason = decide(job, allocation, digest=digest, changed=changed, options=options)
+    changed = differing_paths(deployed, wanted) if digest != allocation.deployed_sha256 else ()
+    action, reason = decide_active(job, allocation, digest=digest, changed=changed, options=options)
     return PlannedAllocation(
         allocation=allocation, action=action, reason=reason, digest=digest, files=tuple(wanted), changed_paths=changed
     )
@@ -151,7 +151,7 @@ def was_on_worker(allocation: Allocation) -> bool:
     return may_run(allocation) or bool(allocation.deployed_sha256) or allocation.start_owed
 
 
-def decide(
+def decide_active(
     job: Job, allocation: Allocation, *, digest: bytes, changed: Sequence[str], options: PlanOptions
 ) -> tuple[Action, str]:
     """Apply the first rows of the table to an active allocation."""
@@ -159,14 +159,14 @@ def decide(
         return (Action.REFUSE, f"{reason}, and --sync-only starts nothing") if options.sync_only else (Action.START, reason)
     unfinished = allocation.state in UNFINISHED
     if digest != allocation.deployed_sha256:
-        reason = f"{describe(changed)}; {NOT_FINISHED}" if unfinished else describe(changed)
-        return update(job, options, changed=changed, reason=reason, surely_restart=unfinished)
+        reason = f"{describe_changes(changed)}; {NOT_FINISHED}" if unfinished else describe_changes(changed)
+        return choose_update(job, options, changed=changed, reason=reason, surely_restart=unfinished)
     if unfinished:
-        return update(job, options, reason=NOT_FINISHED, surely_restart=True)
+        return choose_update(job, options, reason=NOT_FINISHED, surely_restart=True)
     if allocation.current_version != allocation.new_version:
-        return update(job, options, reason=f"version {allocation.current_version} -> {allocation.new_version}")
+        return choose_update(job, options, reason=f"version {allocation.current_version} -> {allocation.new_version}")
     if options.force:
-        return update(job, options, reason="unchanged, forced")
+        return choose_update(job, options, reason="unchanged, forced")
     return Action.SKIP, "unchanged"
 
 
@@ -179,7 +179,7 @@ def why_start(allocation: Allocation) -> str:
     return "not promoted since it was stopped" if allocation.start_owed else ""
 
 
-def update(
+def choose_update(
     job: Job, options: PlanOptions, *, reason: str, changed: Sequence[str] = (), surely_restart: bool = False
 ) -> tuple[Action, str]:
     """Choose how a running allocation is brought up to date."""
@@ -196,7 +196,7 @@ def first_match(paths: Sequence[str], globs: Sequence[str]) -> str | None:
     return next((path for path in paths if any(fnmatchcase(path, glob) for glob in globs)), None)
 
 
-def describe(changed: Sequence[str], *, at_most: int = 3) -> str:
+def describe_changes(changed: Sequence[str], *, at_most: int = 3) -> str:
     """Say which files changed, the first few by name."""
     more = f" and {len(changed) - at_most} more" if len(changed) > at_most else ""
     return f"changed: {', '.join(changed[:at_most])}{more}" if changed else "changed"

@@ -45,25 +45,29 @@ class Prober:
             async with asyncio.timeout(timeout.total_seconds()):
                 problem = await self._look(worker, probe, timeout)
         except TimeoutError:
-            problem = f"{describe(probe)} gave no answer within {timeout.total_seconds():g} s"
+            problem = f"{describe_probe(probe)} gave no answer within {timeout.total_seconds():g} s"
         except Exception as error:  # noqa: BLE001 - whatever keeps a probe from passing is its finding
-            problem = f"{describe(probe)}: {reason(error)}"
+            problem = f"{describe_probe(probe)}: {why_not_probed(error)}"
         return ProbeResult(worker=worker.host, probe=probe, problem=problem)
 
     async def _look(self, worker: Worker, probe: Probe, timeout: timedelta) -> str:  # noqa: ASYNC109 - a fact of the manifest
         match probe:
             case TcpProbe():
-                await close(await connect(worker.host, probe.port, None))
+                await close_connection(await open_connection(worker.host, probe.port, None))
                 return ""
             case HttpProbe():
                 status = await http_status(worker.host, probe, self.tls if probe.scheme == "https" else None)
-                return "" if status == probe.expect_status else f"{describe(probe)} answered {status}, not {probe.expect_status}"
+                return (
+                    ""
+                    if status == probe.expect_status
+                    else f"{describe_probe(probe)} answered {status}, not {probe.expect_status}"
+                )
             case SshProbe():
                 code = await self.run_command(worker, probe.command, timeout)
-                return f"{describe(probe)} ended with exit code {code}" if code else ""
+                return f"{describe_probe(probe)} ended with exit code {code}" if code else ""
 
 
-def describe(probe: Probe) -> str:
+def describe_probe(probe: Probe) -> str:
     """Name a probe for people."""
     match probe:
         case TcpProbe():
@@ -74,7 +78,7 @@ def describe(probe: Probe) -> str:
             return f"ssh `{probe.command}`"
 
 
-def reason(error: Exception) -> str:
+def why_not_probed(error: Exception) -> str:
     """Say in a few words why a probe could not be carried out."""
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
@@ -83,7 +87,7 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def trusting(ca_certificate_pem: str) -> ssl.SSLContext | None:
+def tls_context_of_ca(ca_certificate_pem: str) -> ssl.SSLContext | None:
     """Return what HTTPS probes trust: the bucket's CA and nothing else. None without a CA."""
     if not ca_certificate_pem:
         return None
@@ -92,12 +96,12 @@ def trusting(ca_certificate_pem: str) -> ssl.SSLContext | None:
     return context
 
 
-async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_connection(host: str, port: int, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a connection."""
     return await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls else None, limit=STATUS_LINE_LIMIT)
 
 
-async def close(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+async def close_connection(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
     """Close a connection, whatever the other side thinks of it."""
     _, writer = connection
     writer.close()
@@ -107,7 +111,7 @@ async def close(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -
 
 async def http_status(host: str, probe: HttpProbe, tls: ssl.SSLContext | None) -> int:
     """Send one GET and return the status code."""
-    connection = await connect(host, probe.port, tls)
+    connection = await open_connection(host, probe.port, tls)
     try:
         reader, writer = connection
         authority = f"[{host}]:{probe.port}" if ":" in host else f"{host}:{probe.port}"

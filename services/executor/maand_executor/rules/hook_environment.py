@@ -94,11 +94,11 @@ def api_variables(facts: InvocationFacts) -> dict[str, str]:
         API_TOKEN_NAME: facts.token,
         "RUN_ID": facts.run_id,
         "BUCKET_ID": facts.bucket_id,
-        "TRACEPARENT": facts.traceparent or traceparent(facts.run_id, facts.invocation_id),
+        "TRACEPARENT": facts.traceparent or derive_traceparent(facts.run_id, facts.invocation_id),
     }
 
 
-def traceparent(run_id: str, invocation_id: str) -> str:
+def derive_traceparent(run_id: str, invocation_id: str) -> str:
     """Derive a W3C trace context from the run (trace) and the invocation (span), for runs that nobody traces yet."""
     return f"00-{hex_digits(run_id, 32)}-{hex_digits(invocation_id, 16)}-00"
 

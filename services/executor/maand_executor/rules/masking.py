@@ -81,7 +81,7 @@ class Masker:
 
     def mask(self, text: str) -> str:
         """Return the text with every occurrence replaced; occurrences that overlap or touch become one `***`."""
-        return replace(text, self.scan(text).spans)
+        return mask_spans(text, self.scan(text).spans)
 
     def scan(self, text: str) -> Scan:
         """Return where secrets stand, in order, those that overlap joined."""
@@ -92,7 +92,7 @@ class Masker:
         for table, stride in ((self._sparse, STRIDE), (self._dense, 1)):
             if table:
                 open_from = min(open_from, self._find_forms(text, table, stride, found))
-        return Scan(spans=joined(found), open_from=max(open_from, 0))
+        return Scan(spans=join_spans(found), open_from=max(open_from, 0))
 
     def _enter(self, form: str) -> None:
         known = hash(form)
@@ -127,7 +127,7 @@ class Masker:
         if not self._lines:
             return len(text)
         for run in DIGITS_IN_A_ROW.finditer(text):
-            found += (shifted(span, run.start()) for span in self._lines_in(run[0].translate(TO_STANDARD)))
+            found += (shift_span(span, run.start()) for span in self._lines_in(run[0].translate(TO_STANDARD)))
         at_the_end = DIGITS_AT_THE_END.search(text, max(len(text) - max(BASE64_WIDTHS) + 1, 0))
         return at_the_end.start() if at_the_end else len(text)
 
@@ -155,22 +155,22 @@ class LineMasker:
         """Return what can be shown after this piece."""
         text = self._kept + text
         scan = masker.scan(text)
-        cut = len(text) if ends else quiet_place(scan.spans, scan.open_from)
+        cut = len(text) if ends else cut_before_secret(scan.spans, scan.open_from)
         self._kept = text[cut:]
-        return replace(text[:cut], [span for span in scan.spans if span[1] <= cut])
+        return mask_spans(text[:cut], [span for span in scan.spans if span[1] <= cut])
 
 
-def shifted(span: Span, by: int) -> Span:
+def shift_span(span: Span, by: int) -> Span:
     """Return a span that was found in a part of the text."""
     return span[0] + by, span[1] + by
 
 
-def quiet_place(spans: Iterable[Span], cut: int) -> int:
+def cut_before_secret(spans: Iterable[Span], cut: int) -> int:
     """Move a cut before the secret it would tear."""
     return next((start for start, end in spans if start < cut < end), cut)
 
 
-def replace(text: str, spans: Iterable[Span]) -> str:
+def mask_spans(text: str, spans: Iterable[Span]) -> str:
     """Put `***` in place of every span."""
     parts, shown = [], 0
     for start, end in spans:
@@ -179,7 +179,7 @@ def replace(text: str, spans: Iterable[Span]) -> str:
     return "".join((*parts, text[shown:]))
 
 
-def joined(spans: Iterable[Span]) -> list[Span]:
+def join_spans(spans: Iterable[Span]) -> list[Span]:
     """Sort spans and join those that overlap or touch."""
     result: list[Span] = []
     for start, end in sorted(spans):
@@ -192,20 +192,20 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 def forms_of(value: str) -> set[str]:
     """Return every form of a secret value that is to be masked, none shorter than six characters."""
-    forms = lines_of(value)
+    forms = lines_of_value(value)
     for text in encoded_texts(value):
         forms |= {*base64_forms(text.encode()), *url_forms(text), *json_forms(text)}
     return {form for form in forms if len(form) >= SHORTEST and "\n" not in form}
 
 
-def lines_of(value: str) -> set[str]:
+def lines_of_value(value: str) -> set[str]:
     """Return a value and its lines, with and without what is blank around them."""
     return {value, *value.splitlines(), *map(str.strip, value.splitlines())}
 
 
 def encoded_texts(value: str) -> list[str]:
     """Return what of a value is masked in its encoded forms too: all of its lines, or the whole when they are too many."""
-    lines = lines_of(value)
+    lines = lines_of_value(value)
     return [text for text in (lines if len(lines) <= MOST_LINES else {value}) if len(text) >= SHORTEST]
 
 

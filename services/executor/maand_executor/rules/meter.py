@@ -1,4 +1,4 @@
-"""What the executor's parts tell of their work. This meter listens to nothing; `metrics.Metrics` is the one Prometheus reads."""
+"""What the executor's parts tell of their work. This meter listens to nothing; `prometheus.Metrics` is the real one."""
 
 from typing import Literal
 

@@ -37,11 +37,11 @@ class LineSplitter:
         while len(text) - start > self._limit:
             newline = text.rfind(b"\n", start, start + self._limit + 1)
             end = newline if newline >= 0 else character_boundary(text, start + self._limit)
-            yield Piece(text=decode(text[start:end]), ends=newline >= 0)
+            yield Piece(text=decode_output(text[start:end]), ends=newline >= 0)
             start = end + (newline >= 0)
         newline = text.rfind(b"\n", start)
         if newline >= 0:
-            yield Piece(text=decode(text[start:newline]))
+            yield Piece(text=decode_output(text[start:newline]))
             start = newline + 1
         self._partial = text[start:]
 
@@ -49,10 +49,10 @@ class LineSplitter:
         """Yield the last line when it has no line end."""
         rest, self._partial = self._partial, b""
         if rest:
-            yield Piece(text=decode(rest))
+            yield Piece(text=decode_output(rest))
 
 
-def decode(data: bytes) -> str:
+def decode_output(data: bytes) -> str:
     """Read bytes as text whatever they are, line ends of other systems included; NUL is replaced, databases refuse it."""
     return data.decode(errors="replace").replace("\0", "\ufffd").replace("\r\n", "\n").removesuffix("\r")
 
@@ -83,7 +83,7 @@ class Tail:
     def text(self) -> str:
         """Return the end of the stream from the beginning of a line; only a line longer than all this begins inside."""
         self._trim()
-        text = decode(bytes(self._data))
+        text = decode_output(bytes(self._data))
         _, newline, complete = text.rstrip("\n").partition("\n")
         return complete if self._cut and newline else text
 
@@ -93,7 +93,7 @@ class Tail:
             self._cut = True
 
 
-def last_lines(masked_text: str) -> tuple[str, ...]:
+def tail_lines(masked_text: str) -> tuple[str, ...]:
     """Return the last lines of a text that was masked already, each cut to its end."""
     lines = masked_text.rstrip().splitlines()[-LAST_LINES:]
     return tuple(line if len(line) <= LAST_LINE_LENGTH else "…" + line[-LAST_LINE_LENGTH:] for line in lines)

@@ -77,13 +77,13 @@ class RemoteResult:
         return self.exit_code == 0
 
 
-def compact(text: str) -> str:
+def strip_comments(text: str) -> str:
     """Strip comments and indentation from a bash text whose quoted strings hold no line breaks."""
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
-BOOTSTRAP = compact(resources.files(__package__).joinpath("bootstrap.sh").read_text(encoding="utf-8"))
+BOOTSTRAP = strip_comments(resources.files(__package__).joinpath("bootstrap.sh").read_text(encoding="utf-8"))
 
 
 def command_line(*, sudo: bool) -> str:
@@ -91,13 +91,13 @@ def command_line(*, sudo: bool) -> str:
     return f"exec {'sudo -n ' if sudo else ''}bash --noprofile --norc -c {shlex.quote(BOOTSTRAP)}"
 
 
-def order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "", host_check: HostCheck | None = None) -> bytes:
+def make_order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "", host_check: HostCheck | None = None) -> bytes:
     """Return what is written to the command's input: order, NUL, the command's own input.
 
     Raises `ValueError` for a NUL byte in script or environment, or a name that is no variable name.
     """
     parts = [
-        *exports(command.environment),
+        *export_lines(command.environment),
         f"maand_begin {limit_seconds(command.timeout)} {whole_seconds(watch.grace)} {whole_seconds(watch.silence)}"
         f" {len(command.stdin)}",
         *([host_check_text(host_check)] if host_check else []),
@@ -125,7 +125,7 @@ def whole_seconds(time: timedelta) -> int:
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def exports(environment: Mapping[str, str]) -> list[str]:
+def export_lines(environment: Mapping[str, str]) -> list[str]:
     """Return one `export` for each variable."""
     for name in environment:
         if not VARIABLE_NAME.fullmatch(name):
@@ -154,7 +154,7 @@ def fence_text(fence: WorkerFence, directory: str) -> str:
     The file holds `seq number epoch`; what is not three numbers (or the two of before epochs) counts as nothing seen: bash would
     evaluate other text as arithmetic.
     """
-    return compact(FENCE).format(directory=shlex.quote(directory), epoch=fence.epoch, seq=fence.seq, number=fence.number)
+    return strip_comments(FENCE).format(directory=shlex.quote(directory), epoch=fence.epoch, seq=fence.seq, number=fence.number)
 
 
 FENCE = """

@@ -17,7 +17,7 @@ from maand_executor.rules.facts import Allocation, Job
 Item = TypeVar("Item")
 
 
-def waves(jobs: Iterable[Job]) -> tuple[tuple[Job, ...], ...]:
+def group_into_waves(jobs: Iterable[Job]) -> tuple[tuple[Job, ...], ...]:
     """Group jobs by `deployment_seq`, lowest first, by name inside a wave."""
     ordered = sorted(jobs, key=lambda job: (job.deployment_seq, job.name))
     return tuple(tuple(wave) for _, wave in groupby(ordered, key=lambda job: job.deployment_seq))
@@ -36,7 +36,7 @@ def in_rollout_order(allocations: Iterable[Allocation], order: Sequence[str]) ->
     )
 
 
-def batches(items: Sequence[Item], size: int) -> tuple[tuple[Item, ...], ...]:
+def split_into_batches(items: Sequence[Item], size: int) -> tuple[tuple[Item, ...], ...]:
     """Split items in batches of at most `size`; 0 = all in one."""
     width = size or max(len(items), 1)
     return tuple(tuple(items[start : start + width]) for start in range(0, len(items), width))
@@ -66,7 +66,7 @@ class Batch:
 
 def plan_batches(allocations: Sequence[Allocation], size: int) -> tuple[Batch, ...]:
     """Cut the sequence into batches of `size`; 0 means all at once."""
-    parts = batches(allocations, size)
+    parts = split_into_batches(allocations, size)
     return tuple(Batch(index=index, count=len(parts), allocations=part) for index, part in enumerate(parts))
 
 

@@ -123,7 +123,7 @@ def facts_script() -> str:
     )
 
 
-def read_facts(text: str) -> WorkerFacts | None:
+def parse_worker_facts(text: str) -> WorkerFacts | None:
     """Read what `facts_script` printed: MiB, and MHz over all cores. None when there is not enough in it.
 
     Cores whose highest clock is known count with it; others with the clock they run at now, or with 1,000 MHz.

@@ -8,14 +8,14 @@ from maand_executor.catalog_client import BuildReport
 from maand_executor.errors import RunCancelled, RunFailed
 from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.rules.facts import Job
-from maand_executor.rules.waves import in_rollout_order, waves
+from maand_executor.rules.waves import group_into_waves, in_rollout_order
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import StepMemory, hook_event, remember_all
+from maand_executor.steps.event_hooks import StepMemory, remember_all, run_event_hooks
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_wire.errors import RemoteError
 
 
-async def build(context: RunContext) -> None:
+async def run_build(context: RunContext) -> None:
     """Build the snapshot that was asked for."""
     await build_snapshot(context, context.spec.build.snapshot_id)
 
@@ -26,7 +26,7 @@ async def build_snapshot(context: RunContext, snapshot_id: str) -> None:
     for warning in report.warnings:
         context.warn(warning)
     context.report.changes = report.changed
-    context.report.message = describe(report)
+    context.report.message = describe_build(report)
     for outcome, number in report.counts.items():
         context.report.count(outcome, number)
     built = await context.catalog.read_config(context.identity.bucket_id)
@@ -47,7 +47,7 @@ async def change_catalog(context: RunContext, snapshot_id: str) -> BuildReport:
 async def run_post_build(context: RunContext, fleet: Fleet) -> None:
     """Run the hooks, demanded jobs first. Raises `RunFailed` at the first job whose hooks fail."""
     memory = await remember_all(context)
-    for wave in waves(fleet.present_jobs().values()):
+    for wave in group_into_waves(fleet.present_jobs().values()):
         for job in wave:
             await run_hooks_of(context, fleet, job, memory)
 
@@ -59,7 +59,7 @@ async def run_hooks_of(context: RunContext, fleet: Fleet, job: Job, memory: Step
         return
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     ordered = in_rollout_order(allocations, order.hosts)
-    outcome = await hook_event(context, fleet, job, "post_build", ordered, order=order, memory=memory)
+    outcome = await run_event_hooks(context, fleet, job, "post_build", ordered, order=order, memory=memory)
     if outcome.cancelled and not outcome.failed:
         raise RunCancelled("built, but stopped before all post_build hooks had run; they run again with the next build")
     if not outcome.ok:
@@ -67,7 +67,7 @@ async def run_hooks_of(context: RunContext, fleet: Fleet, job: Job, memory: Step
         raise RunFailed(message, failures=failures_of(job.name, outcome.failed))
 
 
-def describe(report: BuildReport) -> str:
+def describe_build(report: BuildReport) -> str:
     """Say in one sentence what a build did."""
     counts = report.counts
     size = f"{counts['jobs']} jobs on {counts['workers']} workers, {counts['active_allocations']} allocations"

@@ -21,9 +21,9 @@ async def collect_garbage(context: RunContext) -> None:
     fleet = await read_fleet(context)
     removed = [one for one in fleet.allocations if one.removed]
     ready = [one for one in removed if one.state is AllocationState.REMOVED]
-    refuse(context, [one for one in removed if one.state is not AllocationState.REMOVED])
+    note_not_stopped(context, [one for one in removed if one.state is not AllocationState.REMOVED])
     if context.spec.gc.dry_run:
-        show(context, ready)
+        show_garbage(context, ready)
         return
     gone = [one.allocation_id for one in await delete_directories(context, fleet, ready)]
     purged = await context.catalog.purge_allocations(context.identity, gone, retain_days=context.spec.gc.retain_days)
@@ -35,7 +35,7 @@ async def collect_garbage(context: RunContext) -> None:
     )
 
 
-def refuse(context: RunContext, running: Sequence[Allocation]) -> None:
+def note_not_stopped(context: RunContext, running: Sequence[Allocation]) -> None:
     """Name what was never stopped."""
     for one in running:
         context.report.note(f"{one.job} on {one.worker} was removed but not stopped yet: deploy first")
@@ -44,7 +44,7 @@ def refuse(context: RunContext, running: Sequence[Allocation]) -> None:
         context.report.next_command = "maand deploy"
 
 
-def show(context: RunContext, ready: Sequence[Allocation]) -> None:
+def show_garbage(context: RunContext, ready: Sequence[Allocation]) -> None:
     """Tell what would be deleted."""
     for one in ready:
         context.report.note(f"{one.job} on {one.worker} would be deleted, data and logs too")
@@ -55,7 +55,7 @@ def show(context: RunContext, ready: Sequence[Allocation]) -> None:
 
 async def delete_directories(context: RunContext, fleet: Fleet, ready: Sequence[Allocation]) -> list[Allocation]:
     """Delete the jobs' directories; return the allocations that left nothing behind."""
-    results = await side_by_side(ready, lambda one: delete_one(context, fleet, one))
+    results = await side_by_side(ready, lambda one: delete_directory(context, fleet, one))
     gone: list[Allocation] = []
     for one, result in zip(ready, results, strict=True):
         if result.ok or is_dead(context, fleet, result):
@@ -65,7 +65,7 @@ async def delete_directories(context: RunContext, fleet: Fleet, ready: Sequence[
     return gone
 
 
-async def delete_one(context: RunContext, fleet: Fleet, allocation: Allocation) -> StepResult:
+async def delete_directory(context: RunContext, fleet: Fleet, allocation: Allocation) -> StepResult:
     """Delete one directory."""
     if not was_on_worker(allocation):
         return StepResult(job=allocation.job, worker=allocation.worker, step="remove")

@@ -14,8 +14,8 @@ from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.ssh.errors import SshError
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.failures import of_ssh_error
-from maand_executor.steps.fan_out import FanOut, Unknown, not_well, on_each, plain_spec, well
+from maand_executor.steps.failures import failure_of_ssh_error
+from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome, plain_spec, succeeded_outcome, work_on_each
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_executor.steps.health_gate import PROBES_AT_ONCE, HealthGate
 
@@ -27,7 +27,7 @@ async def check_health(context: RunContext) -> None:
     """Check what was asked for; the report says who is unhealthy."""
     fleet = await read_fleet(context)
     jobs = [job for job in fleet.jobs_named(context.spec.health_check.jobs).values() if not job.removed]
-    failures = await check_ssh(context, workers_of(fleet, jobs))
+    failures = await check_ssh(context, workers_of_jobs(fleet, jobs))
     context.report.fail(failures)
     await side_by_side(jobs, lambda job: check_job(context, fleet, job), limit=context.config.max_parallel_jobs)
     unhealthy = context.report.counts["unhealthy"]
@@ -37,7 +37,7 @@ async def check_health(context: RunContext) -> None:
     context.report.message = ", ".join(bad) or (f"{checked} allocations are healthy" if checked else f"skipped: {UNCONFIGURED}")
 
 
-def workers_of(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
+def workers_of_jobs(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
     """Return the workers on which the jobs are meant to run."""
     hosts = {one.worker for job in jobs for one in fleet.active_of_job(job.name)}
     return sorted((fleet.worker(host) for host in hosts), key=lambda worker: (worker.position, worker.host))
@@ -46,7 +46,9 @@ def workers_of(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
 async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
     """Look whether workers' SSH ports answer; behind a jump host only a login can tell."""
     if context.config.ssh_config:
-        outcomes = await FanOut(context, plain_spec("login"), on_each(login), unknown=Unknown(step=SSH)).run(workers)
+        outcomes = await FanOut(
+            context, plain_spec("login"), work_on_each(log_in_to_worker), unknown=UnknownOutcome(step=SSH)
+        ).run(workers)
         return [one.failure for one in outcomes if one.HasField("failure")]
     prober = Prober(run_command=no_command)
     timeout = context.settings.connect_timeout
@@ -55,16 +57,16 @@ async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.F
         lambda worker: prober.probe(worker, TcpProbe(port=worker.ssh_port or context.config.ssh_port), timeout),
         limit=PROBES_AT_ONCE,
     )
-    return [unreachable(result) for result in results if not result.healthy]
+    return [port_failure(result) for result in results if not result.healthy]
 
 
-async def login(context: RunContext, worker: Worker) -> WorkerOutcome:
+async def log_in_to_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Log in on a worker."""
     try:
         await context.remote.connect(worker)
     except SshError as error:
-        return not_well(of_ssh_error(error, worker=worker.host, step=SSH))
-    return well(worker.host)
+        return failed_outcome(failure_of_ssh_error(error, worker=worker.host, step=SSH))
+    return succeeded_outcome(worker.host)
 
 
 async def no_command(*_: object) -> int:
@@ -72,7 +74,7 @@ async def no_command(*_: object) -> int:
     return 0
 
 
-def unreachable(result: ProbeResult) -> pb.Failure:
+def port_failure(result: ProbeResult) -> pb.Failure:
     """Say that a worker's SSH port does not answer."""
     message = f"{result.worker}: SSH port does not answer ({result.problem})"
     return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=result.worker, step=SSH, message=message)
@@ -89,10 +91,10 @@ async def check_job(context: RunContext, fleet: Fleet, job: Job) -> None:
         return
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     failures = await gate.check(in_rollout_order(active, order.hosts), order, wait=context.spec.health_check.wait)
-    tell(context, job, active, order, failures)
+    report_job_health(context, job, active, order, failures)
 
 
-def tell(
+def report_job_health(
     context: RunContext, job: Job, active: Sequence[Allocation], order: RolloutOrder, failures: Sequence[pb.Failure]
 ) -> None:
     """Count, and say how the job is."""

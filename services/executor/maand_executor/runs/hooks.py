@@ -9,8 +9,8 @@ from maand_executor.rules.facts import Job
 from maand_executor.rules.hook_outcomes import EventOutcome
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import StepMemory, hook_event, remember_all
-from maand_executor.steps.fleet import Fleet, known_names, nearest, read_fleet
+from maand_executor.steps.event_hooks import StepMemory, remember_all, run_event_hooks
+from maand_executor.steps.fleet import Fleet, advise_nearest, known_names, read_fleet
 
 CLI = "cli"
 
@@ -18,35 +18,35 @@ CLI = "cli"
 async def run_hooks(context: RunContext) -> None:
     """Run the hook on every job that registers it for `cli`, in name order; the first job that fails ends it."""
     fleet = await read_fleet(context)
-    jobs = jobs_with(context.spec.hooks.hook, fleet.present_jobs(), only=context.spec.hooks.job)
+    jobs = select_jobs(context.spec.hooks.hook, fleet.present_jobs(), only=context.spec.hooks.job)
     memory = await remember_all(context)
     for number, job in enumerate(jobs):
-        context.report.count("succeeded", done_before(context, fleet, job, memory))
-        outcome = await run_one(context, fleet, job, memory)
+        context.report.count("succeeded", count_done_before(context, fleet, job, memory))
+        outcome = await run_hook_of_job(context, fleet, job, memory)
         context.report.fail(failures_of(job.name, outcome.failed))
-        count(context, outcome)
+        count_results(context, outcome)
         context.report.stopped_early |= outcome.cancelled
         if outcome.cancelled or (outcome.failed and not context.spec.keep_going):
             for later in jobs[number + 1 :]:
                 context.report.count("untouched", len(fleet.active_of_job(later.name)))
             break
-    context.report.message = sentence(context, jobs=[job.name for job in jobs])
+    context.report.message = describe_hooks_run(context, jobs=[job.name for job in jobs])
 
 
-def done_before(context: RunContext, fleet: Fleet, job: Job, memory: StepMemory) -> int:
+def count_done_before(context: RunContext, fleet: Fleet, job: Job, memory: StepMemory) -> int:
     """Return how many invocations an earlier owner of the run recorded: they are not repeated, but counted."""
     (hook,) = (one for one in job.hooks_on(CLI) if one.name == context.spec.hooks.hook)
     names = {invocation_step(hook, one.worker, CLI) for one in fleet.active_of_job(job.name)}
     return sum(map(memory.done, names))
 
 
-async def run_one(context: RunContext, fleet: Fleet, job: Job, memory: StepMemory) -> EventOutcome:
+async def run_hook_of_job(context: RunContext, fleet: Fleet, job: Job, memory: StepMemory) -> EventOutcome:
     """Run the hook of one job."""
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     if order.warning:
         context.report.note(f"{job.name}: {order.warning}")
     spec = context.spec.hooks
-    return await hook_event(
+    return await run_event_hooks(
         context,
         fleet,
         job,
@@ -59,7 +59,7 @@ async def run_one(context: RunContext, fleet: Fleet, job: Job, memory: StepMemor
     )
 
 
-def sentence(context: RunContext, *, jobs: Sequence[str]) -> str:
+def describe_hooks_run(context: RunContext, *, jobs: Sequence[str]) -> str:
     """Say how it went."""
     counts = context.report.counts
     if counts["failed"]:
@@ -67,27 +67,27 @@ def sentence(context: RunContext, *, jobs: Sequence[str]) -> str:
     return "done" if counts["succeeded"] or counts["untouched"] else f"nothing to do: no active allocations of {', '.join(jobs)}"
 
 
-def count(context: RunContext, outcome: EventOutcome) -> None:
+def count_results(context: RunContext, outcome: EventOutcome) -> None:
     """Count allocations by how the hook ended there."""
     context.report.count("succeeded", sum(result.ok for result in outcome.results))
     context.report.count("failed", len(outcome.failed))
     context.report.count("untouched", len(outcome.untouched))
 
 
-def jobs_with(hook: str, jobs: Mapping[str, Job], *, only: str) -> tuple[Job, ...]:
+def select_jobs(hook: str, jobs: Mapping[str, Job], *, only: str) -> tuple[Job, ...]:
     """Return the jobs whose hook is meant, by name. Raises `InvalidRequest` with the nearest known name."""
     known_names("job", [only] if only else [], jobs)
     wanted = [job for name, job in sorted(jobs.items()) if not only or name == only]
     registered = tuple(job for job in wanted if any(one.name == hook for one in job.hooks_on(CLI)))
     if not registered:
-        raise unknown_hook(hook, wanted)
+        raise unknown_hook_error(hook, wanted)
     return registered
 
 
-def unknown_hook(hook: str, jobs: Sequence[Job]) -> InvalidRequest:
+def unknown_hook_error(hook: str, jobs: Sequence[Job]) -> InvalidRequest:
     """Say why a hook cannot be run by hand."""
     where = f"job {jobs[0].name}" if len(jobs) == 1 else "any job"
     if any(one.name == hook for job in jobs for one in job.hooks):
         return InvalidRequest(f'hook "{hook}" is not registered for cli in {where}', help='add "cli" to its executed_on')
     known = {one.name for job in jobs for one in job.hooks_on(CLI)}
-    return InvalidRequest(f'no hook is called "{hook}" in {where}', help=nearest(hook, known))
+    return InvalidRequest(f'no hook is called "{hook}" in {where}', help=advise_nearest(hook, known))

@@ -18,9 +18,9 @@ from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Allocation, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.side_by_side import side_by_side
-from maand_executor.rules.waves import BatchPosition, batches, in_rollout_order
+from maand_executor.rules.waves import BatchPosition, in_rollout_order, split_into_batches
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import LifecycleBatch, StepMemory, hook_event, remember_all
+from maand_executor.steps.event_hooks import LifecycleBatch, StepMemory, remember_all, run_event_hooks
 from maand_executor.steps.fleet import Fleet, known_names, read_fleet
 from maand_executor.steps.health_gate import HealthGate
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
@@ -53,7 +53,7 @@ async def control_job(context: RunContext) -> None:
     known_names("job", [spec.job], fleet.present_jobs())
     job = fleet.jobs[spec.job]
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
-    chosen = in_rollout_order(select(fleet, job, spec.workers), order.hosts)
+    chosen = in_rollout_order(select_allocations(fleet, job, spec.workers), order.hosts)
     await JobControl(context, fleet, job, order, manner, await remember_all(context)).run(chosen)
 
 
@@ -69,7 +69,7 @@ def manner_of(spec: spec_pb.JobControlSpec) -> Manner:
     return manner
 
 
-def select(fleet: Fleet, job: Job, workers: Sequence[str]) -> tuple[Allocation, ...]:
+def select_allocations(fleet: Fleet, job: Job, workers: Sequence[str]) -> tuple[Allocation, ...]:
     """Return the active allocations meant. Raises `InvalidRequest` for a worker that has none, or a disabled one."""
     present = [one for one in fleet.of_job(job.name) if not one.removed]
     named = known_names(f"allocation of {job.name}", workers, [one.worker for one in present])
@@ -99,7 +99,7 @@ class JobControl:
     async def run(self, allocations: Sequence[Allocation]) -> None:
         """Take the batches one after another; a batch with a failure is the last, unless told to go on."""
         size = self._context.spec.job_control.batch or getattr(self._job, self._manner.limit)
-        parts = batches(allocations, size)
+        parts = split_into_batches(allocations, size)
         report = self._context.report
         for index, part in enumerate(parts):
             report.stopped_early |= self._context.cancel.level > CancelLevel.NOT_ASKED
@@ -160,5 +160,5 @@ class JobControl:
         batch = LifecycleBatch(
             phase=self._manner.phase, position=position, variables=lifecycle_variables(target=self._manner.target)
         )
-        outcome = await hook_event(self._context, self._fleet, self._job, event, part, order=self._order, batch=batch)
+        outcome = await run_event_hooks(self._context, self._fleet, self._job, event, part, order=self._order, batch=batch)
         return failures_of(self._job.name, outcome.failed)

@@ -18,10 +18,10 @@ from maand_executor.output import events
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import RemoteCommand
-from maand_executor.rules.waves import batches
+from maand_executor.rules.waves import split_into_batches
 from maand_executor.rules.worker_scripts import bucket_directory
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.fan_out import FanOut, Unknown, on_each, plain_spec
+from maand_executor.steps.fan_out import FanOut, UnknownOutcome, plain_spec, work_on_each
 from maand_executor.steps.fleet import known_names
 from maand_executor.steps.run_step import remote_step
 
@@ -41,7 +41,7 @@ NOT_STARTED = -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier:
+class EarlierRecords:
     """What earlier owners of this run recorded, by worker."""
 
     begun: frozenset[str] = frozenset()
@@ -54,10 +54,10 @@ class Earlier:
         return self.begun - self.ended.keys()
 
 
-def read_earlier(steps: Iterable[str]) -> Earlier:
+def read_earlier(steps: Iterable[str]) -> EarlierRecords:
     """Read recorded steps: `/<worker>/command:begun`, `/<worker>/command:ended:<exit code>`."""
     pairs = [name.removeprefix("/").split("/", 1) for name in steps]
-    return Earlier(
+    return EarlierRecords(
         begun=frozenset(worker for worker, step in pairs if step == BEGUN),
         ended={worker: int(step.removeprefix(ENDED)) for worker, step in pairs if step.startswith(ENDED)},
     )
@@ -72,12 +72,12 @@ async def run_command(context: RunContext) -> None:
     earlier = read_earlier(await context.catalog.list_steps(context.identity))
     unknown = () if spec.again else tuple(worker.host for worker in workers if worker.host in earlier.unknown)
     await run_batches(context, workers, earlier, left_out=earlier.ended.keys() | set(unknown))
-    summarise(context, len(workers))
+    summarise_command(context, len(workers))
     if unknown:
-        raise OutcomeUnknown(unknown_sentence(context, unknown))
+        raise OutcomeUnknown(describe_unknown(context, unknown))
 
 
-def tell_earlier(context: RunContext, workers: Sequence[Worker], earlier: Earlier) -> None:
+def tell_earlier(context: RunContext, workers: Sequence[Worker], earlier: EarlierRecords) -> None:
     """Count and tell what ended under an earlier owner of the run."""
     for worker in workers:
         code = earlier.ended.get(worker.host)
@@ -92,7 +92,7 @@ def tell_earlier(context: RunContext, workers: Sequence[Worker], earlier: Earlie
             context.report.fail([failure])
 
 
-def unknown_sentence(context: RunContext, unknown: Sequence[str]) -> str:
+def describe_unknown(context: RunContext, unknown: Sequence[str]) -> str:
     """Say where a command began of which no end is known, and what to do."""
     return (
         f"unknown on {', '.join(unknown)}: the command began there before the run was interrupted, and how it ended is not known;"
@@ -100,10 +100,10 @@ def unknown_sentence(context: RunContext, unknown: Sequence[str]) -> str:
     )
 
 
-async def run_batches(context: RunContext, workers: Sequence[Worker], earlier: Earlier, *, left_out: Set[str]) -> None:
+async def run_batches(context: RunContext, workers: Sequence[Worker], earlier: EarlierRecords, *, left_out: Set[str]) -> None:
     """Run it where it is to be run, in the batches of the first owner: what failed under it ends the batches after its own."""
-    parts = batches(workers, context.spec.run_command.concurrency)
-    fan_out = FanOut(context, plain_spec("command"), on_each(run_on), unknown=Unknown(step=COMMAND))
+    parts = split_into_batches(workers, context.spec.run_command.concurrency)
+    fan_out = FanOut(context, plain_spec("command"), work_on_each(run_on_worker), unknown=UnknownOutcome(step=COMMAND))
     for index, part in enumerate(parts):
         if context.cancel.level > CancelLevel.NOT_ASKED:
             context.report.stopped_early = True
@@ -115,7 +115,7 @@ async def run_batches(context: RunContext, workers: Sequence[Worker], earlier: E
         elif todo:
             hosts = [worker.host for worker in todo]
             context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
-            gather(context, await fan_out.run(todo))
+            count_batch(context, await fan_out.run(todo))
 
 
 async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Worker, ...]:
@@ -131,7 +131,7 @@ async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Wor
     return chosen
 
 
-async def run_on(context: RunContext, worker: Worker) -> WorkerOutcome:
+async def run_on_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Run it on one worker, in the bucket's directory when that exists."""
     spec = context.spec.run_command
     seconds = spec.command_timeout_seconds
@@ -156,7 +156,7 @@ async def run_on(context: RunContext, worker: Worker) -> WorkerOutcome:
     return result.worker_outcome()
 
 
-def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
+def count_batch(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
     """Count and keep what a batch ended with."""
     for one in outcomes:
         context.report.count(WORDS.get(one.outcome, "failed"))
@@ -166,7 +166,7 @@ def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
             context.journal.report(events.step_interrupted(worker=one.worker, step=COMMAND, message=one.failure.message))
 
 
-def summarise(context: RunContext, asked: int) -> None:
+def summarise_command(context: RunContext, asked: int) -> None:
     """Say how it went."""
     counts = context.report.counts
     bad = counts["failed"] + counts["unreachable"]

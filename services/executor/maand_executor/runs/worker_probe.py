@@ -11,14 +11,14 @@ from maand_executor.output import events
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
-from maand_executor.rules.worker_scripts import facts_script, preflight_script, read_facts
+from maand_executor.rules.worker_scripts import facts_script, parse_worker_facts, preflight_script
 from maand_executor.ssh.errors import HostKeyChanged, SshError
 from maand_executor.ssh.host_keys import PinState
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.failures import of_ssh_error
-from maand_executor.steps.fan_out import FanOut, Unknown, not_well, on_each, plain_spec, well
+from maand_executor.steps.failures import failure_of_ssh_error
+from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome, plain_spec, succeeded_outcome, work_on_each
 from maand_executor.steps.fleet import known_names
-from maand_executor.steps.preflight import lacking
+from maand_executor.steps.preflight import missing_tools_failure
 
 PROBE = "probe"
 
@@ -33,35 +33,35 @@ async def probe_workers(context: RunContext) -> None:
     workers = await context.catalog.list_workers(context.identity.bucket_id)
     named = known_names("worker", spec.workers, [worker.host for worker in workers])
     chosen = [worker for worker in workers if not named or worker.host in named]
-    outcomes = await look_at_all(context, chosen)
-    gather(context, outcomes)
+    outcomes = await probe_all(context, chosen)
+    count_probed(context, outcomes)
     context.report.message = f"{context.report.counts['succeeded']} of {len(chosen)} workers are well"
 
 
-async def look_at_all(context: RunContext, workers: Sequence[Worker]) -> list[WorkerOutcome]:
+async def probe_all(context: RunContext, workers: Sequence[Worker]) -> list[WorkerOutcome]:
     """Probe them all; host keys here, because pinned ones are kept beside this executor's key."""
     if context.spec.worker_probe.probe == spec_pb.WORKER_PROBE_HOST_KEYS:
-        return await side_by_side(workers, lambda worker: probe_one(context, worker))
-    return await FanOut(context, plain_spec("probe"), on_each(probe_one), unknown=Unknown(step=PROBE)).run(workers)
+        return await side_by_side(workers, lambda worker: probe_worker(context, worker))
+    return await FanOut(context, plain_spec("probe"), work_on_each(probe_worker), unknown=UnknownOutcome(step=PROBE)).run(workers)
 
 
-async def probe_one(context: RunContext, worker: Worker) -> WorkerOutcome:
+async def probe_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Look at one worker and tell what was found."""
     failure = None
     try:
         report = await PROBES[context.spec.worker_probe.probe](context, worker)
     except SshError as error:
         report = pb.WorkerReport(reachable=False, problem=str(error))
-        failure = of_ssh_error(error, worker=worker.host)
+        failure = failure_of_ssh_error(error, worker=worker.host)
     else:
-        failure = failure_of(worker, report)
+        failure = probe_failure(worker, report)
     context.journal.report(events.worker_reported(worker.host, report))
-    outcome = not_well(failure) if failure else well(worker.host)
+    outcome = failed_outcome(failure) if failure else succeeded_outcome(worker.host)
     outcome.report.CopyFrom(report)
     return outcome
 
 
-def failure_of(worker: Worker, report: pb.WorkerReport) -> pb.Failure | None:
+def probe_failure(worker: Worker, report: pb.WorkerReport) -> pb.Failure | None:
     """Return what a worker that was reached is not well for, with the command that mends it. None = it is well."""
     if not report.problem:
         return None
@@ -72,7 +72,7 @@ def failure_of(worker: Worker, report: pb.WorkerReport) -> pb.Failure | None:
     return failure
 
 
-def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
+def count_probed(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
     """Count, and keep what is wrong."""
     for one in outcomes:
         context.report.count("failed" if one.HasField("failure") else "succeeded")
@@ -80,26 +80,26 @@ def gather(context: RunContext, outcomes: Sequence[WorkerOutcome]) -> None:
             context.report.fail([one.failure])
 
 
-async def ping(context: RunContext, worker: Worker) -> pb.WorkerReport:
+async def probe_connection(context: RunContext, worker: Worker) -> pb.WorkerReport:
     """Reach it, look for its tools, and time a command on the open connection."""
     await context.remote.connect(worker)
     began = time.monotonic()
-    said = await ask(context, worker, preflight_script(sudo=context.config.use_sudo))
-    failure = lacking(worker, [tool for tool in said.splitlines() if tool])
+    said = await ask_worker(context, worker, preflight_script(sudo=context.config.use_sudo))
+    failure = missing_tools_failure(worker, [tool for tool in said.splitlines() if tool])
     return pb.WorkerReport(
         reachable=True, problem=failure.message if failure else "", round_trip_seconds=time.monotonic() - began
     )
 
 
-async def facts(context: RunContext, worker: Worker) -> pb.WorkerReport:
+async def probe_memory_and_cpu(context: RunContext, worker: Worker) -> pb.WorkerReport:
     """Read its memory and CPU."""
-    found = read_facts(await ask(context, worker, facts_script()))
+    found = parse_worker_facts(await ask_worker(context, worker, facts_script()))
     if found is None:
         return pb.WorkerReport(reachable=True, problem=f"{worker.host} does not tell its memory and CPU in /proc")
     return pb.WorkerReport(reachable=True, memory_mb=found.memory_mb, cpu_mhz=found.cpu_mhz)
 
 
-async def host_keys(context: RunContext, worker: Worker) -> pb.WorkerReport:
+async def probe_host_keys(context: RunContext, worker: Worker) -> pb.WorkerReport:
     """Look at its host keys without logging in; pin them when asked to."""
     spec = context.spec.worker_probe
     keys = await context.remote.scan_host_keys(worker)
@@ -120,7 +120,7 @@ async def host_keys(context: RunContext, worker: Worker) -> pb.WorkerReport:
     )
 
 
-async def ask(context: RunContext, worker: Worker, script: str) -> str:
+async def ask_worker(context: RunContext, worker: Worker, script: str) -> str:
     """Run a script that only looks, and return what it printed."""
     command = RemoteCommand(script=script, sudo=False, timeout=context.settings.preflight_timeout)
     result = await context.remote.run(worker, command)
@@ -128,7 +128,7 @@ async def ask(context: RunContext, worker: Worker, script: str) -> str:
 
 
 PROBES: Mapping[int, Probe] = {
-    spec_pb.WORKER_PROBE_PING: ping,
-    spec_pb.WORKER_PROBE_FACTS: facts,
-    spec_pb.WORKER_PROBE_HOST_KEYS: host_keys,
+    spec_pb.WORKER_PROBE_PING: probe_connection,
+    spec_pb.WORKER_PROBE_FACTS: probe_memory_and_cpu,
+    spec_pb.WORKER_PROBE_HOST_KEYS: probe_host_keys,
 }

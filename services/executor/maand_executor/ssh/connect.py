@@ -23,7 +23,7 @@ from maand_executor.rules.facts import HostKeyPolicy
 from maand_executor.rules.meter import LoginOutcome, Meter
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import AuthenticationRefused, HostKeyChanged, HostKeyUnknown, SshError, WorkerUnreachable
-from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe
+from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe_host_key
 from maand_executor.ssh.jumps import Jumps
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.settings import SshSettings
@@ -69,7 +69,7 @@ class Login(asyncssh.SSHClient):
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Judge a key that is not pinned: pin it at first sight when the bucket says so, refuse it otherwise."""
-        self.shown = describe(key)
+        self.shown = describe_host_key(key)
         state = self._host_keys.state_of(host, port, self.shown)
         if state is PinState.UNKNOWN and self._policy is HostKeyPolicy.ACCEPT_NEW:
             self._host_keys.pin_at_first_sight(host, port, self.shown)
@@ -150,7 +150,7 @@ class Connector:
                 key = await asyncssh.get_server_host_key(host, port, server_host_key_algs=list(kinds), **way)
         except (OSError, asyncssh.Error) as error:
             raise self._translated(destination, self._new_login(), error) from error
-        return describe(key) if key else None
+        return describe_host_key(key) if key else None
 
     async def _show_other(self, destination: Destination, kind: str) -> HostKey | None:
         """Ask a server that is known to answer for one kind of key: hanging up means that it has none."""
@@ -264,7 +264,7 @@ class Connector:
         if isinstance(error, TimeoutError):
             seconds = self._settings.connect_timeout.total_seconds()
             return WorkerUnreachable(host, f"no SSH connection to {address} within {seconds:g} s", address=address)
-        return WorkerUnreachable(host, f"no SSH connection to {address}: {reason(error)}", address=address)
+        return WorkerUnreachable(host, f"no SSH connection to {address}: {short_reason(error)}", address=address)
 
     def _host_key_error(self, destination: Destination, login: Login) -> SshError:
         shown = f"{login.shown.algorithm} {login.shown.fingerprint}" if login.shown else "a key"
@@ -293,7 +293,7 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, asyncssh.DisconnectError) and not isinstance(error, asyncssh.ConnectionLost)
 
 
-def reason(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """Return an error's own words, short: `Connection refused` rather than asyncio's account of it."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)

@@ -42,11 +42,11 @@ class RemoteCopy:
 
 
 async def copy_tree(worker: str, copy: RemoteCopy, open_channel: OpenChannel) -> CopyResult:
-    """Carry a copy out; cancelling ends both rsyncs. Raises as opening a channel, and as `failure` says."""
+    """Carry a copy out; cancelling ends both rsyncs. Raises as opening a channel, and as `copy_failure` says."""
     seconds = copy.timeout.total_seconds() if copy.timeout is not None else None
     try:
         async with asyncio.timeout(seconds), local_rsync(copy) as rsync:
-            complaints = await serve(copy, rsync.pipes, open_channel)
+            complaints = await serve_local_rsync(copy, rsync.pipes, open_channel)
             stdout, stderr = await rsync.account
     except TimeoutError:
         raise CopyFailed(worker, f"copying to {copy.target} took longer than {seconds:g} s") from None
@@ -56,7 +56,7 @@ async def copy_tree(worker: str, copy: RemoteCopy, open_channel: OpenChannel) ->
         raise CopyFailed(worker, "rsync is not installed where maand's executor runs") from error
     if rsync.process.returncode == 0:
         return parse_stats(stdout.decode("utf-8", "replace"))
-    raise failure(worker, stderr.decode("utf-8", "replace"), complaints)
+    raise copy_failure(worker, stderr.decode("utf-8", "replace"), complaints)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +76,10 @@ async def local_rsync(copy: RemoteCopy) -> AsyncIterator[LocalRsync]:
     try:
         process = await start_rsync(copy, its_in, its_out)
     except BaseException:
-        close_all(write_to, read_from)
+        close_descriptors(write_to, read_from)
         raise
     finally:
-        close_all(its_in, its_out)
+        close_descriptors(its_in, its_out)
     account = asyncio.create_task(process.communicate())
     pipes = await take_pipes(read_from=read_from, write_to=write_to)
     try:
@@ -106,13 +106,13 @@ async def start_rsync(copy: RemoteCopy, its_in: int, its_out: int) -> asyncio.su
     )
 
 
-def close_all(*descriptors: int) -> None:
+def close_descriptors(*descriptors: int) -> None:
     """Close descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
 
 
-async def serve(copy: RemoteCopy, pipes: RsyncPipes, open_channel: OpenChannel) -> str:
+async def serve_local_rsync(copy: RemoteCopy, pipes: RsyncPipes, open_channel: OpenChannel) -> str:
     """Run on the worker what the local rsync wants run; return what was complained about there."""
     _host, *words = await pipes.incoming.words or ("",)
     if not words:
@@ -122,7 +122,7 @@ async def serve(copy: RemoteCopy, pipes: RsyncPipes, open_channel: OpenChannel) 
     return session.complaints.decode("utf-8", "replace")
 
 
-def failure(worker: str, stderr: str, complaints: str) -> CopyFailed | SudoRefused:
+def copy_failure(worker: str, stderr: str, complaints: str) -> CopyFailed | SudoRefused:
     """Say why a copy failed: what the worker complained about explains more than what rsync made of it."""
     if "sudo:" in complaints:
         return SudoRefused(worker, complaints.strip().splitlines()[-1])

@@ -146,7 +146,7 @@ class Execution(asyncssh.SSHClientSession[bytes]):
             self._channel.write(data)
 
 
-async def carry_out(execution: Execution, worker: str, command: RemoteCommand, order: bytes) -> RemoteResult:
+async def execute_command(execution: Execution, worker: str, command: RemoteCommand, order: bytes) -> RemoteResult:
     """Run a command on its channel; cancelling ends its tree. Raises `ConnectionLost`, `CommandNotStarted` and its kinds."""
     begun_at = time.monotonic()
     timed_out = False
@@ -162,15 +162,15 @@ async def carry_out(execution: Execution, worker: str, command: RemoteCommand, o
         raise
     finally:
         execution.close()
-    return result_of(execution, worker, timed_out=timed_out, duration=timedelta(seconds=time.monotonic() - begun_at))
+    return result_of_command(execution, worker, timed_out=timed_out, duration=timedelta(seconds=time.monotonic() - begun_at))
 
 
-def result_of(execution: Execution, worker: str, *, timed_out: bool, duration: timedelta) -> RemoteResult:
+def result_of_command(execution: Execution, worker: str, *, timed_out: bool, duration: timedelta) -> RemoteResult:
     """Say how it ended, or raise why that is not known or why it never began."""
     if execution.exit_code is None and not timed_out:
         raise ConnectionLost(worker, f"the connection was lost while a command ran: {execution.lost or 'channel closed'}")
     if not execution.opening.begun and not timed_out:
-        raise not_started(worker, execution)
+        raise why_not_started(worker, execution)
     output = execution.output
     return RemoteResult(
         exit_code=TIMED_OUT_EXIT_CODE if timed_out else execution.exit_code or 0,
@@ -190,12 +190,12 @@ REFUSALS = {
 }
 
 
-def not_started(worker: str, execution: Execution) -> SshError:
+def why_not_started(worker: str, execution: Execution) -> SshError:
     """Return why a command did not begin, from what the worker said."""
     said = execution.output["stderr"].value().decode("utf-8", "replace").strip()
     match execution.opening.words:
         case ("refused", "stale_fence", epoch, seq, number):
-            return stale_fence(worker, execution.fence, seen=(epoch, seq, number))
+            return stale_fence_error(worker, execution.fence, seen=(epoch, seq, number))
         case ("refused", "foreign_worker", field, found):
             return ForeignWorker(worker, f"its worker.json names another {field.removesuffix('_id')}: {found}")
         case ("refused", word):
@@ -206,7 +206,7 @@ def not_started(worker: str, execution: Execution) -> SshError:
     return CommandNotStarted(worker, f"the command did not begin, exit code {execution.exit_code}: {heard[-500:] or 'no output'}")
 
 
-def stale_fence(worker: str, carried: WorkerFence | None, *, seen: tuple[str, str, str]) -> StaleFence:
+def stale_fence_error(worker: str, carried: WorkerFence | None, *, seen: tuple[str, str, str]) -> StaleFence:
     """Say who was on the worker before, and as whom we came."""
     epoch, seq, number = seen
     ours = carried or WorkerFence(epoch=0, seq=0, number=0)

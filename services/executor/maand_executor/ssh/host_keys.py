@@ -35,7 +35,7 @@ class PinState(StrEnum):
     CHANGED = "changed"
 
 
-def describe(key: asyncssh.SSHKey) -> HostKey:
+def describe_host_key(key: asyncssh.SSHKey) -> HostKey:
     """Describe a public key."""
     text = key.export_public_key("openssh").decode().split()
     return HostKey(algorithm=text[0], fingerprint=key.get_fingerprint(), text=f"{text[0]} {text[1]}")
@@ -78,7 +78,7 @@ class HostKeys:
     def pinned(self, host: str, port: int) -> tuple[HostKey, ...]:
         """Return the keys pinned for a host."""
         keys = self.current().match(host, "", None if port == SSH_PORT else port)[0]
-        return tuple(describe(key) for key in keys)
+        return tuple(describe_host_key(key) for key in keys)
 
     def state_of(self, host: str, port: int, key: HostKey) -> PinState:
         """Compare a key with those pinned for its host; a kind of key that is not pinned yet is unknown only while none is."""
@@ -91,7 +91,7 @@ class HostKeys:
         """Pin keys of a host, beside those pinned or in their place; the file is replaced as a whole, mode 0600."""
         name = host_name(host, port)
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in lines if not (replace and names(line, name))]
+        kept = [line for line in lines if not (replace and pins_name(line, name))]
         added = [f"{name} {key.text}" for key in keys]
         write_atomically(self._path, "".join(f"{line}\n" for line in [*kept, *(line for line in added if line not in kept)]))
 
@@ -126,7 +126,7 @@ class HostKeys:
         return Stamp(size=status.st_size, changed_ns=(status.st_mtime_ns, status.st_ctime_ns), inode=status.st_ino)
 
 
-def names(line: str, name: str) -> bool:
+def pins_name(line: str, name: str) -> bool:
     """Whether a line of known_hosts pins a key for exactly this name, in clear or hashed; patterns and markers are left alone."""
     first = line.split(maxsplit=1)[0] if line.strip() else ""
     if first.startswith("|"):

@@ -11,13 +11,13 @@ import asyncssh
 
 from maand_executor.rules.facts import BucketConfig, HostKeyPolicy, Worker
 from maand_executor.rules.meter import Meter
-from maand_executor.rules.remote_commands import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, order
+from maand_executor.rules.remote_commands import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, make_order
 from maand_executor.ssh.channels import Channels
 from maand_executor.ssh.connect import Connector, Destination
 from maand_executor.ssh.copy import RemoteCopy, copy_tree
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import CommandNotStarted
-from maand_executor.ssh.execution import Execution, OnOutput, carry_out
+from maand_executor.ssh.execution import Execution, OnOutput, execute_command
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.pool import Pool, Room
@@ -115,7 +115,7 @@ class Remote:
 
         with child_span("ssh command", kind="client", worker=worker.host) as span:
             async with self._channels.open(self._destination(worker), open_session) as execution:
-                result = await carry_out(execution, worker.host, command, text)
+                result = await execute_command(execution, worker.host, command, text)
             span.set(exit_code=result.exit_code, timed_out=result.timed_out)
         return result
 
@@ -167,7 +167,7 @@ class Remote:
         directory = PurePosixPath(self._config.worker_root) / self._config.bucket_id
         check = HostCheck(path=str(directory / "worker.json"), bucket_id=self._config.bucket_id, worker_id=worker.worker_id)
         try:
-            return order(
+            return make_order(
                 command,
                 watch=Watch(grace=self._settings.grace, silence=self._settings.silence),
                 fence_directory=str(directory),

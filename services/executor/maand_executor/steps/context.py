@@ -79,7 +79,7 @@ class RunContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ExecutorParts:
     """What all runs and tasks of one executor share."""
 
     executor_id: str

@@ -46,7 +46,7 @@ async def remember_all(context: RunContext) -> StepMemory:
     return StepMemory(done=steps.__contains__, record=record, every=True)
 
 
-async def hook_event(
+async def run_event_hooks(
     context: RunContext,
     fleet: Fleet,
     job: Job,

@@ -30,12 +30,12 @@ def kind_of_ssh_error(error: SshError) -> "pb.FailureKind.ValueType":
     return next((kind for error_class, kind in SSH_KINDS if isinstance(error, error_class)), pb.FAILURE_KIND_COMMAND)
 
 
-def of_ssh_error(error: SshError, *, worker: str, job: str = "", step: str = "connect") -> pb.Failure:
+def failure_of_ssh_error(error: SshError, *, worker: str, job: str = "", step: str = "connect") -> pb.Failure:
     """Tell why a worker could not be used."""
     return pb.Failure(kind=kind_of_ssh_error(error), job=job, worker=worker, step=step, message=str(error), help=error.help)
 
 
-def of_remote_error(error: RemoteError) -> pb.Failure:
+def failure_of_remote_error(error: RemoteError) -> pb.Failure:
     """Tell what the catalog refused: the request's fault, or maand's own."""
     user_fault = error.status in (
         grpc.StatusCode.INVALID_ARGUMENT,

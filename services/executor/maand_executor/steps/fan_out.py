@@ -20,7 +20,7 @@ from maand_contracts.catalog.v1 import task_pb2
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.side_by_side import end_tasks, side_by_side
-from maand_executor.rules.waves import batches
+from maand_executor.rules.waves import split_into_batches
 from maand_executor.steps.context import RunContext, TaskWork, TellOutcome
 from maand_executor.steps.task_loops import TaskLoops
 from maand_wire.errors import RemoteError
@@ -39,7 +39,7 @@ SpecOf = Callable[[Sequence[str]], task_pb2.TaskSpec]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unknown:
+class UnknownOutcome:
     """What is told of a worker of which nothing is known: the step as a failure calls it, whose it is, what to do next."""
 
     step: str
@@ -50,7 +50,7 @@ class Unknown:
 class FanOut:
     """One kind of work of one run."""
 
-    def __init__(self, context: RunContext, spec_of: SpecOf, work: TaskWork, *, unknown: Unknown) -> None:
+    def __init__(self, context: RunContext, spec_of: SpecOf, work: TaskWork, *, unknown: UnknownOutcome) -> None:
         self._context = context
         self._spec_of = spec_of
         self._work = work
@@ -70,7 +70,10 @@ class FanOut:
         if len(found) < len(workers):
             await self._let_a_cancel_end_this()
         by = {host: task.executor_id for task in ended for host in task.spec.workers}
-        return [found.get(worker.host) or interrupted(worker.host, self._unknown, by.get(worker.host, "")) for worker in workers]
+        return [
+            found.get(worker.host) or interrupted_outcome(worker.host, self._unknown, by.get(worker.host, ""))
+            for worker in workers
+        ]
 
     async def _let_a_cancel_end_this(self) -> None:
         """Be ended as cancelled, not as failed, when that is why tasks were given up: others may hear of it before the owner."""
@@ -89,7 +92,7 @@ class FanOut:
 
     def _split(self, workers: Sequence[Worker], width: int, loops: TaskLoops[TaskWork]) -> list[task_pb2.NewTask]:
         """Split evenly, so that the last task is no straggler."""
-        parts = batches([worker.host for worker in workers], -(-len(workers) // -(-len(workers) // width)))
+        parts = split_into_batches([worker.host for worker in workers], -(-len(workers) // -(-len(workers) // width)))
         specs, split = [self._spec_of(hosts) for hosts in parts], loops.next_number()
         return [
             task_pb2.NewTask(name=f"{spec.WhichOneof('work')}/{split}/{number}", spec=spec)
@@ -134,7 +137,7 @@ class FanOut:
         return list(ended.values())
 
 
-def on_each(do: DoOnWorker) -> TaskWork:
+def work_on_each(do: DoOnWorker) -> TaskWork:
     """Make work of a task of what is done on each of its workers, side by side."""
 
     async def work(context: RunContext, _: task_pb2.TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
@@ -157,7 +160,7 @@ def plain_spec(kind: str) -> SpecOf:
     return spec_of
 
 
-def interrupted(host: str, unknown: Unknown, executor_id: str) -> task_pb2.WorkerOutcome:
+def interrupted_outcome(host: str, unknown: UnknownOutcome, executor_id: str) -> task_pb2.WorkerOutcome:
     """Say that nobody knows how it ended on a worker."""
     message = f"executor {executor_id or 'unknown'} stopped or died before it told how this ended; it was not repeated"
     failure = pb.Failure(
@@ -166,12 +169,12 @@ def interrupted(host: str, unknown: Unknown, executor_id: str) -> task_pb2.Worke
     return task_pb2.WorkerOutcome(worker=host, outcome=pb.STEP_OUTCOME_INTERRUPTED, failure=failure)
 
 
-def well(host: str) -> task_pb2.WorkerOutcome:
+def succeeded_outcome(host: str) -> task_pb2.WorkerOutcome:
     """Say that it did what it should."""
     return task_pb2.WorkerOutcome(worker=host, outcome=pb.STEP_OUTCOME_SUCCEEDED)
 
 
-def not_well(failure: pb.Failure) -> task_pb2.WorkerOutcome:
+def failed_outcome(failure: pb.Failure) -> task_pb2.WorkerOutcome:
     """Say what went wrong on a worker."""
     unreachable = failure.kind == pb.FAILURE_KIND_UNREACHABLE
     outcome = pb.STEP_OUTCOME_UNREACHABLE if unreachable else pb.STEP_OUTCOME_FAILED

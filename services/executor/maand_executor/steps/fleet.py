@@ -14,11 +14,11 @@ def known_names(kind: str, wanted: Iterable[str], known: Collection[str]) -> fro
     """Return the wanted names. Raises `InvalidRequest` naming the nearest known one when there is none of that name."""
     names = frozenset(wanted)
     for name in sorted(names - frozenset(known)):
-        raise InvalidRequest(f'no {kind} is called "{name}"', help=nearest(name, known))
+        raise InvalidRequest(f'no {kind} is called "{name}"', help=advise_nearest(name, known))
     return names
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def advise_nearest(name: str, known: Collection[str]) -> str:
     """Advise the nearest known name."""
     close = get_close_matches(name, sorted(known), n=1)
     if close:

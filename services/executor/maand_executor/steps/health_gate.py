@@ -15,11 +15,11 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, HealthCheck, HttpProbe, Job, RolloutOrder, Worker
-from maand_executor.rules.health import Prober, ProbeResult, trusting
+from maand_executor.rules.health import Prober, ProbeResult, tls_context_of_ca
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import hook_event
+from maand_executor.steps.event_hooks import run_event_hooks
 from maand_executor.steps.fleet import Fleet
 
 HEALTH = "health"
@@ -92,7 +92,7 @@ class HealthGate:
         unhealthy = [self._failure(result) for result in await self._probe(allocations) if not result.healthy]
         if unhealthy or not self._hooks:
             return unhealthy
-        outcome = await hook_event(self._context, self._fleet, self._job, "health_check", allocations, order=order)
+        outcome = await run_event_hooks(self._context, self._fleet, self._job, "health_check", allocations, order=order)
         return failures_of(self._job.name, outcome.failed)
 
     async def _probe(self, allocations: Sequence[Allocation]) -> list[ProbeResult]:
@@ -110,7 +110,7 @@ class HealthGate:
         if not any(isinstance(probe, HttpProbe) and probe.scheme == "https" for probe in self._check.probes):
             return None
         certificates = await self._context.catalog.read_certificates(self._context.identity.bucket_id, ())
-        return trusting(certificates.ca_certificate_pem)
+        return tls_context_of_ca(certificates.ca_certificate_pem)
 
     async def _run_command(self, worker: Worker, command: str, limit: timedelta) -> int:
         sudo = self._context.config.use_sudo

@@ -31,8 +31,8 @@ from maand_executor.rules.worker_scripts import (
 )
 from maand_executor.ssh.copy import RemoteCopy
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.fan_out import FanOut, Unknown, on_each
-from maand_executor.steps.run_step import StepResult, ended, remote_step, run_step
+from maand_executor.steps.fan_out import FanOut, UnknownOutcome, work_on_each
+from maand_executor.steps.run_step import StepResult, remote_step, run_step
 from maand_executor.steps.worker_files import WorkerFiles
 
 COPY = "copy"
@@ -90,8 +90,8 @@ class LifecycleSteps:
     async def run(self, context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
         """Carry all out, here or shared with other executors, and return what failed."""
         step = next((one.target or one.act.value for one in self._steps.values() if one.act is not Act.NOTHING), COPY)
-        unknown = Unknown(step=step, job=self._job, help=AGAIN_HELP)
-        outcomes = await FanOut(context, self.spec_of, on_each(self.on), unknown=unknown).run(workers)
+        unknown = UnknownOutcome(step=step, job=self._job, help=AGAIN_HELP)
+        outcomes = await FanOut(context, self.spec_of, work_on_each(self.on), unknown=unknown).run(workers)
         for one in outcomes:
             if one.outcome == pb.STEP_OUTCOME_INTERRUPTED:  # who carried it out can tell nobody any more
                 message = one.failure.message
@@ -100,7 +100,7 @@ class LifecycleSteps:
 
     def spec_of(self, hosts: Sequence[str]) -> TaskSpec:
         """Say what to do on these workers."""
-        steps = [step_message(self._steps[host]) for host in hosts]
+        steps = [message_from_step(self._steps[host]) for host in hosts]
         return TaskSpec(workers=hosts, lifecycle=LifecycleTask(job=self._job, steps=steps, check_host=self._check_host))
 
     async def on(self, context: RunContext, worker: Worker) -> WorkerOutcome:
@@ -122,7 +122,7 @@ class LifecycleSteps:
             assert self._copies
             tree = self._copies.trees[step.allocation.allocation_id]
             if tree.digest != step.copy:
-                return ended(subject, pb.STEP_OUTCOME_FAILED, DIFFERS, help=AGAIN_HELP)
+                return subject.ended_as(pb.STEP_OUTCOME_FAILED, DIFFERS, help=AGAIN_HELP)
             source = await self._copies.staged_trees.stage_tree(self._job, tree.digest, tree)
             await self._copies.worker_files.write(worker)
             await context.remote.copy(worker, copy_command(context, self._job, source))
@@ -131,7 +131,7 @@ class LifecycleSteps:
         return await run_step(context, subject, work)
 
     async def _act(self, context: RunContext, worker: Worker, step: LifecycleStep) -> StepResult:
-        script, word, name = script_of(context, self._job, step)
+        script, word, name = act_script(context, self._job, step)
         command = RemoteCommand(
             script=script,
             environment=make_environment(step.allocation),
@@ -143,7 +143,7 @@ class LifecycleSteps:
         return await remote_step(context, job=self._job, worker=worker, step=word, command=command, name=name)
 
 
-def script_of(context: RunContext, job: str, step: LifecycleStep) -> tuple[str, str, str]:
+def act_script(context: RunContext, job: str, step: LifecycleStep) -> tuple[str, str, str]:
     """Return the script of an act, what the step is called, and what a failure calls it."""
     match step.act:
         case Act.STOP:
@@ -165,7 +165,7 @@ def copy_command(context: RunContext, job: str, source: Path) -> RemoteCopy:
     )
 
 
-def step_message(step: LifecycleStep) -> StepMessage:
+def message_from_step(step: LifecycleStep) -> StepMessage:
     """Describe a step to another executor."""
     allocation = from_allocation(step.allocation)
     return StepMessage(allocation=allocation, copy_sha256=step.copy, act=ACT_MESSAGES[step.act], target=step.target)

@@ -9,8 +9,8 @@ from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.worker_scripts import preflight_script
 from maand_executor.ssh.errors import SshError
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.failures import of_ssh_error
-from maand_executor.steps.fan_out import FanOut, Unknown, not_well, on_each, plain_spec, well
+from maand_executor.steps.failures import failure_of_ssh_error
+from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome, plain_spec, succeeded_outcome, work_on_each
 
 PREFLIGHT = "preflight"
 INSTALL_HELP = "install it on the worker, for example: apt-get install make rsync coreutils util-linux sudo"
@@ -20,7 +20,9 @@ class Preflight:
     """What is known of the workers' readiness in one run."""
 
     def __init__(self, context: RunContext) -> None:
-        self._fan_out = FanOut(context, plain_spec("preflight"), on_each(look_at), unknown=Unknown(step=PREFLIGHT))
+        self._fan_out = FanOut(
+            context, plain_spec("preflight"), work_on_each(preflight_worker), unknown=UnknownOutcome(step=PREFLIGHT)
+        )
         self._found: dict[str, pb.Failure | None] = {}
 
     async def check(self, workers: Iterable[Worker]) -> list[pb.Failure]:
@@ -32,28 +34,28 @@ class Preflight:
         return [failure for worker in asked if (failure := self._found[worker.host])]
 
 
-async def look_at(context: RunContext, worker: Worker) -> WorkerOutcome:
+async def preflight_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Look at one worker."""
-    failure = await find_failure(context, worker)
-    return not_well(failure) if failure else well(worker.host)
+    failure = await why_not_ready(context, worker)
+    return failed_outcome(failure) if failure else succeeded_outcome(worker.host)
 
 
-async def find_failure(context: RunContext, worker: Worker) -> pb.Failure | None:
+async def why_not_ready(context: RunContext, worker: Worker) -> pb.Failure | None:
     """Return why a worker is not ready. None = it is."""
     config, remote = context.config, context.remote
     command = RemoteCommand(script=preflight_script(sudo=config.use_sudo), sudo=False, timeout=context.settings.preflight_timeout)
     try:
         result = await remote.run(worker, command)
     except SshError as error:
-        return of_ssh_error(error, worker=worker.host, step=PREFLIGHT)
+        return failure_of_ssh_error(error, worker=worker.host, step=PREFLIGHT)
     if result.timed_out:
         message = f"{worker.host} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
         return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=worker.host, step=PREFLIGHT, message=message)
     missing = result.stdout.decode(errors="replace").split("\n")
-    return lacking(worker, [tool for tool in missing if tool])
+    return missing_tools_failure(worker, [tool for tool in missing if tool])
 
 
-def lacking(worker: Worker, missing: list[str]) -> pb.Failure | None:
+def missing_tools_failure(worker: Worker, missing: list[str]) -> pb.Failure | None:
     """Name what a worker lacks."""
     if not missing:
         return None

@@ -7,14 +7,15 @@ work() -> CommandEnd  |  raises an SSH error  |  is cancelled
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Self
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.output import events
 from maand_executor.rules.facts import Worker
-from maand_executor.rules.output_lines import last_lines
+from maand_executor.rules.output_lines import tail_lines
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import SshError, StaleFence
 from maand_executor.steps.context import RunContext
@@ -41,6 +42,19 @@ class StepResult:
         """Whether it did what it should."""
         return self.outcome == pb.STEP_OUTCOME_SUCCEEDED
 
+    def ended_as(
+        self,
+        outcome: "pb.StepOutcome.ValueType",
+        message: str,
+        *,
+        kind: "pb.FailureKind.ValueType" = pb.FAILURE_KIND_COMMAND,
+        exit_code: int = 0,
+        help: str = "",  # noqa: A002 - the contract's word
+        said: tuple[str, ...] = (),
+    ) -> Self:
+        """Return the step with its end."""
+        return replace(self, outcome=outcome, kind=kind, exit_code=exit_code, message=message, help=help, last_lines=said)
+
     def failure(self) -> pb.Failure:
         """Tell it as a failure of the run."""
         return pb.Failure(
@@ -64,27 +78,27 @@ async def run_step(context: RunContext, subject: StepResult, work: Callable[[], 
     context.lease.check()
     context.journal.report(events.step_started(job=subject.job, worker=subject.worker, step=subject.step))
     with child_span(f"step {subject.step}", job=subject.job, worker=subject.worker) as span:
-        result = await timed(context, subject, work)
+        result = await time_step(context, subject, work)
         span.set(outcome=word_of(result.outcome), exit_code=result.exit_code)
         if not result.ok:
             span.fail(word_of(result.outcome))
     return result
 
 
-async def timed(context: RunContext, subject: StepResult, work: Callable[[], Awaitable[StepResult]]) -> StepResult:
+async def time_step(context: RunContext, subject: StepResult, work: Callable[[], Awaitable[StepResult]]) -> StepResult:
     """Do the work of a step and tell its end."""
     began = time.monotonic()
     try:
         result = await work()
     except StaleFence as error:
-        tell(context, refused(subject, error), began)
+        report_step_end(context, refused_step(subject, error), began)
         raise  # whoever was there before, this claim must change nothing more, on no worker
     except SshError as error:
-        result = refused(subject, error)
+        result = refused_step(subject, error)
     except asyncio.CancelledError:
-        tell(context, ended(subject, pb.STEP_OUTCOME_CANCELLED, "ended because the run was stopped"), began)
+        report_step_end(context, subject.ended_as(pb.STEP_OUTCOME_CANCELLED, "ended because the run was stopped"), began)
         raise
-    tell(context, result, began)
+    report_step_end(context, result, began)
     return result
 
 
@@ -115,59 +129,37 @@ async def remote_step(
             result = await context.remote.run(worker, command, on_output=output.write)
         finally:
             output.close()
-        said = () if result.exit_code == 0 else last_lines(await context.journal.masked(output.tail()))
-        return judge(subject, result, command.timeout, said=said, name=name or step)
+        said = () if result.exit_code == 0 else tail_lines(await context.journal.masked(output.tail()))
+        return judge_command(subject, result, command.timeout, said=said, name=name or step)
 
     return await run_step(context, subject, work)
 
 
-def judge(subject: StepResult, result: RemoteResult, limit: timedelta | None, *, said: tuple[str, ...], name: str) -> StepResult:
+def judge_command(
+    subject: StepResult, result: RemoteResult, limit: timedelta | None, *, said: tuple[str, ...], name: str
+) -> StepResult:
     """Say how a command ended."""
     if result.timed_out:
         message = f"{name} timed out after {limit.total_seconds():g} s" if limit else f"{name} timed out"
-        return ended(
-            subject, pb.STEP_OUTCOME_TIMED_OUT, message, kind=pb.FAILURE_KIND_TIMED_OUT, exit_code=result.exit_code, said=said
+        return subject.ended_as(
+            pb.STEP_OUTCOME_TIMED_OUT, message, kind=pb.FAILURE_KIND_TIMED_OUT, exit_code=result.exit_code, said=said
         )
     if result.exit_code:
         message = f"{name} ended with exit code {result.exit_code}"
-        return ended(
-            subject, pb.STEP_OUTCOME_FAILED, message, kind=pb.FAILURE_KIND_COMMAND, exit_code=result.exit_code, said=said
+        return subject.ended_as(
+            pb.STEP_OUTCOME_FAILED, message, kind=pb.FAILURE_KIND_COMMAND, exit_code=result.exit_code, said=said
         )
     return subject
 
 
-def refused(subject: StepResult, error: SshError) -> StepResult:
+def refused_step(subject: StepResult, error: SshError) -> StepResult:
     """Say that the worker could not be reached, or did not let maand do it."""
     kind = kind_of_ssh_error(error)
     outcome = pb.STEP_OUTCOME_UNREACHABLE if kind == pb.FAILURE_KIND_UNREACHABLE else pb.STEP_OUTCOME_FAILED
-    return ended(subject, outcome, str(error), kind=kind, help=error.help)
+    return subject.ended_as(outcome, str(error), kind=kind, help=error.help)
 
 
-def ended(
-    subject: StepResult,
-    outcome: "pb.StepOutcome.ValueType",
-    message: str,
-    *,
-    kind: "pb.FailureKind.ValueType" = pb.FAILURE_KIND_COMMAND,
-    exit_code: int = 0,
-    help: str = "",  # noqa: A002 - the contract's word
-    said: tuple[str, ...] = (),
-) -> StepResult:
-    """Return the step with its end."""
-    return StepResult(
-        job=subject.job,
-        worker=subject.worker,
-        step=subject.step,
-        outcome=outcome,
-        kind=kind,
-        exit_code=exit_code,
-        message=message,
-        help=help,
-        last_lines=said,
-    )
-
-
-def tell(context: RunContext, result: StepResult, began: float) -> None:
+def report_step_end(context: RunContext, result: StepResult, began: float) -> None:
     """Report the end of a step."""
     seconds = time.monotonic() - began
     context.meter.step_ended(context.kind, result.step, word_of(result.outcome), seconds)

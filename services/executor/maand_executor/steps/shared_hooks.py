@@ -18,7 +18,7 @@ from maand_executor.rules.facts import Allocation, Hook, Job, RolloutOrder, Work
 from maand_executor.rules.hook_outcomes import InvocationResult
 from maand_executor.rules.waves import Batch
 from maand_executor.steps.context import RunContext, TellOutcome
-from maand_executor.steps.fan_out import FanOut, Unknown, not_well
+from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome
 from maand_executor.steps.fleet import Fleet
 from maand_wire.enums import enum_number, enum_word
 
@@ -32,7 +32,7 @@ def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> Sha
         by_host = {one.worker: one for one in todo}
 
         def spec_of(hosts: Sequence[str]) -> TaskSpec:
-            task = describe(request, hook, batch, [by_host[host] for host in hosts])
+            task = make_hooks_task(request, hook, batch, [by_host[host] for host in hosts])
             task.record_steps = record_steps and request.is_recorded
             return TaskSpec(workers=hosts, hooks=task)
 
@@ -40,14 +40,14 @@ def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> Sha
             some = [by_host[worker.host] for worker in workers]
             await run_here(some, lambda result: tell(outcome_from_result(request.job.name, result)))
 
-        fan_out = FanOut(context, spec_of, work, unknown=Unknown(step=hook.name, job=request.job.name))
+        fan_out = FanOut(context, spec_of, work, unknown=UnknownOutcome(step=hook.name, job=request.job.name))
         outcomes = await fan_out.run([fleet.worker(host) for host in by_host])
         return tuple(result_from_outcome(hook, by_host[one.worker], one) for one in outcomes)
 
     return share
 
 
-def describe(request: EventRun, hook: Hook, batch: Batch, some: Sequence[Allocation]) -> HooksTask:
+def make_hooks_task(request: EventRun, hook: Hook, batch: Batch, some: Sequence[Allocation]) -> HooksTask:
     """Say to another executor what to run, and what its hooks are told."""
     return HooksTask(
         hook=from_hook(hook),
@@ -79,7 +79,7 @@ async def do_hooks(context: RunContext, spec: TaskSpec, workers: Sequence[Worker
         await context.hooks.run_part(request, hook, batch, some, lambda result: tell(outcome_from_result(hook.job, result)))
     except HookPrerequisiteMissing as error:
         for worker in workers:
-            tell(not_well(prerequisite(hook, worker, error)))
+            tell(failed_outcome(prerequisite_failure(hook, worker, error)))
 
 
 async def make_request(context: RunContext, task: HooksTask, job: Job, some: tuple[Allocation, ...]) -> EventRun:
@@ -98,7 +98,7 @@ async def make_request(context: RunContext, task: HooksTask, job: Job, some: tup
         event=enum_word(job_pb2.HookEvent, task.event),
         allocations=some,
         order=RolloutOrder(hosts=tuple(task.rollout_order), set_by_hook=task.order_set_by_hook),
-        workers=await workers_of(context, job, some),
+        workers=await workers_for_hook(context, job, some),
         phase=enum_word(task_pb2.DeployPhase, task.phase),
         lifecycle=dict(task.variables),
         hook_env=context.hook_env,
@@ -109,7 +109,7 @@ async def make_request(context: RunContext, task: HooksTask, job: Job, some: tup
     )
 
 
-async def workers_of(context: RunContext, job: Job, some: Sequence[Allocation]) -> tuple[Worker, ...]:
+async def workers_for_hook(context: RunContext, job: Job, some: Sequence[Allocation]) -> tuple[Worker, ...]:
     """Return the workers that the hook may reach: the job's, and those of the task, which an allocation may just have left."""
     bucket_id = context.identity.bucket_id
     known = {worker.host: worker for worker in await context.catalog.list_workers(bucket_id, include_removed=True)}
@@ -118,7 +118,7 @@ async def workers_of(context: RunContext, job: Job, some: Sequence[Allocation]) 
     return tuple(known.get(host) or Worker(host=host, removed=True) for host in hosts)
 
 
-def prerequisite(hook: Hook, worker: Worker, error: HookPrerequisiteMissing) -> pb.Failure:
+def prerequisite_failure(hook: Hook, worker: Worker, error: HookPrerequisiteMissing) -> pb.Failure:
     """Say that the executor that took this part lacks something."""
     message = f"on the executor that took a part of this batch: {error}"
     return pb.Failure(

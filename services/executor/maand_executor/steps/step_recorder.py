@@ -14,7 +14,7 @@ class StepCalls(Protocol):
         """Record steps as done for good."""
 
 
-class Batch:
+class PendingSteps:
     """Names that are recorded in one call."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class StepRecorder:
     def __init__(self, catalog: StepCalls, run: RunIdentity) -> None:
         self._catalog = catalog
         self._run = run
-        self._next = Batch()
+        self._next = PendingSteps()
         self._turn = asyncio.Lock()
 
     async def record(self, name: str) -> None:
@@ -41,6 +41,6 @@ class StepRecorder:
             # Whoever of a batch gets the turn first sends all of it; when that fails, each of the others tries again: recording
             # a step twice is no harm.
             if batch is self._next:
-                self._next = Batch()
+                self._next = PendingSteps()
             await self._catalog.record_steps(self._run, batch.names)
             batch.is_recorded = True
