@@ -15,12 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from maand_executor.hooks.engine import PROCESSES_PER_CORE
 from maand_executor.hooks.process import death_with_parent
 from tests.integration.executor.hook_bed import HookBed
 
 EMPTY = "pass"
 WITH_SDK = "import maand"
-SIDE_BY_SIDE = len(os.sched_getaffinity(0)) * 20
+SIDE_BY_SIDE = len(os.sched_getaffinity(0)) * PROCESSES_PER_CORE
 
 
 async def bare(hooks: int, directory: Path, script: str, launcher: tuple[str, ...] = ()) -> float:

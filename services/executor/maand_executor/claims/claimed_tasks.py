@@ -75,7 +75,7 @@ class TaskRenewals:
 
     async def renew_lease(self, run: RunIdentity, *, deadline: timedelta) -> RenewedLease:
         """Renew, and tell what became known."""
-        telling = list(self._outcomes.untold)
+        telling = list(self._outcomes.untold)  # more may become known while the call is on its way: only these are told
         renewed = await self._catalog.renew_task(run.bucket_id, self._task, telling, deadline=deadline)
         self._outcomes.told(len(telling))
         return renewed

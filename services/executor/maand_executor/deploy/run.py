@@ -27,6 +27,7 @@ from maand_executor.steps.preflight import Preflight
 from maand_executor.steps.worker_files import WorkerFiles
 
 PLANS_AT_ONCE = 4
+"""Jobs planned side by side ahead of a deploy: while one is rendered, which takes a core, the others' files are fetched."""
 
 
 async def run_deploy(context: RunContext) -> None:

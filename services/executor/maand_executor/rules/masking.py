@@ -111,6 +111,8 @@ class Masker:
     def _find_forms(self, text: str, table: Table, stride: int, found: list[Span]) -> int:
         """Add where forms stand; return from where on the text may hold the beginning of one."""
         forms, end_of_text = self._forms, len(text)
+        # Of a form that begins before this, one of its groups stood wholly in the text at a place that is looked at. Of a later
+        # one that place may be behind the end: nothing of it was seen, so the text from there on is kept back.
         open_from = end_of_text - SHORTEST - stride + 2
         for at in range(0, end_of_text - SHORTEST + 1, stride):
             for code in table.get(text[at : at + SHORTEST], ()):
@@ -231,7 +233,7 @@ def base64_forms(data: bytes) -> Iterator[str]:
 
 def inner_digits(encoded: str, before: int, length: int) -> str:
     """Return the base64 digits that depend on the value's bytes only, when `before` bytes stand ahead of it."""
-    first = -(-before * 8 // 6)
+    first = -(-before * 8 // 6)  # rounded up: a digit that shares bits with a byte before the value varies with that byte
     return encoded[first : (before + length) * 8 // 6]
 
 

@@ -88,7 +88,7 @@ class Channels:
                 raise Refused(error.reason) from error
             raise WorkerUnreachable(host, "the connection was lost") from error
         except (TimeoutError, OSError, asyncssh.Error) as error:
-            if link.slots.used == 1:
+            if link.slots.used == 1:  # nobody else's channel is on it: others may well get answers on theirs
                 self._pool.discard(link)
             raise WorkerUnreachable(host, f"its SSH server does not answer: {str(error) or 'too late'}") from error
 

@@ -118,7 +118,7 @@ class Execution(asyncssh.SSHClientSession[bytes]):
     async def end_tree(self) -> None:
         """End the remote process tree: TERM, grace, KILL, all done by the worker; returns when it is over or cannot be told."""
         self._say(END)
-        patience = self._settings.grace + timedelta(seconds=2)
+        patience = self._settings.grace + timedelta(seconds=2)  # for the KILL on the worker, and its word back
         try:
             async with asyncio.timeout(patience.total_seconds()):
                 await self.ended.wait()

@@ -92,6 +92,8 @@ class Slots:
         self.used -= 1
         self._opened_in_a_row = 0
         others = self.used
+        # The server had this many open when it refused one more, so it allows no more than these. Of several refusals the least
+        # counts. One place always stays: with none, nobody would ever find out that the server allows channels again.
         self.limit = max(1, min(self.limit, others))
         return others > 0
 

@@ -10,6 +10,7 @@ executors do by the contract's name.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,8 +92,9 @@ class FanOut:
         return [found[worker.host] for worker in workers]
 
     def _split(self, workers: Sequence[Worker], width: int, loops: TaskLoops[TaskWork]) -> list[task_pb2.NewTask]:
-        """Split evenly, so that the last task is no straggler."""
-        parts = split_into_batches([worker.host for worker in workers], -(-len(workers) // -(-len(workers) // width)))
+        """Split evenly, so that the last task is no straggler: 51 workers at a width of 50 are 26 and 25, not 50 and 1."""
+        tasks = math.ceil(len(workers) / width)  # as few as the width allows, then as many workers in each as in the others
+        parts = split_into_batches([worker.host for worker in workers], math.ceil(len(workers) / tasks))
         specs, split = [self._spec_of(hosts) for hosts in parts], loops.next_number()
         return [
             task_pb2.NewTask(name=f"{spec.WhichOneof('work')}/{split}/{number}", spec=spec)

@@ -23,6 +23,8 @@ from maand_executor.steps.event_hooks import run_event_hooks
 from maand_executor.steps.fleet import Fleet
 
 HEALTH = "health"
+SHORTEST_PAUSE = 0.05
+"""Seconds between two attempts, however long the one before took."""
 PROBES_AT_ONCE = 200
 """Open sockets of probes; far below the open-file limit."""
 
@@ -86,7 +88,9 @@ class HealthGate:
                 return
             if attempt == 0:
                 self._tell_waiting(found, len(allocations), patience)
-            await asyncio.sleep(max(patience.interval.total_seconds() - (time.monotonic() - began), 0.05))
+            # The interval counts from the beginning of an attempt. One that took longer than that is followed by a breath all the
+            # same: probes that fail at once, with an interval of 0, would keep the worker and this loop busy.
+            await asyncio.sleep(max(patience.interval.total_seconds() - (time.monotonic() - began), SHORTEST_PAUSE))
 
     async def _attempt(self, allocations: Sequence[Allocation], order: RolloutOrder) -> list[pb.Failure]:
         unhealthy = [self._failure(result) for result in await self._probe(allocations) if not result.healthy]
@@ -118,10 +122,14 @@ class HealthGate:
         return result.exit_code
 
     def _patience(self, *, wait: bool) -> Patience:
+        """Return how long to try: never less than the slowest probe, or hook with a limit of its own, may take once."""
         longest = max([self._check.timeout, *(hook.timeout or timedelta() for hook in self._hooks)])
         if not wait:
+            # One attempt: probes, and after them hooks. One that names no timeout has the bucket's, which is not in `longest`.
             return Patience(attempts=1, interval=longest if not self._hooks else longest + self._context.config.hook_timeout)
         attempts = max(self._check.wait_attempts, 1)
+        # All attempts together get at least what the slowest probe or hook may take: one attempt, a second apart, would end a
+        # probe that has five seconds.
         return Patience(attempts=attempts, interval=max(self._check.wait_interval, longest / attempts))
 
     def _tell_waiting(self, found: Sequence[pb.Failure], watched: int, patience: Patience) -> None:

@@ -82,6 +82,8 @@ class Lease:
     async def keep(self) -> NoReturn:
         """Renew until cancelled. Raises `LeaseLost` when the run has, or may soon have, another owner."""
         while True:
+            # A quarter where a catalog grants short leases: three more tries fit in what is left of such a one. And never past
+            # its end: what could not be renewed by then is found lost at that moment, not `renew_every` later.
             await asyncio.sleep(min(self._settings.renew_every.total_seconds(), self._good_for / 4, self._left()))
             await self.renew()
 
