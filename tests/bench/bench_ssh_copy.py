@@ -73,7 +73,7 @@ async def measure(target: Target, secrets: Path, rounds: int) -> None:
 
 async def copy_all(remote: Remote, source: Path, target: Target) -> None:
     """Copy a tree to each worker's own directory."""
-    copies = [(Worker(host=host), RemoteCopy(source=source, target=f"maand/{host}", sudo=False)) for host in target.hosts]
+    copies = [(Worker(name=host), RemoteCopy(source=source, target=f"maand/{host}", sudo=False)) for host in target.hosts]
     await asyncio.gather(*(remote.copy(worker, copy) for worker, copy in copies))
 
 

@@ -40,7 +40,7 @@ async function count(namespace, key) {
 }
 
 try {
-  for (const worker of (await call(workers, "ListWorkers", { bucket_id })).workers) console.log("worker", worker.host);
+  for (const worker of (await call(workers, "ListWorkers", { bucket_id })).workers) console.log("worker", worker.name);
   await runEverywhere(process.argv[2]);
   console.log("counted", await count("vars/bucket", "caller_runs"));
 } catch (error) {

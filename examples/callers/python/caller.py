@@ -20,7 +20,7 @@ async def main(command: str) -> None:
         token_file=Path(os.environ["MAAND_API_TOKEN_FILE"]),
     ) as maand:
         for worker in await maand.fleet.workers():
-            print("worker", worker.host)
+            print("worker", worker.name)
         await run_everywhere(maand, command)
         print("counted", await count(maand, "vars/bucket", "caller_runs"))
 

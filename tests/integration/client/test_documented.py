@@ -39,4 +39,4 @@ async def test_the_command_lines_work_as_they_stand(calling: Calling) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "maand.catalog.v1.RunService/CreateRun" in ran.stdout
-    assert f'"host": "{calling.bed.hosts[0]}"' in ran.stdout
+    assert f'"name": "{calling.bed.hosts[0]}"' in ran.stdout

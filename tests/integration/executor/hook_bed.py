@@ -92,8 +92,8 @@ class HookBed:
         chosen = allocations(targets) if isinstance(targets, int) else tuple(targets)
         hosts = tuple(one.worker for one in chosen)
         defaults: dict[str, Any] = {
-            "order": RolloutOrder(hosts=hosts),
-            "workers": tuple(Worker(host=host) for host in hosts),
+            "order": RolloutOrder(workers=hosts),
+            "workers": tuple(Worker(name=host) for host in hosts),
             "done": self.steps.__contains__,
             "record": self.record,
         }

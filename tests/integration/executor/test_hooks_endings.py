@@ -139,7 +139,7 @@ async def test_an_invocation_is_live_while_its_process_is_and_knows_what_it_may_
     live, _ = sorted(bed.engine.live.all(), key=lambda one: one.worker)
     assert bed.engine.live.find(live.token) is live
     assert (live.job, live.hook, live.event, live.worker) == ("api", "hook_sleep", "pre_deploy", "10.0.0.1")
-    assert [worker.host for worker in live.workers] == ["10.0.0.1", "10.0.0.2"]
+    assert [worker.name for worker in live.workers] == ["10.0.0.1", "10.0.0.2"]
     assert live.token not in repr(live)
     bed.cancel.raise_to(CancelLevel.NOW)
     await task

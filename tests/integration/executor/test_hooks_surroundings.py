@@ -20,7 +20,7 @@ async def test_the_environment_of_the_process_is_clean_and_complete(tmp_path: Pa
             targets=allocations(3)[1:],
             batch=BatchPosition(index=2, count=3),
             phase="update",
-            order=RolloutOrder(hosts=("10.0.0.3", "10.0.0.2"), set_by_hook=True),
+            order=RolloutOrder(workers=("10.0.0.3", "10.0.0.2"), set_by_hook=True),
             lifecycle=lifecycle_variables(new=(), updated=("10.0.0.2", "10.0.0.3")),
             hook_env={"CLOUD_REGION": "eu-1", "LD_PRELOAD": "not listed"},
         )

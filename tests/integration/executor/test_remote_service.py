@@ -60,7 +60,7 @@ def invocation(workers: tuple[Worker, ...], remote: Any, **fields: Any) -> LiveI
         "run_id": "r",
         "job": "api",
         "allocation_id": "a-1",
-        "worker": workers[0].host if workers else "",
+        "worker": workers[0].name if workers else "",
         "hook": "hook_x",
         "event": "cli",
         "workers": workers,
@@ -149,7 +149,7 @@ async def test_an_unreachable_worker_is_unavailable(test_bed: SshTestBed) -> Non
 async def test_a_command_that_may_not_be_is_refused_before_anything_is_contacted(
     fields: dict[str, Any], status: grpc.StatusCode, code: str
 ) -> None:
-    async with serving(invocation((Worker(host="10.0.0.5"),), None)) as hook:
+    async with serving(invocation((Worker(name="10.0.0.5"),), None)) as hook:
         with pytest.raises(RemoteError) as refused:
             await hook.ssh(**{"worker": "10.0.0.5", "command": "true", **fields})
 
@@ -195,7 +195,7 @@ def reply(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
 
 
 def web_hook(**fields: Any) -> LiveInvocation:
-    return invocation((Worker(host=HERE),), None, **fields)
+    return invocation((Worker(name=HERE),), None, **fields)
 
 
 async def test_a_request_reaches_the_worker_and_its_answer_comes_back() -> None:

@@ -239,7 +239,7 @@ async def test_a_missing_directory_is_an_error_unless_optional(test_bed: SshTest
 async def test_a_nul_character_is_refused_before_anything_is_contacted(test_bed: SshTestBed) -> None:
     async with remote_of(test_bed) as remote:
         with pytest.raises(CommandNotStarted, match="NUL"):
-            await remote.run(Worker(host="192.0.2.1"), command("echo a\0b"))
+            await remote.run(Worker(name="192.0.2.1"), command("echo a\0b"))
 
 
 async def test_nothing_of_a_command_is_logged(test_bed: SshTestBed, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,7 +94,7 @@ async def test_logins_that_default_max_startups_drops_are_tried_again(test_bed: 
     crowd = test_bed.start_crowd(60)
 
     async with remote_of(test_bed, ssh_port=crowd.port, ssh_starts_per_second=1000, settings=SshSettings()) as remote:
-        results = await asyncio.gather(*(remote.run(Worker(host=host), command("echo ok")) for host in crowd.hosts))
+        results = await asyncio.gather(*(remote.run(Worker(name=host), command("echo ok")) for host in crowd.hosts))
 
     assert [result.stdout for result in results] == [b"ok\n"] * 60
 
@@ -104,7 +104,7 @@ async def test_logins_begin_no_faster_than_the_bucket_allows(test_bed: SshTestBe
     begun = time.monotonic()
 
     async with remote_of(test_bed, ssh_port=crowd.port, ssh_starts_per_second=10) as remote:
-        await asyncio.gather(*(remote.connect(Worker(host=host)) for host in crowd.hosts))
+        await asyncio.gather(*(remote.connect(Worker(name=host)) for host in crowd.hosts))
 
     assert time.monotonic() - begun >= 0.5  # ten at once, five more at ten a second
 
@@ -117,7 +117,7 @@ async def test_no_more_connections_are_open_than_allowed_and_all_workers_are_ser
 
         async def work(host: str) -> bytes:
             nonlocal most
-            result = await remote.run(Worker(host=host), command("sleep 0.05; echo ok"))
+            result = await remote.run(Worker(name=host), command("sleep 0.05; echo ok"))
             most = max(most, remote.open_connections)
             return result.stdout
 
@@ -325,7 +325,7 @@ async def test_a_connection_that_died_while_idle_is_opened_again(test_bed: SshTe
 async def test_a_name_that_is_not_known_is_unreachable(test_bed: SshTestBed) -> None:
     async with remote_of(test_bed) as remote:
         with pytest.raises(WorkerUnreachable, match=r"no-such-worker\.invalid"):
-            await remote.connect(Worker(host="no-such-worker.invalid"))
+            await remote.connect(Worker(name="no-such-worker.invalid"))
 
 
 async def test_giving_up_one_wait_leaves_the_login_to_the_others(test_bed: SshTestBed) -> None:

@@ -45,7 +45,7 @@ def config(crowd: SshWorker, **settings: Any) -> BucketConfig:
 
 
 async def run_true(remote: Remote, hosts: Sequence[str]) -> None:
-    results = await asyncio.gather(*(remote.run(Worker(host=host), command("true")) for host in hosts))
+    results = await asyncio.gather(*(remote.run(Worker(name=host), command("true")) for host in hosts))
     assert all(result.ok for result in results)
 
 

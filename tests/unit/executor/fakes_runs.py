@@ -89,7 +89,7 @@ class FleetCatalog(FakeCatalog):
 
     async def read_rollout_order(self, bucket_id: str, job: str) -> RolloutOrder:
         hosts = tuple(one.worker for one in self.allocations.values() if one.job == job and one.active)
-        return self.orders.get(job) or RolloutOrder(hosts=hosts)
+        return self.orders.get(job) or RolloutOrder(workers=hosts)
 
     async def list_deployed_files(self, bucket_id: str, allocation_ids: Sequence[str]) -> Mapping[str, tuple[PlannedFile, ...]]:
         return {one: self.deployed[one] for one in allocation_ids if one in self.deployed}
@@ -177,11 +177,11 @@ class FakeRemote:
         self._reach(worker)
         what = purpose(command)
         if what == "preflight":
-            return RemoteResult(exit_code=0, stdout=self.lacking.get(worker.host, "").encode())
+            return RemoteResult(exit_code=0, stdout=self.lacking.get(worker.name, "").encode())
         if what != "describe":
-            self.did.append(f"{what} {worker.host}")
+            self.did.append(f"{what} {worker.name}")
             self.on_command(self.did[-1])
-        code = self.fail.get(f"{what} {worker.host}", 0)
+        code = self.fail.get(f"{what} {worker.name}", 0)
         if on_output and code:
             on_output("stderr", b"no\n")
         return RemoteResult(exit_code=code)
@@ -189,14 +189,14 @@ class FakeRemote:
     async def copy(self, worker: Worker, copy: RemoteCopy) -> CopyResult:
         self._reach(worker)
         job = copy.target.rpartition("/")[2]
-        self.did.append(f"copy {job} {worker.host}")
+        self.did.append(f"copy {job} {worker.name}")
         self.on_command(self.did[-1])
         return CopyResult(files_transferred=1)
 
     def _reach(self, worker: Worker) -> None:
-        self.contacted.add(worker.host)
-        if worker.host in self.unreachable:
-            raise WorkerUnreachable(worker.host, "no route to host")
+        self.contacted.add(worker.name)
+        if worker.name in self.unreachable:
+            raise WorkerUnreachable(worker.name, "no route to host")
 
 
 def purpose(command: RemoteCommand) -> str:
@@ -282,7 +282,7 @@ class RunBed:
         """Have workers 10.0.0.1 to 10.0.0.<count>."""
         for number in range(count):
             host = f"10.0.0.{number + 1}"
-            self.catalog.workers.setdefault(host, Worker(host=host, worker_id=f"id-{host}", position=number))
+            self.catalog.workers.setdefault(host, Worker(name=host, worker_id=f"id-{host}", position=number))
 
     def add_job(
         self, name: str, *, workers: int = 1, files: Mapping[str, str] | None = None, hooks: Sequence[str] = (), **facts: Any

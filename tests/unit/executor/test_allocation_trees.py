@@ -16,7 +16,7 @@ from maand_executor.rules.facts import (
 )
 
 SUBJECT = TemplateSubject(
-    allocation=Allocation(allocation_id="id", job="api", worker="w"), worker=Worker(host="w"), bucket_id="b", job_path="/opt"
+    allocation=Allocation(allocation_id="id", job="api", worker="w"), worker=Worker(name="w"), bucket_id="b", job_path="/opt"
 )
 VIEWS = AllocationViews(
     namespaces={"secrets/job/api": Namespace(values={"token": "hunter2"}, secret=True)},

@@ -40,7 +40,7 @@ class LeasingCatalog(FleetCatalog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.workers["10.0.0.1"] = Worker(host="10.0.0.1")
+        self.workers["10.0.0.1"] = Worker(name="10.0.0.1")
         self.cancel = CancelLevel.NOT_ASKED
         self.renewal_failure: RemoteError | None = None
         self.finished: list[tuple[str, pb.RunResult]] = []

@@ -79,7 +79,7 @@ async def test_updates_go_in_batches_in_rollout_order_each_promoted_before_the_n
     bed.add_job("api", workers=3, max_concurrent_upgrades=2)
     await bed.deploy()
     bed.write("api", {"Makefile": "changed"})
-    bed.catalog.orders["api"] = RolloutOrder(hosts=("10.0.0.3", "10.0.0.2", "10.0.0.1"), set_by_hook=True)
+    bed.catalog.orders["api"] = RolloutOrder(workers=("10.0.0.3", "10.0.0.2", "10.0.0.1"), set_by_hook=True)
     bed.catalog.moves.clear()
     await bed.deploy()
     assert {step.rpartition(" ")[2] for step in bed.did[:4]} == {"10.0.0.3", "10.0.0.2"}

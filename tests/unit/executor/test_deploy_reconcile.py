@@ -162,8 +162,8 @@ async def test_hooks_reach_the_worker_of_a_removed_allocation_that_was_just_stop
     bed.catalog.change("api", "10.0.0.1", deployed_sha256=b"")
     await bed.deploy()
     stopped, after = bed.hooks.requests[-2:]
-    assert [worker.host for worker in stopped.workers] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
-    assert (after.event, [worker.host for worker in after.workers]) == ("post_deploy", ["10.0.0.1"])
+    assert [worker.name for worker in stopped.workers] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert (after.event, [worker.name for worker in after.workers]) == ("post_deploy", ["10.0.0.1"])
 
 
 async def test_a_hook_that_fails_for_a_dead_worker_is_told_and_holds_nobody_up(bed: RunBed) -> None:

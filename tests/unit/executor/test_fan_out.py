@@ -52,7 +52,7 @@ class TaskCatalog:
 
 
 def workers(count: int) -> list[Worker]:
-    return [Worker(host=f"10.0.{number // 250}.{number % 250}", position=number) for number in range(count)]
+    return [Worker(name=f"10.0.{number // 250}.{number % 250}", position=number) for number in range(count)]
 
 
 def a_context(directory: Path, catalog: TaskCatalog) -> RunContext:
@@ -63,7 +63,7 @@ def a_context(directory: Path, catalog: TaskCatalog) -> RunContext:
 
 
 async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
-    return succeeded_outcome(worker.host)
+    return succeeded_outcome(worker.name)
 
 
 def fan_out_of(context: RunContext, kind: str) -> FanOut:
@@ -75,7 +75,7 @@ async def test_what_is_more_than_fifty_is_split_evenly(tmp_path: Path, count: in
     catalog = TaskCatalog()
     outcomes = await fan_out_of(a_context(tmp_path, catalog), "login").run(workers(count))
     assert [len(task.spec.workers) for task in catalog.created] == widths
-    assert [outcome.worker for outcome in outcomes] == [worker.host for worker in workers(count)]
+    assert [outcome.worker for outcome in outcomes] == [worker.name for worker in workers(count)]
 
 
 async def test_a_second_split_of_a_run_has_names_of_its_own_and_only_its_own_tasks_count(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from maand_executor.rules.facts import HttpProbe, SshProbe, TcpProbe, Worker
 from maand_executor.rules.health import Prober
 
-HERE = Worker(host="127.0.0.1")
+HERE = Worker(name="127.0.0.1")
 SOON = timedelta(seconds=2)
 
 

@@ -44,7 +44,7 @@ def test_a_hook_that_runs_once_is_the_first_of_the_first_batch() -> None:
 FACTS = InvocationFacts(
     allocation=replace(B, current_version="1.0.0", new_version="1.1.0"),
     batch=Batch(index=1, count=3, allocations=(C, B)),
-    order=RolloutOrder(hosts=(A.worker, C.worker, B.worker), set_by_hook=True),
+    order=RolloutOrder(workers=(A.worker, C.worker, B.worker), set_by_hook=True),
     event="pre_deploy",
     hook="hook_migrate",
     phase="",
@@ -100,7 +100,7 @@ def test_a_disabled_allocation_says_so() -> None:
 
 
 def test_a_default_order_is_called_default() -> None:
-    facts = replace(FACTS, order=RolloutOrder(hosts=(A.worker,)))
+    facts = replace(FACTS, order=RolloutOrder(workers=(A.worker,)))
     assert invocation_environment(facts, HOST)["ROLLOUT_ORDER_SOURCE"] == "default"
 
 

@@ -8,7 +8,7 @@ SUBJECT = TemplateSubject(
     allocation=Allocation(
         allocation_id="id-1", job="api", worker="10.0.0.1", index=3, current_version="1.0.0", new_version="2.0.0"
     ),
-    worker=Worker(host="10.0.0.1", worker_id="w-1", labels=("api", "worker"), tags={"zone": "a"}),
+    worker=Worker(name="10.0.0.1", worker_id="w-1", labels=("api", "worker"), tags={"zone": "a"}),
     bucket_id="bucket",
     job_path="/opt/worker/bucket/jobs/api",
 )

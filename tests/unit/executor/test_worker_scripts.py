@@ -83,7 +83,7 @@ def test_gc_deletes_data_and_logs_too(tmp_path: Path) -> None:
 
 def test_worker_json_and_jobs_json_describe_the_worker(tmp_path: Path) -> None:
     config = relative(tmp_path)
-    worker = Worker(host="10.0.0.1", worker_id="w-1", hostname="one\\two", labels=("api", "worker"), tags={"a": "b c"})
+    worker = Worker(name="10.0.0.1", worker_id="w-1", hostname="one\\two", labels=("api", "worker"), tags={"a": "b c"})
     bash(describe_worker_script(config), tmp_path, describe_worker(config, worker, [ALLOCATION]))
     about = json.loads((tmp_path / "w/b-1/worker.json").read_text())
     jobs = json.loads((tmp_path / "w/b-1/jobs.json").read_text())

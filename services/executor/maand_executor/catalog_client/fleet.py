@@ -57,11 +57,11 @@ class FleetCalls:
         return to_config(response.bucket)
 
     async def list_workers(
-        self, bucket_id: str, *, hosts: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
+        self, bucket_id: str, *, names: Sequence[str] = (), labels: Sequence[str] = (), include_removed: bool = False
     ) -> tuple[Worker, ...]:
         """Return workers by position."""
         request = worker_pb2.ListWorkersRequest(
-            bucket_id=bucket_id, workers=hosts, labels=labels, include_removed=include_removed
+            bucket_id=bucket_id, workers=names, labels=labels, include_removed=include_removed
         )
         return tuple(map(to_worker, await listed(self._workers.ListWorkers, request, "workers")))
 
@@ -79,7 +79,7 @@ class FleetCalls:
         """Return the rollout order in force."""
         request = job_pb2.GetRolloutOrderRequest(bucket_id=bucket_id, job=job)
         response = await call(self._jobs.GetRolloutOrder, request, repeatable=True)
-        return RolloutOrder(hosts=tuple(response.workers), set_by_hook=response.set_by_hook, warning=response.warning)
+        return RolloutOrder(workers=tuple(response.workers), set_by_hook=response.set_by_hook, warning=response.warning)
 
     async def build_snapshot(self, run: RunIdentity, snapshot_id: str) -> BuildReport:
         """Build a snapshot. Raises `RemoteError` with `problems` when the workspace is wrong; then nothing changed."""

@@ -60,9 +60,9 @@ class Outcomes:
         """Forget the oldest: the catalog has them."""
         del self.untold[:count]
 
-    def missing(self, hosts: Sequence[str]) -> list[str]:
+    def missing(self, names: Sequence[str]) -> list[str]:
         """Return the workers of which nothing is known."""
-        return [host for host in hosts if host not in self._known]
+        return [name for name in names if name not in self._known]
 
 
 class TaskRenewals:
@@ -150,16 +150,16 @@ class TaskRunner:
             return
         if isinstance(error, StaleFence):
             log.warning("task ended: a worker refused its fence", worker=error.worker, reason=str(error))
-            self._tell_missing(lambda host: failed_outcome(failure_of_ssh_error(error, worker=host)))
+            self._tell_missing(lambda name: failed_outcome(failure_of_ssh_error(error, worker=name)))
             return
         if isinstance(error, LeaseLost) or (isinstance(error, RemoteError) and ends_a_claim(error)):
             raise error
         log.error("task failed unexpectedly", exc_info=error)
-        self._tell_missing(lambda host: accident_outcome(host, error))
+        self._tell_missing(lambda name: accident_outcome(name, error))
 
     def _tell_missing(self, outcome_of: Callable[[str], task_pb2.WorkerOutcome]) -> None:
-        for host in self._outcomes.missing(self._claim.work.workers):
-            self._outcomes.add(outcome_of(host))
+        for name in self._outcomes.missing(self._claim.work.workers):
+            self._outcomes.add(outcome_of(name))
 
     async def _work(self) -> None:
         make_private_directory(self._staging)
@@ -176,12 +176,12 @@ class TaskRunner:
             await do(self._make_context(config, remote), claim.work, await self._find_workers(), self._outcomes.add)
 
     async def _find_workers(self) -> list[Worker]:
-        hosts, bucket_id = self._outcomes.missing(self._claim.work.workers), self._claim.identity.bucket_id
-        if not hosts:
+        names, bucket_id = self._outcomes.missing(self._claim.work.workers), self._claim.identity.bucket_id
+        if not names:
             return []
-        known = await self._parts.catalog.list_workers(bucket_id, hosts=hosts, include_removed=True)
-        by_host = {worker.host: worker for worker in known}
-        return [by_host.get(host) or Worker(host=host, removed=True) for host in hosts]
+        known = await self._parts.catalog.list_workers(bucket_id, names=names, include_removed=True)
+        by_worker = {worker.name: worker for worker in known}
+        return [by_worker.get(name) or Worker(name=name, removed=True) for name in names]
 
     def _make_context(self, config: BucketConfig, remote: Remote) -> RunContext:
         claim, parts = self._claim, self._parts
@@ -221,10 +221,10 @@ def ends_a_claim(error: RemoteError) -> bool:
     return error.is_temporary or error.code in CLAIM_IS_OVER
 
 
-def accident_outcome(host: str, error: BaseException) -> task_pb2.WorkerOutcome:
+def accident_outcome(name: str, error: BaseException) -> task_pb2.WorkerOutcome:
     """Say that maand itself failed."""
-    failure = events_pb.Failure(kind=events_pb.FAILURE_KIND_INTERNAL, worker=host, message=accident_message(error))
-    return task_pb2.WorkerOutcome(worker=host, outcome=events_pb.STEP_OUTCOME_FAILED, failure=failure)
+    failure = events_pb.Failure(kind=events_pb.FAILURE_KIND_INTERNAL, worker=name, message=accident_message(error))
+    return task_pb2.WorkerOutcome(worker=name, outcome=events_pb.STEP_OUTCOME_FAILED, failure=failure)
 
 
 class OwnTasks:

@@ -45,7 +45,7 @@ class TemplateSubject:
             "allocation_id": self.allocation.allocation_id,
             "allocation_index": self.allocation.index,
             "job": self.allocation.job,
-            "worker_ip": self.worker.host,
+            "worker_ip": self.worker.name,
             "worker_id": self.worker.worker_id,
             "labels": list(self.worker.labels),
             "tags": dict(self.worker.tags),
@@ -117,7 +117,7 @@ class JobTemplates:
         except TemplateError:
             raise
         except Exception as error:  # a template is a program: whatever it raises is told with its line
-            raise self._error(path, subject.worker.host, error) from error
+            raise self._error(path, subject.worker.name, error) from error
         return RenderedFile(
             path=path.removesuffix(SUFFIX),
             mode=SECRET_MODE if reader.used_secret else mode,

@@ -17,28 +17,28 @@ async def check_affected_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -
     A worker that left the fleet is only there to be cleaned up: unreachable, it counts as dead. Others that are unreachable stop
     the deploy, or are left out with `--skip-unreachable`.
     """
-    hosts = stopped_hosts(deploy) | rolled_out_hosts(deploy, plans)
-    failures = await deploy.preflight.check(map(deploy.fleet.worker, hosts))
+    names = stopped_workers(deploy) | rolled_out_workers(deploy, plans)
+    failures = await deploy.preflight.check(map(deploy.fleet.worker, names))
     fatal = [failure for failure in failures if not is_tolerated(deploy, failure)]
     if fatal:
-        sentence = f"{len(fatal)} of {len(hosts)} workers are not ready; nothing was changed"
+        sentence = f"{len(fatal)} of {len(names)} workers are not ready; nothing was changed"
         raise RunFailed(sentence, failures=fatal)
     tell_left_out(deploy)
     return {job: leave_out_workers(plan, deploy.left_out) for job, plan in plans.items()}
 
 
-def stopped_hosts(deploy: Deploy) -> set[str]:
+def stopped_workers(deploy: Deploy) -> set[str]:
     """Return workers on which something is stopped."""
     return {plan.allocation.worker for job in deploy.jobs for plan in plan_stops(deploy, job) if touches_worker(plan)}
 
 
-def rolled_out_hosts(deploy: Deploy, plans: Mapping[str, JobPlan]) -> set[str]:
+def rolled_out_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -> set[str]:
     """Return workers to which something is, or may be, rolled out."""
     present = [job for job in deploy.jobs.values() if not job.removed]
-    return {host for job in present for host in hosts_of(deploy, job, plans.get(job.name))}
+    return {name for job in present for name in workers_of_job(deploy, job, plans.get(job.name))}
 
 
-def hosts_of(deploy: Deploy, job: Job, plan: JobPlan | None) -> set[str]:
+def workers_of_job(deploy: Deploy, job: Job, plan: JobPlan | None) -> set[str]:
     """Return a job's workers: those of its plan, or all while it cannot be planned."""
     if plan is None:
         return {one.worker for one in deploy.candidates(job.name)}
@@ -62,7 +62,7 @@ def is_tolerated(deploy: Deploy, failure: pb.Failure) -> bool:
 def tell_left_out(deploy: Deploy) -> None:
     """Tell which workers are left out, and how many allocations that are."""
     deploy.context.report.leave_out(sorted(deploy.left_out))
-    skipped = [one for host in deploy.left_out for one in deploy.fleet.on_worker(host) if one.job in deploy.jobs]
+    skipped = [one for name in deploy.left_out for one in deploy.fleet.on_worker(name) if one.job in deploy.jobs]
     deploy.context.report.count("unreachable", len(skipped))
 
 

@@ -44,7 +44,7 @@ class RolloutBatch:
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """Their hosts."""
+        """Their workers."""
         return tuple(plan.allocation.worker for plan in self.plans)
 
     @property
@@ -121,7 +121,7 @@ class BatchRunner:
     async def _copy_and_make(self, batch: RolloutBatch) -> list[pb.Failure]:
         copies = Copies(trees=self._plan.trees, staged_trees=self._deploy.staged_trees, worker_files=self._deploy.worker_files)
         steps = LifecycleSteps(self._job.name, [self._step(plan) for plan in batch.plans], copies=copies)
-        return await steps.run(self._context, [self._deploy.fleet.worker(host) for host in batch.workers])
+        return await steps.run(self._context, [self._deploy.fleet.worker(name) for name in batch.workers])
 
     def _step(self, plan: PlannedAllocation) -> LifecycleStep:
         target = "" if self._job.hooks_on("job_control") else TARGETS.get(plan.action, "")

@@ -117,7 +117,7 @@ class JobRollout:
         if gated:
             now = [one.allocation for one in plans]
             earlier = [one for one in self._candidates if self._deploy.was_promoted(one) and one not in now]
-            watched = in_rollout_order((*earlier, *now), plan.order.hosts)
+            watched = in_rollout_order((*earlier, *now), plan.order.workers)
             try:
                 failures = await self._health_gate.check(watched, plan.order, wait=True)
             except asyncio.CancelledError:
@@ -164,7 +164,7 @@ class JobRollout:
         if not self._job.hooks_on(event) or not self._candidates:
             return
         order = await self._context.catalog.read_rollout_order(self._context.identity.bucket_id, self._job.name)
-        ordered = in_rollout_order(self._candidates, order.hosts)
+        ordered = in_rollout_order(self._candidates, order.workers)
         outcome = await run_event_hooks(
             self._context, self._deploy.fleet, self._job, event, ordered, order=order, memory=self._deploy.memory
         )

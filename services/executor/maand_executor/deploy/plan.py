@@ -65,7 +65,7 @@ async def plan_job(
 ) -> JobPlan:
     """Plan active allocations of one job. Raises `TemplateError`, `PathClash`."""
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
-    ordered = in_rollout_order(allocations, order.hosts)
+    ordered = in_rollout_order(allocations, order.workers)
     trees = await make_trees(context, fleet, job, ordered)
     deployed = await read_deployed_files(context, ordered, trees)
     plans = await asyncio.to_thread(decide_allocations, job, ordered, trees, deployed, options)

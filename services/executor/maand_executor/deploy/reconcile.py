@@ -114,7 +114,7 @@ class JobStops:
             self._job,
             event,
             allocations,
-            order=RolloutOrder(hosts=tuple(one.worker for one in allocations)),
+            order=RolloutOrder(workers=tuple(one.worker for one in allocations)),
             batch=LifecycleBatch(phase="stop", position=position, variables=lifecycle_variables(target="stop")),
             memory=self._deploy.batch_memory,
         )

@@ -21,8 +21,8 @@ ACT_OF = {message: act for act, message in ACT_MESSAGES.items()}
 
 async def do_lifecycle(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
     """Do what the owner of the run planned for these workers. What cannot be rendered has failed on all of them."""
-    task, hosts = spec.lifecycle, {worker.host for worker in workers}
-    steps = [step_from_message(step) for step in task.steps if step.allocation.worker in hosts]
+    task, names = spec.lifecycle, {worker.name for worker in workers}
+    steps = [step_from_message(step) for step in task.steps if step.allocation.worker in names]
     try:
         copies = await make_copies(context, task, steps, workers)
     except CannotRender as error:
@@ -41,8 +41,8 @@ async def make_copies(
     if not copied:
         return None
     bucket_id = context.identity.bucket_id
-    placed = await context.catalog.list_allocations(bucket_id, workers=[worker.host for worker in workers])
-    fleet = Fleet(workers={worker.host: worker for worker in workers}, jobs={}, allocations=placed)
+    placed = await context.catalog.list_allocations(bucket_id, workers=[worker.name for worker in workers])
+    fleet = Fleet(workers={worker.name: worker for worker in workers}, jobs={}, allocations=placed)
     return Copies(
         trees=await make_trees(context, fleet, Job(name=task.job), copied),
         staged_trees=StagedTrees(bucket_id, context.content, context.staging_dir),
@@ -58,4 +58,4 @@ def step_from_message(step: StepMessage) -> LifecycleStep:
 
 def render_failure(job: str, worker: Worker, error: CannotRender) -> pb.Failure:
     """Say that the files of a worker could not be put together."""
-    return pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job, worker=worker.host, step=COPY, message=str(error), help=AGAIN_HELP)
+    return pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job, worker=worker.name, step=COPY, message=str(error), help=AGAIN_HELP)

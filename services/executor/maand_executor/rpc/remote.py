@@ -38,7 +38,7 @@ class RemoteServicer(remote_pb2_grpc.RemoteServiceServicer):
     ) -> remote_pb2.SendHttpRequestResponse:
         """Send an HTTP request to a worker of the hook's job."""
         hook = identify_hook(self._live, metadata_of(context))
-        hosts = [worker.host for worker in hook.workers]
+        hosts = [worker.name for worker in hook.workers]
         answer = await proxy_request(
             make_http_request(request, hosts),
             allowed_hosts=hosts,
@@ -58,7 +58,7 @@ class RemoteServicer(remote_pb2_grpc.RemoteServiceServicer):
 def find_own_worker(hook: LiveInvocation, host: str) -> Worker:
     """Return a worker of the hook's job. Raises `WorkerNotAllowed`."""
     for worker in hook.workers:
-        if worker.host == host:
+        if worker.name == host:
             return worker
     raise WorkerNotAllowed(f'"{host}" is not a worker of the job {hook.job}')
 

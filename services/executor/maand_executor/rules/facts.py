@@ -72,7 +72,7 @@ class BucketConfig:
 class Worker:
     """One SSH host. `ssh_user` empty and `ssh_port` 0 mean the bucket's."""
 
-    host: str
+    name: str
     worker_id: str = ""
     hostname: str = ""
     position: int = 0
@@ -251,9 +251,9 @@ class AllocationMove:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutOrder:
-    """Worker hosts of a job's active allocations, first to last."""
+    """Workers of a job's active allocations, first to last."""
 
-    hosts: tuple[str, ...]
+    workers: tuple[str, ...]
     set_by_hook: bool = False
     warning: str = ""
 

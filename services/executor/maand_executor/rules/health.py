@@ -48,15 +48,15 @@ class Prober:
             problem = f"{describe_probe(probe)} gave no answer within {timeout.total_seconds():g} s"
         except Exception as error:  # noqa: BLE001 - whatever keeps a probe from passing is its finding
             problem = f"{describe_probe(probe)}: {why_not_probed(error)}"
-        return ProbeResult(worker=worker.host, probe=probe, problem=problem)
+        return ProbeResult(worker=worker.name, probe=probe, problem=problem)
 
     async def _look(self, worker: Worker, probe: Probe, timeout: timedelta) -> str:  # noqa: ASYNC109 - a fact of the manifest
         match probe:
             case TcpProbe():
-                await close_connection(await open_connection(worker.host, probe.port, None))
+                await close_connection(await open_connection(worker.name, probe.port, None))
                 return ""
             case HttpProbe():
-                status = await http_status(worker.host, probe, self.tls if probe.scheme == "https" else None)
+                status = await http_status(worker.name, probe, self.tls if probe.scheme == "https" else None)
                 return (
                     ""
                     if status == probe.expect_status

@@ -80,7 +80,7 @@ def batch_variables(batch: Batch, order: RolloutOrder) -> dict[str, str]:
         "BATCH_INDEX": str(batch.index),
         "BATCH_COUNT": str(batch.count),
         "BATCH_ALLOCATIONS": ",".join(batch.workers),
-        "ROLLOUT_ORDER": ",".join(order.hosts),
+        "ROLLOUT_ORDER": ",".join(order.workers),
         "ROLLOUT_ORDER_SOURCE": "hook" if order.set_by_hook else "default",
     }
 

@@ -30,7 +30,7 @@ def blocking_job(job: Job, failed: Collection[str]) -> str | None:
 
 def in_rollout_order(allocations: Iterable[Allocation], order: Sequence[str]) -> tuple[Allocation, ...]:
     """Put allocations in rollout order; those the order does not name (removed, disabled) follow by index."""
-    rank: Mapping[str, int] = {host: place for place, host in enumerate(order)}
+    rank: Mapping[str, int] = {name: place for place, name in enumerate(order)}
     return tuple(
         sorted(allocations, key=lambda allocation: (rank.get(allocation.worker, len(rank)), allocation.index, allocation.worker))
     )
@@ -60,7 +60,7 @@ class Batch:
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """Their hosts, in rollout order."""
+        """Their workers, in rollout order."""
         return tuple(allocation.worker for allocation in self.allocations)
 
 

@@ -86,7 +86,7 @@ def describe_worker(config: BucketConfig, worker: Worker, allocations: Iterable[
     about = {
         "bucket_id": config.bucket_id,
         "worker_id": worker.worker_id,
-        "host": worker.host,
+        "host": worker.name,
         "hostname": worker.hostname,
         "labels": list(worker.labels),
         "tags": dict(worker.tags),

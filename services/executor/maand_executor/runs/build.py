@@ -58,7 +58,7 @@ async def run_hooks_of(context: RunContext, fleet: Fleet, job: Job, memory: Step
     if not job.hooks_on("post_build") or not allocations:
         return
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
-    ordered = in_rollout_order(allocations, order.hosts)
+    ordered = in_rollout_order(allocations, order.workers)
     outcome = await run_event_hooks(context, fleet, job, "post_build", ordered, order=order, memory=memory)
     if outcome.cancelled and not outcome.failed:
         raise RunCancelled("built, but stopped before all post_build hooks had run; they run again with the next build")

@@ -39,8 +39,8 @@ async def check_health(context: RunContext) -> None:
 
 def workers_of_jobs(fleet: Fleet, jobs: Iterable[Job]) -> list[Worker]:
     """Return the workers on which the jobs are meant to run."""
-    hosts = {one.worker for job in jobs for one in fleet.active_of_job(job.name)}
-    return sorted((fleet.worker(host) for host in hosts), key=lambda worker: (worker.position, worker.host))
+    names = {one.worker for job in jobs for one in fleet.active_of_job(job.name)}
+    return sorted((fleet.worker(name) for name in names), key=lambda worker: (worker.position, worker.name))
 
 
 async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
@@ -65,8 +65,8 @@ async def log_in_to_worker(context: RunContext, worker: Worker) -> WorkerOutcome
     try:
         await context.remote.connect(worker)
     except SshError as error:
-        return failed_outcome(failure_of_ssh_error(error, worker=worker.host, step=SSH))
-    return succeeded_outcome(worker.host)
+        return failed_outcome(failure_of_ssh_error(error, worker=worker.name, step=SSH))
+    return succeeded_outcome(worker.name)
 
 
 async def no_command(*_: object) -> int:
@@ -90,7 +90,7 @@ async def check_job(context: RunContext, fleet: Fleet, job: Job) -> None:
         context.journal.report(events.job_finished(job=job.name, outcome=pb.JOB_OUTCOME_SKIPPED, message=f"skipped: {why}"))
         return
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
-    failures = await gate.check(in_rollout_order(active, order.hosts), order, wait=context.spec.health_check.wait)
+    failures = await gate.check(in_rollout_order(active, order.workers), order, wait=context.spec.health_check.wait)
     report_job_health(context, job, active, order, failures)
 
 
@@ -104,6 +104,6 @@ def report_job_health(
     context.report.count("unhealthy", unhealthy)
     context.report.count("healthy", len(active) - unhealthy)
     outcome = pb.JOB_OUTCOME_FAILED if failures else pb.JOB_OUTCOME_SUCCEEDED
-    unwell = ", ".join(host for host in order.hosts if host in workers) or "all"
+    unwell = ", ".join(name for name in order.workers if name in workers) or "all"
     message = f"unhealthy: {unwell}" if failures else "healthy"
     context.journal.report(events.job_finished(job=job.name, outcome=outcome, message=message))

@@ -51,7 +51,7 @@ async def run_hook_of_job(context: RunContext, fleet: Fleet, job: Job, memory: S
         fleet,
         job,
         CLI,
-        in_rollout_order(fleet.active_of_job(job.name), order.hosts),
+        in_rollout_order(fleet.active_of_job(job.name), order.workers),
         order=order,
         memory=memory,
         only_hook=spec.hook,

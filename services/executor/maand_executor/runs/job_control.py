@@ -53,7 +53,7 @@ async def control_job(context: RunContext) -> None:
     known_names("job", [spec.job], fleet.present_jobs())
     job = fleet.jobs[spec.job]
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
-    chosen = in_rollout_order(select_allocations(fleet, job, spec.workers), order.hosts)
+    chosen = in_rollout_order(select_allocations(fleet, job, spec.workers), order.workers)
     await JobControl(context, fleet, job, order, manner, await remember_all(context)).run(chosen)
 
 

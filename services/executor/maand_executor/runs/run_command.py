@@ -70,7 +70,7 @@ async def run_command(context: RunContext) -> None:
         raise InvalidRequest("there is no command to run")
     workers = await select_workers(context, spec)
     earlier = read_earlier(await context.catalog.list_steps(context.identity))
-    unknown = () if spec.again else tuple(worker.host for worker in workers if worker.host in earlier.unknown)
+    unknown = () if spec.again else tuple(worker.name for worker in workers if worker.name in earlier.unknown)
     await run_batches(context, workers, earlier, left_out=earlier.ended.keys() | set(unknown))
     summarise_command(context, len(workers))
     if unknown:
@@ -80,14 +80,14 @@ async def run_command(context: RunContext) -> None:
 def tell_earlier(context: RunContext, workers: Sequence[Worker], earlier: EarlierRecords) -> None:
     """Count and tell what ended under an earlier owner of the run."""
     for worker in workers:
-        code = earlier.ended.get(worker.host)
+        code = earlier.ended.get(worker.name)
         if code is None:
             continue
         context.report.count("failed" if code else "succeeded")
         if code:
             how = "was refused" if code == NOT_STARTED else f"ended with exit code {code}"
             message = f"the command {how} before the run was interrupted"
-            failure = pb.Failure(kind=pb.FAILURE_KIND_COMMAND, worker=worker.host, step=COMMAND, message=message)
+            failure = pb.Failure(kind=pb.FAILURE_KIND_COMMAND, worker=worker.name, step=COMMAND, message=message)
             failure.exit_code = max(code, 0)
             context.report.fail([failure])
 
@@ -109,22 +109,22 @@ async def run_batches(context: RunContext, workers: Sequence[Worker], earlier: E
             context.report.stopped_early = True
         is_called_off = context.report.stopped_early or bool(context.report.failures and not context.spec.keep_going)
         tell_earlier(context, part, earlier)
-        todo = [worker for worker in part if worker.host not in left_out]
+        todo = [worker for worker in part if worker.name not in left_out]
         if is_called_off:
             context.report.count("untouched", len(todo))
         elif todo:
-            hosts = [worker.host for worker in todo]
-            context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=hosts))
+            names = [worker.name for worker in todo]
+            context.journal.report(events.batch_started(job="", phase=COMMAND, index=index, count=len(parts), workers=names))
             count_batch(context, await fan_out.run(todo))
 
 
 async def select_workers(context: RunContext, spec: RunCommandSpec) -> tuple[Worker, ...]:
     """Return the workers meant, by position. Raises `InvalidRequest` for a name that is none, or when nobody is meant."""
     workers = await context.catalog.list_workers(context.identity.bucket_id)
-    named = known_names("worker", spec.workers, [worker.host for worker in workers])
+    named = known_names("worker", spec.workers, [worker.name for worker in workers])
     labels = known_names("label", spec.labels, {label for worker in workers for label in worker.labels})
     chosen = tuple(
-        worker for worker in workers if (not named or worker.host in named) and (not labels or labels.intersection(worker.labels))
+        worker for worker in workers if (not named or worker.name in named) and (not labels or labels.intersection(worker.labels))
     )
     if not chosen:
         raise InvalidRequest("no worker is meant", help="look at `maand cat workers`; nothing was built yet, or nothing matches")
@@ -137,7 +137,7 @@ async def run_on_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
     seconds = spec.command_timeout_seconds
     command = RemoteCommand(
         script=spec.command,
-        environment={"BUCKET_ID": context.identity.bucket_id, "WORKER_IP": worker.host},
+        environment={"BUCKET_ID": context.identity.bucket_id, "WORKER_IP": worker.name},
         directory=bucket_directory(context.config),
         directory_optional=True,
         sudo=context.config.use_sudo,
@@ -147,12 +147,12 @@ async def run_on_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
 
     async def begin() -> None:
         await context.remote.connect(worker)  # a worker that cannot be reached is not one where it began
-        await context.steps.record(f"/{worker.host}/{BEGUN}")
+        await context.steps.record(f"/{worker.name}/{BEGUN}")
 
     result = await remote_step(context, job="", worker=worker, step=COMMAND, command=command, name="the command", before=begin)
     if result.outcome != pb.STEP_OUTCOME_UNREACHABLE:
         code = result.exit_code or (0 if result.ok else NOT_STARTED)
-        await context.steps.record(f"/{worker.host}/{ENDED}{code}")
+        await context.steps.record(f"/{worker.name}/{ENDED}{code}")
     return result.worker_outcome()
 
 

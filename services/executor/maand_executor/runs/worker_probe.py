@@ -31,8 +31,8 @@ async def probe_workers(context: RunContext) -> None:
     if spec.probe not in PROBES:
         raise InvalidRequest("no probe was named", help="say ping, facts or trust")
     workers = await context.catalog.list_workers(context.identity.bucket_id)
-    named = known_names("worker", spec.workers, [worker.host for worker in workers])
-    chosen = [worker for worker in workers if not named or worker.host in named]
+    named = known_names("worker", spec.workers, [worker.name for worker in workers])
+    chosen = [worker for worker in workers if not named or worker.name in named]
     outcomes = await probe_all(context, chosen)
     count_probed(context, outcomes)
     context.report.message = f"{context.report.counts['succeeded']} of {len(chosen)} workers are well"
@@ -52,11 +52,11 @@ async def probe_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
         report = await PROBES[context.spec.worker_probe.probe](context, worker)
     except SshError as error:
         report = pb.WorkerReport(reachable=False, problem=str(error))
-        failure = failure_of_ssh_error(error, worker=worker.host)
+        failure = failure_of_ssh_error(error, worker=worker.name)
     else:
         failure = probe_failure(worker, report)
-    context.journal.report(events.worker_reported(worker.host, report))
-    outcome = failed_outcome(failure) if failure else succeeded_outcome(worker.host)
+    context.journal.report(events.worker_reported(worker.name, report))
+    outcome = failed_outcome(failure) if failure else succeeded_outcome(worker.name)
     outcome.report.CopyFrom(report)
     return outcome
 
@@ -65,10 +65,10 @@ def probe_failure(worker: Worker, report: pb.WorkerReport) -> pb.Failure | None:
     """Return what a worker that was reached is not well for, with the command that mends it. None = it is well."""
     if not report.problem:
         return None
-    failure = pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.host, step=PROBE, message=report.problem)
+    failure = pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.name, step=PROBE, message=report.problem)
     if report.host_keys:
         failure.kind = pb.FAILURE_KIND_AUTHENTICATION
-        failure.help = HostKeyChanged.help.format(worker=worker.host)
+        failure.help = HostKeyChanged.help.format(worker=worker.name)
     return failure
 
 
@@ -95,7 +95,7 @@ async def probe_memory_and_cpu(context: RunContext, worker: Worker) -> pb.Worker
     """Read its memory and CPU."""
     found = parse_worker_facts(await ask_worker(context, worker, facts_script()))
     if found is None:
-        return pb.WorkerReport(reachable=True, problem=f"{worker.host} does not tell its memory and CPU in /proc")
+        return pb.WorkerReport(reachable=True, problem=f"{worker.name} does not tell its memory and CPU in /proc")
     return pb.WorkerReport(reachable=True, memory_mb=found.memory_mb, cpu_mhz=found.cpu_mhz)
 
 
@@ -110,7 +110,7 @@ async def probe_host_keys(context: RunContext, worker: Worker) -> pb.WorkerRepor
         context.remote.pin_host_keys(worker, keys, replace=spec.replace_changed and changed)
         states = {PinState.PINNED}
     elif changed:
-        problem = f"{worker.host} shows another host key than the pinned one"
+        problem = f"{worker.name} shows another host key than the pinned one"
     return pb.WorkerReport(
         reachable=True,
         problem=problem,

@@ -113,9 +113,9 @@ class Remote:
             await connection.create_session(lambda: execution, line, encoding=None)
             return execution
 
-        with child_span("ssh command", kind="client", worker=worker.host) as span:
+        with child_span("ssh command", kind="client", worker=worker.name) as span:
             async with self._channels.open(self._destination(worker), open_session) as execution:
-                result = await execute_command(execution, worker.host, command, text)
+                result = await execute_command(execution, worker.name, command, text)
             span.set(exit_code=result.exit_code, timed_out=result.timed_out)
         return result
 
@@ -135,9 +135,9 @@ class Remote:
                 finally:
                     session.close()
 
-        with child_span("rsync", kind="client", worker=worker.host):
+        with child_span("rsync", kind="client", worker=worker.name):
             async with self._copies:
-                return await copy_tree(worker.host, copy, open_channel)
+                return await copy_tree(worker.name, copy, open_channel)
 
     async def scan_host_keys(self, worker: Worker) -> tuple[HostKey, ...]:
         """Return the host keys that the worker shows, without logging in. Raises `WorkerUnreachable`."""
@@ -160,7 +160,7 @@ class Remote:
 
     def _destination(self, worker: Worker) -> Destination:
         return Destination(
-            host=worker.host, port=worker.ssh_port or self._config.ssh_port, user=worker.ssh_user or self._config.ssh_user
+            host=worker.name, port=worker.ssh_port or self._config.ssh_port, user=worker.ssh_user or self._config.ssh_user
         )
 
     def _order(self, worker: Worker, command: RemoteCommand) -> bytes:
@@ -174,7 +174,7 @@ class Remote:
                 host_check=check if command.check_host else None,
             )
         except ValueError as error:
-            raise CommandNotStarted(worker.host, str(error)) from error
+            raise CommandNotStarted(worker.name, str(error)) from error
 
 
 @dataclass(kw_only=True)

@@ -85,7 +85,7 @@ async def run_event_hooks(
         traceparent=context.traceparent,
         done=memory.done,
         record=memory.record,
-        reachable=lambda host: is_reachable(context, fleet, host),
+        reachable=lambda name: is_reachable(context, fleet, name),
         share=share_batch(context, fleet, record_steps=memory.every),
         share_above=context.settings.task_width,
     )
@@ -100,10 +100,10 @@ def workers_in_reach(fleet: Fleet, job: Job, allocations: Sequence[Allocation]) 
     return tuple(fleet.worker(one.worker) for one in fleet.of_job(job.name) if not one.removed or one in allocations)
 
 
-async def is_reachable(context: RunContext, fleet: Fleet, host: str) -> bool:
+async def is_reachable(context: RunContext, fleet: Fleet, name: str) -> bool:
     """Whether a worker lets maand in."""
     try:
-        await context.remote.connect(fleet.worker(host))
+        await context.remote.connect(fleet.worker(name))
     except SshError:
         return False
     return True

@@ -70,9 +70,9 @@ class FanOut:
         found = {outcome.worker: outcome for task in ended for outcome in task.outcomes}
         if len(found) < len(workers):
             await self._let_a_cancel_end_this()
-        by = {host: task.executor_id for task in ended for host in task.spec.workers}
+        by = {name: task.executor_id for task in ended for name in task.spec.workers}
         return [
-            found.get(worker.host) or interrupted_outcome(worker.host, self._unknown, by.get(worker.host, ""))
+            found.get(worker.name) or interrupted_outcome(worker.name, self._unknown, by.get(worker.name, ""))
             for worker in workers
         ]
 
@@ -88,14 +88,14 @@ class FanOut:
         def tell(outcome: task_pb2.WorkerOutcome) -> None:
             found[outcome.worker] = outcome
 
-        await self._work(self._context, self._spec_of([worker.host for worker in workers]), workers, tell)
-        return [found[worker.host] for worker in workers]
+        await self._work(self._context, self._spec_of([worker.name for worker in workers]), workers, tell)
+        return [found[worker.name] for worker in workers]
 
     def _split(self, workers: Sequence[Worker], width: int, loops: TaskLoops[TaskWork]) -> list[task_pb2.NewTask]:
         """Split evenly, so that the last task is no straggler: 51 workers at a width of 50 are 26 and 25, not 50 and 1."""
         tasks = math.ceil(len(workers) / width)  # as few as the width allows, then as many workers in each as in the others
-        parts = split_into_batches([worker.host for worker in workers], math.ceil(len(workers) / tasks))
-        specs, split = [self._spec_of(hosts) for hosts in parts], loops.next_number()
+        parts = split_into_batches([worker.name for worker in workers], math.ceil(len(workers) / tasks))
+        specs, split = [self._spec_of(names) for names in parts], loops.next_number()
         return [
             task_pb2.NewTask(name=f"{spec.WhichOneof('work')}/{split}/{number}", spec=spec)
             for number, spec in enumerate(specs, start=1)
@@ -154,26 +154,26 @@ def work_on_each(do: DoOnWorker) -> TaskWork:
 def plain_spec(kind: str) -> SpecOf:
     """Name work of which the run's own specification says everything else."""
 
-    def spec_of(hosts: Sequence[str]) -> task_pb2.TaskSpec:
-        spec = task_pb2.TaskSpec(workers=hosts)
+    def spec_of(names: Sequence[str]) -> task_pb2.TaskSpec:
+        spec = task_pb2.TaskSpec(workers=names)
         getattr(spec, kind).SetInParent()
         return spec
 
     return spec_of
 
 
-def interrupted_outcome(host: str, unknown: UnknownOutcome, executor_id: str) -> task_pb2.WorkerOutcome:
+def interrupted_outcome(name: str, unknown: UnknownOutcome, executor_id: str) -> task_pb2.WorkerOutcome:
     """Say that nobody knows how it ended on a worker."""
     message = f"executor {executor_id or 'unknown'} stopped or died before it told how this ended; it was not repeated"
     failure = pb.Failure(
-        kind=pb.FAILURE_KIND_COMMAND, job=unknown.job, worker=host, step=unknown.step, message=message, help=unknown.help
+        kind=pb.FAILURE_KIND_COMMAND, job=unknown.job, worker=name, step=unknown.step, message=message, help=unknown.help
     )
-    return task_pb2.WorkerOutcome(worker=host, outcome=pb.STEP_OUTCOME_INTERRUPTED, failure=failure)
+    return task_pb2.WorkerOutcome(worker=name, outcome=pb.STEP_OUTCOME_INTERRUPTED, failure=failure)
 
 
-def succeeded_outcome(host: str) -> task_pb2.WorkerOutcome:
+def succeeded_outcome(name: str) -> task_pb2.WorkerOutcome:
     """Say that it did what it should."""
-    return task_pb2.WorkerOutcome(worker=host, outcome=pb.STEP_OUTCOME_SUCCEEDED)
+    return task_pb2.WorkerOutcome(worker=name, outcome=pb.STEP_OUTCOME_SUCCEEDED)
 
 
 def failed_outcome(failure: pb.Failure) -> task_pb2.WorkerOutcome:

@@ -42,13 +42,13 @@ class Fleet:
         """Return the allocations of a job that are meant to run."""
         return tuple(allocation for allocation in self.of_job(job) if allocation.active)
 
-    def on_worker(self, host: str) -> tuple[Allocation, ...]:
+    def on_worker(self, name: str) -> tuple[Allocation, ...]:
         """Return what is placed on a worker."""
-        return tuple(one for one in self.allocations if one.worker == host and not one.removed)
+        return tuple(one for one in self.allocations if one.worker == name and not one.removed)
 
-    def worker(self, host: str) -> Worker:
-        """Return a worker; one of which nothing but allocations is left is known by its host."""
-        return self.workers.get(host) or Worker(host=host, removed=True)
+    def worker(self, name: str) -> Worker:
+        """Return a worker; one of which nothing but allocations is left is known by its name."""
+        return self.workers.get(name) or Worker(name=name, removed=True)
 
     def present_jobs(self) -> dict[str, Job]:
         """Return the jobs of the workspace."""
@@ -70,7 +70,7 @@ async def read_fleet(context: RunContext) -> Fleet:
         jobs = tasks.create_task(context.catalog.list_jobs(bucket_id, include_removed=True))
         allocations = tasks.create_task(context.catalog.list_allocations(bucket_id, include_removed=True))
     return Fleet(
-        workers={worker.host: worker for worker in workers.result()},
+        workers={worker.name: worker for worker in workers.result()},
         jobs={job.name: job for job in jobs.result()},
         allocations=allocations.result(),
     )

@@ -98,17 +98,17 @@ class LifecycleSteps:
                 context.journal.report(events.step_interrupted(job=self._job, worker=one.worker, step=step, message=message))
         return [one.failure for one in outcomes if one.HasField("failure")]
 
-    def spec_of(self, hosts: Sequence[str]) -> TaskSpec:
+    def spec_of(self, names: Sequence[str]) -> TaskSpec:
         """Say what to do on these workers."""
-        steps = [message_from_step(self._steps[host]) for host in hosts]
-        return TaskSpec(workers=hosts, lifecycle=LifecycleTask(job=self._job, steps=steps, check_host=self._check_host))
+        steps = [message_from_step(self._steps[name]) for name in names]
+        return TaskSpec(workers=names, lifecycle=LifecycleTask(job=self._job, steps=steps, check_host=self._check_host))
 
     async def on(self, context: RunContext, worker: Worker) -> WorkerOutcome:
         """Do what is to be done on one worker."""
-        return (await self._carry_out(context, worker, self._steps[worker.host])).worker_outcome()
+        return (await self._carry_out(context, worker, self._steps[worker.name])).worker_outcome()
 
     async def _carry_out(self, context: RunContext, worker: Worker, step: LifecycleStep) -> StepResult:
-        result = StepResult(job=self._job, worker=worker.host, step=COPY)
+        result = StepResult(job=self._job, worker=worker.name, step=COPY)
         if step.copy:
             result = await self._copy(context, worker, step)
         if not result.ok or step.act is Act.NOTHING:
@@ -116,7 +116,7 @@ class LifecycleSteps:
         return await self._act(context, worker, step)
 
     async def _copy(self, context: RunContext, worker: Worker, step: LifecycleStep) -> StepResult:
-        subject = StepResult(job=self._job, worker=worker.host, step=COPY)
+        subject = StepResult(job=self._job, worker=worker.name, step=COPY)
 
         async def work() -> StepResult:
             assert self._copies

@@ -27,17 +27,17 @@ class Preflight:
 
     async def check(self, workers: Iterable[Worker]) -> list[pb.Failure]:
         """Return what is wrong with these workers, by position; all are looked at side by side, the pool paces them."""
-        asked = sorted({worker.host: worker for worker in workers}.values(), key=lambda worker: (worker.position, worker.host))
-        unknown = [worker for worker in asked if worker.host not in self._found]
+        asked = sorted({worker.name: worker for worker in workers}.values(), key=lambda worker: (worker.position, worker.name))
+        unknown = [worker for worker in asked if worker.name not in self._found]
         outcomes = await self._fan_out.run(unknown)
         self._found |= {one.worker: one.failure if one.HasField("failure") else None for one in outcomes}
-        return [failure for worker in asked if (failure := self._found[worker.host])]
+        return [failure for worker in asked if (failure := self._found[worker.name])]
 
 
 async def preflight_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
     """Look at one worker."""
     failure = await why_not_ready(context, worker)
-    return failed_outcome(failure) if failure else succeeded_outcome(worker.host)
+    return failed_outcome(failure) if failure else succeeded_outcome(worker.name)
 
 
 async def why_not_ready(context: RunContext, worker: Worker) -> pb.Failure | None:
@@ -47,10 +47,10 @@ async def why_not_ready(context: RunContext, worker: Worker) -> pb.Failure | Non
     try:
         result = await remote.run(worker, command)
     except SshError as error:
-        return failure_of_ssh_error(error, worker=worker.host, step=PREFLIGHT)
+        return failure_of_ssh_error(error, worker=worker.name, step=PREFLIGHT)
     if result.timed_out:
-        message = f"{worker.host} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
-        return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=worker.host, step=PREFLIGHT, message=message)
+        message = f"{worker.name} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
+        return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=worker.name, step=PREFLIGHT, message=message)
     missing = result.stdout.decode(errors="replace").split("\n")
     return missing_tools_failure(worker, [tool for tool in missing if tool])
 
@@ -59,5 +59,5 @@ def missing_tools_failure(worker: Worker, missing: list[str]) -> pb.Failure | No
     """Name what a worker lacks."""
     if not missing:
         return None
-    message = f"{worker.host} lacks {', '.join(missing)}"
-    return pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.host, step=PREFLIGHT, message=message, help=INSTALL_HELP)
+    message = f"{worker.name} lacks {', '.join(missing)}"
+    return pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.name, step=PREFLIGHT, message=message, help=INSTALL_HELP)

@@ -120,10 +120,10 @@ async def remote_step(
 
     `before` is done as part of the step, right before the command is sent; an SSH error of it is the step's.
     """
-    subject = StepResult(job=job, worker=worker.host, step=step)
+    subject = StepResult(job=job, worker=worker.name, step=step)
 
     async def work() -> StepResult:
-        output = context.journal.source(job=job, worker=worker.host, step=step)
+        output = context.journal.source(job=job, worker=worker.name, step=step)
         try:
             await before()
             result = await context.remote.run(worker, command, on_output=output.write)

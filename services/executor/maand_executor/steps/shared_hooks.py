@@ -29,20 +29,20 @@ def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> Sha
     async def share(
         request: EventRun, hook: Hook, batch: Batch, todo: Sequence[Allocation], run_here: RunPart
     ) -> tuple[InvocationResult, ...]:
-        by_host = {one.worker: one for one in todo}
+        by_worker = {one.worker: one for one in todo}
 
-        def spec_of(hosts: Sequence[str]) -> TaskSpec:
-            task = make_hooks_task(request, hook, batch, [by_host[host] for host in hosts])
+        def spec_of(names: Sequence[str]) -> TaskSpec:
+            task = make_hooks_task(request, hook, batch, [by_worker[name] for name in names])
             task.record_steps = record_steps and request.is_recorded
-            return TaskSpec(workers=hosts, hooks=task)
+            return TaskSpec(workers=names, hooks=task)
 
         async def work(_: RunContext, __: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
-            some = [by_host[worker.host] for worker in workers]
+            some = [by_worker[worker.name] for worker in workers]
             await run_here(some, lambda result: tell(outcome_from_result(request.job.name, result)))
 
         fan_out = FanOut(context, spec_of, work, unknown=UnknownOutcome(step=hook.name, job=request.job.name))
-        outcomes = await fan_out.run([fleet.worker(host) for host in by_host])
-        return tuple(result_from_outcome(hook, by_host[one.worker], one) for one in outcomes)
+        outcomes = await fan_out.run([fleet.worker(name) for name in by_worker])
+        return tuple(result_from_outcome(hook, by_worker[one.worker], one) for one in outcomes)
 
     return share
 
@@ -56,7 +56,7 @@ def make_hooks_task(request: EventRun, hook: Hook, batch: Batch, some: Sequence[
         batch_index=batch.index,
         batch_count=batch.count,
         batch_workers=batch.workers,
-        rollout_order=request.order.hosts,
+        rollout_order=request.order.workers,
         order_set_by_hook=request.order.set_by_hook,
         phase=enum_number(task_pb2.DeployPhase, request.phase),
         variables=request.lifecycle,
@@ -66,14 +66,14 @@ def make_hooks_task(request: EventRun, hook: Hook, batch: Batch, some: Sequence[
 
 async def do_hooks(context: RunContext, spec: TaskSpec, workers: Sequence[Worker], tell: TellOutcome) -> None:
     """Run a hook for a part of a batch of a run that another executor owns."""
-    task, hosts = spec.hooks, {worker.host for worker in workers}
+    task, names = spec.hooks, {worker.name for worker in workers}
     hook = to_hook(task.hook)
-    some = tuple(one for one in map(to_allocation, task.allocations) if one.worker in hosts)
+    some = tuple(one for one in map(to_allocation, task.allocations) if one.worker in names)
     request = await make_request(context, task, Job(name=hook.job, hooks=(hook,)), some)
     batch = Batch(
         index=task.batch_index,
         count=task.batch_count,
-        allocations=tuple(Allocation(allocation_id="", job=hook.job, worker=host) for host in task.batch_workers),
+        allocations=tuple(Allocation(allocation_id="", job=hook.job, worker=name) for name in task.batch_workers),
     )  # of those in other parts nothing but the worker is known, and no more is told to a hook
     try:
         await context.hooks.run_part(request, hook, batch, some, lambda result: tell(outcome_from_result(hook.job, result)))
@@ -97,7 +97,7 @@ async def make_request(context: RunContext, task: HooksTask, job: Job, some: tup
         job=job,
         event=enum_word(job_pb2.HookEvent, task.event),
         allocations=some,
-        order=RolloutOrder(hosts=tuple(task.rollout_order), set_by_hook=task.order_set_by_hook),
+        order=RolloutOrder(workers=tuple(task.rollout_order), set_by_hook=task.order_set_by_hook),
         workers=await workers_for_hook(context, job, some),
         phase=enum_word(task_pb2.DeployPhase, task.phase),
         lifecycle=dict(task.variables),
@@ -112,15 +112,15 @@ async def make_request(context: RunContext, task: HooksTask, job: Job, some: tup
 async def workers_for_hook(context: RunContext, job: Job, some: Sequence[Allocation]) -> tuple[Worker, ...]:
     """Return the workers that the hook may reach: the job's, and those of the task, which an allocation may just have left."""
     bucket_id = context.identity.bucket_id
-    known = {worker.host: worker for worker in await context.catalog.list_workers(bucket_id, include_removed=True)}
+    known = {worker.name: worker for worker in await context.catalog.list_workers(bucket_id, include_removed=True)}
     placed = await context.catalog.list_allocations(bucket_id, jobs=[job.name])
-    hosts = dict.fromkeys(one.worker for one in (*placed, *some))
-    return tuple(known.get(host) or Worker(host=host, removed=True) for host in hosts)
+    names = dict.fromkeys(one.worker for one in (*placed, *some))
+    return tuple(known.get(name) or Worker(name=name, removed=True) for name in names)
 
 
 def prerequisite_failure(hook: Hook, worker: Worker, error: HookPrerequisiteMissing) -> pb.Failure:
     """Say that the executor that took this part lacks something."""
     message = f"on the executor that took a part of this batch: {error}"
     return pb.Failure(
-        kind=pb.FAILURE_KIND_PREREQUISITE, job=hook.job, worker=worker.host, step=hook.name, message=message, help=error.help
+        kind=pb.FAILURE_KIND_PREREQUISITE, job=hook.job, worker=worker.name, step=hook.name, message=message, help=error.help
     )

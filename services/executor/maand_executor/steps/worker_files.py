@@ -25,16 +25,16 @@ class WorkerFiles:
 
     async def write(self, worker: Worker) -> None:
         """Have both files on the worker. Raises `SshError`; a worker that belongs to another bucket or is another one refuses."""
-        async with self._locks[worker.host]:
-            if worker.host not in self._written:
+        async with self._locks[worker.name]:
+            if worker.name not in self._written:
                 await self._write(worker)
-                self._written.add(worker.host)
+                self._written.add(worker.name)
 
     async def _write(self, worker: Worker) -> None:
         config = self._context.config
         command = RemoteCommand(
             script=describe_worker_script(config),
-            stdin=describe_worker(config, worker, self._fleet.on_worker(worker.host)),
+            stdin=describe_worker(config, worker, self._fleet.on_worker(worker.name)),
             sudo=config.use_sudo,
             timeout=self._context.settings.preflight_timeout,
             fence=self._context.fence,
@@ -43,4 +43,4 @@ class WorkerFiles:
         result = await self._context.remote.run(worker, command)
         if not result.ok:
             said = result.stderr.decode(errors="replace").strip() or f"exit code {result.exit_code}"
-            raise CommandNotStarted(worker.host, f"worker.json cannot be written: {said}")
+            raise CommandNotStarted(worker.name, f"worker.json cannot be written: {said}")
