@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from maand_cli.flags import GlobalOption, global_options
-from maand_cli.nearest import nearest
+from maand_wire.nearest import nearest_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
         """Find the command; an unknown name is answered with the nearest known one."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            near = nearest(name.replace("-", "_"), self.list_commands(ctx))
+            near = nearest_name(name.replace("-", "_"), self.list_commands(ctx))
             raise NoSuchCommand(name, near, ctx)
         return super().resolve_command(ctx, args)
 

@@ -91,7 +91,7 @@ def directory_of(flags: Flags, job: str) -> Path:
     import os
 
     from maand_cli.local.bucket import find_bucket
-    from maand_cli.nearest import did_you_mean
+    from maand_wire.nearest import nearest_or_known
 
     if "/" in job or job.startswith("."):
         if not Path(job).is_dir():
@@ -100,7 +100,7 @@ def directory_of(flags: Flags, job: str) -> Path:
     jobs = find_bucket(flags.bucket, environment=os.environ, start=Path.cwd()).workspace / "jobs"
     if not (jobs / job).is_dir():
         known = [path.name for path in jobs.iterdir() if path.is_dir()] if jobs.is_dir() else []
-        raise Usage(f'no job "{job}" in the workspace', help=did_you_mean(job, known))
+        raise Usage(f'no job "{job}" in the workspace', help=nearest_or_known(job, known))
     return jobs / job
 
 

@@ -147,11 +147,11 @@ async def rotate(flags: Flags, *, go_on: bool) -> int:
     In local mode a key is appended to secrets/kv.key first; in a cluster, append one to the catalogs' key file yourself.
     When nothing is left to go, the older lines of the file may be deleted: see docs/bucket.md.
     """
-    from maand_cli.local.new_keys import make_kv_key_line
     from maand_cli.output.message_dicts import plain
     from maand_cli.output.rows import say, show_values
     from maand_cli.remote.key_values import Rotation, rotate_secrets
     from maand_cli.remote.session import open_session
+    from maand_wire.new_keys import make_kv_key_line
 
     rotation = Rotation()
     async with open_session(flags) as session:

@@ -4,6 +4,7 @@
 """
 
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,3 +131,11 @@ def toml_problem(message: str, content: bytes, *, file: str) -> Problem:
     if found.group(1):
         return Problem(code="invalid_toml", message=text, file=file, line=int(found.group(1)), column=int(found.group(2)))
     return Problem(code="invalid_toml", message=f"{text} at the end", file=file, line=content.count(b"\n") + 1)
+
+
+def others_may_read(path: Path) -> bool:
+    """Whether a file is open to its group or to everybody, as OpenSSH would refuse a key; False for what is not there."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:
+        return False

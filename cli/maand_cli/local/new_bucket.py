@@ -5,13 +5,17 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maand_cli.errors import MissingPrerequisite
-from maand_cli.local.bucket import CONF, Bucket
+from maand_cli.local.bucket import CONF, Bucket, others_may_read
 from maand_cli.local.gitignore import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, ignore_all_inside, tracked_by_git
-from maand_cli.local.new_keys import others_may_read
 from maand_cli.output.text import listed
+
+if TYPE_CHECKING:
+    from maand_wire.new_keys import KeyPair
 
 CONF_TEXT = """\
 # Settings of this bucket. Commented lines show the defaults.
@@ -129,11 +133,14 @@ def _make_conf(bucket: Bucket, made: Made) -> str:
 
 
 def _make_keys(bucket: Bucket, made: Made) -> None:
-    from maand_cli.local.new_keys import make_ca, make_kv_key_line, make_ssh_key
+    from maand_wire.new_keys import make_certificate_authority, make_kv_key_line, make_ssh_key
+
+    def make_authority() -> "KeyPair":
+        return make_certificate_authority(f"maand {made.bucket_id}", now=datetime.now(tz=UTC))
 
     comment = f"maand-{made.bucket_id[:8]}"
     _make_pair(bucket.secrets / "worker.key", bucket.secrets / "worker.key.pub", lambda: make_ssh_key(comment), made)
-    _make_pair(bucket.secrets / "ca.key", bucket.secrets / "ca.crt", lambda: make_ca(f"maand {made.bucket_id}"), made)
+    _make_pair(bucket.secrets / "ca.key", bucket.secrets / "ca.crt", make_authority, made)
     _refuse_to_replace(bucket.secrets / "ca.crt", bucket.secrets / "ca.key", "it is what workers trust")
     _refuse_to_replace(bucket.secrets / "kv.key", bucket.path / "data" / "maand.db", "it opens the secrets stored there")
     _make_file(bucket.secrets / "kv.key", make_kv_key_line(), PRIVATE, made)
@@ -149,7 +156,7 @@ def _refuse_to_replace(wanted: Path, witness: Path, why: str) -> None:
         )
 
 
-def _make_pair(private: Path, public: Path, make: Callable[[], tuple[bytes, bytes]], made: Made) -> None:
+def _make_pair(private: Path, public: Path, make: Callable[[], "KeyPair"], made: Made) -> None:
     if private.exists():
         _make_private(private, made)
         made.kept.append(f"secrets/{private.name}")
@@ -159,9 +166,9 @@ def _make_pair(private: Path, public: Path, make: Callable[[], tuple[bytes, byte
             f"secrets/{private.name} is missing but secrets/{public.name} is there",
             help=f"put the key back; to begin anew, move secrets/{public.name} away",
         )
-    secret, known = make()
-    _make_file(private, secret, PRIVATE, made)
-    _make_file(public, known, 0o644, made)
+    pair = make()
+    _make_file(private, pair.private, PRIVATE, made)
+    _make_file(public, pair.public, 0o644, made)
 
 
 def _make_file(path: Path, content: bytes, mode: int, made: Made) -> None:

@@ -14,8 +14,8 @@ import click
 from maand_cli.errors import CliError, Problem
 from maand_cli.exits import EXIT_OF_CODE, Exit, exit_of_error
 from maand_cli.flags import Flags
-from maand_cli.nearest import nearest
 from maand_cli.output.problems import error_header, problem_lines, problems_document
+from maand_wire.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from maand_wire.errors import RemoteError
@@ -92,8 +92,7 @@ def _usage(error: click.ClickException) -> Problem:
     message = message[:1].lower() + message[1:]
     if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
         wrong = re.search(r"'([^']*)' is not one of", message)
-        near_choice = nearest(wrong[1], map(str, error.param.type.choices)) if wrong else None
-        advice = f'did you mean "{near_choice}"?' if near_choice else advice
+        advice = (did_you_mean(wrong[1], map(str, error.param.type.choices)) if wrong else "") or advice
     return Problem(code="usage", message=message, help=advice)
 
 

@@ -22,7 +22,6 @@ from maand_contracts.catalog.v1 import (
     workspace_pb2_grpc,
 )
 from maand_wire import calls
-from maand_wire.calls import is_passing, patiently
 from maand_wire.errors import RemoteError, remote_errors
 
 A = TypeVar("A", bound=Message)
@@ -115,12 +114,8 @@ class Catalog:
 
 async def call(method: Callable[..., Awaitable[A]], request: Message, *, seconds: float = CALL_SECONDS, repeat: bool = True) -> A:
     """Call once; a service that is not there (yet) is asked again for about two seconds when `repeat`."""
-
-    async def attempt() -> A:
-        with remote_errors():
-            return await method(request, timeout=seconds)
-
-    return await patiently(attempt, pauses=RETRY_PAUSES_SECONDS if repeat else (), when=is_passing)
+    pauses = RETRY_PAUSES_SECONDS if repeat else ()
+    return await calls.call_method(method, request, seconds=seconds, pauses=pauses, when=calls.is_passing)
 
 
 def pages(method: Callable[..., Awaitable[Any]], request: Any, items: str, *, limit: int | None = None) -> AsyncIterator[Any]:

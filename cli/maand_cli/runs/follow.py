@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from maand_cli.errors import CliError
 from maand_cli.exits import Exit
-from maand_cli.local.new_keys import others_may_read
+from maand_cli.local.bucket import others_may_read
 from maand_cli.output.message_dicts import enum_word
 from maand_cli.output.rows import say
 from maand_cli.output.screens import Screen, make_screen

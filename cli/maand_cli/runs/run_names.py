@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maand_cli.errors import NotThere, Usage
-from maand_cli.nearest import did_you_mean
 from maand_cli.output.message_dicts import enum_word
 from maand_cli.remote.catalog import Catalog
 from maand_contracts.catalog.v1 import run_pb2
 from maand_wire.enums import Number, enum_number
 from maand_wire.enums import enum_word as enum_word_of
+from maand_wire.nearest import nearest_or_known
 
 if TYPE_CHECKING:
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
@@ -68,5 +68,5 @@ def values_named(enum: "_EnumTypeWrapper[Number]", words: Sequence[str], what: s
     known = [enum_word_of(enum, number) for number in enum.values() if number]
     for word in words:
         if word not in known:
-            raise Usage(f'no such {what} "{word}"', help=did_you_mean(word, known))
+            raise Usage(f'no such {what} "{word}"', help=nearest_or_known(word, known))
     return [enum_number(enum, word) for word in words]

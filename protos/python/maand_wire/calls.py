@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from maand_wire.errors import RemoteError
+from maand_wire.errors import RemoteError, remote_errors
 
 Result = TypeVar("Result")
 
@@ -61,6 +61,23 @@ async def patiently(
             if pause is None:
                 raise
         await asyncio.sleep(pause)
+
+
+async def call_method(
+    method: Callable[..., Awaitable[Result]],
+    request: Any,
+    *,
+    seconds: float,
+    pauses: Iterable[float] = (),
+    when: Callable[[RemoteError], bool] = is_away,
+) -> Result:
+    """Call a stub's method with a limit; where there are pauses, as `patiently` does. RemoteError in the server's words."""
+
+    async def attempt() -> Result:
+        with remote_errors():
+            return await method(request, timeout=seconds)
+
+    return await patiently(attempt, pauses=pauses, when=when)
 
 
 async def pages(

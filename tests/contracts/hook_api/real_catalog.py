@@ -10,12 +10,11 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.settings import CatalogSettings
-from maand_cli.local.new_keys import make_ca
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,
@@ -38,6 +37,7 @@ from maand_hook_sdk.memory_identity import Identity
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
 from maand_wire.enums import enum_number
+from maand_wire.new_keys import make_certificate_authority
 from tests.contracts.hook_api.world import CALLERS, CONTENT, DEAD, STRANGER
 
 BUCKET = str(uuid.UUID("7d0f3a52-3d68-4a3f-8a5b-2f1f3f0e9a11"))
@@ -194,9 +194,9 @@ def entry(path: str, data: bytes) -> workspace_pb2.WorkspaceFile:
 @asynccontextmanager
 async def running_catalog(directory: Path, database_url: str = "") -> AsyncIterator[RunningCatalog]:
     """Serve a catalog with keys of its own, on SQLite in `directory` unless another database is named."""
-    key, certificate = await asyncio.to_thread(make_ca, "maand test")
-    (directory / "ca.crt").write_bytes(certificate)
-    (directory / "ca.key").write_bytes(key)
+    authority = await asyncio.to_thread(make_certificate_authority, "maand test", now=datetime.now(tz=UTC))
+    (directory / "ca.crt").write_bytes(authority.public)
+    (directory / "ca.key").write_bytes(authority.private)
     (directory / "kv.key").write_text(f"test:{base64.urlsafe_b64encode(bytes(32)).decode()}\n")
     (directory / "kv.key").chmod(0o600)
     sockets = Path(tempfile.mkdtemp(prefix="maand-"))

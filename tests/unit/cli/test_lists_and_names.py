@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from maand_cli.errors import NotThere, Usage
-from maand_cli.nearest import did_you_mean, nearest
 from maand_cli.options import split_list
 from maand_cli.runs.run_names import named
 
@@ -24,16 +23,6 @@ def test_a_list_is_read_from_a_file_with_comments(tmp_path: Path) -> None:
 
 def test_a_dash_reads_standard_input() -> None:
     assert split_list(["a", "-"], read_stdin=lambda: "b\nc\n") == ("a", "b", "c")
-
-
-def test_the_nearest_name_is_offered() -> None:
-    assert nearest("deploi", ["deploy", "build"]) == "deploy"
-    assert did_you_mean("deploi", ["deploy", "build"]) == 'did you mean "deploy"?'
-
-
-def test_without_a_near_name_the_known_ones_are_listed() -> None:
-    assert did_you_mean("zzz", ["b", "a"]) == "known: a, b"
-    assert did_you_mean("zzz", []) == ""
 
 
 RUNS = [("0192aaaa-1", 3), ("0192aabb-2", 2), ("0192cccc-3", 1)]

@@ -59,4 +59,4 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_a_name_like_no_other_is_refused_with_what_there_is() -> None:
     with pytest.raises(InvalidRequest) as caught:
         known_names("job", ["zzzzz"], {"web", "api"})
-    assert caught.value.help == "known are: api, web"
+    assert caught.value.help == "known: api, web"

@@ -25,16 +25,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from maand_catalog.commands.cluster_keys import ends_before, make_authority, make_kv_key_line, make_ssh_key
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.database.migrate import migrate
 from maand_catalog.errors import CatalogError
 from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.rules.build.certificates import LeafRequest, Validity
 from maand_catalog.rules.identity import Role, token_digest
-from maand_catalog.sealing.authority import Authority, issue
+from maand_catalog.sealing.authority import Authority, ends_before, issue
 from maand_catalog.settings import needed
 from maand_catalog.store.tokens import TokenExpired, TokenRevoked, TokenUnknown, create_token, find_role_caller
+from maand_wire.new_keys import make_certificate_authority, make_kv_key_line, make_ssh_key
 
 LEAF_LIFE, RENEW_BEFORE = timedelta(days=365), timedelta(days=30)
 
@@ -107,9 +107,9 @@ def keep_authority(cluster: Cluster, part: str, name: str) -> Authority:
     """Return the authority of a directory, made when it is missing."""
     certificate, key = (cluster.directory / part / file for file in ("ca.crt", "ca.key"))
     if not certificate.exists() and not key.exists():
-        made, private = make_authority(name, cluster.now)
-        cluster.put(f"{part}/ca.key", private)
-        cluster.put(f"{part}/ca.crt", made)
+        made = make_certificate_authority(name, now=cluster.now)
+        cluster.put(f"{part}/ca.key", made.private)
+        cluster.put(f"{part}/ca.crt", made.public)
     return Authority.from_pem(certificate.read_bytes(), key.read_bytes())
 
 
@@ -127,9 +127,9 @@ def keep_certificate(cluster: Cluster, authority: Authority, part: str, names: t
 def keep_ssh_key(cluster: Cluster) -> None:
     """Make the key with which executors log in to workers, and its public half for them."""
     if not (cluster.directory / "executor/worker.key").exists():
-        private, public = make_ssh_key("maand-cluster")
-        cluster.put("executor/worker.key", private)
-        cluster.put("executor/worker.key.pub", public)
+        made = make_ssh_key("maand-cluster")
+        cluster.put("executor/worker.key", made.private)
+        cluster.put("executor/worker.key.pub", made.public)
     cluster.put("worker/worker.key.pub", (cluster.directory / "executor/worker.key.pub").read_bytes(), mode=0o644)
 
 

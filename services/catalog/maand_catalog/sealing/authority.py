@@ -136,6 +136,11 @@ def issue(request: LeafRequest, authority: Authority, validity: Validity) -> Lea
     )
 
 
+def ends_before(certificate_pem: bytes, moment: datetime) -> bool:
+    """Whether a certificate ends before a moment."""
+    return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc < moment
+
+
 def facts_of(request: LeafRequest, leaf: Leaf, authority: Authority) -> tuple[CertificateFacts, ...]:
     """Return what is remembered of a new certificate, once per host that has it."""
     return tuple(

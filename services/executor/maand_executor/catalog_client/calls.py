@@ -4,18 +4,17 @@ A catalog that restarts is away for a second or two. Reads, and writes that the 
 on UNAVAILABLE with a growing pause, for `PATIENCE` at most; a run whose lease lapses meanwhile is ended by its lease.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import grpc.aio
 
-from maand_wire.calls import growing_pauses, pages, patiently
+from maand_wire.calls import call_method, growing_pauses, pages, patiently
 from maand_wire.errors import remote_errors
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Result = TypeVar("Result")
 
 DEADLINE = timedelta(seconds=15)
 """Limit of an ordinary call; the slowest reads a page of 10,000 allocations in well under a second."""
@@ -34,12 +33,7 @@ async def call(
     deadline: timedelta = DEADLINE,
 ) -> Response:
     """Call once, or until it is through when it may be repeated. Raises `RemoteError` in the catalog's own words."""
-
-    async def attempt() -> Response:
-        with remote_errors():
-            return await method(request, timeout=deadline.total_seconds())
-
-    return await until_answered(attempt) if repeatable else await attempt()
+    return await call_method(method, request, seconds=deadline.total_seconds(), pauses=pauses_while_away() if repeatable else ())
 
 
 async def collect(
@@ -50,7 +44,7 @@ async def collect(
     async def attempt() -> list[Response]:
         return [response async for response in stream(method, request, deadline=deadline)]
 
-    return await until_answered(attempt)
+    return await patiently(attempt, pauses=pauses_while_away())
 
 
 async def listed(method: grpc.aio.UnaryUnaryMultiCallable[Request, Any], request: Request, items: str) -> list[Any]:
@@ -71,6 +65,6 @@ async def stream(
             yield response
 
 
-def until_answered(attempt: Callable[[], Awaitable[Result]]) -> Awaitable[Result]:
-    """Repeat an attempt while the catalog is away."""
-    return patiently(attempt, pauses=growing_pauses(first=FIRST_PAUSE, longest=LONGEST_PAUSE, within=PATIENCE))
+def pauses_while_away() -> Iterator[float]:
+    """Give the pauses between attempts while the catalog is away."""
+    return growing_pauses(first=FIRST_PAUSE, longest=LONGEST_PAUSE, within=PATIENCE)

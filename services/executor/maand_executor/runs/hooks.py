@@ -10,7 +10,8 @@ from maand_executor.rules.hook_outcomes import EventOutcome
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.event_hooks import StepMemory, remember_all, run_event_hooks
-from maand_executor.steps.fleet import Fleet, advise_nearest, known_names, read_fleet
+from maand_executor.steps.fleet import Fleet, known_names, read_fleet
+from maand_wire.nearest import nearest_or_known
 
 CLI = "cli"
 
@@ -90,4 +91,4 @@ def unknown_hook_error(hook: str, jobs: Sequence[Job]) -> InvalidRequest:
     if any(one.name == hook for job in jobs for one in job.hooks):
         return InvalidRequest(f'hook "{hook}" is not registered for cli in {where}', help='add "cli" to its executed_on')
     known = {one.name for job in jobs for one in job.hooks_on(CLI)}
-    return InvalidRequest(f'no hook is called "{hook}" in {where}', help=advise_nearest(hook, known))
+    return InvalidRequest(f'no hook is called "{hook}" in {where}', help=nearest_or_known(hook, known))

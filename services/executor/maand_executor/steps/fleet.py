@@ -3,27 +3,19 @@
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from maand_executor.errors import InvalidRequest, NotBuilt
 from maand_executor.rules.facts import Allocation, Job, Worker
 from maand_executor.steps.context import RunContext
+from maand_wire.nearest import nearest_or_known
 
 
 def known_names(kind: str, wanted: Iterable[str], known: Collection[str]) -> frozenset[str]:
     """Return the wanted names. Raises `InvalidRequest` naming the nearest known one when there is none of that name."""
     names = frozenset(wanted)
     for name in sorted(names - frozenset(known)):
-        raise InvalidRequest(f'no {kind} is called "{name}"', help=advise_nearest(name, known))
+        raise InvalidRequest(f'no {kind} is called "{name}"', help=nearest_or_known(name, known))
     return names
-
-
-def advise_nearest(name: str, known: Collection[str]) -> str:
-    """Advise the nearest known name."""
-    close = get_close_matches(name, sorted(known), n=1)
-    if close:
-        return f'did you mean "{close[0]}"?'
-    return f"known are: {', '.join(sorted(known)[:10])}" if known else ""
 
 
 @dataclass(frozen=True, kw_only=True)

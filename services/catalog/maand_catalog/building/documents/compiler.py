@@ -24,9 +24,10 @@ from maand_catalog.rules.build.placement import place, unmatched_jobs
 from maand_catalog.rules.workspace import job_files, names
 from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig, JobSettings, PortPool
 from maand_catalog.rules.workspace.manifest import Manifest
-from maand_catalog.rules.workspace.problems import Finding, Rejected, did_you_mean, ordered
+from maand_catalog.rules.workspace.problems import Finding, Rejected, ordered
 from maand_catalog.rules.workspace.tree import TreeEntry, by_job
 from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
+from maand_wire.nearest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 Read = Callable[[str, bytes], Source]

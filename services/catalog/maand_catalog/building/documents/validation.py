@@ -9,7 +9,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from maand_catalog.building.documents.source import Source
 from maand_catalog.errors import Problem
-from maand_catalog.rules.workspace.problems import Finding, KeyPath, Rejected, did_you_mean
+from maand_catalog.rules.workspace.problems import Finding, KeyPath, Rejected
+from maand_wire.nearest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 

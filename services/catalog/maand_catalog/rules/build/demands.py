@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Set
 from maand_catalog.rules.build.deployment_seq import cycles
 from maand_catalog.rules.workspace.job_files import MANIFEST
 from maand_catalog.rules.workspace.manifest import Demand, HookFacts, Manifest
-from maand_catalog.rules.workspace.problems import Finding, did_you_mean
+from maand_catalog.rules.workspace.problems import Finding
 from maand_catalog.rules.workspace.versions import within
+from maand_wire.nearest import did_you_mean
 
 
 def demand_findings(manifests: Mapping[str, Manifest], job_names: Set[str]) -> Iterator[Finding]:

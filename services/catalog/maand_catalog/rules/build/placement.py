@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from maand_catalog.rules.build.demands import manifest_file
 from maand_catalog.rules.workspace.manifest import Manifest
-from maand_catalog.rules.workspace.problems import Finding, KeyPath, did_you_mean
+from maand_catalog.rules.workspace.problems import Finding, KeyPath
 from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
+from maand_wire.nearest import did_you_mean
 
 WORKERS_FILE = "workspace/workers.json"
 DISABLED_FILE = "workspace/disabled.json"

@@ -7,7 +7,8 @@ from maand_catalog.rules.build.demands import manifest_file
 from maand_catalog.rules.build.placement import Placement
 from maand_catalog.rules.workspace.bucket_config import PortPool
 from maand_catalog.rules.workspace.manifest import Manifest
-from maand_catalog.rules.workspace.problems import Finding, did_you_mean
+from maand_catalog.rules.workspace.problems import Finding
+from maand_wire.nearest import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)

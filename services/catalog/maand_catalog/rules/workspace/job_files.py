@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 
 from maand_catalog.rules.workspace import names
 from maand_catalog.rules.workspace.manifest import RUNTIME_BY_SUFFIX, HookFacts, Manifest
-from maand_catalog.rules.workspace.problems import Finding, did_you_mean
+from maand_catalog.rules.workspace.problems import Finding
 from maand_catalog.rules.workspace.tree import TreeEntry
+from maand_wire.nearest import did_you_mean
 
 MANIFEST = "manifest.json"
 VARIABLES = "vars.toml"

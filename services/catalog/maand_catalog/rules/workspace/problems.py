@@ -5,7 +5,6 @@
 Rules know keys, not lines: they report findings. Whoever holds the text turns a finding into a problem.
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,12 +43,6 @@ class Rejected(ValueError):
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Sort problems by file, line and column, each once: the order in which a person mends them."""
     return tuple(sorted(set(problems), key=lambda each: (each.file, each.line, each.column, each.code, each.message)))
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known word; empty when none is near."""
-    near = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else ""
 
 
 def tellable(problems: Sequence[Problem]) -> tuple[Problem, ...]:

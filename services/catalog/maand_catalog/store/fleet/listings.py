@@ -10,11 +10,11 @@ from maand_catalog.database.pages import select_page
 from maand_catalog.database.statements import in_chunks
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
-from maand_catalog.rules.workspace.problems import did_you_mean
 from maand_catalog.rules.workspace.tree import TreeEntry, unpack
 from maand_catalog.store.fleet.views import active_workers
 from maand_catalog.store.kv.rows import get_entry
 from maand_catalog.store.tables.fleet import hooks, job_demands, jobs, workers
+from maand_wire.nearest import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
