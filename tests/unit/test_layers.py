@@ -58,7 +58,7 @@ def test_circles_upward_imports_and_impure_rules_are_refused(product: Path) -> N
     add(product / "maand_catalog/rules/build/brand_new.py", "import grpc")
     add(product / "maand_executor/rules/brand_new.py", "import asyncssh")
     add(product / "maand_cli/output/text.py", "from maand_cli.runs import follow")
-    add(product / "maand_runtime_gateway/upstream.py", "from maand_runtime_gateway import edge")
+    add(product / "maand_runtime_gateway/upstream.py", "from maand_runtime_gateway import middleware")
     assert broken_contracts(product) == {
         "No circles, in any folder",
         "Layers of the catalog: imports point downwards",

@@ -15,7 +15,7 @@ from maand_cli.options import detach_option, jobs_option
 @acting
 async def gc(flags: Flags, *, retain_days: int, dry_run: bool, detach: bool) -> int:
     """Delete what was removed from the workspace and stopped by a deploy, data and logs on the workers too; and old history."""
-    from maand_cli.output.confirm import confirm_at_terminal
+    from maand_cli.output.rows import confirm_at_terminal
     from maand_cli.remote.session import open_session
     from maand_cli.runs.conclude import run_to_end
     from maand_contracts.catalog.v1 import run_spec_pb2

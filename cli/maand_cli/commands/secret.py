@@ -90,8 +90,7 @@ async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl
 @acting
 async def delete(flags: Flags, *, job: str, key: str) -> int:
     """Delete one secret of JOB."""
-    from maand_cli.output.confirm import confirm_at_terminal
-    from maand_cli.output.rows import say
+    from maand_cli.output.rows import confirm_at_terminal, say
     from maand_cli.remote.key_values import delete_secret
     from maand_cli.remote.session import open_session
 

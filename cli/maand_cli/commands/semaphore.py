@@ -43,8 +43,7 @@ async def list_semaphores(flags: Flags) -> int:
 @acting
 async def release(flags: Flags, *, job: str, event: str, name: str, allocation: str) -> int:
     """Take a slot of semaphore NAME (of JOB on EVENT) away from its holder. The holder is not told: be sure that it is gone."""
-    from maand_cli.output.confirm import confirm_at_terminal
-    from maand_cli.output.rows import show_rows
+    from maand_cli.output.rows import confirm_at_terminal, show_rows
     from maand_cli.remote.key_values import force_release
     from maand_cli.remote.session import open_session
     from maand_cli.runs.run_names import values_named

@@ -1,6 +1,9 @@
 """`maand services start|stop|status|logs`."""
 
 import os
+import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,13 +11,16 @@ import click
 
 from maand_cli.click_groups import LazyGroup
 from maand_cli.coroutines import acting, with_flags
-from maand_cli.errors import Usage
+from maand_cli.errors import NotThere, Usage
 from maand_cli.flags import Flags
 
 if TYPE_CHECKING:
     from maand_cli.local.bucket import Bucket
 
 services = LazyGroup(name="services", help="Control the local services of this bucket; commands start them when they need them.")
+
+LOOK_SECONDS = 0.2
+"""How often a log that is followed is looked at for new lines."""
 
 
 def here(flags: Flags) -> "Bucket":
@@ -68,7 +74,7 @@ def runs_in_progress(bucket: "Bucket") -> list[str]:
         return []
     import asyncio
 
-    from maand_cli.remote.executor import executor_status
+    from maand_cli.remote.catalog import executor_status
 
     told = asyncio.run(executor_status(running.executor))
     return list(told.get("run_ids", []))
@@ -87,7 +93,7 @@ async def status(flags: Flags) -> int:
     if running is None:
         show_values(flags, "services", {"running": False})
         return 0
-    from maand_cli.remote.executor import executor_status
+    from maand_cli.remote.catalog import executor_status
 
     values = {"running": True, **asdict(running), **await executor_status(running.executor)}
     show_values(flags, "services", values)
@@ -100,7 +106,6 @@ async def status(flags: Flags) -> int:
 @with_flags
 def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     """Print the services' own log."""
-    from maand_cli.output.log_tail import follow_file, last_lines
     from maand_cli.output.rows import show_rows
 
     log = here(flags).services_log
@@ -115,3 +120,24 @@ def logs(flags: Flags, *, lines: int, follow: bool) -> int:
         for line in follow_file(log):
             print(line, flush=True)
     return 0
+
+
+def last_lines(path: Path, number: int) -> list[str]:
+    """Return the last lines. Raises NotThere when there is no file."""
+    try:
+        with path.open(errors="replace") as file:
+            return [line.rstrip("\n") for line in deque(file, maxlen=number)]
+    except FileNotFoundError:
+        raise NotThere(f"{path} does not exist: the services never ran here") from None
+
+
+def follow_file(path: Path) -> Iterator[str]:
+    """Give lines as they are written, until interrupted."""
+    with path.open(errors="replace") as file:
+        file.seek(0, 2)
+        while True:
+            line = file.readline()
+            if line:
+                yield line.rstrip("\n")
+            else:
+                time.sleep(LOOK_SECONDS)

@@ -99,8 +99,7 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
     A worker whose pinned key changed is refused unless --force: somebody may be in between.
     """
     from maand_cli.exits import Exit
-    from maand_cli.output.confirm import confirm
-    from maand_cli.output.rows import say, show_rows
+    from maand_cli.output.rows import confirm, say, show_rows
     from maand_cli.remote.session import open_session
     from maand_cli.runs.conclude import conclude
 

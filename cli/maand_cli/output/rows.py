@@ -1,4 +1,4 @@
-"""Lists and single values on standard output, in the form asked for."""
+"""What a command says: lists and single values on standard output, in the form asked for; notes and questions beside it."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from maand_cli.errors import MissingPrerequisite, Refused
 from maand_cli.flags import Flags
 from maand_cli.output.problems import SCHEMA_VERSION
 from maand_cli.output.text import moment, readable_time, shortened, table_lines
@@ -57,6 +58,23 @@ def say(flags: Flags, text: str) -> None:
     """Tell a person something that is not data."""
     if flags.is_human and not flags.quiet:
         print(text, file=sys.stderr)
+
+
+def confirm(flags: Flags, question: str) -> None:
+    """Ask until yes. Raises Refused at no, MissingPrerequisite when standard input is no terminal."""
+    if flags.yes:
+        return
+    if not sys.stdin.isatty():
+        raise MissingPrerequisite(f"{question.rstrip('?')}: nobody is here to confirm", help="add --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("nothing was done")
+
+
+def confirm_at_terminal(flags: Flags, question: str) -> None:
+    """Ask a person who is there; a script that calls the command means it."""
+    if sys.stdin.isatty():
+        confirm(flags, question)
 
 
 def _lines(record: Mapping[str, Any]) -> None:

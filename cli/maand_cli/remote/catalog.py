@@ -123,4 +123,21 @@ def pages(method: Callable[..., Awaitable[Any]], request: Any, items: str, *, li
     return calls.pages(partial(call, method), request, items, limit=limit)
 
 
-__all__ = ["Catalog", "RemoteError", "call", "pages"]
+async def executor_status(address: str) -> dict[str, Any]:
+    """Return what an executor does, or why it does not say."""
+    from maand_cli.output.message_dicts import plain
+    from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc  # here, because only two commands ask the executor
+    from maand_wire.channels import open_channel
+    from maand_wire.endpoints import Endpoint
+
+    async with open_channel(Endpoint(address=address)) as channel:
+        stub = executor_pb2_grpc.ExecutorServiceStub(channel)
+        try:
+            answer = await call(stub.GetExecutorStatus, executor_pb2.GetExecutorStatusRequest(), seconds=5)
+        except RemoteError as error:
+            return {"problem": f"the executor does not answer: {error.message}"}
+    known = plain(answer)
+    return {name: known[name] for name in ("executor_id", "run_ids", "ssh_connections", "hook_processes")}
+
+
+__all__ = ["Catalog", "RemoteError", "call", "executor_status", "pages"]

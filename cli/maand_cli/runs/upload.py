@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maand_cli.errors import CliError
 from maand_cli.local.workspace_scan import ScannedFile, scan_workspace
-from maand_cli.output.confirm import confirm
+from maand_cli.output.rows import confirm
 from maand_cli.output.text import count
 from maand_cli.remote.session import Session
 from maand_contracts.catalog.v1 import workspace_pb2

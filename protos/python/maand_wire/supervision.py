@@ -1,4 +1,4 @@
-"""Keeping long-lived loops alive: one that ends by an exception is logged with its traceback and begun again after a pause.
+"""Keeping a service at work until it is asked to stop: a loop that ends by an exception is logged and begun again after a pause.
 
     loop runs ──exception──▶ logged ──▶ pause: 1 s, 2 s, 4 s … 30 s ──▶ loop runs …      (1 s again after a quiet minute)
         │ cancelled, or returned
@@ -7,10 +7,11 @@
 
 A task that nobody awaits would keep its exception to itself: the process would go on, healthy to look at, without the work that
 the loop did. So whatever a service does for as long as it lives runs below `keep_running`, or ends the process when it ends
-(`maand_wire.lifecycle.until_asked_to_stop`).
+(`until_asked_to_stop`).
 """
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -66,3 +67,34 @@ def is_being_cancelled() -> bool:
     """Tell whether somebody asked the task that runs now to end."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+class EndedByItself(Exception):
+    """A part of the service that lasts as long as the process ended without being asked to. Start the service again."""
+
+
+async def until_asked_to_stop(*lasting: asyncio.Task[None]) -> None:
+    """Return at the first SIGTERM or SIGINT.
+
+    Raises when one of the tasks that are to last ends before: its own exception, or `EndedByItself`. The caller stops what else
+    runs and ends the process with an error; whoever started it, starts it again.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({asked, *lasting}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise_what_ended(lasting)
+    finally:
+        asked.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def raise_what_ended(lasting: tuple[asyncio.Task[None], ...]) -> None:
+    """Raise why the first task that is over is over."""
+    ended = next(task for task in lasting if task.done())
+    raise EndedByItself(f"{ended.get_name()} ended by itself") from (None if ended.cancelled() else ended.exception())

@@ -24,8 +24,8 @@ from maand_catalog.errors import CatalogError
 from maand_catalog.service import start_catalog
 from maand_catalog.settings import CatalogSettings
 from maand_wire.endpoints import EndpointError
-from maand_wire.lifecycle import until_asked_to_stop
 from maand_wire.logs import configure_logs
+from maand_wire.supervision import until_asked_to_stop
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

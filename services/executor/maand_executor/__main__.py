@@ -7,8 +7,8 @@ import sys
 from maand_executor.service import start_executor
 from maand_executor.settings import ExecutorSettings
 from maand_wire.endpoints import EndpointError
-from maand_wire.lifecycle import until_asked_to_stop
 from maand_wire.logs import configure_logs
+from maand_wire.supervision import until_asked_to_stop
 
 
 async def run_until_stopped(settings: ExecutorSettings) -> None:

@@ -6,18 +6,21 @@ of an unsuccessful start begins with `error: `; the command line shows it to who
 
 import argparse
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from maand_local.bucket_lock import HeldByAnother, held
 from maand_local.layout import Layout
-from maand_local.lock import HeldByAnother, held
-from maand_local.logfile import rotate, write_to
 from maand_local.settings import BadSetting, LocalSettings
 
 NO_BUCKET = 3
 HELD_BY_ANOTHER = 75
+
+LARGEST_LOG_BYTES = 10 * 1024 * 1024
+"""A log that has grown longer is put aside at the next start."""
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ def run(bucket: Path) -> int:
 
 def serve(layout: Layout, settings: LocalSettings) -> int:
     """Serve, with everything said in the bucket's log. The services are imported only now: a second host leaves at once."""
-    from maand_local.serving import serve_until_done
+    from maand_local.lifetime import serve_until_done
     from maand_wire.logs import configure_logs
 
     rotate(layout.log)
@@ -63,6 +66,25 @@ def serve(layout: Layout, settings: LocalSettings) -> int:
             traceback.print_exception(error)
         return refuse(f"{type(error).__name__}: {error}", 1)
     return 0
+
+
+def rotate(log: Path, *, largest_bytes: int = LARGEST_LOG_BYTES) -> None:
+    """Rename a log that is too long to `<name>.1`; the one before is dropped. Only whoever holds the lock may do so."""
+    try:
+        if log.stat().st_size > largest_bytes:
+            log.replace(log.with_name(f"{log.name}.1"))
+    except FileNotFoundError:
+        return
+
+
+def write_to(log: Path) -> None:
+    """Send standard output and error of this process to the log, whatever the starter had them at."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 def log_format(conf: Path) -> str:

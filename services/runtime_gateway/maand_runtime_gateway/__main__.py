@@ -7,8 +7,8 @@ from maand_runtime_gateway.errors import GatewayError
 from maand_runtime_gateway.service import start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.endpoints import EndpointError
-from maand_wire.lifecycle import until_asked_to_stop
 from maand_wire.logs import configure_logs
+from maand_wire.supervision import until_asked_to_stop
 
 INVALID_CONFIGURATION = 3
 """Exit code for settings that cannot work."""

@@ -1,8 +1,8 @@
 """The HTTP application: FastAPI for routes and their description, one translating endpoint for all of them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import FastAPI
@@ -12,23 +12,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from maand_runtime_gateway.answers import UNEXPECTED, error_response, json_response, refusal, remote_failure
-from maand_runtime_gateway.edge import CALLER, Edge
-from maand_runtime_gateway.errors import MethodNotAllowed, RequestRefused, RouteNotFound
+from maand_runtime_gateway.errors import ClientGone, GatewayStopping, MethodNotAllowed, RequestRefused, RouteNotFound
+from maand_runtime_gateway.middleware import CALLER, Edge
 from maand_runtime_gateway.openapi import TITLE, inputs, responses
 from maand_runtime_gateway.prometheus import Metrics
-from maand_runtime_gateway.public import VERSION, add_public_routes
+from maand_runtime_gateway.public_routes import VERSION, add_public_routes
 from maand_runtime_gateway.requests import read_fields
+from maand_runtime_gateway.responses import UNEXPECTED, error_response, json_response, refusal, remote_failure
 from maand_runtime_gateway.routes.table import ROUTES, Route
 from maand_runtime_gateway.settings import RequestLimits
 from maand_runtime_gateway.upstream import Upstream
-from maand_runtime_gateway.waiting import while_wanted
 from maand_wire.errors import RemoteError
 from maand_wire.tracing import Tracer
 
 log = structlog.get_logger("maand.gateway")
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+Receive = Callable[[], Awaitable[Any]]
+
+ResultT = TypeVar("ResultT")
 
 
 def make_app(
@@ -84,6 +86,33 @@ def endpoint(route: Route, upstream: Upstream, *, limits: RequestLimits, stoppin
             return error_response(UNEXPECTED)
 
     return answer
+
+
+async def while_wanted(work: Awaitable[ResultT], *, receive: Receive, stopping: asyncio.Event) -> ResultT:
+    """Return the result of `work`; cancel it and raise when nobody wants it any more.
+
+    The three tasks live only inside this call: whichever is left is cancelled and awaited before it returns. A `TaskGroup`
+    would wrap the one error that the caller is to see.
+    """
+    answered = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(disconnect(receive))
+    stopped = asyncio.ensure_future(stopping.wait())
+    tasks = (answered, gone, stopped)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if answered.done():
+            return answered.result()
+        raise ClientGone if gone.done() else GatewayStopping
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def disconnect(receive: Receive) -> None:
+    """Return when the client has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def unknown_route(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from maand_runtime_gateway.app import make_app
-from maand_runtime_gateway.connections import BoundedConnection, Watch
+from maand_runtime_gateway.connection_limits import BoundedConnection, Watch
 from maand_runtime_gateway.errors import NotLoopback, PortTaken
 from maand_runtime_gateway.prometheus import Metrics
 from maand_runtime_gateway.settings import GatewaySettings

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from maand_local.idle import Activity, remaining
+from maand_local.__main__ import rotate
+from maand_local.bucket_lock import HeldByAnother, held
+from maand_local.bucket_services import Activity
 from maand_local.layout import Layout, make_private, remove_emptied, socket_directory
-from maand_local.lock import HeldByAnother, held
-from maand_local.logfile import rotate
-from maand_local.serving import until_not_needed
+from maand_local.lifetime import remaining, until_not_needed
 from maand_local.settings import BadSetting, LocalSettings
-from maand_wire.lifecycle import EndedByItself
+from maand_wire.supervision import EndedByItself
 
 QUARTER = timedelta(minutes=15)
 

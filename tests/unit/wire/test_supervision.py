@@ -9,8 +9,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from maand_wire.lifecycle import EndedByItself, until_asked_to_stop
-from maand_wire.supervision import RestartPauses, keep_running
+from maand_wire.supervision import EndedByItself, RestartPauses, keep_running, until_asked_to_stop
 
 QUICK = RestartPauses(first=timedelta(milliseconds=1), longest=timedelta(milliseconds=4))
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import structlog
 
-from maand_local.host import RunningHost, serving, withdraw
-from maand_local.idle import remaining
+from maand_local.bucket_services import Activity, RunningHost, serving, withdraw
 from maand_local.layout import Layout, place_of
 from maand_local.settings import LocalSettings
-from maand_wire.lifecycle import until_asked_to_stop
+from maand_wire.supervision import until_asked_to_stop
 
 log = structlog.get_logger("maand.local")
 
@@ -73,6 +72,16 @@ async def until_idle(host: RunningHost, idle_for: timedelta) -> None:
         if left <= timedelta(0):
             return
         await asyncio.sleep(max(left, SHORTEST_LOOK).total_seconds())
+
+
+def remaining(activity: Activity, *, now: float, idle_for: timedelta) -> timedelta:
+    """Return how long the host is to live on if nothing more happens; zero or less = it may stop.
+
+    A run or an open stream keeps it alive; else it lives for `idle_for` after the last call.
+    """
+    if activity.active_runs or activity.open_streams:
+        return idle_for
+    return idle_for - timedelta(seconds=now - activity.last_call_at)
 
 
 def give_up() -> None:

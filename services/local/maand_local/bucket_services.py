@@ -23,7 +23,6 @@ from maand_catalog.settings import CatalogSettings, retention_from
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
 from maand_executor.service import RunningExecutor, start_executor
 from maand_executor.settings import ExecutorSettings
-from maand_local.idle import Activity
 from maand_local.layout import Layout, make_private, remove_emptied, socket_directory
 from maand_runtime_gateway.errors import PortTaken
 from maand_runtime_gateway.service import RunningGateway, start_gateway
@@ -52,6 +51,15 @@ class Announcement:
     executor: str
     hook_api: str
     started_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """What the services are doing. Times are monotonic seconds."""
+
+    active_runs: int
+    open_streams: int
+    last_call_at: float
 
 
 @dataclass(frozen=True, kw_only=True)

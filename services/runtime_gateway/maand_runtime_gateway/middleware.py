@@ -5,10 +5,10 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from maand_runtime_gateway.answers import refusal
 from maand_runtime_gateway.callers import caller_of
 from maand_runtime_gateway.errors import MissingToken
 from maand_runtime_gateway.prometheus import Metrics
+from maand_runtime_gateway.responses import refusal
 from maand_runtime_gateway.routes.table import PUBLIC_PATHS, ROUTES
 from maand_wire.tracing import HEADER, Tracer, is_sampled, root_span, valid_traceparent
 

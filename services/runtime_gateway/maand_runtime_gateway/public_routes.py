@@ -7,11 +7,11 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from maand_runtime_gateway.answers import json_response
 from maand_runtime_gateway.docs_page import docs_page
 from maand_runtime_gateway.models import Health
 from maand_runtime_gateway.openapi import document
 from maand_runtime_gateway.prometheus import CONTENT_TYPE, Metrics
+from maand_runtime_gateway.responses import json_response
 from maand_runtime_gateway.upstream import Upstream
 
 VERSION = version("maand")
