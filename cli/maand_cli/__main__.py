@@ -10,12 +10,12 @@ from maand_cli.root import root
 
 def main() -> None:
     """Run the command line of this process."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run_command_line(sys.argv[1:]))
 
 
-def run(args: Sequence[str]) -> int:
+def run_command_line(args: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    flags = Flags(output=output_asked_for(args))
+    flags = Flags(output=find_output_form(args))
     try:
         code = root.main(args=list(args), prog_name="maand", standalone_mode=False, obj=flags)
         sys.stdout.flush()
@@ -26,13 +26,13 @@ def run(args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the one door for every error
-        from maand_cli.output.failures import report
+        from maand_cli.output.failures import report_error
 
-        return report(error, flags)
+        return report_error(error, flags)
     return int(code) if isinstance(code, int) else Exit.DONE
 
 
-def output_asked_for(args: Sequence[str]) -> str:
+def find_output_form(args: Sequence[str]) -> str:
     """Find `-o` before parsing, so that wrong usage is reported in the form asked for."""
     for flag, value in zip(args, args[1:], strict=False):  # noqa: RUF007 - itertools is one import more on the way to --help
         if flag in ("-o", "--output") and value in ("json", "jsonl"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from maand_cli.flags import GlobalOption, global_options
+from maand_cli.flags import GlobalOption, make_global_options
 from maand_wire.nearest import nearest_name
 
 
@@ -35,7 +35,7 @@ class MaandCommand(click.Command):
     def __init__(self, *args: Any, keeps_rest: bool = False, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.keeps_rest = keeps_rest
-        self.params.extend(global_options())
+        self.params.extend(make_global_options())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Split off what follows `--` (see `rest_of`), then parse as Click does."""
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, table: Mapping[str, Entry] | None = None, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.table = dict(table or {})
-        self.params.extend(global_options())
+        self.params.extend(make_global_options())
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the primary names, in the table's order."""
@@ -116,7 +116,7 @@ class NoSuchCommand(click.UsageError):
         self.help = f'did you mean "{near}"?' if near else f"{ctx.command_path} --help lists them"
 
 
-def command(name: str | None = None, **attributes: Any) -> Callable[[Callable[..., Any]], MaandCommand]:
+def maand_command(name: str | None = None, **attributes: Any) -> Callable[[Callable[..., Any]], MaandCommand]:
     """Declare a command of this command line."""
     return click.command(name, cls=MaandCommand, **attributes)
 

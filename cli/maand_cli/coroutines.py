@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 1.0
 """How long a command that is done waits for a collector that does not answer."""
 
 
-def acting(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | None]:
+def runs_coroutine(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | None]:
     """Give the coroutine function its flags first, and run it."""
 
     @click.pass_context
@@ -28,7 +28,7 @@ def acting(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | Non
             return await act(flags_of(ctx), **arguments)
 
         try:
-            with tracing(ctx.command_path):
+            with trace_command(ctx.command_path):
                 return asyncio.run(main())
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
@@ -36,7 +36,7 @@ def acting(act: Callable[..., Awaitable[int | None]]) -> Callable[..., int | Non
     return run
 
 
-def with_flags(act: Callable[..., int | None]) -> Callable[..., int | None]:
+def takes_flags(act: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a plain function its flags first."""
 
     @click.pass_context
@@ -48,7 +48,7 @@ def with_flags(act: Callable[..., int | None]) -> Callable[..., int | None]:
 
 
 @contextmanager
-def tracing(command: str) -> Iterator[None]:
+def trace_command(command: str) -> Iterator[None]:
     """Do a command as the beginning of a trace, where traces are wanted: named after the command, without its arguments."""
     from maand_wire.tracing import make_tracer, root_span
 

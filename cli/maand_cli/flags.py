@@ -92,7 +92,7 @@ def _store_duration(name: str) -> Callable[[click.Context, click.Parameter, Any]
     return store
 
 
-def global_options() -> list[click.Parameter]:
+def make_global_options() -> list[click.Parameter]:
     """Make the options anew: each command owns its own instances."""
     return [
         _option(

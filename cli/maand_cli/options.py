@@ -51,14 +51,14 @@ def _split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return items
 
 
-def known_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+def complete_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete job names from the workspace's directories: no service is asked."""
     jobs = _workspace(ctx) / "jobs"
     names = [path.name for path in jobs.iterdir() if path.is_dir()] if jobs.is_dir() else []
     return _completed(names, incomplete)
 
 
-def known_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+def complete_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete worker hosts from workers.json."""
     import json
 
@@ -70,7 +70,7 @@ def known_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) 
     return _completed(hosts, incomplete)
 
 
-def known_hooks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+def complete_hooks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete hook names from the scripts in the workspace."""
     scripts = (_workspace(ctx) / "jobs").glob("*/_hooks/hook_*")
     return _completed([script.stem for script in scripts if script.is_file()], incomplete)
@@ -95,8 +95,8 @@ def _workspace(ctx: click.Context) -> Path:
         return Path("/nonexistent")
 
 
-jobs_option = list_option("--jobs", "-j", help="Only these jobs.", complete=known_jobs)
-workers_option = list_option("--workers", "-w", help="Only these workers.", complete=known_workers)
+jobs_option = list_option("--jobs", "-j", help="Only these jobs.", complete=complete_jobs)
+workers_option = list_option("--workers", "-w", help="Only these workers.", complete=complete_workers)
 detach_option = click.option("--detach", is_flag=True, help="Print the run's id and leave; `maand runs watch` attaches.")
 keep_going_option = click.option("--keep-going", is_flag=True, help="Run later batches even when one failed.")
 keep_workdir_option = click.option("--keep-workdir", is_flag=True, help="Keep the private directories of hooks.")

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 import click
 
 from maand_cli import __version__
-from maand_cli.click_groups import command
-from maand_cli.coroutines import acting, with_flags
+from maand_cli.click_groups import maand_command
+from maand_cli.coroutines import runs_coroutine, takes_flags
 from maand_cli.flags import Flags
 
 
-@command()
-@with_flags
+@maand_command()
+@takes_flags
 def version(flags: Flags) -> int:
     """Print the version of this command line."""
     if flags.is_human:
@@ -23,19 +23,19 @@ def version(flags: Flags) -> int:
     return 0
 
 
-@command()
-@acting
+@maand_command()
+@runs_coroutine
 async def info(flags: Flags) -> int:
     """Tell about this bucket: where it is, what was built, what runs, how the services are reached."""
     from maand_cli import __version__
-    from maand_cli.output.message_dicts import enum_word, plain
+    from maand_cli.output.message_dicts import enum_word, to_dict
     from maand_cli.output.rows import show_values
     from maand_cli.remote.session import open_session
     from maand_cli.runs.unbuilt import find_unbuilt
     from maand_contracts.catalog.v1 import run_pb2
 
     async with open_session(flags) as session:
-        bucket = plain(await session.catalog.get_bucket())
+        bucket = to_dict(await session.catalog.get_bucket())
         unbuilt = await find_unbuilt(session)
         active = await session.catalog.list_runs(states=[run_pb2.RUN_STATE_PENDING, run_pb2.RUN_STATE_RUNNING])
     config = bucket.pop("config")
@@ -55,20 +55,20 @@ async def info(flags: Flags) -> int:
 KINDS = ("manifest", "workers", "disabled", "maand.conf", "bucket.conf", "bucket.jobs.conf")
 
 
-@command()
+@maand_command()
 @click.argument("kind", type=click.Choice(KINDS))
-@acting
+@runs_coroutine
 async def schema(flags: Flags, *, kind: str) -> int:
     """Print the JSON Schema of a user file, from the model that validates it: for editors."""
     import json
 
-    from maand_cli.remote.catalog import call
+    from maand_cli.remote.catalog import call_rpc
     from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import bucket_pb2
     from maand_wire.enums import enum_number
 
     async with open_session(flags) as session:
-        response = await call(
+        response = await call_rpc(
             session.catalog.buckets.GetSchema,
             bucket_pb2.GetSchemaRequest(kind=enum_number(bucket_pb2.UserFileKind, kind.replace(".", "_"))),
         )
@@ -83,26 +83,26 @@ HOW = {
 }
 
 
-@command()
+@maand_command()
 @click.argument("shell", type=click.Choice(tuple(HOW)))
-@with_flags
+@takes_flags
 def completion(flags: Flags, *, shell: str) -> int:
     """Print the completion script of a shell. It completes commands, flags, jobs, workers and hooks, asking no service."""
     from click.shell_completion import get_completion_class
 
-    from maand_cli.output.rows import say
+    from maand_cli.output.rows import print_note
 
     kind = get_completion_class(shell)
     if kind is None:
         return 1
     print(kind(click.get_current_context().find_root().command, {}, "maand", "_MAAND_COMPLETE").source())
-    say(flags, f"# {HOW[shell]}")
+    print_note(flags, f"# {HOW[shell]}")
     return 0
 
 
-@command()
+@maand_command()
 @click.option("--keep", is_flag=True, help="Leave the bucket; at a terminal, keep its workers until Ctrl-C.")
-@acting
+@runs_coroutine
 async def demo(flags: Flags, *, keep: bool) -> int:
     """Watch the whole system work: build, deploy, a rolling upgrade, a hook, a command, health.
 

@@ -3,7 +3,7 @@
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import acting
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.flags import Flags
 from maand_cli.options import jobs_option, list_option, workers_option
 
@@ -15,7 +15,7 @@ removed_option = click.option("--removed", is_flag=True, help="List what left th
 @cat.command()
 @list_option("--labels", "-l", help="Only workers with any of these labels.")
 @removed_option
-@acting
+@runs_coroutine
 async def workers(flags: Flags, *, labels: tuple[str, ...], removed: bool) -> int:
     """List workers by position."""
     from maand_cli.output.rows import show_rows
@@ -31,7 +31,7 @@ async def workers(flags: Flags, *, labels: tuple[str, ...], removed: bool) -> in
 @cat.command()
 @jobs_option
 @removed_option
-@acting
+@runs_coroutine
 async def jobs(flags: Flags, *, jobs: tuple[str, ...], removed: bool) -> int:
     """List jobs by name."""
     from maand_cli.output.rows import show_rows
@@ -49,7 +49,7 @@ async def jobs(flags: Flags, *, jobs: tuple[str, ...], removed: bool) -> int:
 @jobs_option
 @workers_option
 @removed_option
-@acting
+@runs_coroutine
 async def allocations(flags: Flags, *, jobs: tuple[str, ...], workers: tuple[str, ...], removed: bool) -> int:
     """List allocations by job and index: where each job is, in which state, since when, why."""
     from maand_cli.output.rows import show_rows
@@ -65,24 +65,24 @@ async def allocations(flags: Flags, *, jobs: tuple[str, ...], workers: tuple[str
 
 @cat.command()
 @jobs_option
-@acting
+@runs_coroutine
 async def deployments(flags: Flags, *, jobs: tuple[str, ...]) -> int:
     """Sum up by job: version built, versions running, allocations by state."""
     from maand_cli.output.rows import show_rows
-    from maand_cli.output.text import tally
+    from maand_cli.output.text import format_tally
     from maand_cli.remote.listings import deployment_rows
     from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         rows = await deployment_rows(session.catalog, jobs=jobs)
-    shown = [{**row, "states": tally(row["states"])} for row in rows] if flags.is_human else rows
+    shown = [{**row, "states": format_tally(row["states"])} for row in rows] if flags.is_human else rows
     show_rows(flags, "deployments", ("job", "version", "running", "deployment_seq", "allocations", "states", "since"), shown)
     return 0
 
 
 @cat.command()
 @jobs_option
-@acting
+@runs_coroutine
 async def hooks(flags: Flags, *, jobs: tuple[str, ...]) -> int:
     """List hooks: on which events each runs, and whom it demands."""
     from maand_cli.output.rows import show_rows
@@ -97,7 +97,7 @@ async def hooks(flags: Flags, *, jobs: tuple[str, ...]) -> int:
 
 
 @cat.command()
-@acting
+@runs_coroutine
 async def ports(flags: Flags) -> int:
     """List ports by name."""
     from maand_cli.output.rows import show_rows
@@ -112,7 +112,7 @@ async def ports(flags: Flags) -> int:
 
 @cat.command()
 @jobs_option
-@acting
+@runs_coroutine
 async def certs(flags: Flags, *, jobs: tuple[str, ...]) -> int:
     """List certificates, without keys."""
     from maand_cli.output.rows import show_rows
@@ -127,7 +127,7 @@ async def certs(flags: Flags, *, jobs: tuple[str, ...]) -> int:
 
 @cat.command()
 @click.argument("prefix", default="")
-@acting
+@runs_coroutine
 async def kv(flags: Flags, *, prefix: str) -> int:
     """List variables with values, of all namespaces or those below PREFIX. Secrets are not among them."""
     from maand_cli.output.rows import show_rows

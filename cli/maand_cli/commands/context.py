@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import with_flags
+from maand_cli.coroutines import takes_flags
 from maand_cli.flags import Flags
 
 context = LazyGroup(
@@ -17,14 +17,14 @@ FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 
 
 @context.command("list")
-@with_flags
+@takes_flags
 def list_contexts(flags: Flags) -> int:
     """List the contexts, the one in use marked."""
-    from maand_cli.local.contexts import LOCAL, chosen_context, contexts_file, read_contexts
+    from maand_cli.local.contexts import LOCAL, choose_context, contexts_file, read_contexts
     from maand_cli.output.rows import show_rows
 
     contexts = read_contexts(contexts_file(os.environ))
-    used, _ = chosen_context(flags.context, environment=os.environ)
+    used, _ = choose_context(flags.context, environment=os.environ)
     rows = [{"name": LOCAL, "catalog": "the bucket's own services", "executor": "", "in_use": used == LOCAL}]
     rows += [
         {"name": name, "catalog": known.catalog, "executor": known.executor, "in_use": used == name}
@@ -39,7 +39,7 @@ def list_contexts(flags: Flags) -> int:
 
 @context.command()
 @click.argument("name")
-@with_flags
+@takes_flags
 def use(flags: Flags, *, name: str) -> int:
     """Let commands speak to NAME unless --context or MAAND_CONTEXT says otherwise; `local` = the bucket's own services."""
     from maand_cli.local.contexts import contexts_file, use_context
@@ -58,15 +58,15 @@ def use(flags: Flags, *, name: str) -> int:
 @click.option("--token-file", type=FILE, default=None, help="File with the API token.")
 @click.option("--certificate", type=FILE, default=None, help="Certificate to present, when the servers ask for one.")
 @click.option("--key", type=FILE, default=None, help="Its key.")
-@with_flags
+@takes_flags
 def add(flags: Flags, *, name: str, catalog: str, executor: str, **files: str | None) -> int:
     """Add context NAME, or replace it. Files are remembered by name, not copied."""
     from maand_cli.local.contexts import Context, add_context, contexts_file
-    from maand_cli.output.rows import say, show_values
+    from maand_cli.output.rows import print_note, show_values
 
     path = contexts_file(os.environ)
     named = {option: value for option, value in files.items() if value}
     replaced = add_context(path, name, Context(catalog=catalog, executor=executor, **named))
     show_values(flags, "context", {"context": name, "catalog": catalog, **named})
-    say(flags, f"{'replaced in' if replaced else 'written to'} {Path(path)}; try: maand --context {name} info")
+    print_note(flags, f"{'replaced in' if replaced else 'written to'} {Path(path)}; try: maand --context {name} info")
     return 0

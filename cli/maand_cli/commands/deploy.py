@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 
 import click
 
-from maand_cli.click_groups import command
-from maand_cli.coroutines import acting
+from maand_cli.click_groups import maand_command
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import Usage
 from maand_cli.flags import Flags
 from maand_cli.options import detach_option, jobs_option, keep_going_option, keep_workdir_option
 
 
-@command()
+@maand_command()
 @jobs_option
 @click.option("--build", is_flag=True, help="Build the workspace first.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, touch nothing; -v shows diffs.")
@@ -22,7 +22,7 @@ from maand_cli.options import detach_option, jobs_option, keep_going_option, kee
 @keep_going_option
 @keep_workdir_option
 @detach_option
-@acting
+@runs_coroutine
 async def deploy(
     flags: Flags,
     *,
@@ -46,9 +46,9 @@ async def deploy(
         raise Usage("--exit-code needs --dry-run", help="maand deploy --dry-run --exit-code")
     if dry_run and build:
         raise Usage("--dry-run touches nothing, --build would", help="maand build, then maand deploy --dry-run")
-    from maand_cli.output.rows import say
+    from maand_cli.output.rows import print_note
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.conclude import left_behind
+    from maand_cli.runs.conclude import print_detached_run
     from maand_cli.runs.follow import start_run
     from maand_cli.runs.follow_deploy import follow_deploy
     from maand_cli.runs.unbuilt import find_unbuilt
@@ -71,17 +71,17 @@ async def deploy(
         run = await start_run(session, spec)
         unbuilt = None if build else await find_unbuilt(session)  # after the start: the deploy does not wait for it
         if unbuilt:
-            say(flags, f"maand: {unbuilt.sentence(datetime.now(tz=UTC))}")
+            print_note(flags, f"maand: {unbuilt.sentence(datetime.now(tz=UTC))}")
         more = {"unbuilt": unbuilt.record() if unbuilt else None}
         if detach:
-            return left_behind(session, run, more)
+            return print_detached_run(session, run, more)
         return await follow_deploy(session, run, more, dry_run=dry_run, changes_matter=exit_code)
 
 
-@command()
+@maand_command()
 @detach_option
 @keep_workdir_option
-@acting
+@runs_coroutine
 async def build(flags: Flags, *, detach: bool, keep_workdir: bool) -> int:
     """Take in the workspace: validate it, place jobs, issue certificates, fill KV, run post_build hooks.
 

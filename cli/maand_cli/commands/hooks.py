@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maand_cli.click_groups import command, rest_of
-from maand_cli.coroutines import acting, with_flags
+from maand_cli.click_groups import maand_command, rest_of
+from maand_cli.coroutines import runs_coroutine, takes_flags
 from maand_cli.errors import InvalidFile, Problem, Usage
 from maand_cli.exits import Exit
 from maand_cli.flags import Flags
-from maand_cli.options import detach_option, keep_going_option, keep_workdir_option, known_hooks, known_jobs
+from maand_cli.options import complete_hooks, complete_jobs, detach_option, keep_going_option, keep_workdir_option
 
 if TYPE_CHECKING:
     from maand_hook_sdk.hook_runner import HookTestReport
 
 
-@command(
+@maand_command(
     keeps_rest=True, options_metavar="[OPTIONS]", epilog="Arguments after -- go to the script. `maand hooks test --help` too."
 )
-@click.argument("name", shell_complete=known_hooks)
-@click.argument("job", required=False, default="", shell_complete=known_jobs)
+@click.argument("name", shell_complete=complete_hooks)
+@click.argument("job", required=False, default="", shell_complete=complete_jobs)
 @keep_going_option
 @keep_workdir_option
 @detach_option
-@acting
+@runs_coroutine
 async def hooks(flags: Flags, *, name: str, job: str, keep_going: bool, keep_workdir: bool, detach: bool) -> int:
     """Run hook NAME on event cli: over all active allocations of JOB, in rollout order and batches.
 
@@ -43,9 +43,9 @@ async def hooks(flags: Flags, *, name: str, job: str, keep_going: bool, keep_wor
         return await run_to_end(session, spec, detach=detach)
 
 
-@command("hooks test", keeps_rest=True, epilog="Arguments after -- go to the script.")
-@click.argument("job", shell_complete=known_jobs)
-@click.argument("hook", shell_complete=known_hooks)
+@maand_command("hooks test", keeps_rest=True, epilog="Arguments after -- go to the script.")
+@click.argument("job", shell_complete=complete_jobs)
+@click.argument("hook", shell_complete=complete_hooks)
 @click.option("--allocation", metavar="HOST", help="The allocation it runs for; the state's first when left out.")
 @click.option("--event", default="cli", show_default=True, help="The event it is told.")
 @click.option(
@@ -54,7 +54,7 @@ async def hooks(flags: Flags, *, name: str, job: str, keep_going: bool, keep_wor
     metavar="FILE",
     help="JSON file that fills the gateway: kv, secrets, replies of workers.",
 )
-@with_flags
+@takes_flags
 def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, event: str, state: Path | None) -> int:
     """Run HOOK of JOB against an in-memory gateway; print what it said, which calls it made, and the store afterwards.
 
@@ -65,7 +65,7 @@ def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, eve
 
     try:
         report = run_hook_test(
-            directory_of(flags, job),
+            find_job_directory(flags, job),
             hook,
             allocation=allocation,
             event=event,
@@ -78,7 +78,7 @@ def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, eve
     except HookTestError as error:
         raise Usage(str(error)) from error
     if flags.is_human:
-        tell(flags, report)
+        print_report(flags, report)
     else:
         print(json.dumps(report.to_json()))
     if report.timed_out:
@@ -86,7 +86,7 @@ def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, eve
     return Exit.DONE if report.ok else Exit.FAILED
 
 
-def directory_of(flags: Flags, job: str) -> Path:
+def find_job_directory(flags: Flags, job: str) -> Path:
     """Return the job's directory. Raises Usage when there is none."""
     import os
 
@@ -104,14 +104,14 @@ def directory_of(flags: Flags, job: str) -> Path:
     return jobs / job
 
 
-def tell(flags: Flags, report: "HookTestReport") -> None:
+def print_report(flags: Flags, report: "HookTestReport") -> None:
     """Print a report for people: the script's own output, then calls, then the store."""
-    from maand_cli.output.rows import say
+    from maand_cli.output.rows import print_note
 
     values = report.to_json()
     print(values["stdout"], end="")
     if report.stderr:
-        say(flags, report.stderr.rstrip("\n"))
+        print_note(flags, report.stderr.rstrip("\n"))
     print("calls:")
     for call in values["calls"]:
         fields = ", ".join(f"{name}={value!r}" for name, value in call["fields"].items())
@@ -121,4 +121,4 @@ def tell(flags: Flags, report: "HookTestReport") -> None:
         for key, value in entries.items():
             shown = "***" if namespace.startswith("secrets/") else value
             print(f"  {namespace}  {key} = {shown}")
-    say(flags, "timed out" if values["timed_out"] else f"exit code {values['exit_code']}")
+    print_note(flags, "timed out" if values["timed_out"] else f"exit code {values['exit_code']}")

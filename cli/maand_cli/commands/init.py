@@ -3,20 +3,20 @@
 import os
 from pathlib import Path
 
-from maand_cli.click_groups import command
-from maand_cli.coroutines import with_flags
+from maand_cli.click_groups import maand_command
+from maand_cli.coroutines import takes_flags
 from maand_cli.flags import Flags
 
 
-@command()
-@with_flags
+@maand_command()
+@takes_flags
 def init(flags: Flags) -> int:
     """Make a bucket in the current directory (or --bucket DIR): settings, keys, certificate authority, an example workers.json.
 
     May be repeated: the bucket's id, CA, keys and everything you wrote stay.
     """
     from maand_cli.local.new_bucket import make_bucket
-    from maand_cli.output.rows import say, show_values
+    from maand_cli.output.rows import print_note, show_values
 
     named = os.environ.get("MAAND_BUCKET")
     directory = (flags.bucket or (Path(named) if named else Path.cwd())).absolute()
@@ -35,15 +35,15 @@ def init(flags: Flags) -> int:
         )
         return 0
     print(directory)
-    say(flags, f"bucket {made.bucket_id} {'made' if 'maand.conf' in made.made else 'is complete'}")
+    print_note(flags, f"bucket {made.bucket_id} {'made' if 'maand.conf' in made.made else 'is complete'}")
     for warning in made.warnings:
-        say(flags, f"warning: {warning}")
-    for step in next_steps(directory):
-        say(flags, step)
+        print_note(flags, f"warning: {warning}")
+    for step in describe_next_steps(directory):
+        print_note(flags, step)
     return 0
 
 
-def next_steps(directory: Path) -> list[str]:
+def describe_next_steps(directory: Path) -> list[str]:
     """Say what to do next."""
     return [
         "next:",

@@ -6,17 +6,17 @@ from typing import Any
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import acting, with_flags
+from maand_cli.coroutines import runs_coroutine, takes_flags
 from maand_cli.flags import Flags
-from maand_cli.options import detach_option, keep_going_option, known_jobs, known_workers, list_option
+from maand_cli.options import complete_jobs, complete_workers, detach_option, keep_going_option, list_option
 
 job = LazyGroup(name="job", help="Act on one job's allocations, in rollout order and batches; make the folder of a new job.")
 
 
-def controls(action: str, line: str) -> click.Command:
+def add_control_command(action: str, line: str) -> click.Command:
     """Declare one command that acts on a job's allocations."""
 
-    @acting
+    @runs_coroutine
     async def act(
         flags: Flags, *, job: str, allocations: tuple[str, ...], batch: int, keep_going: bool, detach: bool, target: str = ""
     ) -> int:
@@ -44,8 +44,8 @@ def control_options(*, needs_target: bool) -> list[Callable[[Any], Any]]:
     """Return the arguments and options of those commands."""
     target = click.option("--target", "-t", required=True, help="Make target to run.")
     return [
-        click.argument("job", shell_complete=known_jobs),
-        list_option("--allocations", "-w", help="Only on these workers.", complete=known_workers),
+        click.argument("job", shell_complete=complete_jobs),
+        list_option("--allocations", "-w", help="Only on these workers.", complete=complete_workers),
         *([target] if needs_target else []),
         click.option("--batch", type=click.IntRange(min=0), default=0, help="Allocations at once; 0 = as the manifest says."),
         keep_going_option,
@@ -53,17 +53,17 @@ def control_options(*, needs_target: bool) -> list[Callable[[Any], Any]]:
     ]
 
 
-controls("start", "Start JOB's allocations, with health gates.")
-controls("stop", "Stop JOB's allocations.")
-controls("restart", "Restart JOB's allocations batch by batch, with health gates.")
-controls("run", "Run a make target of JOB on its allocations.")
-controls("status", "Report on JOB's allocations: the Makefile's status target, or its job_control hook.")
+add_control_command("start", "Start JOB's allocations, with health gates.")
+add_control_command("stop", "Stop JOB's allocations.")
+add_control_command("restart", "Restart JOB's allocations batch by batch, with health gates.")
+add_control_command("run", "Run a make target of JOB on its allocations.")
+add_control_command("status", "Report on JOB's allocations: the Makefile's status target, or its job_control hook.")
 
 
 @job.command()
 @click.argument("name", metavar="JOB")
 @list_option("--selectors", "-s", help="Labels a worker must all have; the job's name when left out.")
-@with_flags
+@takes_flags
 def create(flags: Flags, *, name: str, selectors: tuple[str, ...]) -> int:
     """Make the folder of a new job in the workspace: manifest, Makefile, place for hooks."""
     import os
@@ -71,13 +71,13 @@ def create(flags: Flags, *, name: str, selectors: tuple[str, ...]) -> int:
 
     from maand_cli.local.bucket import find_bucket
     from maand_cli.local.new_job import make_job
-    from maand_cli.output.rows import say, show_values
+    from maand_cli.output.rows import print_note, show_values
 
     bucket = find_bucket(flags.bucket, environment=os.environ, start=Path.cwd())
     made = make_job(bucket.workspace, name, selectors)
     if flags.is_human:
         print(made)
-        say(flags, "next: say in its Makefile how it starts, stops and restarts, then maand build")
+        print_note(flags, "next: say in its Makefile how it starts, stops and restarts, then maand build")
     else:
         show_values(flags, "job", {"job": name, "path": str(made)})
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import acting
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
 
@@ -20,10 +20,10 @@ version_option = click.option("--version", type=click.IntRange(min=0), default=0
 @click.argument("namespace")
 @click.argument("key")
 @version_option
-@acting
+@runs_coroutine
 async def get(flags: Flags, *, namespace: str, key: str, version: int) -> int:
     """Print one value."""
-    from maand_cli.output.message_dicts import plain
+    from maand_cli.output.message_dicts import to_dict
     from maand_cli.output.rows import show_values
     from maand_cli.remote.key_values import get_entry
     from maand_cli.remote.session import open_session
@@ -33,7 +33,7 @@ async def get(flags: Flags, *, namespace: str, key: str, version: int) -> int:
     if flags.is_human:
         print(entry.value)
     else:
-        show_values(flags, "entry", plain(entry))
+        show_values(flags, "entry", to_dict(entry))
     return 0
 
 
@@ -45,7 +45,7 @@ async def get(flags: Flags, *, namespace: str, key: str, version: int) -> int:
 @click.option("--ttl", type=DurationType(), default=0, metavar="TIME", help="How long it lives; 0 = for ever.")
 @click.option("--if-version", type=click.IntRange(min=1), help="Only when the newest version is this one.")
 @click.option("--if-absent", is_flag=True, help="Only when there is no value.")
-@acting
+@runs_coroutine
 async def set_value(
     flags: Flags,
     *,
@@ -62,8 +62,8 @@ async def set_value(
         raise Usage("give one value, or a file with -f", help="maand kv set vars/job/api key value")
     if if_version and if_absent:
         raise Usage("--if-version and --if-absent contradict each other")
-    text = value_of(value, file)
-    from maand_cli.output.rows import say, show_values
+    text = read_value(value, file)
+    from maand_cli.output.rows import print_note, show_values
     from maand_cli.remote.key_values import put_entry
     from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import kv_pb2
@@ -76,13 +76,13 @@ async def set_value(
     async with open_session(flags) as session:
         version = await put_entry(session.catalog, request)
     if flags.is_human:
-        say(flags, f"{namespace} {key} is at version {version}")
+        print_note(flags, f"{namespace} {key} is at version {version}")
     else:
         show_values(flags, "entry", {"namespace": namespace, "key": key, "version": version})
     return 0
 
 
-def value_of(value: str | None, file: Path | None) -> str:
+def read_value(value: str | None, file: Path | None) -> str:
     """Return the value: the file's content, standard input for `-`, else the argument."""
     if file is not None:
         return file.read_text()
@@ -92,22 +92,22 @@ def value_of(value: str | None, file: Path | None) -> str:
 @kv.command()
 @click.argument("namespace")
 @click.argument("key")
-@acting
+@runs_coroutine
 async def delete(flags: Flags, *, namespace: str, key: str) -> int:
     """Delete one value; its history stays and `kv restore` brings it back."""
-    from maand_cli.output.rows import say
+    from maand_cli.output.rows import print_note
     from maand_cli.remote.key_values import delete_entry
     from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         await delete_entry(session.catalog, namespace, key)
-    say(flags, f"{namespace} {key} is deleted")
+    print_note(flags, f"{namespace} {key} is deleted")
     return 0
 
 
 @kv.command("list")
 @click.argument("prefix", default="")
-@acting
+@runs_coroutine
 async def list_values(flags: Flags, *, prefix: str) -> int:
     """List values of all namespaces, or those below PREFIX. Secrets are not among them."""
     from maand_cli.output.rows import show_rows
@@ -124,7 +124,7 @@ async def list_values(flags: Flags, *, prefix: str) -> int:
 @click.argument("namespace")
 @click.argument("key")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many versions.")
-@acting
+@runs_coroutine
 async def history(flags: Flags, *, namespace: str, key: str, limit: int) -> int:
     """List the versions of one key, newest first: what, when, by whom."""
     from maand_cli.output.rows import show_rows
@@ -141,14 +141,14 @@ async def history(flags: Flags, *, namespace: str, key: str, limit: int) -> int:
 @click.argument("namespace")
 @click.argument("key")
 @click.argument("version", type=click.IntRange(min=1))
-@acting
+@runs_coroutine
 async def restore(flags: Flags, *, namespace: str, key: str, version: int) -> int:
     """Write an older version's value as the newest one."""
-    from maand_cli.output.rows import say
+    from maand_cli.output.rows import print_note
     from maand_cli.remote.key_values import restore_entry
     from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         fresh = await restore_entry(session.catalog, namespace, key, version=version)
-    say(flags, f"{namespace} {key}: version {version} is back as version {fresh}")
+    print_note(flags, f"{namespace} {key}: version {version} is back as version {fresh}")
     return 0

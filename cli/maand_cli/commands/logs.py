@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from maand_cli.click_groups import command
-from maand_cli.coroutines import acting
+from maand_cli.click_groups import maand_command
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.flags import Flags
 from maand_cli.options import jobs_option, workers_option
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from maand_contracts.catalog.v1.run_event_pb2 import RunEvent
 
 
-@command()
+@maand_command()
 @click.argument("run", default="")
 @jobs_option
 @workers_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @click.option("--all", "everything", is_flag=True, help="Print what maand did too, not only what hooks and commands said.")
-@acting
+@runs_coroutine
 async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[str, ...], follow: bool, everything: bool) -> int:
     """Print what hooks and commands of a run said (the newest run when RUN is left out). Secrets are masked."""
     from maand_cli.output.message_dicts import enum_word
@@ -43,7 +43,7 @@ async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[
             lines = view.apply(event)
             is_wanted = (not jobs or event.job in jobs) and (not workers or event.worker in workers)
             if is_wanted and (everything or event.WhichOneof("event") == "output"):
-                document += tell(flags, event, lines, flush=follow)
+                document += print_event(flags, event, lines, flush=follow)
                 count += 1
     if flags.output == "json":
         print(json.dumps(document))
@@ -57,18 +57,18 @@ def print_record(record: Mapping[str, Any]) -> None:
     print(json.dumps(record), flush=True)
 
 
-def tell(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flush: bool) -> list[dict[str, Any]]:
+def print_event(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flush: bool) -> list[dict[str, Any]]:
     """Print one event, or return it for the one document."""
-    from maand_cli.output.message_dicts import plain
-    from maand_cli.output.text import clock
+    from maand_cli.output.message_dicts import to_dict
+    from maand_cli.output.text import format_time_of_day
     from maand_cli.output.view import Importance
 
     if flags.output == "json":
-        return [plain(event)]
+        return [to_dict(event)]
     if flags.output == "jsonl":
-        print_record({"type": "event", **plain(event)})
+        print_record({"type": "event", **to_dict(event)})
         return []
     for line in lines:
         is_output = line.importance in (Importance.DATA, Importance.OUTPUT)
-        print(line.text if is_output else f"{clock(line.time)} {line.text}", flush=flush)
+        print(line.text if is_output else f"{format_time_of_day(line.time)} {line.text}", flush=flush)
     return []

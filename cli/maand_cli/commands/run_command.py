@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from maand_cli.click_groups import command
-from maand_cli.coroutines import acting
+from maand_cli.click_groups import maand_command
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
 from maand_cli.options import detach_option, keep_going_option, list_option, workers_option
 
 
-@command("run_command")
+@maand_command("run_command")
 @click.argument("shell", metavar="CMD", required=False)
 @click.option(
     "-f",
@@ -26,7 +26,7 @@ from maand_cli.options import detach_option, keep_going_option, list_option, wor
 @click.option("--command-timeout", type=DurationType(), default=0, metavar="TIME", help="Limit of one command.")
 @keep_going_option
 @detach_option
-@acting
+@runs_coroutine
 async def run_command(
     flags: Flags,
     *,
@@ -43,7 +43,7 @@ async def run_command(
 
     It runs in the bucket's directory on the worker when that exists, with BUCKET_ID and WORKER_IP set.
     """
-    script = script_of(shell, file)
+    script = read_script(shell, file)
     from maand_cli.remote.session import open_session
     from maand_cli.runs.conclude import run_to_end
     from maand_contracts.catalog.v1 import run_spec_pb2
@@ -62,7 +62,7 @@ async def run_command(
         return await run_to_end(session, spec, detach=detach)
 
 
-def script_of(shell: str | None, file: Path | None) -> str:
+def read_script(shell: str | None, file: Path | None) -> str:
     """Return the script: the argument, the file, or standard input for `-`."""
     if (shell is None) == (file is None):
         raise Usage("give one command, or a script with -f", help='maand run_command "uptime"')

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import acting
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.flags import Flags
 from maand_cli.options import list_option
 
@@ -21,10 +21,10 @@ run_argument = click.argument("run", default="")
 @list_option("--kind", "-k", help="Only these kinds, for example deploy,build.")
 @list_option("--state", "-s", help="Only these states, for example running,failed.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many.")
-@acting
+@runs_coroutine
 async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ...], limit: int) -> int:
     """List runs, newest first."""
-    from maand_cli.output.message_dicts import plain
+    from maand_cli.output.message_dicts import to_dict
     from maand_cli.output.rows import show_rows
     from maand_cli.remote.session import open_session
     from maand_cli.runs.run_names import values_named
@@ -38,17 +38,17 @@ async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ..
         flags,
         "runs",
         ("seq", "run_id", "kind", "state", "requested_by", "created_at", "finished_at", "message"),
-        [plain(run) for run in found],
+        [to_dict(run) for run in found],
     )
     return 0
 
 
 @runs.command()
 @run_argument
-@acting
+@runs_coroutine
 async def show(flags: Flags, *, run: str) -> int:
     """Show one run: what was asked, what happened, how it ended."""
-    from maand_cli.output.message_dicts import enum_word, plain
+    from maand_cli.output.message_dicts import enum_word, to_dict
     from maand_cli.output.rows import show_values
     from maand_cli.remote.session import open_session
     from maand_cli.runs.run_names import find_run
@@ -56,23 +56,23 @@ async def show(flags: Flags, *, run: str) -> int:
     async with open_session(flags) as session:
         found = await find_run(session.catalog, run)
         if not flags.is_human:
-            show_values(flags, "run", plain(found))
+            show_values(flags, "run", to_dict(found))
             return 0
         from maand_cli.output.summary import summary_lines
         from maand_cli.output.view import RunView
-        from maand_cli.runs.conclude import ending_of
+        from maand_cli.runs.conclude import ending_from_run
 
         view = RunView(kind=enum_word(found, "kind"), run_id=found.run_id)
         async for event in session.catalog.watch_run(found.run_id, follow=False):
             view.apply(event)
-        values = {name: value for name, value in plain(found).items() if name not in ("spec", "result", "bucket_id")}
-        show_values(flags, "run", {**values, "asked": asked_for(plain(found.spec))})
-        for line in summary_lines(ending_of(found, view)):
+        values = {name: value for name, value in to_dict(found).items() if name not in ("spec", "result", "bucket_id")}
+        show_values(flags, "run", {**values, "asked": describe_spec(to_dict(found.spec))})
+        for line in summary_lines(ending_from_run(found, view)):
             print(line)
     return 0
 
 
-def asked_for(spec: dict[str, Any]) -> str:
+def describe_spec(spec: dict[str, Any]) -> str:
     """Write what was asked, leaving out what was not: `deploy jobs=api force`."""
     words: list[str] = []
     for name, value in spec.items():
@@ -91,37 +91,37 @@ def _setting(name: str, value: Any) -> str:
 
 @runs.command()
 @run_argument
-@acting
+@runs_coroutine
 async def watch(flags: Flags, *, run: str) -> int:
     """Attach to a run, from its beginning to its end; the exit code is the run's. Ctrl-C asks it to stop."""
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.conclude import conclude
+    from maand_cli.runs.conclude import conclude_run
     from maand_cli.runs.follow import follow_run
     from maand_cli.runs.run_names import find_run
 
     async with open_session(flags) as session:
-        return conclude(session, await follow_run(session, await find_run(session.catalog, run)))
+        return conclude_run(session, await follow_run(session, await find_run(session.catalog, run)))
 
 
 @runs.command()
 @run_argument
 @click.option("--now", is_flag=True, help="End hooks and remote commands now, do not finish the batch.")
-@acting
+@runs_coroutine
 async def cancel(flags: Flags, *, run: str, now: bool) -> int:
     """Ask a run to finish its current batch and stop; without RUN, the only one in progress."""
     from maand_cli.output.message_dicts import enum_word
-    from maand_cli.output.rows import say
-    from maand_cli.remote.session import open_session, whoami
+    from maand_cli.output.rows import print_note
+    from maand_cli.remote.session import open_session, user_at_host
     from maand_cli.runs.run_names import IN_PROGRESS, find_run_in
     from maand_contracts.catalog.v1 import run_pb2
 
     async with open_session(flags) as session:
         found = await find_run_in(session.catalog, run, IN_PROGRESS)
-        level = await session.catalog.cancel_run(found.run_id, whoami(session.environment))
+        level = await session.catalog.cancel_run(found.run_id, user_at_host(session.environment))
         if now and level != run_pb2.CANCEL_LEVEL_NOW:
-            level = await session.catalog.cancel_run(found.run_id, whoami(session.environment))
+            level = await session.catalog.cancel_run(found.run_id, user_at_host(session.environment))
     how = "now" if level == run_pb2.CANCEL_LEVEL_NOW else "after its current batch"
-    say(flags, f"{enum_word(found, 'kind')} {found.run_id} stops {how}")
+    print_note(flags, f"{enum_word(found, 'kind')} {found.run_id} stops {how}")
     return 0
 
 
@@ -129,7 +129,7 @@ async def cancel(flags: Flags, *, run: str, now: bool) -> int:
 @run_argument
 @click.option("--again", is_flag=True, help="run_command: also where the command began and how it ended is not known.")
 @click.option("--detach", is_flag=True, help="Do not follow it.")
-@acting
+@runs_coroutine
 async def resume(flags: Flags, *, run: str, again: bool, detach: bool) -> int:
     """Let an interrupted run (without RUN, the only one) go on from what is recorded, and follow it.
 
@@ -137,7 +137,7 @@ async def resume(flags: Flags, *, run: str, again: bool, detach: bool) -> int:
     stays interrupted and names the workers; --again runs it there once more.
     """
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.conclude import conclude, left_behind
+    from maand_cli.runs.conclude import conclude_run, print_detached_run
     from maand_cli.runs.follow import follow_run
     from maand_cli.runs.run_names import find_run_in
     from maand_contracts.catalog.v1 import run_pb2
@@ -145,4 +145,4 @@ async def resume(flags: Flags, *, run: str, again: bool, detach: bool) -> int:
     async with open_session(flags) as session:
         found = await find_run_in(session.catalog, run, [run_pb2.RUN_STATE_INTERRUPTED])
         resumed = await session.catalog.resume_run(found.run_id, again=again)
-        return left_behind(session, resumed) if detach else conclude(session, await follow_run(session, resumed))
+        return print_detached_run(session, resumed) if detach else conclude_run(session, await follow_run(session, resumed))

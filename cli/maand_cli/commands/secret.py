@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import acting
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import MissingPrerequisite, Usage
 from maand_cli.flags import DurationType, Flags
-from maand_cli.options import known_jobs
+from maand_cli.options import complete_jobs
 
 if TYPE_CHECKING:
     from maand_cli.remote.key_values import Rotation
@@ -32,15 +32,15 @@ KEYS_MUST_STAY = "some values were written with an older key meanwhile: keep it,
 MOST_NAMED = 20
 """Values that cannot be opened which are named to people."""
 
-job_argument = click.argument("job", shell_complete=known_jobs)
+job_argument = click.argument("job", shell_complete=complete_jobs)
 
 
-def namespace_of(job: str) -> str:
+def expand_namespace(job: str) -> str:
     """Return the namespace: a job's name stands for its secrets."""
     return job if "/" in job else f"secrets/job/{job}"
 
 
-def value_of(file: Path | None) -> str:
+def read_secret_value(file: Path | None) -> str:
     """Read the value: file, prompt at a terminal, else standard input as it is but for one line end."""
     if file is not None:
         return file.read_text()
@@ -60,16 +60,16 @@ def value_of(file: Path | None) -> str:
 @click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read the value from a file.")
 @click.option("--ttl", type=DurationType(), default=0, metavar="TIME", help="How long it lives; 0 = for ever.")
 @click.option("--if-absent", is_flag=True, help="Only when there is no value.")
-@acting
+@runs_coroutine
 async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl: float, if_absent: bool) -> int:
     """Write one secret of JOB (or of a namespace, secrets/job/JOB). The value is prompted for, or read from standard input."""
-    value = value_of(file)
-    from maand_cli.output.rows import say, show_values
+    value = read_secret_value(file)
+    from maand_cli.output.rows import print_note, show_values
     from maand_cli.remote.key_values import put_secret
     from maand_cli.remote.session import open_session
     from maand_contracts.catalog.v1 import secret_pb2
 
-    namespace = namespace_of(job)
+    namespace = expand_namespace(job)
     request = secret_pb2.PutSecretRequest(
         namespace=namespace, key=key, value=value, ttl_seconds=round(ttl), request_id=str(uuid.uuid4())
     )
@@ -78,7 +78,7 @@ async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl
     async with open_session(flags) as session:
         version = await put_secret(session.catalog, request)
     if flags.is_human:
-        say(flags, f"{namespace} {key} is at version {version}")
+        print_note(flags, f"{namespace} {key} is at version {version}")
     else:
         show_values(flags, "secret", {"namespace": namespace, "key": key, "version": version})
     return 0
@@ -87,23 +87,23 @@ async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl
 @secret.command()
 @job_argument
 @click.argument("key")
-@acting
+@runs_coroutine
 async def delete(flags: Flags, *, job: str, key: str) -> int:
     """Delete one secret of JOB."""
-    from maand_cli.output.rows import confirm_at_terminal, say
+    from maand_cli.output.rows import ask_confirmation_at_terminal, print_note
     from maand_cli.remote.key_values import delete_secret
     from maand_cli.remote.session import open_session
 
-    confirm_at_terminal(flags, f"Delete {namespace_of(job)} {key}?")
+    ask_confirmation_at_terminal(flags, f"Delete {expand_namespace(job)} {key}?")
     async with open_session(flags) as session:
-        await delete_secret(session.catalog, namespace_of(job), key)
-    say(flags, f"{namespace_of(job)} {key} is deleted")
+        await delete_secret(session.catalog, expand_namespace(job), key)
+    print_note(flags, f"{expand_namespace(job)} {key} is deleted")
     return 0
 
 
 @secret.command("list")
-@click.argument("job", default="", shell_complete=known_jobs)
-@acting
+@click.argument("job", default="", shell_complete=complete_jobs)
+@runs_coroutine
 async def list_secrets(flags: Flags, *, job: str) -> int:
     """List secrets without values, of all jobs or one."""
     from maand_cli.output.rows import show_rows
@@ -120,7 +120,7 @@ async def list_secrets(flags: Flags, *, job: str) -> int:
 @job_argument
 @click.argument("key")
 @click.option("--version", type=click.IntRange(min=0), default=0, help="An older version; 0 = the newest.")
-@acting
+@runs_coroutine
 async def reveal(flags: Flags, *, job: str, key: str, version: int) -> int:
     """Print one secret's value. The catalog writes down who did."""
     from maand_cli.output.rows import show_values
@@ -128,26 +128,26 @@ async def reveal(flags: Flags, *, job: str, key: str, version: int) -> int:
     from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
-        revealed = await reveal_secret(session.catalog, namespace_of(job), key, version=version)
+        revealed = await reveal_secret(session.catalog, expand_namespace(job), key, version=version)
     if flags.is_human:
         print(revealed.value)
     else:
-        values = {"namespace": namespace_of(job), "key": key, "value": revealed.value, "version": revealed.version}
+        values = {"namespace": expand_namespace(job), "key": key, "value": revealed.value, "version": revealed.version}
         show_values(flags, "secret", values)
     return 0
 
 
 @secret.command()
 @click.option("--continue", "go_on", is_flag=True, help="Go on with an interrupted rotation; make no new key.")
-@acting
+@runs_coroutine
 async def rotate(flags: Flags, *, go_on: bool) -> int:
     """Encrypt every secret with a new key, while everything goes on.
 
     In local mode a key is appended to secrets/kv.key first; in a cluster, append one to the catalogs' key file yourself.
     When nothing is left to go, the older lines of the file may be deleted: see docs/bucket.md.
     """
-    from maand_cli.output.message_dicts import plain
-    from maand_cli.output.rows import say, show_values
+    from maand_cli.output.message_dicts import to_dict
+    from maand_cli.output.rows import print_note, show_values
     from maand_cli.remote.key_values import Rotation, rotate_secrets
     from maand_cli.remote.session import open_session
     from maand_wire.new_keys import make_kv_key_line
@@ -157,18 +157,18 @@ async def rotate(flags: Flags, *, go_on: bool) -> int:
         if session.is_local and not go_on:
             append_key(session.bucket.secrets / "kv.key", make_kv_key_line())
         async for rotation in rotate_secrets(session.catalog):
-            say(flags, f"{rotation.done} values re-encrypted, {rotation.remaining} to go")
+            print_note(flags, f"{rotation.done} values re-encrypted, {rotation.remaining} to go")
     if flags.is_human:
-        for line in verdict_on(rotation):
-            say(flags, line)
+        for line in describe_rotation(rotation):
+            print_note(flags, line)
     else:
-        unreadable = [plain(value) for value in rotation.unreadable]
+        unreadable = [to_dict(value) for value in rotation.unreadable]
         values = {"rotated": rotation.done, "remaining": rotation.remaining, "unreadable": unreadable}
         show_values(flags, "rotation", values)
     return 0
 
 
-def verdict_on(rotation: "Rotation") -> Iterator[str]:
+def describe_rotation(rotation: "Rotation") -> Iterator[str]:
     """Say what could not be re-encrypted and why, and whether older keys may go."""
     lost = rotation.unreadable
     if lost:

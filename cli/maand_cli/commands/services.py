@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import acting, with_flags
+from maand_cli.coroutines import runs_coroutine, takes_flags
 from maand_cli.errors import NotThere, Usage
 from maand_cli.flags import Flags
 
@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.2
 """How often a log that is followed is looked at for new lines."""
 
 
-def here(flags: Flags) -> "Bucket":
+def bucket_of(flags: Flags) -> "Bucket":
     """Find the bucket."""
     from maand_cli.local.bucket import find_bucket
 
@@ -31,17 +31,17 @@ def here(flags: Flags) -> "Bucket":
 
 
 @services.command()
-@with_flags
+@takes_flags
 def start(flags: Flags) -> int:
     """Start catalog, executor and runtime gateway in one background process, unless they run."""
     from dataclasses import asdict
 
     from maand_cli.local.services import ensure_services
-    from maand_cli.output.rows import say, show_values
+    from maand_cli.output.rows import print_note, show_values
 
-    running = ensure_services(here(flags))
+    running = ensure_services(bucket_of(flags))
     if flags.is_human:
-        say(flags, f"running: process {running.pid}, hook API on {running.hook_api}")
+        print_note(flags, f"running: process {running.pid}, hook API on {running.hook_api}")
     else:
         show_values(flags, "services", {"running": True, **asdict(running)})
     return 0
@@ -49,23 +49,23 @@ def start(flags: Flags) -> int:
 
 @services.command()
 @click.option("--within", type=float, default=60, show_default=True, metavar="SECONDS", help="How long to wait for the end.")
-@with_flags
+@takes_flags
 def stop(flags: Flags, *, within: float) -> int:
     """Stop the local services. Runs in progress are interrupted; they go on when the services start again."""
     from maand_cli.local.services import stop_services
-    from maand_cli.output.rows import say, show_values
+    from maand_cli.output.rows import print_note, show_values
 
-    for run_id in runs_in_progress(here(flags)):
-        say(flags, f"run {run_id} is interrupted; it goes on when the services start again")
-    pid = stop_services(here(flags), limit_seconds=within)
+    for run_id in find_runs_in_progress(bucket_of(flags)):
+        print_note(flags, f"run {run_id} is interrupted; it goes on when the services start again")
+    pid = stop_services(bucket_of(flags), limit_seconds=within)
     if flags.is_human:
-        say(flags, f"stopped process {pid}" if pid else "not running")
+        print_note(flags, f"stopped process {pid}" if pid else "not running")
     else:
         show_values(flags, "services", {"running": False, "stopped_pid": pid})
     return 0
 
 
-def runs_in_progress(bucket: "Bucket") -> list[str]:
+def find_runs_in_progress(bucket: "Bucket") -> list[str]:
     """Return the runs that a stop interrupts, as far as the services tell."""
     from maand_cli.local.services import find_services
 
@@ -74,14 +74,14 @@ def runs_in_progress(bucket: "Bucket") -> list[str]:
         return []
     import asyncio
 
-    from maand_cli.remote.catalog import executor_status
+    from maand_cli.remote.catalog import get_executor_status
 
-    told = asyncio.run(executor_status(running.executor))
+    told = asyncio.run(get_executor_status(running.executor))
     return list(told.get("run_ids", []))
 
 
 @services.command()
-@acting
+@runs_coroutine
 async def status(flags: Flags) -> int:
     """Tell whether the local services run, since when, and what they do. Starts nothing."""
     from dataclasses import asdict
@@ -89,13 +89,13 @@ async def status(flags: Flags) -> int:
     from maand_cli.local.services import find_services
     from maand_cli.output.rows import show_values
 
-    running = find_services(here(flags))
+    running = find_services(bucket_of(flags))
     if running is None:
         show_values(flags, "services", {"running": False})
         return 0
-    from maand_cli.remote.catalog import executor_status
+    from maand_cli.remote.catalog import get_executor_status
 
-    values = {"running": True, **asdict(running), **await executor_status(running.executor)}
+    values = {"running": True, **asdict(running), **await get_executor_status(running.executor)}
     show_values(flags, "services", values)
     return 0
 
@@ -103,18 +103,18 @@ async def status(flags: Flags) -> int:
 @services.command()
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="The last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as they are written.")
-@with_flags
+@takes_flags
 def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     """Print the services' own log."""
     from maand_cli.output.rows import show_rows
 
-    log = here(flags).services_log
+    log = bucket_of(flags).services_log
     if not flags.is_human:
         if follow:
             raise Usage("--follow has no end, so no document", help="maand services logs -f, without -o")
-        show_rows(flags, "lines", (), [{"line": line} for line in last_lines(log, lines)])
+        show_rows(flags, "lines", (), [{"line": line} for line in read_last_lines(log, lines)])
         return 0
-    for line in last_lines(log, lines):
+    for line in read_last_lines(log, lines):
         print(line)
     if follow:
         for line in follow_file(log):
@@ -122,7 +122,7 @@ def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     return 0
 
 
-def last_lines(path: Path, number: int) -> list[str]:
+def read_last_lines(path: Path, number: int) -> list[str]:
     """Return the last lines. Raises NotThere when there is no file."""
     try:
         with path.open(errors="replace") as file:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from maand_cli.click_groups import LazyGroup
-from maand_cli.coroutines import acting
+from maand_cli.coroutines import runs_coroutine
 from maand_cli.flags import Flags
 from maand_cli.options import list_option, workers_option
 
@@ -18,7 +18,7 @@ worker = LazyGroup(name="worker", help="List workers, reach them, read their fac
 
 @worker.command("list")
 @list_option("--labels", "-l", help="Only workers with any of these labels.")
-@acting
+@runs_coroutine
 async def list_workers(flags: Flags, *, labels: tuple[str, ...]) -> int:
     """List the workers that were built."""
     from maand_cli.output.rows import show_rows
@@ -33,15 +33,15 @@ async def list_workers(flags: Flags, *, labels: tuple[str, ...]) -> int:
 
 @worker.command()
 @workers_option
-@acting
+@runs_coroutine
 async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
     """Reach workers by SSH and look for what maand needs there."""
     from maand_cli.output.rows import show_rows
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.conclude import conclude
+    from maand_cli.runs.conclude import conclude_run
 
     async with open_session(flags) as session:
-        followed = await probe(session, "PING", workers)
+        followed = await run_probe(session, "PING", workers)
         if flags.is_human:
             rows = [
                 {
@@ -53,22 +53,22 @@ async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
                 for name, report in sorted(followed.view.reports.items())
             ]
             show_rows(flags, "workers", ("worker", "reachable", "round_trip_seconds", "problem"), rows)
-        return conclude(session, followed)
+        return conclude_run(session, followed)
 
 
 @worker.command()
 @workers_option
-@acting
+@runs_coroutine
 async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
     """Read memory and CPU of workers and write them into workspace/workers.json: all of them or, when one fails, none."""
     from maand_cli.exits import Exit
     from maand_cli.local.workers_file import Facts, write_facts
-    from maand_cli.output.rows import say, show_rows
+    from maand_cli.output.rows import print_note, show_rows
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.conclude import conclude
+    from maand_cli.runs.conclude import conclude_run
 
     async with open_session(flags) as session:
-        followed = await probe(session, "FACTS", workers)
+        followed = await run_probe(session, "FACTS", workers)
         reports = followed.view.reports
         if flags.is_human:
             rows = [
@@ -76,13 +76,13 @@ async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
                 for name, one in sorted(reports.items())
             ]
             show_rows(flags, "workers", ("worker", "memory_mb", "cpu_mhz", "problem"), rows)
-        code = conclude(session, followed)
+        code = conclude_run(session, followed)
         if code != Exit.DONE:
-            say(flags, "workspace/workers.json was left as it is")
+            print_note(flags, "workspace/workers.json was left as it is")
             return code
         found = {name: Facts(memory_mb=one.memory_mb, cpu_mhz=one.cpu_mhz) for name, one in reports.items()}
         changed = write_facts(session.bucket.workspace / "workers.json", found)
-        say(
+        print_note(
             flags,
             "workspace/workers.json written; maand build takes it in" if changed else "workspace/workers.json is up to date",
         )
@@ -92,19 +92,19 @@ async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
 @worker.command()
 @workers_option
 @click.option("--force", is_flag=True, help="Replace changed keys too. Make sure first that they changed for a good reason.")
-@acting
+@runs_coroutine
 async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
     """Show the SSH host keys of workers and pin them.
 
     A worker whose pinned key changed is refused unless --force: somebody may be in between.
     """
     from maand_cli.exits import Exit
-    from maand_cli.output.rows import confirm, say, show_rows
+    from maand_cli.output.rows import ask_confirmation, print_note, show_rows
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.conclude import conclude
+    from maand_cli.runs.conclude import conclude_run
 
     async with open_session(flags) as session:
-        seen = await probe(session, "HOST_KEYS", workers)
+        seen = await run_probe(session, "HOST_KEYS", workers)
         rows = [
             {"worker": name, "fingerprint": fingerprint, "pinned": report.pinned, "problem": report.problem}
             for name, report in sorted(seen.view.reports.items())
@@ -113,17 +113,17 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
         if flags.is_human:
             show_rows(flags, "host_keys", ("worker", "fingerprint", "pinned", "problem"), rows)
         if all(report.pinned for report in seen.view.reports.values()):
-            code = conclude(session, seen)
-            say(flags, "every key is pinned" if code == Exit.DONE else "nothing was pinned")
+            code = conclude_run(session, seen)
+            print_note(flags, "every key is pinned" if code == Exit.DONE else "nothing was pinned")
             return code
-        confirm(flags, "Pin these keys?")
-        pinned = await probe(session, "HOST_KEYS", workers, pin=True, replace_changed=force)
+        ask_confirmation(flags, "Pin these keys?")
+        pinned = await run_probe(session, "HOST_KEYS", workers, pin=True, replace_changed=force)
         reports = pinned.view.reports.values()
-        say(flags, f"keys of {sum(report.pinned for report in reports)} of {len(reports)} workers are pinned")
-        return conclude(session, pinned)
+        print_note(flags, f"keys of {sum(report.pinned for report in reports)} of {len(reports)} workers are pinned")
+        return conclude_run(session, pinned)
 
 
-async def probe(
+async def run_probe(
     session: "Session", what: str, workers: tuple[str, ...], *, pin: bool = False, replace_changed: bool = False
 ) -> "Followed":
     """Run one probe over workers and follow it."""

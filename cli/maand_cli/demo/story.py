@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maand_cli.demo.workers import DemoWorker, missing_programs, serving_workers
+from maand_cli.demo.workers import DemoWorker, find_missing_programs, serve_workers
 from maand_cli.errors import CliError, MissingPrerequisite
-from maand_cli.output.text import duration
+from maand_cli.output.text import format_duration
 
 CONTENT = Path(__file__).parent / "bucket"
 
@@ -51,19 +51,20 @@ class Stage:
 
     async def maand(self, *args: str) -> None:
         """Print a command, run it, and insist that it succeeds."""
-        print(f"$ maand {shown(args)}", flush=True)
-        process = await asyncio.create_subprocess_exec(*program(), *args, cwd=self.bucket, env=environment())
-        code = await ended(process)
+        print(f"$ maand {quote_arguments(args)}", flush=True)
+        process = await asyncio.create_subprocess_exec(*own_program(), *args, cwd=self.bucket, env=command_environment())
+        code = await wait_for_command(process)
         self.commands += 1
         if code != 0:
             raise DemoFailed(
-                f"maand {shown(args)} ended with exit code {code}", help="`maand demo --keep` leaves the bucket to look around in"
+                f"maand {quote_arguments(args)} ended with exit code {code}",
+                help="`maand demo --keep` leaves the bucket to look around in",
             )
 
     async def ask(self, *args: str) -> Any:
         """Run a reading command quietly and return its JSON document."""
         process = await asyncio.create_subprocess_exec(
-            *program(), *args, "-o", "json", cwd=self.bucket, env=environment(), stdout=asyncio.subprocess.PIPE
+            *own_program(), *args, "-o", "json", cwd=self.bucket, env=command_environment(), stdout=asyncio.subprocess.PIPE
         )
         out, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS)
         return json.loads(out)
@@ -72,26 +73,26 @@ class Stage:
 async def tell_story(*, keep: bool) -> int:
     """Tell the whole story; return 0 when everything went as told."""
     check_programs()
-    clean_up_when_told_to_end()
+    clean_up_at_sigterm()
     place = Path(tempfile.mkdtemp(prefix="maand-demo-"))
     stage = Stage(bucket=place / "bucket")
     stage.bucket.mkdir()
     async with AsyncExitStack() as stack:
         if not keep:
             stack.callback(shutil.rmtree, place, ignore_errors=True)
-        stack.push_async_callback(stop_services, stage)
-        await first_steps(stage)
+        stack.push_async_callback(stop_demo_services, stage)
+        await make_demo_bucket(stage)
         keys = stage.bucket / "secrets" / "worker.key.pub"
-        workers = await stack.enter_async_context(serving_workers(place / "workers", keys, uuid.uuid4().hex))
-        furnish(stage.bucket, workers, with_bun=shutil.which("bun") is not None)
-        await play(stage, workers)
-        await sum_up(stage, workers)
+        workers = await stack.enter_async_context(serve_workers(place / "workers", keys, uuid.uuid4().hex))
+        fill_demo_bucket(stage.bucket, workers, with_bun=shutil.which("bun") is not None)
+        await run_story(stage, workers)
+        await check_and_sum_up(stage, workers)
         if keep:
-            await stay(stage)
+            await keep_workers_serving(stage)
     return 0
 
 
-def clean_up_when_told_to_end() -> None:
+def clean_up_at_sigterm() -> None:
     """Let SIGTERM end the story as Ctrl-C does: with nothing left behind."""
     story = asyncio.current_task()
     if story is not None:
@@ -100,17 +101,17 @@ def clean_up_when_told_to_end() -> None:
 
 def check_programs() -> None:
     """Raise MissingPrerequisite for the first program this machine lacks."""
-    for name, how in missing_programs().items():
+    for name, how in find_missing_programs().items():
         raise MissingPrerequisite(f"the demo needs {name}, which is not installed", help=how)
 
 
-async def first_steps(stage: Stage) -> None:
+async def make_demo_bucket(stage: Stage) -> None:
     """Make the bucket."""
     stage.tell("A bucket holds one fleet: settings, workspace, keys.")
     await stage.maand("init", "-q")
 
 
-def furnish(bucket: Path, workers: Sequence[DemoWorker], *, with_bun: bool) -> None:
+def fill_demo_bucket(bucket: Path, workers: Sequence[DemoWorker], *, with_bun: bool) -> None:
     """Put the demo's settings, workers and jobs into the bucket."""
     conf = bucket / "maand.conf"
     conf.write_text(conf.read_text() + SETTINGS)
@@ -123,10 +124,10 @@ def furnish(bucket: Path, workers: Sequence[DemoWorker], *, with_bun: bool) -> N
         CONTENT / "jobs", bucket / "workspace" / "jobs", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
     )
     if not with_bun:
-        without_bun(bucket / "workspace" / "jobs" / "api")
+        remove_typescript_hook(bucket / "workspace" / "jobs" / "api")
 
 
-def without_bun(job: Path) -> None:
+def remove_typescript_hook(job: Path) -> None:
     """Take the TypeScript hook out where no Bun runs it."""
     (job / "_hooks" / "hook_report.ts").unlink()
     manifest = json.loads((job / "manifest.json").read_text())
@@ -134,7 +135,7 @@ def without_bun(job: Path) -> None:
     (job / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-async def play(stage: Stage, workers: Sequence[DemoWorker]) -> None:
+async def run_story(stage: Stage, workers: Sequence[DemoWorker]) -> None:
     """Run the story's commands."""
     stage.tell(f"Three workers serve SSH inside this process: {', '.join(f'{one.host}:{one.port}' for one in workers)}.")
     stage.tell("Take in the workspace: two jobs, database and api; a hook of api demands one of database.")
@@ -146,7 +147,7 @@ async def play(stage: Stage, workers: Sequence[DemoWorker]) -> None:
     stage.tell("Again: nothing is to be done.")
     await stage.maand("deploy")
     stage.tell("Change a file and the version: a rolling upgrade, two workers, then one, each batch behind a health gate.")
-    change(stage.bucket)
+    edit_api_job(stage.bucket)
     await stage.maand("deploy", "--build")
     stage.tell("Run a hook by hand, on every allocation.")
     await stage.maand("hooks", "hook_migrate", "api", "--", "--dry-run")
@@ -157,7 +158,7 @@ async def play(stage: Stage, workers: Sequence[DemoWorker]) -> None:
     await stage.maand("cat", "deployments")
 
 
-def change(bucket: Path) -> None:
+def edit_api_job(bucket: Path) -> None:
     """Edit the api job as a person would."""
     job = bucket / "workspace" / "jobs" / "api"
     (job / "greeting.txt").write_text("hello from version 1.1.0\n")
@@ -165,7 +166,7 @@ def change(bucket: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"1.0.0"', '"1.1.0"'))
 
 
-async def sum_up(stage: Stage, workers: Sequence[DemoWorker]) -> None:
+async def check_and_sum_up(stage: Stage, workers: Sequence[DemoWorker]) -> None:
     """Check how things stand and say what happened."""
     allocations = await stage.ask("cat", "allocations")
     runs = await stage.ask("runs", "list", "--limit", "50")
@@ -179,10 +180,10 @@ async def sum_up(stage: Stage, workers: Sequence[DemoWorker]) -> None:
     print(f"  hooks migrated {variables.get('migrations', '?')} times under one semaphore, with one secret made once")
     if "reported_by" in variables:
         print(f"  a TypeScript hook reported: {variables['reported_by']}")
-    print(f"  {stage.commands} commands in {duration(time.monotonic() - stage.began)}, no root, nothing left running")
+    print(f"  {stage.commands} commands in {format_duration(time.monotonic() - stage.began)}, no root, nothing left running")
 
 
-async def stay(stage: Stage) -> None:
+async def keep_workers_serving(stage: Stage) -> None:
     """Leave the bucket; at a terminal, keep the workers until Ctrl-C."""
     print(f"\nThe bucket is kept: {stage.bucket}")
     if not sys.stdin.isatty():
@@ -194,15 +195,15 @@ async def stay(stage: Stage) -> None:
         await asyncio.Event().wait()
 
 
-async def stop_services(stage: Stage) -> None:
+async def stop_demo_services(stage: Stage) -> None:
     """Stop the bucket's services, whatever happened before."""
     process = await asyncio.create_subprocess_exec(
-        *program(), "services", "stop", "-q", cwd=stage.bucket, env=environment(), stderr=asyncio.subprocess.DEVNULL
+        *own_program(), "services", "stop", "-q", cwd=stage.bucket, env=command_environment(), stderr=asyncio.subprocess.DEVNULL
     )
-    await ended(process)
+    await wait_for_command(process)
 
 
-async def ended(process: asyncio.subprocess.Process) -> int:
+async def wait_for_command(process: asyncio.subprocess.Process) -> int:
     """Wait for a command; end it when it takes too long or this program is interrupted."""
     try:
         return await asyncio.wait_for(process.wait(), COMMAND_SECONDS)
@@ -212,12 +213,12 @@ async def ended(process: asyncio.subprocess.Process) -> int:
         raise
 
 
-def program() -> list[str]:
+def own_program() -> list[str]:
     """Return what runs the command line that is running now."""
     return [sys.executable, "-m", "maand_cli"]
 
 
-def environment() -> dict[str, str]:
+def command_environment() -> dict[str, str]:
     """Return the environment of the story's commands: no settings of another bucket, and this Python first."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith("MAAND_") and name not in ("RUN_ID", "BUCKET_ID")
@@ -229,7 +230,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def shown(args: Sequence[str]) -> str:
+def quote_arguments(args: Sequence[str]) -> str:
     """Write arguments as a person would type them."""
     import shlex
 

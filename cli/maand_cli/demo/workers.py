@@ -40,7 +40,7 @@ class DemoWorker:
 
 
 @asynccontextmanager
-async def serving_workers(place: Path, authorized_keys: Path, mark: str) -> AsyncIterator[tuple[DemoWorker, ...]]:
+async def serve_workers(place: Path, authorized_keys: Path, mark: str) -> AsyncIterator[tuple[DemoWorker, ...]]:
     """Serve three workers while the block runs; then end every process that ran on them."""
     keys = asyncssh.read_authorized_keys(str(authorized_keys))
     async with AsyncExitStack() as stack:
@@ -55,11 +55,11 @@ async def serving_workers(place: Path, authorized_keys: Path, mark: str) -> Asyn
 
 async def _start(host: str, root: Path, keys: asyncssh.SSHAuthorizedKeys, mark: str) -> tuple[DemoWorker, asyncssh.SSHAcceptor]:
     """Start one worker on a free port."""
-    furnish(root)
+    fill_worker_directory(root)
     environment = worker_environment(root, mark, os.environ)
 
     async def serve(process: "asyncssh.SSHServerProcess[bytes]") -> None:
-        await run_command(process, root, environment)
+        await run_client_command(process, root, environment)
 
     try:
         server = await asyncssh.listen(
@@ -79,7 +79,7 @@ async def _start(host: str, root: Path, keys: asyncssh.SSHAuthorizedKeys, mark: 
     return DemoWorker(host=host, port=server.get_port(), root=root), server
 
 
-def furnish(root: Path) -> None:
+def fill_worker_directory(root: Path) -> None:
     """Make a worker's own directory, with a stand-in for systemctl first on its PATH."""
     (root / "bin").mkdir(parents=True)
     systemctl = root / "bin" / "systemctl"
@@ -98,7 +98,7 @@ def worker_environment(root: Path, mark: str, environment: Mapping[str, str]) ->
     return {"HOME": str(root), "USER": "demo", "PATH": os.pathsep.join(search), "LANG": "C.UTF-8", MARK: mark}
 
 
-async def run_command(process: "asyncssh.SSHServerProcess[bytes]", root: Path, environment: Mapping[str, str]) -> None:
+async def run_client_command(process: "asyncssh.SSHServerProcess[bytes]", root: Path, environment: Mapping[str, str]) -> None:
     """Run the command a client asked for, to its end or the client's."""
     command = ["bash", "--noprofile", "--norc", *(["-c", process.command] if process.command else [])]
     child = await asyncio.create_subprocess_exec(
@@ -117,7 +117,7 @@ async def run_command(process: "asyncssh.SSHServerProcess[bytes]", root: Path, e
         await end_child(child, ends)
         return
     await process.stdout.drain()
-    process.exit(exit_status(ends.result()))
+    process.exit(shell_exit_status(ends.result()))
     await closes
 
 
@@ -131,19 +131,19 @@ async def end_child(child: asyncio.subprocess.Process, ends: "asyncio.Task[int]"
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def exit_status(code: int) -> int:
+def shell_exit_status(code: int) -> int:
     """Return the exit code as a shell tells it."""
     return 128 - code if code < 0 else code
 
 
 def end_processes(mark: str) -> None:
     """End every process that a demo's workers left behind, known by the mark in its environment."""
-    for pid in marked(mark, Path("/proc")):
+    for pid in find_marked_processes(mark, Path("/proc")):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
-def marked(mark: str, proc: Path) -> Sequence[int]:
+def find_marked_processes(mark: str, proc: Path) -> Sequence[int]:
     """Find the processes that carry the mark."""
     wanted = f"{MARK}={mark}".encode()
     found = []
@@ -154,7 +154,7 @@ def marked(mark: str, proc: Path) -> Sequence[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def missing_programs() -> dict[str, str]:
+def find_missing_programs() -> dict[str, str]:
     """Return the programs a demo needs and this machine lacks, each with how to get it."""
     return {name: how for name, how in PROGRAMS.items() if shutil.which(name) is None}
 

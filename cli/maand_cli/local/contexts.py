@@ -76,7 +76,7 @@ def contexts_file(environment: Mapping[str, str]) -> Path:
     return Path(home) / "maand" / "contexts.toml"
 
 
-def chosen_context(given: str, *, environment: Mapping[str, str]) -> tuple[str, Context | None]:
+def choose_context(given: str, *, environment: Mapping[str, str]) -> tuple[str, Context | None]:
     """Return the context in force and its name: the flag's, MAAND_CONTEXT's, or the file's current one.
 
     MAAND_CATALOG_ADDRESS says more precisely where to go than a context that was only chosen once: it wins over `current`.

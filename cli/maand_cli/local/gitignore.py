@@ -62,7 +62,7 @@ def ignore_all_inside(directory: Path) -> None:
         path.write_bytes(EVERYTHING + before)
 
 
-def tracked_by_git(directory: Path) -> list[str]:
+def find_tracked_files(directory: Path) -> list[str]:
     """Name what git tracks already of what is private here; nothing without git or a repository."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from maand_cli.errors import MissingPrerequisite
 from maand_cli.local.bucket import CONF, Bucket, others_may_read
-from maand_cli.local.gitignore import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, ignore_all_inside, tracked_by_git
-from maand_cli.output.text import listed
+from maand_cli.local.gitignore import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, find_tracked_files, ignore_all_inside
+from maand_cli.output.text import format_list
 
 if TYPE_CHECKING:
     from maand_wire.new_keys import KeyPair
@@ -100,12 +100,13 @@ def _ignore_in_git(directory: Path, made: Made) -> None:
         (made.kept if outcome == "kept" else made.made).append(IGNORE_FILE)
     for name in OWN_DIRECTORIES:
         ignore_all_inside(directory / name)
-    tracked = tracked_by_git(directory)
+    tracked = find_tracked_files(directory)
     if tracked:
         tops = sorted({path.partition("/")[0] for path in tracked})
         remedy = f"take them out (git rm -r --cached {' '.join(tops)})"
         made.warnings.append(
-            f"git already tracks {listed(tracked, 4)}: {remedy}; its history keeps them, so make new keys if others have seen it"
+            f"git already tracks {format_list(tracked, 4)}: {remedy}; "
+            "its history keeps them, so make new keys if others have seen it"
         )
 
 

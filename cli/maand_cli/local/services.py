@@ -62,7 +62,7 @@ def find_services(bucket: Bucket) -> Services | None:
     services = _read(bucket.services_file)
     if services is None or not serves_directory(services, bucket.path):
         return None
-    return services if listens(services.catalog) and listens(services.executor) else None
+    return services if is_listening(services.catalog) and is_listening(services.executor) else None
 
 
 def serves_directory(services: Services, directory: Path) -> bool:
@@ -97,7 +97,7 @@ def _until_moved_host_left(bucket: Bucket, *, limit_seconds: float = MOVED_SECON
     if services is None or serves_directory(services, bucket.path):
         return
     deadline = time.monotonic() + limit_seconds
-    while holder(bucket) == services.pid:
+    while find_lock_holder(bucket) == services.pid:
         _refuse_other_version(services)
         if time.monotonic() > deadline:
             place = f"in {services.bucket}" if services.bucket else "by another maand"
@@ -127,7 +127,7 @@ def start_services(bucket: Bucket, *, limit_seconds: float = START_SECONDS) -> S
             time.sleep(5 * POLL_SECONDS)
             host = _spawn(bucket)
         time.sleep(POLL_SECONDS)
-    pid = holder(bucket)
+    pid = find_lock_holder(bucket)
     if pid not in (0, host.pid):
         raise ServiceUnreachable(f"process {pid} holds this bucket but does not serve it", help="maand services stop")
     raise ServiceUnreachable(
@@ -141,10 +141,10 @@ def stop_services(bucket: Bucket, *, limit_seconds: float = 60.0) -> int:
     The lock, not `services.json`, says who holds the bucket, so a host that is just starting or of another version is found too.
     """
     deadline = time.monotonic() + limit_seconds
-    pid = holder(bucket)
+    pid = find_lock_holder(bucket)
     if pid:
         os.kill(pid, signal.SIGTERM)
-    while holder(bucket) == pid != 0:
+    while find_lock_holder(bucket) == pid != 0:
         if time.monotonic() > deadline:
             raise ServiceUnreachable(
                 f"process {pid} did not stop within {limit_seconds:.0f} s", help=f"look at the log, then: kill -9 {pid}"
@@ -153,7 +153,7 @@ def stop_services(bucket: Bucket, *, limit_seconds: float = 60.0) -> int:
     return pid
 
 
-def holder(bucket: Bucket) -> int:
+def find_lock_holder(bucket: Bucket) -> int:
     """Return the process that holds the bucket's lock, 0 when nobody does."""
     try:
         with (bucket.run / "services.lock").open("a+") as file:
@@ -184,7 +184,7 @@ def _pid_in(text: str) -> int:
         return 0
 
 
-def listens(address: str) -> bool:
+def is_listening(address: str) -> bool:
     """Whether somebody accepts connections at `unix:/path`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)

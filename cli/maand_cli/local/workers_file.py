@@ -20,7 +20,7 @@ class Facts:
     cpu_mhz: int
 
 
-def with_facts(text: str, facts: Mapping[str, Facts]) -> str:
+def insert_facts(text: str, facts: Mapping[str, Facts]) -> str:
     """Return the file's text with memory and CPU of these hosts. Raises InvalidFile when it is not an array of objects."""
     pieces: list[str] = []
     copied = 0
@@ -40,7 +40,7 @@ def with_facts(text: str, facts: Mapping[str, Facts]) -> str:
 def write_facts(path: Path, facts: Mapping[str, Facts]) -> bool:
     """Write facts into the file, whole or not at all; return whether anything changed."""
     text = path.read_text()
-    fresh = with_facts(text, facts)
+    fresh = insert_facts(text, facts)
     if fresh == text:
         return False
     beside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -63,7 +63,7 @@ def scan_workspace(workspace: Path, cache: Path) -> list[ScannedFile]:
     return sorted(files, key=lambda file: file.path)
 
 
-def snapshot_id(files: Iterable[ScannedFile]) -> str:
+def compute_snapshot_id(files: Iterable[ScannedFile]) -> str:
     """Return the id that the catalog gives this tree (see CreateSnapshotResponse): equal ids are equal workspaces."""
     lines = sorted(f"{file.path}\t{file.sha256.hex()}\t{file.mode:o}\t{file.size}\t{file.link_target}" for file in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -85,13 +85,13 @@ class Digests:
         if entry is not None and entry[:-1] == mark:
             self.kept[path] = entry
             return bytes.fromhex(entry[-1])
-        digest = file_sha256(self._workspace / path)
+        digest = hash_file(self._workspace / path)
         if self._now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
             self.kept[path] = [*mark, digest.hex()]
         return digest
 
 
-def file_sha256(path: Path) -> bytes:
+def hash_file(path: Path) -> bytes:
     """Hash one file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

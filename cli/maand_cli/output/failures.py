@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from maand_wire.errors import RemoteError
 
 
-def report(error: BaseException, flags: Flags) -> int:
+def report_error(error: BaseException, flags: Flags) -> int:
     """Show what went wrong and return the exit code."""
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        return report(error.exceptions[0], flags)
+        return report_error(error.exceptions[0], flags)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return Exit.USAGE
-    problems, code = describe(error)
-    show(problems, flags)
+    problems, code = describe_error(error)
+    print_problems(problems, flags)
     if flags.verbose > 1:
         traceback.print_exception(error)
     return code
 
 
-def show(problems: Sequence[Problem], flags: Flags) -> None:
+def print_problems(problems: Sequence[Problem], flags: Flags) -> None:
     """Print problems for people on standard error, or as the one document on standard output."""
     if flags.is_human:
-        for line in problem_lines(problems, color=wants_color(flags)):
+        for line in problem_lines(problems, color=wants_colored_errors(flags)):
             print(line, file=sys.stderr)
         return
     if flags.output == "jsonl" and not flags.header_printed:
@@ -46,7 +46,7 @@ def show(problems: Sequence[Problem], flags: Flags) -> None:
     print(problems_document(problems, jsonl=flags.output == "jsonl"))
 
 
-def wants_color(flags: Flags) -> bool:
+def wants_colored_errors(flags: Flags) -> bool:
     """Whether standard error is shown in colour."""
     import os
 
@@ -55,7 +55,7 @@ def wants_color(flags: Flags) -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
-def describe(error: BaseException) -> tuple[tuple[Problem, ...], int]:
+def describe_error(error: BaseException) -> tuple[tuple[Problem, ...], int]:
     """Turn an exception into problems and an exit code."""
     if isinstance(error, CliError):
         return error.problems(), error.exit_code
@@ -105,7 +105,7 @@ def _remote(error: "RemoteError") -> tuple[tuple[Problem, ...], int]:
     status = error.status.name
     code = exit_of_error(error.code, status)
     if error.problems:
-        return tuple(from_contract(problem) for problem in error.problems), code
+        return tuple(problem_from_message(problem) for problem in error.problems), code
     spoken = error.code != status.lower()
     message, advice = (error.message, error.help) if spoken else UNSPOKEN.get(status, (error.message, error.help))
     return (Problem(code=error.code, message=message, help=advice),), code
@@ -122,6 +122,6 @@ UNSPOKEN = {
 """Words for failures that no service described: gRPC's own are not for people."""
 
 
-def from_contract(problem: object) -> Problem:
+def problem_from_message(problem: object) -> Problem:
     """Copy a contract `Problem`."""
     return Problem(**{name: getattr(problem, name) for name in Problem.__dataclass_fields__})

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from maand_wire.enums import word_in
 
 
-def plain(message: Message) -> dict[str, Any]:
+def to_dict(message: Message) -> dict[str, Any]:
     """Return every field of a message; a sub-message or time that is not set is None, a `oneof` gives only what is set."""
     return {
         field.name: _field(message, field)
@@ -22,7 +22,7 @@ def enum_word(message: Message, name: str) -> str:
     return word_in(message.DESCRIPTOR.fields_by_name[name].enum_type, getattr(message, name))
 
 
-def iso(time: Timestamp) -> str:
+def iso_from_timestamp(time: Timestamp) -> str:
     """Return a time as ISO 8601 UTC, to the millisecond."""
     from datetime import UTC
 
@@ -43,9 +43,9 @@ def _field(message: Message, field: Any) -> Any:
 
 def _value(field: Any, value: Any) -> Any:
     if isinstance(value, Timestamp):
-        return iso(value)
+        return iso_from_timestamp(value)
     if isinstance(value, Message):
-        return plain(value)
+        return to_dict(value)
     if isinstance(value, bytes):
         return value.hex()
     return word_in(field.enum_type, value) if field.enum_type is not None else value

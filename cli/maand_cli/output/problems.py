@@ -23,12 +23,12 @@ def problem_lines(problems: Iterable[Problem], *, color: bool = False) -> Iterat
     for problem in problems:
         yield f"{RED}error:{PLAIN} {problem.message}" if color else f"error: {problem.message}"
         if problem.file:
-            yield f"  {position(problem)}"
+            yield f"  {format_position(problem)}"
         if problem.help:
             yield f"  help: {problem.help}"
 
 
-def position(problem: Problem) -> str:
+def format_position(problem: Problem) -> str:
     """Give `file:line:column`, as far as it is known."""
     numbers = [problem.line, problem.column] if problem.column else [problem.line] if problem.line else []
     return ":".join([problem.file, *map(str, numbers)])

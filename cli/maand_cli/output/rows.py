@@ -9,7 +9,7 @@ from typing import Any
 from maand_cli.errors import MissingPrerequisite, Refused
 from maand_cli.flags import Flags
 from maand_cli.output.problems import SCHEMA_VERSION
-from maand_cli.output.text import moment, readable_time, shortened, table_lines
+from maand_cli.output.text import format_iso_time, format_moment, shorten_text, table_lines
 
 
 def show_rows(flags: Flags, kind: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -22,7 +22,7 @@ def show_rows(flags: Flags, kind: str, columns: Sequence[str], rows: Sequence[Ma
             _lines({"type": "item", **row})
         _lines({"type": "result", "count": len(rows)})
     elif not rows:
-        say(flags, f"no {kind.replace('_', ' ')}")
+        print_note(flags, f"no {kind.replace('_', ' ')}")
     else:
         names = [column.replace("_", " ") for column in columns]
         for line in table_lines(names, [[_shown(column, row.get(column)) for column in columns] for row in rows]):
@@ -50,17 +50,17 @@ def _shown(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value and name.endswith(TIMES):
-        return readable_time(value)
-    return shortened(value) if name == "value" else value
+        return format_iso_time(value)
+    return shorten_text(value) if name == "value" else value
 
 
-def say(flags: Flags, text: str) -> None:
+def print_note(flags: Flags, text: str) -> None:
     """Tell a person something that is not data."""
     if flags.is_human and not flags.quiet:
         print(text, file=sys.stderr)
 
 
-def confirm(flags: Flags, question: str) -> None:
+def ask_confirmation(flags: Flags, question: str) -> None:
     """Ask until yes. Raises Refused at no, MissingPrerequisite when standard input is no terminal."""
     if flags.yes:
         return
@@ -71,10 +71,10 @@ def confirm(flags: Flags, question: str) -> None:
         raise Refused("nothing was done")
 
 
-def confirm_at_terminal(flags: Flags, question: str) -> None:
+def ask_confirmation_at_terminal(flags: Flags, question: str) -> None:
     """Ask a person who is there; a script that calls the command means it."""
     if sys.stdin.isatty():
-        confirm(flags, question)
+        ask_confirmation(flags, question)
 
 
 def _lines(record: Mapping[str, Any]) -> None:
@@ -83,7 +83,7 @@ def _lines(record: Mapping[str, Any]) -> None:
 
 def _text(value: Any) -> str:
     if isinstance(value, datetime):
-        return moment(value)
+        return format_moment(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "-"
     return "-" if value in (None, "") else str(value)

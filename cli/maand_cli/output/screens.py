@@ -16,10 +16,10 @@ from datetime import datetime
 from typing import Any, Protocol, TextIO
 
 from maand_cli.flags import Flags
-from maand_cli.output.failures import wants_color
-from maand_cli.output.message_dicts import plain
+from maand_cli.output.failures import wants_colored_errors
+from maand_cli.output.message_dicts import to_dict
 from maand_cli.output.problems import SCHEMA_VERSION
-from maand_cli.output.text import clock, duration
+from maand_cli.output.text import format_duration, format_time_of_day
 from maand_cli.output.view import Importance, Line, RunView
 from maand_contracts.catalog.v1 import run_event_pb2
 
@@ -57,11 +57,11 @@ def make_screen(flags: Flags, view: RunView) -> Screen:
     if sys.stderr.isatty() and not flags.quiet:
         from maand_cli.output.live import LiveScreen
 
-        return LiveScreen(view, shows=shown_by(flags), color=wants_color(flags))
-    return PlainScreen(view, shows=shown_by(flags), quiet=flags.quiet)
+        return LiveScreen(view, shows=make_line_filter(flags), color=wants_colored_errors(flags))
+    return PlainScreen(view, shows=make_line_filter(flags), quiet=flags.quiet)
 
 
-def shown_by(flags: Flags) -> Callable[[Line], bool]:
+def make_line_filter(flags: Flags) -> Callable[[Line], bool]:
     """Return which lines are shown: details only with `-v`; with `-q` only data."""
 
     def shows(line: Line) -> bool:
@@ -100,7 +100,7 @@ class PlainScreen:
             if line.importance is Importance.DATA:
                 print(line.text, file=self._data, flush=True)
             else:
-                print(f"{clock(line.time)} {line.text}", file=self._progress, flush=True)
+                print(f"{format_time_of_day(line.time)} {line.text}", file=self._progress, flush=True)
             self._spoke = None
 
     def say(self, text: str) -> None:
@@ -116,7 +116,11 @@ class PlainScreen:
         if self._quiet or (now - self._spoke).total_seconds() < HEARTBEAT_SECONDS:
             return
         self._spoke = now
-        print(f"{clock(now)} {heartbeat(self.view, (now - self._started).total_seconds())}", file=self._progress, flush=True)
+        print(
+            f"{format_time_of_day(now)} {format_heartbeat(self.view, (now - self._started).total_seconds())}",
+            file=self._progress,
+            flush=True,
+        )
 
     def close(self) -> None:
         """Nothing is to be given back."""
@@ -125,11 +129,11 @@ class PlainScreen:
         """People get a summary instead."""
 
 
-def heartbeat(view: RunView, elapsed_seconds: float) -> str:
+def format_heartbeat(view: RunView, elapsed_seconds: float) -> str:
     """Say that the run is alive: for how long, and what runs or is waited for."""
     running = view.still_running()
     what = view.waiting or (f"running: {', '.join(running[:3])}" if running else "running")
-    return f"{view.header()}: still {what}, {duration(elapsed_seconds)} so far"
+    return f"{view.header()}: still {what}, {format_duration(elapsed_seconds)} so far"
 
 
 class JsonScreen:
@@ -143,7 +147,7 @@ class JsonScreen:
         """Keep output; the view keeps the rest."""
         self.view.apply(event)
         if event.WhichOneof("event") == "output":
-            self._output.append({"job": event.job, "worker": event.worker, **plain(event.output)})
+            self._output.append({"job": event.job, "worker": event.worker, **to_dict(event.output)})
 
     def say(self, text: str) -> None:
         """Nobody reads it."""
@@ -169,7 +173,7 @@ class JsonLinesScreen:
     def event(self, event: run_event_pb2.RunEvent) -> None:
         """Print the event."""
         self.view.apply(event)
-        self._line({"type": "event", **plain(event)})
+        self._line({"type": "event", **to_dict(event)})
 
     def say(self, text: str) -> None:
         """Nobody reads it."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from maand_cli.output.text import count, duration, listed, tally
+from maand_cli.output.text import format_count, format_duration, format_list, format_tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,26 +75,27 @@ def summary_lines(ending: Ending) -> Iterator[str]:
     for group in group_failures(ending.failures):
         yield from _failure_lines(group)
     if ending.unreached:
-        yield f"  not reached: {listed(ending.unreached, 20)}"
+        yield f"  not reached: {format_list(ending.unreached, 20)}"
     if ending.slowest:
-        yield "  slowest: " + ", ".join(f"{slow.subject} {slow.step} {duration(slow.seconds)}" for slow in ending.slowest)
+        yield "  slowest: " + ", ".join(f"{slow.subject} {slow.step} {format_duration(slow.seconds)}" for slow in ending.slowest)
     if ending.next_command:
         yield f"  next: {ending.next_command}"
 
 
 def _verdict(ending: Ending) -> str:
-    took = f" after {duration(ending.seconds)}" if ending.seconds is not None else ""
+    took = f" after {format_duration(ending.seconds)}" if ending.seconds is not None else ""
     words = f"{ending.kind} {ending.state}{took}"
     if ending.message:
         words += f": {ending.message}"
-    counts = tally(ending.counts)
+    counts = format_tally(ending.counts)
     return f"{words} ({counts})" if counts and counts not in words else words
 
 
 def _failure_lines(group: FailureGroup) -> Iterator[str]:
     cause = group.cause
     what = " ".join(part for part in (cause.job, cause.step) if part) or cause.kind
-    where = f" on {listed(group.workers)}" if group.workers else f" ({count(group.size, 'time')})" if group.size > 1 else ""
+    times = f" ({format_count(group.size, 'time')})" if group.size > 1 else ""
+    where = f" on {format_list(group.workers)}" if group.workers else times
     yield f"  failed: {what}{where}: {cause.message or cause.kind}"
     for line in cause.last_lines[-5:]:
         yield f"      {line}"

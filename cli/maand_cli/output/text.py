@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
@@ -16,28 +16,28 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def clock(time: datetime) -> str:
+def format_time_of_day(time: datetime) -> str:
     """Write the time of day, local."""
     return time.astimezone().strftime("%H:%M:%S")
 
 
-def moment(time: datetime | None) -> str:
+def format_moment(time: datetime | None) -> str:
     """Write date and time, UTC, or a dash."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if time else "-"
 
 
-def count(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Write a number with its noun: `1 worker`, `3 workers`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(items: Sequence[str], most: int = 6) -> str:
+def format_list(items: Sequence[str], most: int = 6) -> str:
     """Join items, the first few of many."""
     shown = ", ".join(items[:most])
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown
 
 
-def tally(counts: Mapping[str, int]) -> str:
+def format_tally(counts: Mapping[str, int]) -> str:
     """Write counts by word: `2 promoted, 1 skipped`; zeros are left out."""
     return ", ".join(f"{number} {word}" for word, number in counts.items() if number)
 
@@ -56,17 +56,17 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return moment(value)
+        return format_moment(value)
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value)) or "-"
     return str(value).replace("\n", "\\n")
 
 
-def shortened(text: str, most: int = 60) -> str:
+def shorten_text(text: str, most: int = 60) -> str:
     """Cut a long value for a table."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def readable_time(text: str) -> str:
+def format_iso_time(text: str) -> str:
     """Shorten an ISO 8601 time of a JSON form for people: `2026-11-22 09:11:30` (UTC)."""
     return text[:19].replace("T", " ")

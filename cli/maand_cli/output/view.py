@@ -11,7 +11,7 @@ from enum import Enum
 
 from maand_cli.output.message_dicts import enum_word
 from maand_cli.output.summary import SlowStep
-from maand_cli.output.text import clock, count, duration, listed, tally
+from maand_cli.output.text import format_count, format_duration, format_list, format_tally, format_time_of_day
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 
 MOST_ROWS = 10
@@ -101,8 +101,8 @@ class RunView:
         """Say for how long it has run, and how long the last such run took."""
         if self.began is None:
             return ""
-        elapsed = duration(max(0.0, (now - self.began).total_seconds()))
-        return f"{elapsed}, last time {duration(self.expected_seconds)}" if self.expected_seconds else elapsed
+        elapsed = format_duration(max(0.0, (now - self.began).total_seconds()))
+        return f"{elapsed}, last time {format_duration(self.expected_seconds)}" if self.expected_seconds else elapsed
 
     def rows(self, now: datetime) -> list[str]:
         """Give the rows of the live view: header, batch, what it waits for, and the steps that run longest."""
@@ -113,21 +113,21 @@ class RunView:
             rows.append(self.waiting)
         running = sorted(self.running.items(), key=lambda item: item[1])
         for (job, worker, step), since in running[:MOST_ROWS]:
-            rows.append(f"  {subject(job, worker)}  {step}  {duration((now - since).total_seconds())}")
+            rows.append(f"  {format_subject(job, worker)}  {step}  {format_duration((now - since).total_seconds())}")
         if len(running) > MOST_ROWS:
             rows.append(f"  and {len(running) - MOST_ROWS} more")
         return rows
 
     def still_running(self) -> list[str]:
         """Say what runs where, for a person about to leave."""
-        return [f"{subject(job, worker)} {step}" for job, worker, step in sorted(self.running)]
+        return [f"{format_subject(job, worker)} {step}" for job, worker, step in sorted(self.running)]
 
     def remember_slow(self, step: SlowStep) -> None:
         """Keep the slowest steps."""
         self.slow = sorted([*self.slow, step], key=lambda slow: -slow.seconds)[:SLOWEST]
 
 
-def subject(job: str, worker: str) -> str:
+def format_subject(job: str, worker: str) -> str:
     """Write whom a line is about: `job@worker`, or the one that is there."""
     return f"{job}@{worker}" if job and worker else job or worker
 
@@ -138,13 +138,13 @@ def _run_started(view: RunView, event: events.RunEvent, time: datetime) -> list[
     view.running.clear()
     if started.fence > 1:
         return [Line(text="continued by another executor: what was recorded is not repeated", time=time)]
-    return [Line(text=f"started on {count(started.targets, 'target')}", time=time)] if started.targets else []
+    return [Line(text=f"started on {format_count(started.targets, 'target')}", time=time)] if started.targets else []
 
 
 def _wave_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     wave = event.wave_started
     view.wave = f"wave {wave.wave + 1} of {wave.waves}"
-    return [Line(text=f"{view.wave}: {listed(list(wave.jobs))}", time=time)]
+    return [Line(text=f"{view.wave}: {format_list(list(wave.jobs))}", time=time)]
 
 
 def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
@@ -155,9 +155,9 @@ def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[
         word = enum_word(allocation, "action")
         actions[word] = actions.get(word, 0) + 1
     nothing = not set(actions) - set(UNTOUCHED)
-    lines = [Line(text=f"{event.job}: {'nothing to do' if nothing else tally(actions)}", time=time)]
+    lines = [Line(text=f"{event.job}: {'nothing to do' if nothing else format_tally(actions)}", time=time)]
     for allocation in planned.allocations:
-        text = f"  {subject(event.job, allocation.worker)}: {enum_word(allocation, 'action')}, {allocation.reason}"
+        text = f"  {format_subject(event.job, allocation.worker)}: {enum_word(allocation, 'action')}, {allocation.reason}"
         lines.append(Line(text=text, time=time, importance=Importance.DETAIL))
     return lines
 
@@ -165,14 +165,14 @@ def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[
 def _batch_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     batch = event.batch_started
     what = " ".join(part for part in (event.job, batch.hook, batch.phase) if part)
-    view.batch = f"{what}: batch {batch.index + 1}/{batch.count}: {listed(list(batch.workers))}"
+    view.batch = f"{what}: batch {batch.index + 1}/{batch.count}: {format_list(list(batch.workers))}"
     return [Line(text=view.batch, time=time)]
 
 
 def _step_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     step = event.step_started.step
     view.running[event.job, event.worker, step] = time
-    text = f"{subject(event.job, event.worker)}: {step}"
+    text = f"{format_subject(event.job, event.worker)}: {step}"
     return [Line(text=text, time=time, importance=Importance.DETAIL)]
 
 
@@ -181,10 +181,10 @@ def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> lis
     view.running.pop((event.job, event.worker, finished.step), None)
     view.outcomes[event.job, event.worker, finished.step] = finished
     seconds = finished.duration_seconds
-    whom = subject(event.job, event.worker)
+    whom = format_subject(event.job, event.worker)
     view.remember_slow(SlowStep(subject=whom, step=finished.step, seconds=seconds))
     outcome = enum_word(finished, "outcome")
-    text = f"{whom}: {finished.step} {outcome.replace('_', ' ')} after {duration(seconds)}"
+    text = f"{whom}: {finished.step} {outcome.replace('_', ' ')} after {format_duration(seconds)}"
     if finished.exit_code and f"exit code {finished.exit_code}" not in finished.message:
         text += f", exit code {finished.exit_code}"
     if finished.message:
@@ -193,14 +193,14 @@ def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> lis
 
 
 def _output(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
-    whom = subject(event.job, event.worker) or event.output.step
+    whom = format_subject(event.job, event.worker) or event.output.step
     importance = Importance.DATA if view.kind in OUTPUT_IS_DATA else Importance.OUTPUT
     return [Line(text=f"{whom} | {line}", time=time, importance=importance) for line in event.output.lines]
 
 
 def _waiting(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     waiting = event.waiting
-    until = f" until {clock(waiting.until.ToDatetime(tzinfo=UTC))}" if waiting.HasField("until") else ""
+    until = f" until {format_time_of_day(waiting.until.ToDatetime(tzinfo=UTC))}" if waiting.HasField("until") else ""
     text = f"waiting for {waiting.reason}{until}"
     known, view.waiting = view.waiting, text
     return [] if known == text else [Line(text=text, time=time)]
@@ -210,7 +210,7 @@ def _promoted(view: RunView, event: events.RunEvent, time: datetime) -> list[Lin
     promoted = event.promoted
     view.promoted |= {(event.job, worker) for worker in promoted.workers}
     version = f" {promoted.version}" if promoted.version else ""
-    return [Line(text=f"{event.job}{version} promoted on {listed(list(promoted.workers))}", time=time)]
+    return [Line(text=f"{event.job}{version} promoted on {format_list(list(promoted.workers))}", time=time)]
 
 
 def _job_finished(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
@@ -224,7 +224,7 @@ def _job_finished(view: RunView, event: events.RunEvent, time: datetime) -> list
 
 def _notice(_view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     is_warning = enum_word(event.notice, "level") == "warning"
-    whom = subject(event.job, event.worker)
+    whom = format_subject(event.job, event.worker)
     text = f"{'warning' if is_warning else 'note'}: {f'{whom}: ' if whom else ''}{event.notice.text}"
     return [Line(text=text, time=time, importance=Importance.WARNING if is_warning else Importance.PROGRESS)]
 

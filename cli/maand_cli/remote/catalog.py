@@ -44,19 +44,19 @@ class Catalog:
     async def apply_config(self, maand_conf: bytes) -> bucket_pb2.Bucket:
         """Make `maand.conf` the bucket's settings; RemoteError with positions when it is wrong."""
         request = bucket_pb2.ApplyBucketConfigRequest(bucket_id=self.bucket_id, maand_conf=maand_conf)
-        return (await call(self.buckets.ApplyBucketConfig, request)).bucket
+        return (await call_rpc(self.buckets.ApplyBucketConfig, request)).bucket
 
     async def get_bucket(self, *, repeat: bool = True) -> bucket_pb2.Bucket:
         """Return the bucket with its counts."""
         request = bucket_pb2.GetBucketRequest(bucket_id=self.bucket_id)
-        return (await call(self.buckets.GetBucket, request, repeat=repeat)).bucket
+        return (await call_rpc(self.buckets.GetBucket, request, repeat=repeat)).bucket
 
     async def missing_blobs(self, digests: Sequence[bytes]) -> list[bytes]:
         """Tell which contents are to be uploaded."""
         missing: list[bytes] = []
         for begin in range(0, len(digests), 10_000):
             request = workspace_pb2.FindMissingBlobsRequest(bucket_id=self.bucket_id, sha256=digests[begin : begin + 10_000])
-            missing += (await call(self.workspaces.FindMissingBlobs, request)).missing_sha256
+            missing += (await call_rpc(self.workspaces.FindMissingBlobs, request)).missing_sha256
         return missing
 
     async def upload_blobs(self, pieces: AsyncIterator[workspace_pb2.UploadBlobsRequest]) -> None:
@@ -67,20 +67,20 @@ class Catalog:
     async def create_snapshot(self, files: Iterable[workspace_pb2.WorkspaceFile]) -> str:
         """Remember a workspace tree and return its id."""
         request = workspace_pb2.CreateSnapshotRequest(bucket_id=self.bucket_id, files=files)
-        return (await call(self.workspaces.CreateSnapshot, request, seconds=UPLOAD_SECONDS)).snapshot_id
+        return (await call_rpc(self.workspaces.CreateSnapshot, request, seconds=UPLOAD_SECONDS)).snapshot_id
 
     async def get_snapshot(self, snapshot_id: str) -> list[workspace_pb2.WorkspaceFile]:
         """Return the files of a workspace tree."""
         request = workspace_pb2.GetSnapshotRequest(bucket_id=self.bucket_id, snapshot_id=snapshot_id)
-        return list((await call(self.workspaces.GetSnapshot, request)).files)
+        return list((await call_rpc(self.workspaces.GetSnapshot, request)).files)
 
     async def create_run(self, request: run_pb2.CreateRunRequest) -> run_pb2.Run:
         """Ask for an operation; repeatable by the request's id."""
-        return (await call(self.runs.CreateRun, request)).run
+        return (await call_rpc(self.runs.CreateRun, request)).run
 
     async def get_run(self, run_id: str) -> run_pb2.Run:
         """Return one run."""
-        return (await call(self.runs.GetRun, run_pb2.GetRunRequest(bucket_id=self.bucket_id, run_id=run_id))).run
+        return (await call_rpc(self.runs.GetRun, run_pb2.GetRunRequest(bucket_id=self.bucket_id, run_id=run_id))).run
 
     async def list_runs(
         self,
@@ -91,17 +91,17 @@ class Catalog:
     ) -> list[run_pb2.Run]:
         """List runs, newest first."""
         request = run_pb2.ListRunsRequest(bucket_id=self.bucket_id, kinds=kinds, states=states, page_size=min(limit, 100))
-        return [run async for run in pages(self.runs.ListRuns, request, "runs", limit=limit)]
+        return [run async for run in list_items(self.runs.ListRuns, request, "runs", limit=limit)]
 
     async def cancel_run(self, run_id: str, requested_by: str) -> run_pb2.CancelLevel.ValueType:
         """Ask a run to stop, a second time to stop now. Not repeated by itself: the second call means something else."""
         request = run_pb2.CancelRunRequest(bucket_id=self.bucket_id, run_id=run_id, requested_by=requested_by)
-        return (await call(self.runs.CancelRun, request, repeat=False)).cancel
+        return (await call_rpc(self.runs.CancelRun, request, repeat=False)).cancel
 
     async def resume_run(self, run_id: str, *, again: bool = False) -> run_pb2.Run:
         """Make an interrupted run claimable again."""
         request = run_pb2.ResumeRunRequest(bucket_id=self.bucket_id, run_id=run_id, again=again)
-        return (await call(self.runs.ResumeRun, request)).run
+        return (await call_rpc(self.runs.ResumeRun, request)).run
 
     async def watch_run(self, run_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[run_event_pb2.RunEvent]:
         """Stream a run's events in order."""
@@ -112,20 +112,24 @@ class Catalog:
                     yield event
 
 
-async def call(method: Callable[..., Awaitable[A]], request: Message, *, seconds: float = CALL_SECONDS, repeat: bool = True) -> A:
+async def call_rpc(
+    method: Callable[..., Awaitable[A]], request: Message, *, seconds: float = CALL_SECONDS, repeat: bool = True
+) -> A:
     """Call once; a service that is not there (yet) is asked again for about two seconds when `repeat`."""
     pauses = RETRY_PAUSES_SECONDS if repeat else ()
     return await calls.call_method(method, request, seconds=seconds, pauses=pauses, when=calls.is_passing)
 
 
-def pages(method: Callable[..., Awaitable[Any]], request: Any, items: str, *, limit: int | None = None) -> AsyncIterator[Any]:
+def list_items(
+    method: Callable[..., Awaitable[Any]], request: Any, items: str, *, limit: int | None = None
+) -> AsyncIterator[Any]:
     """Give the items of every page, at most `limit`."""
-    return calls.pages(partial(call, method), request, items, limit=limit)
+    return calls.pages(partial(call_rpc, method), request, items, limit=limit)
 
 
-async def executor_status(address: str) -> dict[str, Any]:
+async def get_executor_status(address: str) -> dict[str, Any]:
     """Return what an executor does, or why it does not say."""
-    from maand_cli.output.message_dicts import plain
+    from maand_cli.output.message_dicts import to_dict
     from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc  # here, because only two commands ask the executor
     from maand_wire.channels import open_channel
     from maand_wire.endpoints import Endpoint
@@ -133,11 +137,11 @@ async def executor_status(address: str) -> dict[str, Any]:
     async with open_channel(Endpoint(address=address)) as channel:
         stub = executor_pb2_grpc.ExecutorServiceStub(channel)
         try:
-            answer = await call(stub.GetExecutorStatus, executor_pb2.GetExecutorStatusRequest(), seconds=5)
+            answer = await call_rpc(stub.GetExecutorStatus, executor_pb2.GetExecutorStatusRequest(), seconds=5)
         except RemoteError as error:
             return {"problem": f"the executor does not answer: {error.message}"}
-    known = plain(answer)
+    known = to_dict(answer)
     return {name: known[name] for name in ("executor_id", "run_ids", "ssh_connections", "hook_processes")}
 
 
-__all__ = ["Catalog", "RemoteError", "call", "executor_status", "pages"]
+__all__ = ["Catalog", "RemoteError", "call_rpc", "get_executor_status", "list_items"]

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from maand_cli.output.message_dicts import plain
-from maand_cli.remote.catalog import Catalog, call, pages
+from maand_cli.output.message_dicts import to_dict
+from maand_cli.remote.catalog import Catalog, call_rpc, list_items
 from maand_contracts.catalog.v1 import kv_pb2, kv_pb2_grpc, secret_pb2, secret_pb2_grpc, semaphore_pb2, semaphore_pb2_grpc
 
 Rows = list[dict[str, Any]]
@@ -14,61 +14,61 @@ Rows = list[dict[str, Any]]
 async def entry_rows(catalog: Catalog, prefix: str) -> Rows:
     """List entries below a namespace prefix."""
     request = kv_pb2.ListEntriesRequest(bucket_id=catalog.bucket_id, namespace_prefix=prefix)
-    return [plain(entry) async for entry in pages(_kv(catalog).ListEntries, request, "entries")]
+    return [to_dict(entry) async for entry in list_items(_kv(catalog).ListEntries, request, "entries")]
 
 
 async def version_rows(catalog: Catalog, namespace: str, key: str, *, limit: int) -> Rows:
     """List versions of one key, newest first."""
     request = kv_pb2.ListVersionsRequest(bucket_id=catalog.bucket_id, namespace=namespace, key=key, page_size=min(limit, 100))
-    return [plain(entry) async for entry in pages(_kv(catalog).ListVersions, request, "entries", limit=limit)]
+    return [to_dict(entry) async for entry in list_items(_kv(catalog).ListVersions, request, "entries", limit=limit)]
 
 
 async def get_entry(catalog: Catalog, namespace: str, key: str, *, version: int) -> kv_pb2.Entry:
     """Read one variable."""
     request = kv_pb2.GetRequest(bucket_id=catalog.bucket_id, namespace=namespace, key=key, version=version)
-    return (await call(_kv(catalog).Get, request)).entry
+    return (await call_rpc(_kv(catalog).Get, request)).entry
 
 
 async def put_entry(catalog: Catalog, request: kv_pb2.PutRequest) -> int:
     """Write one variable; return its version."""
     request.bucket_id = catalog.bucket_id
-    return (await call(_kv(catalog).Put, request)).version
+    return (await call_rpc(_kv(catalog).Put, request)).version
 
 
 async def delete_entry(catalog: Catalog, namespace: str, key: str) -> int:
     """Delete one variable; return the tombstone's version."""
     request = kv_pb2.DeleteRequest(bucket_id=catalog.bucket_id, namespace=namespace, key=key)
-    return (await call(_kv(catalog).Delete, request)).version
+    return (await call_rpc(_kv(catalog).Delete, request)).version
 
 
 async def restore_entry(catalog: Catalog, namespace: str, key: str, *, version: int) -> int:
     """Bring an older version back; return the new one."""
     request = kv_pb2.RestoreRequest(bucket_id=catalog.bucket_id, namespace=namespace, key=key, version=version)
-    return (await call(_kv(catalog).Restore, request)).version
+    return (await call_rpc(_kv(catalog).Restore, request)).version
 
 
 async def put_secret(catalog: Catalog, request: secret_pb2.PutSecretRequest) -> int:
     """Write one secret; return its version."""
     request.bucket_id = catalog.bucket_id
-    return (await call(_secrets(catalog).PutSecret, request)).version
+    return (await call_rpc(_secrets(catalog).PutSecret, request)).version
 
 
 async def delete_secret(catalog: Catalog, namespace: str, key: str) -> int:
     """Delete one secret; return the tombstone's version."""
     request = secret_pb2.DeleteSecretRequest(bucket_id=catalog.bucket_id, namespace=namespace, key=key)
-    return (await call(_secrets(catalog).DeleteSecret, request)).version
+    return (await call_rpc(_secrets(catalog).DeleteSecret, request)).version
 
 
 async def secret_rows(catalog: Catalog, job: str) -> Rows:
     """List secrets, without values."""
     request = secret_pb2.ListSecretsRequest(bucket_id=catalog.bucket_id, job=job)
-    return [plain(secret) async for secret in pages(_secrets(catalog).ListSecrets, request, "secrets")]
+    return [to_dict(secret) async for secret in list_items(_secrets(catalog).ListSecrets, request, "secrets")]
 
 
 async def reveal_secret(catalog: Catalog, namespace: str, key: str, *, version: int) -> secret_pb2.RevealSecretResponse:
     """Read one secret's value; the catalog writes down who did."""
     request = secret_pb2.RevealSecretRequest(bucket_id=catalog.bucket_id, namespace=namespace, key=key, version=version)
-    return await call(_secrets(catalog).RevealSecret, request)
+    return await call_rpc(_secrets(catalog).RevealSecret, request)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ async def rotate_secrets(catalog: Catalog) -> AsyncIterator[Rotation]:
     rotation, token = Rotation(), ""
     while True:
         request = secret_pb2.RotateSecretsRequest(bucket_id=catalog.bucket_id, page_token=token)
-        response = await call(_secrets(catalog).RotateSecrets, request)
+        response = await call_rpc(_secrets(catalog).RotateSecrets, request)
         rotation = Rotation(
             done=rotation.done + response.rotated,
             remaining=response.remaining,
@@ -100,13 +100,13 @@ async def rotate_secrets(catalog: Catalog) -> AsyncIterator[Rotation]:
 async def semaphore_rows(catalog: Catalog) -> Rows:
     """List semaphores somebody is in."""
     request = semaphore_pb2.ListSemaphoresRequest(bucket_id=catalog.bucket_id)
-    return [plain(semaphore) async for semaphore in pages(_semaphores(catalog).ListSemaphores, request, "semaphores")]
+    return [to_dict(semaphore) async for semaphore in list_items(_semaphores(catalog).ListSemaphores, request, "semaphores")]
 
 
 async def force_release(catalog: Catalog, request: semaphore_pb2.ForceReleaseRequest) -> Rows:
     """Take a slot away; return the claims taken."""
     request.bucket_id = catalog.bucket_id
-    return [plain(claim) for claim in (await call(_semaphores(catalog).ForceRelease, request, repeat=False)).released]
+    return [to_dict(claim) for claim in (await call_rpc(_semaphores(catalog).ForceRelease, request, repeat=False)).released]
 
 
 def _kv(catalog: Catalog) -> kv_pb2_grpc.KvServiceStub:

@@ -5,8 +5,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from maand_cli.output.message_dicts import plain
-from maand_cli.remote.catalog import Catalog, pages
+from maand_cli.output.message_dicts import to_dict
+from maand_cli.remote.catalog import Catalog, list_items
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,
@@ -26,13 +26,13 @@ async def worker_rows(
     request = worker_pb2.ListWorkersRequest(
         bucket_id=catalog.bucket_id, workers=names, labels=labels, include_removed=include_removed
     )
-    return await _rows(pages(worker_pb2_grpc.WorkerServiceStub(catalog.channel).ListWorkers, request, "workers"))
+    return await _rows(list_items(worker_pb2_grpc.WorkerServiceStub(catalog.channel).ListWorkers, request, "workers"))
 
 
 async def job_rows(catalog: Catalog, *, jobs: Sequence[str] = (), include_removed: bool = False) -> Rows:
     """List jobs by name."""
     request = job_pb2.ListJobsRequest(bucket_id=catalog.bucket_id, names=jobs, include_removed=include_removed)
-    return await _rows(pages(job_pb2_grpc.JobServiceStub(catalog.channel).ListJobs, request, "jobs"))
+    return await _rows(list_items(job_pb2_grpc.JobServiceStub(catalog.channel).ListJobs, request, "jobs"))
 
 
 async def hook_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
@@ -48,7 +48,7 @@ async def allocation_rows(
         bucket_id=catalog.bucket_id, jobs=jobs, workers=workers, include_removed=include_removed
     )
     stub = allocation_pb2_grpc.AllocationServiceStub(catalog.channel)
-    return await _rows(pages(stub.ListAllocations, request, "allocations"))
+    return await _rows(list_items(stub.ListAllocations, request, "allocations"))
 
 
 async def deployment_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
@@ -63,14 +63,14 @@ async def deployment_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows
 async def port_rows(catalog: Catalog) -> Rows:
     """List ports by name."""
     request = job_pb2.ListPortsRequest(bucket_id=catalog.bucket_id)
-    return await _rows(pages(job_pb2_grpc.JobServiceStub(catalog.channel).ListPorts, request, "ports"))
+    return await _rows(list_items(job_pb2_grpc.JobServiceStub(catalog.channel).ListPorts, request, "ports"))
 
 
 async def certificate_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
     """List certificates by job, name and worker, without keys."""
     request = allocation_pb2.ListCertificatesRequest(bucket_id=catalog.bucket_id, jobs=jobs)
     stub = allocation_pb2_grpc.AllocationServiceStub(catalog.channel)
-    return await _rows(pages(stub.ListCertificates, request, "certificates"))
+    return await _rows(list_items(stub.ListCertificates, request, "certificates"))
 
 
 def _deployment(name: str, job: dict[str, Any], allocations: Rows) -> dict[str, Any]:
@@ -90,4 +90,4 @@ def _deployment(name: str, job: dict[str, Any], allocations: Rows) -> dict[str, 
 
 
 async def _rows(messages: Any) -> Rows:
-    return [plain(message) async for message in messages if isinstance(message, Message)]
+    return [to_dict(message) async for message in messages if isinstance(message, Message)]

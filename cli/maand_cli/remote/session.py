@@ -17,7 +17,7 @@ import grpc.aio
 from maand_cli.errors import ServiceUnreachable
 from maand_cli.flags import Flags
 from maand_cli.local.bucket import Bucket, Conf, find_bucket, read_conf
-from maand_cli.local.contexts import chosen_context
+from maand_cli.local.contexts import choose_context
 from maand_cli.local.services import ensure_services
 from maand_cli.remote.catalog import Catalog, RemoteError
 from maand_wire.channels import open_channel
@@ -59,12 +59,12 @@ async def open_session(flags: Flags) -> AsyncIterator[Session]:
     environment = dict(os.environ)
     bucket = find_bucket(flags.bucket, environment=environment, start=Path.cwd())
     conf = read_conf(bucket)
-    named, context = chosen_context(flags.context, environment=environment)
+    named, context = choose_context(flags.context, environment=environment)
     is_local = context is None and bool(named)
     if context is not None:
         catalog, executor = context.catalog_endpoint(), context.executor_endpoint()
     else:
-        catalog, executor = local_endpoints(bucket) if is_local else remote_endpoints(environment)
+        catalog, executor = find_local_endpoints(bucket) if is_local else read_remote_endpoints(environment)
     async with open_channel(catalog) as channel:
         session = Session(
             flags=flags,
@@ -98,11 +98,11 @@ async def apply_settings(session: Session) -> None:
                 raise
             address = session.catalog_endpoint.address
             raise ServiceUnreachable(f"the catalog does not answer at {address}", help=ELSEWHERE_HELP) from error
-        await until_back(session)
+        await recover_services(session)
         await session.catalog.apply_config(session.conf.content)
 
 
-async def until_back(session: Session) -> None:
+async def recover_services(session: Session) -> None:
     """Bring lost local services back, or wait for remote ones. Raises ServiceUnreachable after RECONNECT_SECONDS.
 
     A local host that was killed accepts connections for a moment longer, so whether it serves is asked again at every turn. Any
@@ -124,19 +124,19 @@ async def until_back(session: Session) -> None:
             return
 
 
-def local_endpoints(bucket: Bucket) -> tuple[Endpoint, Endpoint]:
+def find_local_endpoints(bucket: Bucket) -> tuple[Endpoint, Endpoint]:
     """Return where the bucket's local services listen; they are started when nobody serves."""
     services = ensure_services(bucket)
     return Endpoint(address=services.catalog), Endpoint(address=services.executor)
 
 
-def remote_endpoints(environment: Mapping[str, str]) -> tuple[Endpoint, Endpoint | None]:
+def read_remote_endpoints(environment: Mapping[str, str]) -> tuple[Endpoint, Endpoint | None]:
     """Return where the environment says that the services listen."""
     executor = Endpoint.from_environment("EXECUTOR", environment) if environment.get("MAAND_EXECUTOR_ADDRESS") else None
     return Endpoint.from_environment("CATALOG", environment), executor
 
 
-def whoami(environment: Mapping[str, str]) -> str:
+def user_at_host(environment: Mapping[str, str]) -> str:
     """Return `user@host` for people."""
     import socket
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from maand_cli.errors import Problem
 from maand_cli.exits import Exit, RunEnd, exit_of_run
-from maand_cli.output.failures import from_contract, wants_color
-from maand_cli.output.message_dicts import enum_word, plain
+from maand_cli.output.failures import problem_from_message, wants_colored_errors
+from maand_cli.output.message_dicts import enum_word, to_dict
 from maand_cli.output.problems import problem_lines, problem_record
 from maand_cli.output.summary import Ending, Failure, summary_lines
 from maand_cli.output.view import UNTOUCHED, RunView
 from maand_cli.remote.session import Session
-from maand_cli.runs.follow import Followed, follow_run, seconds_of, start_run
+from maand_cli.runs.follow import Followed, compute_run_seconds, follow_run, start_run
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 
@@ -22,14 +22,14 @@ async def run_to_end(session: Session, spec: run_spec_pb2.RunSpec, *, detach: bo
     """Start a run, follow it, print its end; `detach` prints its id instead and leaves."""
     run = await start_run(session, spec)
     if detach:
-        return left_behind(session, run)
-    return conclude(session, await follow_run(session, run), changes_matter=changes_matter)
+        return print_detached_run(session, run)
+    return conclude_run(session, await follow_run(session, run), changes_matter=changes_matter)
 
 
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
 
-def left_behind(session: Session, run: run_pb2.Run, more: Mapping[str, Any] = NOTHING_MORE) -> int:
+def print_detached_run(session: Session, run: run_pb2.Run, more: Mapping[str, Any] = NOTHING_MORE) -> int:
     """Print a detached run's id and how to attach to it; programs are told `more` besides."""
     if session.flags.is_human:
         print(run.run_id)
@@ -37,32 +37,32 @@ def left_behind(session: Session, run: run_pb2.Run, more: Mapping[str, Any] = NO
         return Exit.DONE
     from maand_cli.output.rows import show_values
 
-    show_values(session.flags, "run", {**plain(run), **more})
+    show_values(session.flags, "run", {**to_dict(run), **more})
     return Exit.DONE
 
 
-def conclude(
+def conclude_run(
     session: Session, followed: Followed, more: Mapping[str, Any] = NOTHING_MORE, *, changes_matter: bool = False
 ) -> int:
     """Print how a run ended and return the exit code; programs are told `more` besides."""
     flags, run = session.flags, followed.run
-    code = exit_of_run(run_end(run), changes_matter=changes_matter)
-    followed.screen.result({**result_document(run, followed.view, code), **more})
+    code = exit_of_run(end_from_run(run), changes_matter=changes_matter)
+    followed.screen.result({**make_result_document(run, followed.view, code), **more})
     if not flags.is_human:
         return code
-    problems = problems_of(run)
-    for line in problem_lines(problems, color=wants_color(flags)):
+    problems = problems_from_run(run)
+    for line in problem_lines(problems, color=wants_colored_errors(flags)):
         print(line, file=sys.stderr)
     if problems and code in (Exit.INVALID, Exit.BUCKET_HELD):
         return code
     if not flags.quiet or code not in (Exit.DONE, Exit.CHANGES):
         sys.stdout.flush()
-        for line in summary_lines(ending_of(run, followed.view)):
+        for line in summary_lines(ending_from_run(run, followed.view)):
             print(line, file=sys.stderr)
     return code
 
 
-def run_end(run: run_pb2.Run) -> RunEnd:
+def end_from_run(run: run_pb2.Run) -> RunEnd:
     """Reduce a run to what decides the exit code."""
     return RunEnd(
         state=enum_word(run, "state"),
@@ -73,21 +73,21 @@ def run_end(run: run_pb2.Run) -> RunEnd:
     )
 
 
-def ending_of(run: run_pb2.Run, view: RunView) -> Ending:
+def ending_from_run(run: run_pb2.Run, view: RunView) -> Ending:
     """Reduce a run and what was seen of it to what the summary tells."""
     result = run.result
     return Ending(
         kind=enum_word(run, "kind"),
         run_id=run.run_id,
         state=enum_word(run, "state"),
-        seconds=seconds_of(run),
+        seconds=compute_run_seconds(run),
         message=result.message if run.state != run_pb2.RUN_STATE_INTERRUPTED else run.message,
         counts={word: number for word, number in sorted(result.counts.items()) if not SIZES.search(word)},
         failures=tuple(_failure(failure) for failure in result.failures),
-        unreached=unreached(run, view),
+        unreached=list_unreached(run, view),
         notices=tuple(result.notices),
         slowest=tuple(slow for slow in view.slow if slow.seconds >= SLOW_SECONDS),
-        next_command=result.next_command or resuming(run),
+        next_command=result.next_command or format_resume_command(run),
     )
 
 
@@ -98,12 +98,12 @@ SLOW_SECONDS = 1.0
 """Quicker steps are not worth a line."""
 
 
-def resuming(run: run_pb2.Run) -> str:
+def format_resume_command(run: run_pb2.Run) -> str:
     """Name the command that lets an interrupted run go on."""
     return f"maand runs resume {run.run_id}" if run.state == run_pb2.RUN_STATE_INTERRUPTED else ""
 
 
-def unreached(run: run_pb2.Run, view: RunView) -> tuple[str, ...]:
+def list_unreached(run: run_pb2.Run, view: RunView) -> tuple[str, ...]:
     """Name the workers left out, and the allocations that were planned but never got a step."""
     touched = {(job, worker) for job, worker, _ in view.outcomes}
     waiting = []
@@ -117,10 +117,10 @@ def unreached(run: run_pb2.Run, view: RunView) -> tuple[str, ...]:
     return (*run.result.unreachable_workers, *waiting)
 
 
-def problems_of(run: run_pb2.Run) -> tuple[Problem, ...]:
+def problems_from_run(run: run_pb2.Run) -> tuple[Problem, ...]:
     """Return what was refused before anything was done: positions in user files, else the failures that say so."""
     if run.result.problems:
-        return tuple(from_contract(problem) for problem in run.result.problems)
+        return tuple(problem_from_message(problem) for problem in run.result.problems)
     refusals = [failure for failure in run.result.failures if enum_word(failure, "kind") in REFUSALS and not failure.worker]
     return tuple(Problem(code=enum_word(failure, "kind"), message=failure.message, help=failure.help) for failure in refusals)
 
@@ -129,14 +129,14 @@ REFUSALS = ("invalid", "bucket_held")
 """Kinds of failure that are told like a refused command: nothing was done."""
 
 
-def result_document(run: run_pb2.Run, view: RunView, code: int) -> dict[str, Any]:
+def make_result_document(run: run_pb2.Run, view: RunView, code: int) -> dict[str, Any]:
     """Return everything a program wants to know of a run's end."""
     return {
-        "run": plain(run),
+        "run": to_dict(run),
         "exit_code": int(code),
-        "plan": {job: plain(planned) for job, planned in view.plans.items()},
-        "workers": {worker: plain(report) for worker, report in view.reports.items()},
-        "errors": [problem_record(problem) for problem in problems_of(run)],
+        "plan": {job: to_dict(planned) for job, planned in view.plans.items()},
+        "workers": {worker: to_dict(report) for worker, report in view.reports.items()},
+        "errors": [problem_record(problem) for problem in problems_from_run(run)],
     }
 
 

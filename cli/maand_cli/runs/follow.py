@@ -18,11 +18,11 @@ from maand_cli.errors import CliError
 from maand_cli.exits import Exit
 from maand_cli.local.bucket import others_may_read
 from maand_cli.output.message_dicts import enum_word
-from maand_cli.output.rows import say
+from maand_cli.output.rows import print_note
 from maand_cli.output.screens import Screen, make_screen
 from maand_cli.output.view import RunView
 from maand_cli.remote.catalog import RemoteError
-from maand_cli.remote.session import LOST, Session, until_back, whoami
+from maand_cli.remote.session import LOST, Session, recover_services, user_at_host
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 TICK_SECONDS = 0.2
@@ -65,7 +65,7 @@ async def start_run(session: Session, spec: run_spec_pb2.RunSpec) -> run_pb2.Run
         run_pb2.CreateRunRequest(
             bucket_id=session.conf.bucket_id,
             spec=spec,
-            requested_by=whoami(session.environment),
+            requested_by=user_at_host(session.environment),
             hook_env=session.hook_env(),
             lock_timeout_seconds=session.flags.lock_timeout_seconds,
             parent_run_id=session.parent_run_id,
@@ -78,7 +78,7 @@ def _warn_of_an_open_key(session: Session) -> None:
     """Tell when others can read the SSH key that runs use: OpenSSH would refuse such a key."""
     key = session.bucket.secrets / session.conf.ssh_key
     if others_may_read(key):
-        say(session.flags, f"maand: others can read the SSH key {key}; close it: chmod 600 {shlex.quote(str(key))}")
+        print_note(session.flags, f"maand: others can read the SSH key {key}; close it: chmod 600 {shlex.quote(str(key))}")
 
 
 async def follow_run(session: Session, run: run_pb2.Run) -> Followed:
@@ -122,7 +122,7 @@ async def _reconnecting(session: Session, screen: Screen) -> AsyncIterator[None]
         if error.status not in LOST:
             raise
         screen.say("lost the services, reconnecting; the run goes on or is taken over")
-        await until_back(session)
+        await recover_services(session)
 
 
 async def _expect(session: Session, run: run_pb2.Run, view: RunView) -> None:
@@ -131,10 +131,10 @@ async def _expect(session: Session, run: run_pb2.Run, view: RunView) -> None:
         return
     with suppress(RemoteError):  # nice to know, no more
         for earlier in await session.catalog.list_runs(kinds=[run.kind], states=[run_pb2.RUN_STATE_SUCCEEDED], limit=1):
-            view.expected_seconds = seconds_of(earlier)
+            view.expected_seconds = compute_run_seconds(earlier)
 
 
-def seconds_of(run: run_pb2.Run) -> float | None:
+def compute_run_seconds(run: run_pb2.Run) -> float | None:
     """Return how long a run took, when it has begun and ended."""
     if not run.HasField("started_at") or not run.HasField("finished_at"):
         return None
@@ -167,7 +167,7 @@ async def _cancel_on_interrupt(session: Session, run: run_pb2.Run, screen: Scree
 
 async def _ask_to_stop(session: Session, run: run_pb2.Run, screen: Screen, words: str) -> None:
     try:
-        await session.catalog.cancel_run(run.run_id, whoami(session.environment))
+        await session.catalog.cancel_run(run.run_id, user_at_host(session.environment))
     except RemoteError as error:
         screen.say(f"could not be asked to stop: {error.message}")
         return

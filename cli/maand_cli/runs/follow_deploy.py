@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from maand_cli.output.message_dicts import enum_word
-from maand_cli.output.text import listed, table_lines
+from maand_cli.output.text import format_list, table_lines
 from maand_cli.output.view import RunView
 from maand_cli.remote.session import Session
-from maand_cli.runs.conclude import conclude
+from maand_cli.runs.conclude import conclude_run
 from maand_cli.runs.follow import follow_run
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ async def follow_deploy(
     if dry_run and session.flags.is_human:
         for line in plan_lines(followed.view, diffs=session.flags.verbose > 0):
             print(line)
-    return conclude(session, followed, more, changes_matter=changes_matter)
+    return conclude_run(session, followed, more, changes_matter=changes_matter)
 
 
 def plan_lines(view: RunView, *, diffs: bool) -> Iterator[str]:
@@ -30,7 +30,13 @@ def plan_lines(view: RunView, *, diffs: bool) -> Iterator[str]:
     if not view.plans:
         return
     rows = [
-        (job, allocation.worker, enum_word(allocation, "action"), allocation.reason, listed(list(allocation.changed_paths), 3))
+        (
+            job,
+            allocation.worker,
+            enum_word(allocation, "action"),
+            allocation.reason,
+            format_list(list(allocation.changed_paths), 3),
+        )
         for job, planned in view.plans.items()
         for allocation in planned.allocations
     ]

@@ -44,10 +44,10 @@ async def find_run(catalog: Catalog, name: str) -> run_pb2.Run:
     if len(name) == FULL_ID:
         return await catalog.get_run(name)
     runs = await catalog.list_runs(limit=LOOKED_THROUGH if name else 1)
-    return await catalog.get_run(named(name, [(run.run_id, run.seq) for run in runs]))
+    return await catalog.get_run(resolve_run_name(name, [(run.run_id, run.seq) for run in runs]))
 
 
-def named(name: str, runs: Sequence[tuple[str, int]]) -> str:
+def resolve_run_name(name: str, runs: Sequence[tuple[str, int]]) -> str:
     """Return the id that a short name means, among (id, number) pairs, newest first."""
     if not name:
         if not runs:

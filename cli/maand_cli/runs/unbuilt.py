@@ -14,9 +14,9 @@ from typing import Any
 
 from maand_cli.errors import CliError, Problem
 from maand_cli.local.bucket import Bucket, toml_problem
-from maand_cli.local.workspace_scan import ScannedFile, scan_workspace, snapshot_id
-from maand_cli.output.problems import position, problem_record
-from maand_cli.output.text import count, listed
+from maand_cli.local.workspace_scan import ScannedFile, compute_snapshot_id, scan_workspace
+from maand_cli.output.problems import format_position, problem_record
+from maand_cli.output.text import format_count, format_list
 from maand_cli.remote.catalog import RemoteError
 from maand_cli.remote.session import Session
 
@@ -37,12 +37,12 @@ class Unbuilt:
 
     def sentence(self, now: datetime) -> str:
         """Say it in one line, with the command that takes it in."""
-        files = f" ({count(len(self.paths), 'file')} changed: {listed(self.paths, 3)})" if self.paths else ""
-        words = f"the workspace differs from the build of {local_time(self.built_at, now)}{files}"
+        files = f" ({format_count(len(self.paths), 'file')} changed: {format_list(self.paths, 3)})" if self.paths else ""
+        words = f"the workspace differs from the build of {format_local_time(self.built_at, now)}{files}"
         if self.problems:
-            told = listed([f"{position(problem)}: {problem.message}" for problem in self.problems], 2)
-            return shown(f"{words} and cannot be built as it is: {told}")
-        return shown(f"{words}; `maand deploy --build` takes {'it' if len(self.paths or ()) == 1 else 'them'} in")
+            told = format_list([f"{format_position(problem)}: {problem.message}" for problem in self.problems], 2)
+            return escape_controls(f"{words} and cannot be built as it is: {told}")
+        return escape_controls(f"{words}; `maand deploy --build` takes {'it' if len(self.paths or ()) == 1 else 'them'} in")
 
     def record(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -72,13 +72,13 @@ async def find_unbuilt(session: Session) -> Unbuilt | None:
     except OSError as error:
         problem = Problem(code="unreadable_file", message=f"cannot be read: {error.strerror}", file="workspace")
         return Unbuilt(built_at=built_at, problems=(problem,))
-    if snapshot_id(files) == built.built_snapshot_id:
+    if compute_snapshot_id(files) == built.built_snapshot_id:
         return None
-    paths = await changed_paths(session, built.built_snapshot_id, files)
-    return Unbuilt(built_at=built_at, paths=paths, problems=tuple(broken_files(session.bucket, paths or ())))
+    paths = await find_changed_paths(session, built.built_snapshot_id, files)
+    return Unbuilt(built_at=built_at, paths=paths, problems=tuple(find_broken_files(session.bucket, paths or ())))
 
 
-async def changed_paths(session: Session, built: str, files: Iterable[ScannedFile]) -> tuple[str, ...] | None:
+async def find_changed_paths(session: Session, built: str, files: Iterable[ScannedFile]) -> tuple[str, ...] | None:
     """Name what differs from a built tree, None when the catalog does not tell."""
     try:
         before = {(file.path, file.sha256, file.mode, file.link_target) for file in await session.catalog.get_snapshot(built)}
@@ -88,7 +88,7 @@ async def changed_paths(session: Session, built: str, files: Iterable[ScannedFil
     return tuple(sorted({path for path, *_ in before ^ after}))
 
 
-def broken_files(bucket: Bucket, paths: Iterable[str]) -> Iterator[Problem]:
+def find_broken_files(bucket: Bucket, paths: Iterable[str]) -> Iterator[Problem]:
     """Find settings files that are not even JSON or TOML; what else is wrong with them, the build tells."""
     for path in paths:
         file = f"workspace/{path}"
@@ -110,12 +110,12 @@ def broken_files(bucket: Bucket, paths: Iterable[str]) -> Iterator[Problem]:
             yield toml_problem(str(error), content, file=file)
 
 
-def local_time(time: datetime, now: datetime) -> str:
+def format_local_time(time: datetime, now: datetime) -> str:
     """Write a time as people say it: the time of day today, else with the date."""
     here = time.astimezone()
     return here.strftime("%H:%M" if here.date() == now.astimezone().date() else "%Y-%m-%d %H:%M")
 
 
-def shown(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Return a line as a terminal may see it: names of files can hold anything."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from maand_cli.errors import CliError
 from maand_cli.local.workspace_scan import ScannedFile, scan_workspace
-from maand_cli.output.rows import confirm
-from maand_cli.output.text import count
+from maand_cli.output.rows import ask_confirmation
+from maand_cli.output.text import format_count
 from maand_cli.remote.session import Session
 from maand_contracts.catalog.v1 import workspace_pb2
 
@@ -27,7 +27,7 @@ async def upload_workspace(session: Session) -> str:
     by_digest = {file.sha256: file for file in files if file.sha256}
     missing = await session.catalog.missing_blobs(list(by_digest))
     if missing:
-        await session.catalog.upload_blobs(pieces(session.conf.bucket_id, session.bucket.workspace, missing, by_digest))
+        await session.catalog.upload_blobs(cut_into_pieces(session.conf.bucket_id, session.bucket.workspace, missing, by_digest))
     return await session.catalog.create_snapshot(
         workspace_pb2.WorkspaceFile(
             path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target
@@ -46,11 +46,13 @@ async def _confirm_without_jobs(session: Session, files: Sequence[ScannedFile]) 
     built = (await session.catalog.get_bucket()).jobs
     if built:
         jobs = session.bucket.workspace / "jobs"
-        what = f"{jobs} {'holds no job' if jobs.is_dir() else 'does not exist'}, the last build had {count(built, 'job')}"
-        confirm(session.flags, f"{what}: build this, so that a deploy stops and removes {'it' if built == 1 else 'them all'}?")
+        what = f"{jobs} {'holds no job' if jobs.is_dir() else 'does not exist'}, the last build had {format_count(built, 'job')}"
+        ask_confirmation(
+            session.flags, f"{what}: build this, so that a deploy stops and removes {'it' if built == 1 else 'them all'}?"
+        )
 
 
-async def pieces(
+async def cut_into_pieces(
     bucket_id: str, workspace: Path, missing: Sequence[bytes], by_digest: Mapping[bytes, ScannedFile]
 ) -> AsyncIterator[workspace_pb2.UploadBlobsRequest]:
     """Cut files into pieces of at most 1 MiB. Raises ChangedMeanwhile when a file is no longer what was hashed."""

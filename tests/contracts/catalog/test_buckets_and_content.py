@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maand_catalog.rules.identity import Role
-from maand_cli.local.workspace_scan import ScannedFile, snapshot_id
+from maand_cli.local.workspace_scan import ScannedFile, compute_snapshot_id
 from maand_contracts.catalog.v1 import bucket_pb2, workspace_pb2
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceStub
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceStub
@@ -188,7 +188,7 @@ async def test_a_snapshot_is_listed_by_path_and_its_id_is_what_a_client_computes
         ScannedFile(path=one.path, sha256=one.sha256, mode=one.mode, size=one.size, link_target=one.link_target)
         for one in entries
     ]
-    assert snapshot_id(scanned) == name
+    assert compute_snapshot_id(scanned) == name
 
 
 async def test_an_unknown_snapshot_is_not_found(bucket: BucketClient) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maand_cli.__main__ import run
+from maand_cli.__main__ import run_command_line
 from tests.unit.cli.fake_catalog import FakeCatalog, serving_fake
 
 BUCKET_ID = "11111111-2222-4333-8444-555555555555"
@@ -31,7 +31,7 @@ class Maand:
     def __call__(self, *args: str) -> Said:
         """Run one command."""
         self.capture.readouterr()
-        code = run(args)
+        code = run_command_line(args)
         out, err = self.capture.readouterr()
         return Said(code=code, out=out, err=err)
 

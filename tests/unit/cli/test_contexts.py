@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maand_cli.errors import InvalidFile, UnknownName, Usage
-from maand_cli.local.contexts import Context, add_context, chosen_context, contexts_file, read_contexts, use_context
+from maand_cli.local.contexts import Context, add_context, choose_context, contexts_file, read_contexts, use_context
 from tests.testbed.authority import DAY, TestAuthority
 from tests.unit.cli.conftest import Maand
 from tests.unit.cli.fake_catalog import FakeCatalog
@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def chosen(file: Path, given: str = "", **environment: str) -> tuple[str, Context | None]:
-    return chosen_context(given, environment={"XDG_CONFIG_HOME": str(file.parent.parent), **environment})
+    return choose_context(given, environment={"XDG_CONFIG_HOME": str(file.parent.parent), **environment})
 
 
 def test_the_file_is_below_the_users_configuration() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from maand_cli.errors import NotThere, Usage
 from maand_cli.options import split_list
-from maand_cli.runs.run_names import named
+from maand_cli.runs.run_names import resolve_run_name
 
 
 def unread() -> str:
@@ -32,13 +32,13 @@ RUNS = [("0192aaaa-1", 3), ("0192aabb-2", 2), ("0192cccc-3", 1)]
     ("name", "run_id"), [("", "0192aaaa-1"), ("2", "0192aabb-2"), ("#1", "0192cccc-3"), ("0192c", "0192cccc-3")]
 )
 def test_a_run_is_named_by_number_or_the_beginning_of_its_id(name: str, run_id: str) -> None:
-    assert named(name, RUNS) == run_id
+    assert resolve_run_name(name, RUNS) == run_id
 
 
 def test_an_ambiguous_or_unknown_run_is_refused() -> None:
     with pytest.raises(Usage, match="beginning of 2 runs"):
-        named("0192aa", RUNS)
+        resolve_run_name("0192aa", RUNS)
     with pytest.raises(NotThere):
-        named("ffff", RUNS)
+        resolve_run_name("ffff", RUNS)
     with pytest.raises(NotThere, match="no runs yet"):
-        named("", [])
+        resolve_run_name("", [])

@@ -2,7 +2,7 @@ import io
 from typing import Any
 
 from maand_cli.flags import Flags
-from maand_cli.output.screens import PlainScreen, shown_by
+from maand_cli.output.screens import PlainScreen, make_line_filter
 from maand_cli.output.view import RunView
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from tests.unit.cli.builders import at, event, finished, output, started
@@ -12,7 +12,7 @@ def screen(*, kind: str = "hooks", **flags: Any) -> tuple[PlainScreen, io.String
     data, progress = io.StringIO(), io.StringIO()
     given = Flags(**flags)
     view = RunView(kind=kind, run_id="0192")
-    return PlainScreen(view, shows=shown_by(given), quiet=given.quiet, data=data, progress=progress), data, progress
+    return PlainScreen(view, shows=make_line_filter(given), quiet=given.quiet, data=data, progress=progress), data, progress
 
 
 def test_data_has_no_time_and_progress_has() -> None:

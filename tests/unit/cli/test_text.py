@@ -2,7 +2,7 @@ import pytest
 
 from maand_cli.errors import Problem
 from maand_cli.output.problems import problem_lines, problems_document
-from maand_cli.output.text import count, duration, listed, table_lines, tally
+from maand_cli.output.text import format_count, format_duration, format_list, format_tally, table_lines
 
 
 @pytest.mark.parametrize(
@@ -10,14 +10,14 @@ from maand_cli.output.text import count, duration, listed, table_lines, tally
     [(0, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_counts_and_lists_read_well() -> None:
-    assert count(1, "worker") == "1 worker"
-    assert count(3, "worker") == "3 workers"
-    assert listed(["a", "b", "c"], 2) == "a, b and 1 more"
-    assert tally({"failed": 0, "promoted": 2}) == "2 promoted"
+    assert format_count(1, "worker") == "1 worker"
+    assert format_count(3, "worker") == "3 workers"
+    assert format_list(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert format_tally({"failed": 0, "promoted": 2}) == "2 promoted"
 
 
 def test_a_table_is_as_wide_as_its_cells_and_a_line_break_stays_on_its_line() -> None:
