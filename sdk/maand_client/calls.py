@@ -15,8 +15,8 @@ import grpc
 import grpc.aio
 
 from maand_client.errors import errors_by_meaning
-from maand_wire.calls import growing_pauses, is_passing, pages
-from maand_wire.channels import bearer
+from maand_wire.calls import growing_pauses, is_passing, read_pages
+from maand_wire.channels import bearer_header
 from maand_wire.errors import RemoteError, remote_errors
 
 Request = TypeVar("Request")
@@ -90,7 +90,7 @@ class Calls:
         async def read(page: Request) -> Any:
             return await self.repeated(method, page)
 
-        return [item async for item in pages(read, request, items, limit=limit)]
+        return [item async for item in read_pages(read, request, items, limit=limit)]
 
     async def followed(self, attach: Callable[[], AsyncGenerator[Item, None]]) -> AsyncGenerator[Item, None]:
         """Give what a stream gives until its server ends it; when it is lost, `attach` anew, which goes on after the last item.
@@ -137,7 +137,7 @@ class Calls:
     def metadata(self) -> Sequence[tuple[str, str]]:
         """Return what shows who calls; a token file is read anew for every call, so that a rotated token is found."""
         token = self.token()
-        return (bearer(token),) if token else ()
+        return (bearer_header(token),) if token else ()
 
     async def _attempt(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, limit: timedelta

@@ -57,7 +57,7 @@ async def connect(
     Raises `EndpointError` for addresses and files that cannot be used, and for a token that would travel in clear.
     """
     endpoint = endpoint_of(address, ca=ca, certificate=certificate, key=key)
-    read_token = token_source(endpoint, token, token_file)
+    read_token = make_token_source(endpoint, token, token_file)
     async with open_channel(endpoint) as channel:
         yield Client(Calls(channel=channel, bucket_id=bucket_id, token=read_token, patience=patience))
 
@@ -71,7 +71,7 @@ def endpoint_of(address: str | Sequence[str], *, ca: Path | None, certificate: P
     return Endpoint(address=addresses, tls=tls)
 
 
-def token_source(endpoint: Endpoint, token: str | None, token_file: Path | None) -> Callable[[], str | None]:
+def make_token_source(endpoint: Endpoint, token: str | None, token_file: Path | None) -> Callable[[], str | None]:
     """Return what gives the token to present, if any. EndpointError."""
     if token is None and token_file is None:
         return lambda: None

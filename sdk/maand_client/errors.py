@@ -141,17 +141,17 @@ def errors_by_meaning() -> Iterator[None]:
     try:
         yield
     except RemoteError as error:
-        raise by_meaning(error) from error
+        raise error_by_meaning(error) from error
 
 
-def by_meaning(error: RemoteError) -> MaandError:
+def error_by_meaning(error: RemoteError) -> MaandError:
     """Return the error of the class that its code, else its status, stands for."""
     kind = BY_CODE.get(error.code) or BY_STATUS.get(error.status, MaandError)
-    problems = [to_problem(problem) for problem in error.problems]
+    problems = [problem_from_message(problem) for problem in error.problems]
     return kind(error.message, code=error.code, help=error.help, facts=error.facts, problems=problems)
 
 
-def to_problem(problem: error_pb2.Problem) -> Problem:
+def problem_from_message(problem: error_pb2.Problem) -> Problem:
     """Copy a problem out of the contract."""
     return Problem(
         code=problem.code,

@@ -49,7 +49,7 @@ class Kv:
     async def get(self, namespace: str, key: str, *, version: int = 0) -> Entry:
         """Read one key, or an older version of it. NotFound when it is absent, deleted or expired."""
         request = pb.GetRequest(bucket_id=self._calls.bucket_id, namespace=namespace, key=key, version=version)
-        return to_entry((await self._calls.repeated(self._stub.Get, request)).entry)
+        return entry_from_message((await self._calls.repeated(self._stub.Get, request)).entry)
 
     async def put(
         self,
@@ -72,7 +72,7 @@ class Kv:
             key=key,
             value=value,
             ttl_seconds=seconds(ttl),
-            precondition=condition(if_version=if_version, if_absent=if_absent),
+            precondition=make_write_condition(if_version=if_version, if_absent=if_absent),
             request_id=str(uuid.uuid4()),
         )
         response = await self._calls.repeated(self._stub.Put, request)
@@ -84,7 +84,7 @@ class Kv:
             bucket_id=self._calls.bucket_id,
             namespace=namespace,
             key=key,
-            precondition=condition(if_version=if_version),
+            precondition=make_write_condition(if_version=if_version),
             request_id=str(uuid.uuid4()),
         )
         return (await self._calls.repeated(self._stub.Delete, request)).version
@@ -92,7 +92,7 @@ class Kv:
     async def history(self, namespace: str, key: str, *, limit: int | None = None) -> tuple[Entry, ...]:
         """Return the versions that are kept, newest first, tombstones too. NotFound."""
         request = pb.ListVersionsRequest(bucket_id=self._calls.bucket_id, namespace=namespace, key=key)
-        return tuple(map(to_entry, await self._calls.listed(self._stub.ListVersions, request, "entries", limit=limit)))
+        return tuple(map(entry_from_message, await self._calls.listed(self._stub.ListVersions, request, "entries", limit=limit)))
 
     async def restore(self, namespace: str, key: str, version: int) -> int:
         """Write an older version's value as the newest; return its version. NotFound. Not repeated by itself."""
@@ -108,7 +108,7 @@ class Kv:
     async def entries(self, prefix: str = "") -> tuple[Entry, ...]:
         """Return what is in the namespaces that equal `prefix` or begin with it and `/`, secrets left out."""
         request = pb.ListEntriesRequest(bucket_id=self._calls.bucket_id, namespace_prefix=prefix)
-        return tuple(map(to_entry, await self._calls.listed(self._stub.ListEntries, request, "entries")))
+        return tuple(map(entry_from_message, await self._calls.listed(self._stub.ListEntries, request, "entries")))
 
     async def watch(
         self, prefix: str = "", *, after_revision: int = 0, stands: asyncio.Event | None = None
@@ -127,7 +127,7 @@ class Kv:
             async with aclosing(self._calls.stream(self._stub.Watch, request, begun=begun)) as responses:
                 async for response in responses:
                     seen = response.revision
-                    yield to_entry(response.entry)
+                    yield entry_from_message(response.entry)
 
         def begun(headers: dict[str, str]) -> None:
             nonlocal seen
@@ -140,7 +140,7 @@ class Kv:
                 yield entry
 
 
-def condition(*, if_version: int | None = None, if_absent: bool = False) -> pb.Precondition | None:
+def make_write_condition(*, if_version: int | None = None, if_absent: bool = False) -> pb.Precondition | None:
     """Return what must hold for a write. ValueError when both are asked for: they contradict each other."""
     if if_absent and if_version is not None:
         raise ValueError("a write is either if_version or if_absent")
@@ -149,7 +149,7 @@ def condition(*, if_version: int | None = None, if_absent: bool = False) -> pb.P
     return None if if_version is None else pb.Precondition(if_version=if_version)
 
 
-def to_entry(entry: pb.Entry) -> Entry:
+def entry_from_message(entry: pb.Entry) -> Entry:
     """Copy an entry out of the contract."""
     return Entry(
         namespace=entry.namespace,
@@ -157,13 +157,13 @@ def to_entry(entry: pb.Entry) -> Entry:
         value=entry.value,
         version=entry.version,
         revision=entry.revision,
-        created_at=moment(entry.created_at),
-        expires_at=moment(entry.expires_at) if entry.HasField("expires_at") else None,
+        created_at=to_datetime(entry.created_at),
+        expires_at=to_datetime(entry.expires_at) if entry.HasField("expires_at") else None,
         writer=entry.writer,
         deleted=entry.deleted,
     )
 
 
-def moment(timestamp: Timestamp) -> datetime:
+def to_datetime(timestamp: Timestamp) -> datetime:
     """Return a moment, in UTC."""
     return timestamp.ToDatetime(tzinfo=UTC)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from maand_client.errors import Problem, RunFailed, to_problem
+from maand_client.errors import Problem, RunFailed, problem_from_message
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_wire.conversions import reader
 from maand_wire.enums import enum_word
@@ -80,8 +80,8 @@ def end_of(run: run_pb2.Run) -> Ended | None:
         kind=enum_word(run_spec_pb2.RunKind, run.kind),
         state=state,
         message=result.message or run.message,
-        failures=tuple(to_failure(failure) for failure in result.failures),
-        problems=tuple(to_problem(problem) for problem in result.problems),
+        failures=tuple(failure_from_message(failure) for failure in result.failures),
+        problems=tuple(problem_from_message(problem) for problem in result.problems),
         counts=MappingProxyType(dict(result.counts)),
         notices=tuple(result.notices),
         next_command=result.next_command,
@@ -90,4 +90,4 @@ def end_of(run: run_pb2.Run) -> Ended | None:
     )
 
 
-to_failure = reader(Failure, run_event_pb2.Failure)
+failure_from_message = reader(Failure, run_event_pb2.Failure)

@@ -105,7 +105,7 @@ class Run:
         FailedPrecondition when it has ended.
         """
         request = run_pb2.CancelRunRequest(
-            bucket_id=self._calls.bucket_id, run_id=self.run_id, requested_by=requested_by or whoami()
+            bucket_id=self._calls.bucket_id, run_id=self.run_id, requested_by=requested_by or user_at_host()
         )
         return (await self._calls.once(self._stub.CancelRun, request)).cancel
 
@@ -135,7 +135,7 @@ class Runs:
         request = run_pb2.CreateRunRequest(
             bucket_id=self._calls.bucket_id,
             spec=asked,
-            requested_by=options.requested_by or whoami(),
+            requested_by=options.requested_by or user_at_host(),
             hook_env=options.hook_env,
             lock_timeout_seconds=seconds(options.lock_timeout),
             parent_run_id=options.parent_run_id,
@@ -157,7 +157,7 @@ class Runs:
         return await self._calls.listed(self._stub.ListRuns, request, "runs", limit=limit)
 
 
-def whoami() -> str:
+def user_at_host() -> str:
     """Return `user@host` of this process, for people."""
     try:
         user = getpass.getuser()

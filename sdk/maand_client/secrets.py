@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from maand_client.calls import Calls
-from maand_client.kv import condition
+from maand_client.kv import make_write_condition
 from maand_client.specs import seconds
 from maand_contracts.catalog.v1 import kv_pb2, secret_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
@@ -44,11 +44,11 @@ class Secrets:
         """Write one secret, as `Kv.put` does; return its version. For operators, and for the job's own hooks."""
         request = secret_pb2.PutSecretRequest(
             bucket_id=self._calls.bucket_id,
-            namespace=namespace_of(job),
+            namespace=secrets_namespace(job),
             key=key,
             value=value,
             ttl_seconds=seconds(ttl),
-            precondition=condition(if_version=if_version, if_absent=if_absent),
+            precondition=make_write_condition(if_version=if_version, if_absent=if_absent),
             request_id=str(uuid.uuid4()),
         )
         return (await self._calls.repeated(self._secrets.PutSecret, request)).version
@@ -57,9 +57,9 @@ class Secrets:
         """Delete one secret; return the tombstone's version. NotFound, LostRace."""
         request = secret_pb2.DeleteSecretRequest(
             bucket_id=self._calls.bucket_id,
-            namespace=namespace_of(job),
+            namespace=secrets_namespace(job),
             key=key,
-            precondition=condition(if_version=if_version),
+            precondition=make_write_condition(if_version=if_version),
             request_id=str(uuid.uuid4()),
         )
         return (await self._calls.repeated(self._secrets.DeleteSecret, request)).version
@@ -72,18 +72,18 @@ class Secrets:
     async def reveal(self, job: str, key: str, *, version: int = 0) -> Secret:
         """Return a secret to an operator; the catalog writes down who read it. NotFound. Not repeated by itself."""
         request = secret_pb2.RevealSecretRequest(
-            bucket_id=self._calls.bucket_id, namespace=namespace_of(job), key=key, version=version
+            bucket_id=self._calls.bucket_id, namespace=secrets_namespace(job), key=key, version=version
         )
         response = await self._calls.once(self._secrets.RevealSecret, request)
         return Secret(value=response.value, version=response.version)
 
     async def read(self, job: str, key: str, *, version: int = 0) -> Secret:
         """Return a secret to a hook of the job, or of a job that demands it. NotFound; PermissionDenied for everyone else."""
-        request = kv_pb2.GetRequest(bucket_id=self._calls.bucket_id, namespace=namespace_of(job), key=key, version=version)
+        request = kv_pb2.GetRequest(bucket_id=self._calls.bucket_id, namespace=secrets_namespace(job), key=key, version=version)
         response = await self._calls.repeated(self._kv.Get, request)
         return Secret(value=response.secret_value, version=response.entry.version)
 
 
-def namespace_of(job: str) -> str:
+def secrets_namespace(job: str) -> str:
     """Return where a job's secrets are."""
     return f"secrets/job/{job}"

@@ -103,12 +103,12 @@ class Semaphores:
         request = pb.GetStatusRequest(
             bucket_id=self._calls.bucket_id, job=job, event=enum_number(job_pb2.HookEvent, event), name=name
         )
-        return to_semaphore((await self._calls.repeated(self._stub.GetStatus, request)).semaphore)
+        return semaphore_from_message((await self._calls.repeated(self._stub.GetStatus, request)).semaphore)
 
     async def in_use(self) -> tuple[Semaphore, ...]:
         """Return the semaphores somebody is in. For viewers."""
         request = pb.ListSemaphoresRequest(bucket_id=self._calls.bucket_id)
-        return tuple(map(to_semaphore, await self._calls.listed(self._stub.ListSemaphores, request, "semaphores")))
+        return tuple(map(semaphore_from_message, await self._calls.listed(self._stub.ListSemaphores, request, "semaphores")))
 
     async def force_release(self, job: str, event: str, name: str, *, allocation_id: str = "") -> tuple[Claim, ...]:
         """Take a slot away from its holder; it is audited. For operators. Not repeated: the next holder's slot is another one.
@@ -122,8 +122,8 @@ class Semaphores:
             name=name,
             allocation_id=allocation_id,
         )
-        return tuple(map(to_claim, (await self._calls.once(self._stub.ForceRelease, request)).released))
+        return tuple(map(claim_from_message, (await self._calls.once(self._stub.ForceRelease, request)).released))
 
 
-to_claim = reader(Claim, pb.Claim)
-to_semaphore = reader(Semaphore, pb.Semaphore)
+claim_from_message = reader(Claim, pb.Claim)
+semaphore_from_message = reader(Semaphore, pb.Semaphore)

@@ -105,24 +105,24 @@ def run_hook_test(
     identity = Identity(
         job=job,
         worker=worker,
-        allocation_id=allocation_id(job, worker),
+        allocation_id=make_allocation_id(job, worker),
         hook=hook,
         event=event,
         demanded_jobs=frozenset(state.demanded_jobs),
         workers=state.allocations,
     )
-    with tempfile.TemporaryDirectory(prefix="maand-hook-") as place, MemoryGateway(with_built(state, job)) as gateway:
-        script = lay_out(job_dir, Path(place) / job, hook)
-        occupy(gateway, identity)
+    with tempfile.TemporaryDirectory(prefix="maand-hook-") as place, MemoryGateway(add_built_values(state, job)) as gateway:
+        script = copy_job_and_sdk(job_dir, Path(place) / job, hook)
+        occupy_semaphores(gateway, identity)
         token = gateway.begin(identity)
-        command = [*interpreter(script, job_dir, runtime or {}), script.name, *args]
+        command = [*choose_interpreter(script, job_dir, runtime or {}), script.name, *args]
         environment = environment_of(identity, state) | api_environment(gateway, token)
-        ended = run(command, script.parent, environment, timeout)
+        ended = run_script(command, script.parent, environment, timeout)
         gateway.end(token)
         return HookTestReport(**ended, calls=tuple(gateway.calls), state=gateway.kv.content())
 
 
-def with_built(state: MemoryState, job: str) -> MemoryState:
+def add_built_values(state: MemoryState, job: str) -> MemoryState:
     """Add what build writes about the job, where the state does not say otherwise."""
     workers = ",".join(state.allocations)
     built = {
@@ -140,7 +140,7 @@ def with_built(state: MemoryState, job: str) -> MemoryState:
     return replace(state, kv={name: {**built.get(name, {}), **state.kv.get(name, {})} for name in names})
 
 
-def lay_out(job_dir: Path, place: Path, hook: str) -> Path:
+def copy_job_and_sdk(job_dir: Path, place: Path, hook: str) -> Path:
     """Copy the job and the SDK; return the hook's script."""
     shutil.copytree(job_dir, place, ignore=shutil.ignore_patterns(".venv", "venv", "node_modules", "__pycache__"))
     scripts = [place / "_hooks" / f"{hook}{suffix}" for suffix in SUFFIXES if (place / "_hooks" / f"{hook}{suffix}").is_file()]
@@ -152,7 +152,7 @@ def lay_out(job_dir: Path, place: Path, hook: str) -> Path:
     return scripts[0]
 
 
-def interpreter(script: Path, job_dir: Path, runtime: Mapping[str, str]) -> list[str]:
+def choose_interpreter(script: Path, job_dir: Path, runtime: Mapping[str, str]) -> list[str]:
     """Choose the interpreter: the job's own virtual environment, else the one given, else python or bun from here."""
     if script.suffix == ".py":
         own = [job_dir / "_hooks" / name / "bin" / "python" for name in (".venv", "venv")]
@@ -199,20 +199,20 @@ def api_environment(gateway: MemoryGateway, token: str) -> dict[str, str]:
     return {"HOOK_API_HOST": host, "HOOK_API_PORT": port, "HOOK_API_TOKEN": token}
 
 
-def occupy(gateway: MemoryGateway, identity: Identity) -> None:
+def occupy_semaphores(gateway: MemoryGateway, identity: Identity) -> None:
     """Let others hold the semaphores that the state says are held."""
     for name, holders in gateway.state.semaphores.items():
         for worker in holders:
-            other = replace(identity, worker=worker, allocation_id=allocation_id(identity.job, worker))
+            other = replace(identity, worker=worker, allocation_id=make_allocation_id(identity.job, worker))
             gateway.semaphores.request(other, f"state:{worker}", name, len(holders))
 
 
-def allocation_id(job: str, worker: str) -> str:
+def make_allocation_id(job: str, worker: str) -> str:
     """Return the id that the allocation has in a bucket whose id is all zeros."""
     return str(uuid.uuid5(uuid.UUID(BUCKET_ID), f"{job}|{worker}"))
 
 
-def run(command: Sequence[str], directory: Path, environment: Mapping[str, str], timeout: float) -> dict[str, Any]:
+def run_script(command: Sequence[str], directory: Path, environment: Mapping[str, str], timeout: float) -> dict[str, Any]:
     """Run the script in a process group of its own; end the whole group when its time is over."""
     with subprocess.Popen(
         command,

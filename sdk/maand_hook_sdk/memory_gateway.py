@@ -153,10 +153,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _fields(self, query: str, body: bytes, route: MemoryRoute) -> Mapping[str, Any]:
         self._check_body(body)
-        in_query = each_once(parse_qsl(query, keep_blank_values=True)) if self.command in ("GET", "DELETE") else {}
+        in_query = refuse_repeated_fields(parse_qsl(query, keep_blank_values=True)) if self.command in ("GET", "DELETE") else {}
         if body and in_query:
             raise ApiError(400, "invalid_argument", "send the fields either as query parameters or as a JSON body, not as both")
-        return check_fields(in_query or parsed(body), route.takes, from_query=bool(in_query))
+        return check_fields(in_query or parse_object(body), route.takes, from_query=bool(in_query))
 
     def _read_body(self) -> bytes:
         """Read the whole body, whatever becomes of the request: the next one begins behind it."""
@@ -205,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
         self.gateway.calls.append(RecordedCall(method=self.command, path=path, fields=given, status=status, answer=answer))
 
 
-def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_repeated_fields(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse fields that are given twice: they have no single meaning."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
@@ -215,10 +215,10 @@ def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def parsed(body: bytes) -> Mapping[str, Any]:
+def parse_object(body: bytes) -> Mapping[str, Any]:
     """Read a JSON object."""
     try:
-        content = json.loads(body or b"{}", object_pairs_hook=each_once)
+        content = json.loads(body or b"{}", object_pairs_hook=refuse_repeated_fields)
     except ValueError:
         raise ApiError(400, "malformed_json", "the body is not valid JSON; send one JSON object in UTF-8") from None
     if not isinstance(content, dict):

@@ -14,7 +14,7 @@ def check_read(identity: Identity, namespace: str, key: str = "") -> None:
         return
     is_peer = namespace.startswith(f"maand/job/{identity.job}/worker/") and namespace.count("/") == 4
     if not is_peer or (key.startswith("certs/") and key.endswith(".key")):
-        raise denied(identity, "read", namespace)
+        raise make_denial(identity, "read", namespace)
 
 
 def check_write(identity: Identity, namespace: str, key: str, value: str | None) -> None:
@@ -25,14 +25,14 @@ def check_write(identity: Identity, namespace: str, key: str, value: str | None)
     if namespace == f"maand/job/{identity.job}" and key == ROLLOUT_ORDER and value is not None:
         check_rollout_order(identity, namespace, value)
     elif namespace != f"vars/job/{identity.job}":
-        raise denied(identity, "write", namespace)
+        raise make_denial(identity, "write", namespace)
     check_event(identity, namespace)
 
 
 def check_rollout_order(identity: Identity, namespace: str, value: str) -> None:
     """Let a rollout order through only on two events, and only a permutation of the job's workers."""
     if identity.event not in ROLLOUT_ORDER_EVENTS:
-        raise denied(identity, "write rollout_order", namespace)
+        raise make_denial(identity, "write rollout_order", namespace)
     if sorted(value.split(",")) != sorted(identity.workers):
         raise ApiError(
             400,
@@ -45,14 +45,14 @@ def check_write_secret(identity: Identity, namespace: str) -> None:
     """Let through the job's own secrets."""
     check_namespace(namespace)
     if namespace != f"secrets/job/{identity.job}":
-        raise denied(identity, "write secrets", namespace)
+        raise make_denial(identity, "write secrets", namespace)
     check_event(identity, namespace)
 
 
 def check_event(identity: Identity, namespace: str) -> None:
     """Refuse writes in health checks."""
     if identity.event == READ_ONLY_EVENT:
-        raise denied(identity, "write", namespace)
+        raise make_denial(identity, "write", namespace)
 
 
 def check_worker(identity: Identity, worker: str) -> None:
@@ -79,7 +79,7 @@ def demanded_namespaces(identity: Identity) -> frozenset[str]:
     return frozenset(f"{area}/job/{job}" for job in identity.demanded_jobs for area in ("maand", "vars", "secrets"))
 
 
-def denied(identity: Identity, act: str, namespace: str) -> ApiError:
+def make_denial(identity: Identity, act: str, namespace: str) -> ApiError:
     """Word a refusal."""
     return ApiError(
         403,

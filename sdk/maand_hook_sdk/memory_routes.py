@@ -74,16 +74,16 @@ def get_value(memory: Memory, call: MemoryCall) -> Any:
 def put_value(memory: Memory, call: MemoryCall) -> Any:
     """PUT /kv."""
     check_write(call.identity, call["namespace"], call["key"], call["value"])
-    return write(memory, call)
+    return write_value(memory, call)
 
 
 def put_secret(memory: Memory, call: MemoryCall) -> Any:
     """PUT /kv/secret."""
     check_write_secret(call.identity, call["namespace"])
-    return write(memory, call)
+    return write_value(memory, call)
 
 
-def write(memory: Memory, call: MemoryCall) -> Any:
+def write_value(memory: Memory, call: MemoryCall) -> Any:
     """Write what the policy let through."""
     if call["if_absent"] and call["if_version"] is not None:
         raise ApiError(400, "invalid_argument", "send `if_version` or `if_absent`, not both")
@@ -125,7 +125,7 @@ def list_demands(memory: Memory, call: MemoryCall) -> Any:
     return memory.demands_of(call.identity)
 
 
-def acquire(memory: Memory, call: MemoryCall) -> Any:
+def acquire_slot(memory: Memory, call: MemoryCall) -> Any:
     """POST /semaphore/acquire."""
     claim = memory.semaphores.request(call.identity, call.token, call["name"], call["capacity"])
     deadline = time.monotonic() + call["timeout_seconds"]
@@ -144,13 +144,13 @@ def acquire(memory: Memory, call: MemoryCall) -> Any:
     }
 
 
-def release(memory: Memory, call: MemoryCall) -> Any:
+def release_slot(memory: Memory, call: MemoryCall) -> Any:
     """POST /semaphore/release."""
     memory.semaphores.release(call.identity, call.token, call["name"])
     return {}
 
 
-def semaphore_status(memory: Memory, call: MemoryCall) -> Any:
+def show_semaphore(memory: Memory, call: MemoryCall) -> Any:
     """GET /semaphore/status."""
     return memory.semaphores.status(call.identity, call["name"])
 
@@ -158,7 +158,7 @@ def semaphore_status(memory: Memory, call: MemoryCall) -> Any:
 def run_ssh(memory: Memory, call: MemoryCall) -> Any:
     """POST /ssh: a canned reply."""
     check_worker(call.identity, call["worker"])
-    return canned(memory.state.ssh, call, call["worker"])
+    return find_canned_reply(memory.state.ssh, call, call["worker"])
 
 
 def send_http(memory: Memory, call: MemoryCall) -> Any:
@@ -166,7 +166,7 @@ def send_http(memory: Memory, call: MemoryCall) -> Any:
     check_method(call["method"])
     host = host_of(call["url"])
     check_worker(call.identity, host)
-    return canned(memory.state.http, call, host)
+    return find_canned_reply(memory.state.http, call, host)
 
 
 def check_method(method: str) -> None:
@@ -188,7 +188,7 @@ def host_of(url: str) -> str:
     return parts.hostname
 
 
-def canned(replies: Any, call: MemoryCall, worker: str) -> Any:
+def find_canned_reply(replies: Any, call: MemoryCall, worker: str) -> Any:
     """Return the first reply that fits; without one the worker is as good as unreachable."""
     for entry in replies:
         if entry.fits(call.fields):
@@ -221,10 +221,10 @@ ROUTES: Mapping[tuple[str, str], MemoryRoute] = {
             "capacity": Field(kind=int, default=1, low=1, high=64),
             "timeout_seconds": Field(kind=int, default=600, low=1, high=3600),
         },
-        answer=acquire,
+        answer=acquire_slot,
     ),
-    ("POST", "/semaphore/release"): MemoryRoute(takes=NAME, answer=release),
-    ("GET", "/semaphore/status"): MemoryRoute(takes=NAME, answer=semaphore_status),
+    ("POST", "/semaphore/release"): MemoryRoute(takes=NAME, answer=release_slot),
+    ("GET", "/semaphore/status"): MemoryRoute(takes=NAME, answer=show_semaphore),
     ("POST", "/ssh"): MemoryRoute(
         takes={
             "worker": TEXT,
@@ -254,10 +254,10 @@ def check_fields(given: Mapping[str, Any], takes: Mapping[str, Field], *, from_q
     for name in given:
         if name not in takes:
             raise ApiError(400, "invalid_argument", f"`{name}` is no field of this route")
-    return {name: checked(name, expected, given, from_query=from_query) for name, expected in takes.items()}
+    return {name: check_field(name, expected, given, from_query=from_query) for name, expected in takes.items()}
 
 
-def checked(name: str, expected: Field, given: Mapping[str, Any], *, from_query: bool) -> Any:
+def check_field(name: str, expected: Field, given: Mapping[str, Any], *, from_query: bool) -> Any:
     """Check one field."""
     if name not in given:
         if expected.default is REQUIRED:
@@ -270,11 +270,11 @@ def checked(name: str, expected: Field, given: Mapping[str, Any], *, from_query:
         return None
     if not isinstance(value, expected.kind) or (expected.kind is int and isinstance(value, bool)):
         raise ApiError(400, "invalid_argument", f"`{name}` must be of type {expected.kind.__name__}")
-    if isinstance(value, int) and not in_range(value, expected):
+    if isinstance(value, int) and not is_in_range(value, expected):
         raise ApiError(400, "invalid_argument", f"`{name}` is out of range")
     return value
 
 
-def in_range(value: int, expected: Field) -> bool:
+def is_in_range(value: int, expected: Field) -> bool:
     """Whether a number is within a field's bounds."""
     return (expected.low is None or value >= expected.low) and (expected.high is None or value <= expected.high)

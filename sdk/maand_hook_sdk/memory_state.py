@@ -85,26 +85,26 @@ class MemoryState:
         unknown = sorted(set(content) - KNOWN)
         if unknown:
             raise BadState(f'unknown key "{unknown[0]}" in the state file; known are {", ".join(sorted(KNOWN))}')
-        return cls(**{name: converted(name, value) for name, value in content.items()})
+        return cls(**{name: convert_value(name, value) for name, value in content.items()})
 
 
-def converted(name: str, value: Any) -> Any:
+def convert_value(name: str, value: Any) -> Any:
     """Give a value of the file the type it has in memory."""
     match name:
         case "allocations" | "disabled" | "demanded_jobs":
-            return tuple(expect(name, value, list))
+            return tuple(check_type(name, value, list))
         case "demands":
-            return tuple({"demand_config": {}} | demand for demand in expect(name, value, list))
+            return tuple({"demand_config": {}} | demand for demand in check_type(name, value, list))
         case "ssh":
-            return tuple(reply(entry, ("worker", "command"), SSH_ANSWER) for entry in expect(name, value, list))
+            return tuple(parse_reply(entry, ("worker", "command"), SSH_ANSWER) for entry in check_type(name, value, list))
         case "http":
-            return tuple(reply(entry, ("method", "url"), HTTP_ANSWER) for entry in expect(name, value, list))
+            return tuple(parse_reply(entry, ("method", "url"), HTTP_ANSWER) for entry in check_type(name, value, list))
         case "batch_size":
-            return expect(name, value, int)
+            return check_type(name, value, int)
         case "current_version" | "new_version":
-            return expect(name, value, str)
+            return check_type(name, value, str)
         case _:
-            return expect(name, value, dict)
+            return check_type(name, value, dict)
 
 
 SSH_ANSWER: Mapping[str, Any] = {
@@ -119,9 +119,9 @@ SSH_ANSWER: Mapping[str, Any] = {
 HTTP_ANSWER: Mapping[str, Any] = {"status_code": 200, "headers": {}, "body": "", "truncated": False}
 
 
-def reply(entry: Any, patterns: tuple[str, ...], answer: Mapping[str, Any]) -> Reply:
+def parse_reply(entry: Any, patterns: tuple[str, ...], answer: Mapping[str, Any]) -> Reply:
     """Read one canned reply."""
-    unknown = sorted(set(expect("ssh and http entries", entry, dict)) - set(patterns) - set(answer))
+    unknown = sorted(set(check_type("ssh and http entries", entry, dict)) - set(patterns) - set(answer))
     if unknown:
         raise BadState(f'unknown key "{unknown[0]}" in a reply; known are {", ".join((*patterns, *answer))}')
     return Reply(
@@ -130,7 +130,7 @@ def reply(entry: Any, patterns: tuple[str, ...], answer: Mapping[str, Any]) -> R
     )
 
 
-def expect(name: str, value: Any, kind: type) -> Any:
+def check_type(name: str, value: Any, kind: type) -> Any:
     """Refuse a value of another type."""
     if not isinstance(value, kind):
         raise BadState(f'"{name}" in the state file must be of type {kind.__name__}')

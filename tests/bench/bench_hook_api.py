@@ -33,7 +33,7 @@ from maand_runtime_gateway.service import start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
-from maand_wire.servers import listen, make_server
+from maand_wire.servers import bind_server, make_server
 from tests.bench.etcd import etcd_server
 from tests.contracts.hook_api.conftest import gateway_before_catalog
 from tests.contracts.hook_api.world import ServedApi, environment
@@ -151,7 +151,7 @@ async def bare_fastapi(directory: Path) -> AsyncIterator[tuple[str, str]]:
     server = make_server()
     bare: Any = BareKv()
     kv_pb2_grpc.add_KvServiceServicer_to_server(bare, server)
-    endpoint = Endpoint(address=listen(server, f"unix:{directory / 'bare.sock'}"))
+    endpoint = Endpoint(address=bind_server(server, f"unix:{directory / 'bare.sock'}"))
     await server.start()
     channel = open_channel(endpoint)
     stub = kv_pb2_grpc.KvServiceStub(channel)

@@ -117,14 +117,14 @@ async def call_rpc(
 ) -> A:
     """Call once; a service that is not there (yet) is asked again for about two seconds when `repeat`."""
     pauses = RETRY_PAUSES_SECONDS if repeat else ()
-    return await calls.call_method(method, request, seconds=seconds, pauses=pauses, when=calls.is_passing)
+    return await calls.call_rpc(method, request, seconds=seconds, pauses=pauses, when=calls.is_passing)
 
 
 def list_items(
     method: Callable[..., Awaitable[Any]], request: Any, items: str, *, limit: int | None = None
 ) -> AsyncIterator[Any]:
     """Give the items of every page, at most `limit`."""
-    return calls.pages(partial(call_rpc, method), request, items, limit=limit)
+    return calls.read_pages(partial(call_rpc, method), request, items, limit=limit)
 
 
 async def get_executor_status(address: str) -> dict[str, Any]:

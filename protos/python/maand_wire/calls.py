@@ -45,7 +45,7 @@ def growing_pauses(*, first: timedelta, longest: timedelta, within: timedelta) -
         pause = min(pause * 2, longest.total_seconds())
 
 
-async def patiently(
+async def retry_call(
     attempt: Callable[[], Awaitable[Result]], *, pauses: Iterable[float], when: Callable[[RemoteError], bool] = is_away
 ) -> Result:
     """Attempt until it is through, once more after each pause, while it fails with what `when` accepts.
@@ -63,7 +63,7 @@ async def patiently(
         await asyncio.sleep(pause)
 
 
-async def call_method(
+async def call_rpc(
     method: Callable[..., Awaitable[Result]],
     request: Any,
     *,
@@ -71,16 +71,16 @@ async def call_method(
     pauses: Iterable[float] = (),
     when: Callable[[RemoteError], bool] = is_away,
 ) -> Result:
-    """Call a stub's method with a limit; where there are pauses, as `patiently` does. RemoteError in the server's words."""
+    """Call a stub's method with a limit; where there are pauses, as `retry_call` does. RemoteError in the server's words."""
 
     async def attempt() -> Result:
         with remote_errors():
             return await method(request, timeout=seconds)
 
-    return await patiently(attempt, pauses=pauses, when=when)
+    return await retry_call(attempt, pauses=pauses, when=when)
 
 
-async def pages(
+async def read_pages(
     call: Callable[[Any], Awaitable[Any]], request: Any, items: str, *, limit: int | None = None
 ) -> AsyncIterator[Any]:
     """Give the `items` of every page that `call` answers a listing's request with, at most `limit`. The request is changed."""

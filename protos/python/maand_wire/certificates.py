@@ -92,7 +92,7 @@ CLOSED_WORDS = ("Socket closed", "Connection reset", "Broken pipe")
 """What gRPC says when a connection was accepted and then ended; which of them is a matter of moments."""
 
 
-def handshake_failure(details: str) -> HandshakeFailure | None:
+def read_handshake_failure(details: str) -> HandshakeFailure | None:
     """Read gRPC's sentence about a connection that did not come about; None when TLS had no part in it."""
     for words, failure in HANDSHAKE_FAILURES.items():
         if words in details:

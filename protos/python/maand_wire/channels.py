@@ -9,7 +9,7 @@ import grpc.aio
 
 from maand_wire.certificates import check_own_certificate
 from maand_wire.endpoints import Endpoint, EndpointError
-from maand_wire.tracing_grpc import client_interceptors
+from maand_wire.tracing_grpc import make_client_interceptors
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either way: a workspace of 100,000 files lists in about 16 MiB."""
@@ -36,28 +36,28 @@ REVISION_HEADER = "maand-revision"
 """Header of a KV watch: the revision after which it tells everything. Who lost a watch that told nothing yet resumes with it."""
 
 
-def bearer(token: str) -> tuple[str, str]:
+def bearer_header(token: str) -> tuple[str, str]:
     """Return the metadata entry that presents a token."""
     return ("authorization", f"Bearer {token}")
 
 
 def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     """Open an asyncio channel; it connects at the first call. Calls take the current span along where traces are wanted."""
-    tracing = client_interceptors()
+    tracing = make_client_interceptors()
     if is_clear(endpoint):
         return grpc.aio.insecure_channel(endpoint.target(), options=OPTIONS, interceptors=tracing)
-    credentials = channel_credentials(endpoint)
-    return grpc.aio.secure_channel(endpoint.target(), credentials, options=tls_options(endpoint), interceptors=tracing)
+    credentials = make_channel_credentials(endpoint)
+    return grpc.aio.secure_channel(endpoint.target(), credentials, options=channel_tls_options(endpoint), interceptors=tracing)
 
 
 def open_blocking_channel(endpoint: Endpoint) -> grpc.Channel:
     """Open a blocking channel; it connects at the first call."""
     if is_clear(endpoint):
         return grpc.insecure_channel(endpoint.target(), options=OPTIONS)
-    return grpc.secure_channel(endpoint.target(), channel_credentials(endpoint), options=tls_options(endpoint))
+    return grpc.secure_channel(endpoint.target(), make_channel_credentials(endpoint), options=channel_tls_options(endpoint))
 
 
-def tls_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
+def channel_tls_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
     """Say which name the servers' certificates must carry: the first address's host, when a list is dialled by number."""
     return [*OPTIONS, ("grpc.default_authority", endpoint.server_name)] if endpoint.is_list else OPTIONS
 
@@ -67,7 +67,7 @@ def is_clear(endpoint: Endpoint) -> bool:
     return endpoint.is_local or (endpoint.is_loopback and endpoint.tls is None and endpoint.token_file is None)
 
 
-def channel_credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
+def make_channel_credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
     """Build TLS credentials, with the API token on every call when the endpoint has one."""
     if endpoint.tls is None or endpoint.tls.ca is None:
         raise EndpointError(f"{endpoint.address} is reached over TLS: set MAAND_TLS_CA to the file with its CA")
@@ -93,4 +93,4 @@ class TokenFromFile(grpc.AuthMetadataPlugin):
     def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
         """Hand the metadata to gRPC; a call that carries its own authorization (a hook's) goes without."""
         token = self._read()
-        callback((bearer(token),) if token else (), None)
+        callback((bearer_header(token),) if token else (), None)

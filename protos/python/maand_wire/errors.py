@@ -22,7 +22,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from maand_contracts.common.v1 import error_pb2
-from maand_wire.certificates import handshake_failure
+from maand_wire.certificates import read_handshake_failure
 
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -72,7 +72,7 @@ def remote_errors() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        raise remote_error(error) from error
+        raise read_remote_error(error) from error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -80,17 +80,17 @@ def remote_errors() -> Iterator[None]:
         raise RemoteError(grpc.StatusCode.CANCELLED, "the server ended the call") from error
 
 
-def remote_error(error: grpc.RpcError) -> RemoteError:
+def read_remote_error(error: grpc.RpcError) -> RemoteError:
     """Read status, message and `ErrorDetail` of a failed call, blocking or asyncio."""
     call = cast("Any", error)
     status: grpc.StatusCode = call.code()
-    detail = error_detail(call.trailing_metadata() or ())
+    detail = find_error_detail(call.trailing_metadata() or ())
     message = call.details() or status.name.lower().replace("_", " ")
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in message:
         help_text = "ask for less at once, or send less; should maand itself have asked, tell the maintainers"
         return RemoteError(status, f"a message is too large: {message}", code=MESSAGE_TOO_LARGE, help=help_text)
     if detail is None:
-        failure = handshake_failure(message) if status is grpc.StatusCode.UNAVAILABLE else None
+        failure = read_handshake_failure(message) if status is grpc.StatusCode.UNAVAILABLE else None
         return (
             RemoteError(status, failure.message, code=failure.code, help=failure.help)
             if failure
@@ -99,7 +99,7 @@ def remote_error(error: grpc.RpcError) -> RemoteError:
     return RemoteError(status, message, code=detail.code, help=detail.help, facts=detail.facts, problems=list(detail.problems))
 
 
-def error_detail(trailing_metadata: Sequence[tuple[str, str | bytes]]) -> error_pb2.ErrorDetail | None:
+def find_error_detail(trailing_metadata: Sequence[tuple[str, str | bytes]]) -> error_pb2.ErrorDetail | None:
     """Find the `ErrorDetail` in a call's trailing metadata."""
     for key, value in trailing_metadata:
         if key == DETAILS_KEY:
@@ -117,7 +117,7 @@ class UndecodableRequest(Exception):
     code = "undecodable_request"
 
 
-def lenient(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+def make_lenient_decoder(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     """Let a broken request through as an error value: gRPC itself would answer UNKNOWN before any of our code runs."""
 
     def decode_or_tell(data: bytes) -> Any:
@@ -129,7 +129,7 @@ def lenient(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     return decode_or_tell
 
 
-def decoded(request: Any) -> Any:
+def require_decoded(request: Any) -> Any:
     """Return a request that was decoded, raise for one that was not."""
     if isinstance(request, UndecodableRequest):
         raise request
@@ -151,13 +151,13 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        decode = handler.request_deserializer if handler.request_streaming else lenient(handler.request_deserializer)
+        decode = handler.request_deserializer if handler.request_streaming else make_lenient_decoder(handler.request_deserializer)
         return wrap_handler(handler, self._unary, self._stream, decode=decode)
 
     def _unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
-                return await behaviour(decoded(request), context)
+                return await behaviour(require_decoded(request), context)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - the boundary is where every error ends
@@ -168,7 +168,7 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
     def _stream(self, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
-                async for response in behaviour(decoded(request), context):
+                async for response in behaviour(require_decoded(request), context):
                     yield response
             except grpc.aio.AbortError:
                 raise
@@ -183,14 +183,14 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
     def status_of(self, error: Exception) -> status_pb2.Status:
         """Describe an exception: a domain error by the table, a failed onward call as it came, anything else as INTERNAL."""
         if isinstance(error, RemoteError):
-            return rich_status(error.status, error.message, error)
+            return make_rich_status(error.status, error.message, error)
         if isinstance(error, UndecodableRequest):
-            return rich_status(grpc.StatusCode.INVALID_ARGUMENT, str(error), error)
+            return make_rich_status(grpc.StatusCode.INVALID_ARGUMENT, str(error), error)
         for kind in type(error).__mro__:
             if kind in self._status_by_error:
-                return rich_status(self._status_by_error[kind], str(error), error)
+                return make_rich_status(self._status_by_error[kind], str(error), error)
         log_unexpected(error)
-        return rich_status(grpc.StatusCode.INTERNAL, "maand failed unexpectedly; its service log knows more", None)
+        return make_rich_status(grpc.StatusCode.INTERNAL, "maand failed unexpectedly; its service log knows more", None)
 
 
 def log_unexpected(error: Exception) -> None:
@@ -200,20 +200,20 @@ def log_unexpected(error: Exception) -> None:
     structlog.get_logger("maand.wire").error("unexpected error", exc_info=error)
 
 
-def rich_status(code: grpc.StatusCode, message: str, error: Exception | None) -> status_pb2.Status:
+def make_rich_status(code: grpc.StatusCode, message: str, error: Exception | None) -> status_pb2.Status:
     """Build the status with its `ErrorDetail` from what the exception carries."""
     detail = error_pb2.ErrorDetail(
-        code=getattr(error, "code", None) or snake_case(type(error).__name__ if error else "internal"),
+        code=getattr(error, "code", None) or to_snake_case(type(error).__name__ if error else "internal"),
         help=getattr(error, "help", None) or "",
         facts={key: str(value) for key, value in (getattr(error, "facts", None) or {}).items()},
-        problems=[to_problem(problem) for problem in getattr(error, "problems", None) or ()],
+        problems=[problem_to_message(problem) for problem in getattr(error, "problems", None) or ()],
     )
     packed = any_pb2.Any()
     packed.Pack(detail)
     return status_pb2.Status(code=code.value[0], message=message, details=[packed])
 
 
-def to_problem(problem: Any) -> error_pb2.Problem:
+def problem_to_message(problem: Any) -> error_pb2.Problem:
     """Copy a domain problem (any value with the contract's attributes) into the contract."""
     if isinstance(problem, error_pb2.Problem):
         return problem
@@ -227,7 +227,7 @@ def to_problem(problem: Any) -> error_pb2.Problem:
     )
 
 
-def snake_case(name: str) -> str:
+def to_snake_case(name: str) -> str:
     """Turn a class name into its stable word: `KvPreconditionLost` -> `kv_precondition_lost`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 

@@ -49,17 +49,17 @@ def serve_metrics(registries: Iterable[CollectorRegistry], listen: str, tls: Tls
         raise EndpointError(f"MAAND_METRICS_LISTEN is {listen}, not host:port; for example 127.0.0.1:9600")
     try:
         server, thread = start_http_server(
-            int(port), addr=host.strip("[]"), registry=together(registries), **tls_arguments(host, listen, tls)
+            int(port), addr=host.strip("[]"), registry=merge_registries(registries), **metrics_tls_arguments(host, listen, tls)
         )
     except OSError as error:
         raise EndpointError(f"cannot serve metrics on {listen}: {error.strerror}; set MAAND_METRICS_LISTEN") from error
-    let_nobody_block(server)
+    time_out_silent_clients(server)
     logging_one: Any = server
-    logging_one.handle_error = log_refused  # its own prints, which can fail and end the thread
+    logging_one.handle_error = log_failed_request  # its own prints, which can fail and end the thread
     return MetricsServer(server=server, thread=thread)
 
 
-def let_nobody_block(server: WSGIServer) -> None:
+def time_out_silent_clients(server: WSGIServer) -> None:
     """Let a client that connects and says nothing hold up its own thread only, and that not for long."""
     handler: Any = server.RequestHandlerClass
     server.RequestHandlerClass = type("PatientHandler", (handler,), {"timeout": PATIENCE_SECONDS})
@@ -68,12 +68,12 @@ def let_nobody_block(server: WSGIServer) -> None:
         connection.do_handshake_on_connect = False  # by the thread of the connection, not by the one that accepts
 
 
-def log_refused(_request: object, client: object) -> None:
+def log_failed_request(_request: object, client: object) -> None:
     """Log what went wrong with one connection."""
     log.warning("a request for metrics failed", client=str(client), exc_info=True)
 
 
-def together(registries: Iterable[CollectorRegistry]) -> CollectorRegistry:
+def merge_registries(registries: Iterable[CollectorRegistry]) -> CollectorRegistry:
     """Make one registry of several, and of what this process uses of its machine."""
     whole = CollectorRegistry()
     ProcessCollector(registry=whole)
@@ -82,7 +82,7 @@ def together(registries: Iterable[CollectorRegistry]) -> CollectorRegistry:
     return whole
 
 
-def tls_arguments(host: str, listen: str, tls: TlsFiles | None) -> dict[str, Any]:
+def metrics_tls_arguments(host: str, listen: str, tls: TlsFiles | None) -> dict[str, Any]:
     """Return what makes the server speak TLS; nothing on loopback. EndpointError when it would have to and cannot."""
     if host in LOOPBACK_HOSTS:
         return {}

@@ -26,7 +26,7 @@ OPTIONS = [
 
 
 def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:
-    """Make a server with maand's limits; add services, then `listen`, then `start`."""
+    """Make a server with maand's limits; add services, then `bind_server`, then `start`."""
     return grpc.aio.server(interceptors=list(interceptors), options=OPTIONS)
 
 
@@ -45,18 +45,18 @@ async def announce_serving(servicer: health.aio.HealthServicer, service_names: S
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
 
-def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None = None, *, mutual: bool = False) -> str:
+def bind_server(server: grpc.aio.Server, address: str, tls: TlsFiles | None = None, *, mutual: bool = False) -> str:
     """Bind `unix:/path` or `host:port` (port 0 = a free one) and return the address bound.
 
     In clear only unix sockets and loopback addresses are bound; anything else needs TLS. With `mutual`, who connects needs a
     certificate of the CA in `tls`: gRPC for Python knows "never" and "always", so who may do without has an address of its own.
     """
     if address.startswith("unix:"):
-        return listen_unix(server, Path(address.removeprefix("unix:")))
+        return bind_unix_socket(server, Path(address.removeprefix("unix:")))
     host, _, _ = address.rpartition(":")
     try:
         if tls and tls.certificate and tls.key:
-            port = server.add_secure_port(address, server_credentials(tls, mutual=mutual))
+            port = server.add_secure_port(address, make_server_credentials(tls, mutual=mutual))
         elif host in LOOPBACK_HOSTS:
             port = server.add_insecure_port(address)
         else:
@@ -66,7 +66,7 @@ def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None = None, *
     return f"{host}:{port}"
 
 
-def listen_unix(server: grpc.aio.Server, path: Path) -> str:
+def bind_unix_socket(server: grpc.aio.Server, path: Path) -> str:
     """Bind a unix socket that only this user may open; a stale socket file is replaced."""
     if len(os.fsencode(path)) > 100:
         raise EndpointError(f"{path} is too long for a unix socket (100 bytes): choose a shorter directory")
@@ -81,7 +81,7 @@ def listen_unix(server: grpc.aio.Server, path: Path) -> str:
     return f"unix:{path}"
 
 
-def server_credentials(tls: TlsFiles, *, mutual: bool = False) -> grpc.ServerCredentials:
+def make_server_credentials(tls: TlsFiles, *, mutual: bool = False) -> grpc.ServerCredentials:
     """Build server TLS whose files are looked at for every new connection, so that new ones need no restart."""
     if tls.key is None or tls.certificate is None:
         raise EndpointError("serving TLS needs both MAAND_TLS_CERTIFICATE and MAAND_TLS_KEY")

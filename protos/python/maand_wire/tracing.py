@@ -111,7 +111,7 @@ class RecordedSpan(Span):
         self._span.end()
 
 
-def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
+def is_tracing_configured(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether traces are wanted, by OpenTelemetry's own variables."""
     refused = environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none"
     return not refused and any(environment.get(name) for name in ENDPOINTS)
@@ -122,7 +122,7 @@ def make_tracer(service: str, *, patience_seconds: float = PATIENCE_SECONDS) -> 
 
     A collector that does not take spans within `patience_seconds` never gets them.
     """
-    if not is_configured():
+    if not is_tracing_configured():
         return None
     try:
         return Tracer(service, patience_seconds=patience_seconds)
@@ -139,7 +139,7 @@ def root_span(
     if tracer is None:
         yield SILENT
         return
-    with current(tracer.begin(name, kind=kind, traceparent=traceparent), attributes) as span:
+    with use_span(tracer.begin(name, kind=kind, traceparent=traceparent), attributes) as span:
         yield span
 
 
@@ -150,12 +150,12 @@ def child_span(name: str, *, kind: str = "internal", **attributes: str | int | b
     if above is SILENT:
         yield SILENT
         return
-    with current(above.child(name, kind=kind), attributes) as span:
+    with use_span(above.child(name, kind=kind), attributes) as span:
         yield span
 
 
 @contextmanager
-def current(span: Span, attributes: Mapping[str, str | int | bool]) -> Iterator[Span]:
+def use_span(span: Span, attributes: Mapping[str, str | int | bool]) -> Iterator[Span]:
     """Make a span the current one for the block, and end it; an exception marks it as failed by its class, never its text."""
     span.set(**attributes)
     before = CURRENT.set(span)

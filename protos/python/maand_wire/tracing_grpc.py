@@ -14,19 +14,19 @@ import grpc
 import grpc.aio
 
 from maand_wire.errors import wrap_handler
-from maand_wire.tracing import CURRENT, HEADER, SILENT, Tracer, current, current_traceparent, is_configured, is_sampled
+from maand_wire.tracing import CURRENT, HEADER, SILENT, Tracer, current_traceparent, is_sampled, is_tracing_configured, use_span
 from maand_wire.tracing import valid_traceparent as valid
 
 UNTRACED = frozenset({"AppendEvents", "AwaitTasks", "ReadMaskValues", "RenewLease", "RenewTask", "StreamMaskValues"})
 """Calls that are made again and again while a run lives: they would bury what it did."""
 
 
-def client_interceptors() -> list[grpc.aio.ClientInterceptor]:
+def make_client_interceptors() -> list[grpc.aio.ClientInterceptor]:
     """Return what a channel needs to take spans along; nothing when traces are not wanted."""
-    return [TracedCalls(), TracedStreams(), TracedUploads()] if is_configured() else []
+    return [TracedCalls(), TracedStreams(), TracedUploads()] if is_tracing_configured() else []
 
 
-def server_interceptors(tracer: Tracer | None) -> list[grpc.aio.ServerInterceptor]:
+def make_server_interceptors(tracer: Tracer | None) -> list[grpc.aio.ServerInterceptor]:
     """Return what a server needs to go on with callers' traces; nothing without a tracer."""
     return [TracedServer(tracer)] if tracer is not None else []
 
@@ -54,7 +54,7 @@ class TracedCalls(grpc.aio.UnaryUnaryClientInterceptor):
         name = method_of(client_call_details)
         if CURRENT.get() is SILENT or is_untraced(name):
             return await continuation(client_call_details, request)
-        with current(CURRENT.get().child(name, kind="client"), {}) as span:
+        with use_span(CURRENT.get().child(name, kind="client"), {}) as span:
             call = await continuation(with_traceparent(client_call_details), request)
             try:
                 code = await call.code()
@@ -109,7 +109,7 @@ class TracedServer(grpc.aio.ServerInterceptor):
                 sent = sent_traceparent(context.invocation_metadata())
                 if not is_sampled(sent):
                     return await behaviour(request, context)
-                with current(self._tracer.begin(name, kind="server", traceparent=sent), {}):
+                with use_span(self._tracer.begin(name, kind="server", traceparent=sent), {}):
                     return await behaviour(request, context)
 
             return call

@@ -21,9 +21,9 @@ from maand_catalog.settings import CatalogSettings
 from maand_catalog.store.runs.epochs import begin_epoch, is_unserved_copy
 from maand_wire.errors import ErrorBoundary
 from maand_wire.metrics import MetricsServer, serve_metrics
-from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
+from maand_wire.servers import add_standard_services, announce_serving, bind_server, make_server
 from maand_wire.tracing import Tracer, make_tracer
-from maand_wire.tracing_grpc import server_interceptors
+from maand_wire.tracing_grpc import make_server_interceptors
 
 log = structlog.get_logger("maand.catalog")
 
@@ -97,14 +97,14 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
     activity = Activity()
     identification = Identification(database, executors_show_certificates=settings.services_listen is not None)
     tracer = make_tracer("maand-catalog")
-    traced = server_interceptors(tracer)
+    traced = make_server_interceptors(tracer)
     server = make_server([Metering(activity, metrics), *traced, ErrorBoundary(STATUS_BY_ERROR), identification])
     keyring, room = Keyring(settings.kv_key_file), WaitingRoom(database, metrics)
     metrics.watch(open_streams=lambda: activity.open_streams, waiting=lambda: room.waiting)
     add_services(server, Parts(database=database, keyring=keyring, waiting_room=room, settings=settings, meter=metrics))
     health = add_standard_services(server, SERVICE_NAMES)
-    address = listen(server, settings.listen, settings.tls)
-    services = listen(server, settings.services_listen, settings.tls, mutual=True) if settings.services_listen else None
+    address = bind_server(server, settings.listen, settings.tls)
+    services = bind_server(server, settings.services_listen, settings.tls, mutual=True) if settings.services_listen else None
     metrics_server = serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
     housekeeper = Housekeeper(database, upkeep=settings.upkeep, retention=settings.retention, meter=metrics)
     await server.start()

@@ -30,9 +30,9 @@ from maand_executor.steps.context import ExecutorParts
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.metrics import MetricsServer, serve_metrics
-from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
+from maand_wire.servers import add_standard_services, announce_serving, bind_server, make_server
 from maand_wire.tracing import make_tracer
-from maand_wire.tracing_grpc import server_interceptors
+from maand_wire.tracing_grpc import make_server_interceptors
 
 log = structlog.get_logger("maand.executor")
 
@@ -98,7 +98,7 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     parts = assemble_parts(settings, CatalogClient(channel), metrics)
     await asyncio.to_thread(remove_leftovers, parts)
     run_loop = RunLoop(parts)
-    server = make_server([*server_interceptors(parts.tracer), ErrorBoundary(STATUS_BY_ERROR)])
+    server = make_server([*make_server_interceptors(parts.tracer), ErrorBoundary(STATUS_BY_ERROR)])
     try:
         address = await start_server(server, parts, run_loop)
         metrics_server = (
@@ -179,7 +179,7 @@ async def start_server(server: grpc.aio.Server, parts: ExecutorParts, run_loop: 
     executor_pb2_grpc.add_ExecutorServiceServicer_to_server(ExecutorServicer(report, Viewers(parts.settings.catalog)), server)
     remote_pb2_grpc.add_RemoteServiceServicer_to_server(RemoteServicer(parts.hooks.live), server)
     health = add_standard_services(server, SERVICES)
-    address = listen(server, parts.settings.listen, parts.settings.tls)
+    address = bind_server(server, parts.settings.listen, parts.settings.tls)
     await server.start()
     await announce_serving(health, SERVICES)
     return address

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from maand_local.bucket_lock import HeldByAnother, held
+from maand_local.bucket_lock import HeldByAnother, hold_lock
 from maand_local.layout import Layout
 from maand_local.settings import BadSetting, LocalSettings
 
@@ -27,36 +27,36 @@ def main() -> None:
     """Serve one bucket until it is not needed any more."""
     parser = argparse.ArgumentParser(prog="maand_local", description="Serve one bucket: catalog, executor, runtime gateway.")
     parser.add_argument("--bucket", type=Path, required=True, help="bucket directory, the one with maand.conf")
-    sys.exit(run(parser.parse_args().bucket.resolve()))
+    sys.exit(run_host(parser.parse_args().bucket.resolve()))
 
 
-def run(bucket: Path) -> int:
+def run_host(bucket: Path) -> int:
     """Serve a bucket and return the exit code."""
     layout = Layout(bucket=bucket)
     try:
         settings = LocalSettings.from_environment(bucket)
     except BadSetting as error:
-        return refuse(str(error), NO_BUCKET)
+        return refuse_to_serve(str(error), NO_BUCKET)
     if not layout.conf.is_file():
-        return refuse(f"{bucket} is no bucket: it has no maand.conf", NO_BUCKET)
+        return refuse_to_serve(f"{bucket} is no bucket: it has no maand.conf", NO_BUCKET)
     for directory in layout.own_directories():
         directory.mkdir(mode=0o700, exist_ok=True)
     try:
-        with held(layout.lock, since=datetime.now(tz=UTC).isoformat(timespec="seconds")):
-            return serve(layout, settings)
+        with hold_lock(layout.lock, since=datetime.now(tz=UTC).isoformat(timespec="seconds")):
+            return serve_into_log(layout, settings)
     except HeldByAnother as error:
         print(error)  # noqa: T201 - for whoever started this one in vain
         return HELD_BY_ANOTHER
 
 
-def serve(layout: Layout, settings: LocalSettings) -> int:
+def serve_into_log(layout: Layout, settings: LocalSettings) -> int:
     """Serve, with everything said in the bucket's log. The services are imported only now: a second host leaves at once."""
     from maand_local.lifetime import serve_until_done
     from maand_wire.logs import configure_logs
 
-    rotate(layout.log)
-    write_to(layout.log)
-    configure_logs(format=log_format(layout.conf))
+    rotate_log(layout.log)
+    redirect_output(layout.log)
+    configure_logs(format=read_log_format(layout.conf))
     try:
         asyncio.run(serve_until_done(layout, settings))
     except Exception as error:  # noqa: BLE001 - the last place where a failed start can be explained
@@ -64,11 +64,11 @@ def serve(layout: Layout, settings: LocalSettings) -> int:
 
         with suppress(OSError):
             traceback.print_exception(error)
-        return refuse(f"{type(error).__name__}: {error}", 1)
+        return refuse_to_serve(f"{type(error).__name__}: {error}", 1)
     return 0
 
 
-def rotate(log: Path, *, largest_bytes: int = LARGEST_LOG_BYTES) -> None:
+def rotate_log(log: Path, *, largest_bytes: int = LARGEST_LOG_BYTES) -> None:
     """Rename a log that is too long to `<name>.1`; the one before is dropped. Only whoever holds the lock may do so."""
     try:
         if log.stat().st_size > largest_bytes:
@@ -77,7 +77,7 @@ def rotate(log: Path, *, largest_bytes: int = LARGEST_LOG_BYTES) -> None:
         return
 
 
-def write_to(log: Path) -> None:
+def redirect_output(log: Path) -> None:
     """Send standard output and error of this process to the log, whatever the starter had them at."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -87,7 +87,7 @@ def write_to(log: Path) -> None:
     os.close(descriptor)
 
 
-def log_format(conf: Path) -> str:
+def read_log_format(conf: Path) -> str:
     """Read how records are written; a file that cannot be read is the catalog's to complain about."""
     import tomllib
 
@@ -98,7 +98,7 @@ def log_format(conf: Path) -> str:
     return "json" if chosen == "json" else "kv"
 
 
-def refuse(message: str, code: int) -> int:
+def refuse_to_serve(message: str, code: int) -> int:
     """Say why nothing is served."""
     with suppress(OSError):  # the log's disk may be full
         print(f"error: {message}", file=sys.stderr)  # noqa: T201 - read by the command line from the log

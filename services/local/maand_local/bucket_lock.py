@@ -19,7 +19,7 @@ class HeldByAnother(Exception):
 
 
 @contextmanager
-def held(path: Path, *, since: str) -> Iterator[None]:
+def hold_lock(path: Path, *, since: str) -> Iterator[None]:
     """Hold the lock while the block runs; its file says who does. Raises HeldByAnother at once when it is held."""
     with path.open("a+") as file:
         _lock(file)

@@ -23,7 +23,7 @@ from maand_catalog.settings import CatalogSettings, retention_from
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
 from maand_executor.service import RunningExecutor, start_executor
 from maand_executor.settings import ExecutorSettings
-from maand_local.layout import Layout, make_private, remove_emptied, socket_directory
+from maand_local.layout import Layout, make_socket_directory, remove_if_empty, socket_directory
 from maand_runtime_gateway.errors import PortTaken
 from maand_runtime_gateway.service import RunningGateway, start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
@@ -80,32 +80,32 @@ class RunningHost:
 
 
 @asynccontextmanager
-async def serving(layout: Layout, *, metrics_listen: str | None = None) -> AsyncIterator[RunningHost]:
+async def run_services(layout: Layout, *, metrics_listen: str | None = None) -> AsyncIterator[RunningHost]:
     """Serve a bucket while the block runs. Whoever calls this holds the bucket's lock, so no other executor of it lives.
 
     The metrics of all three are served together, at an address of their own, only where one is named.
     """
-    sockets = make_private(socket_directory(layout, temporary=Path(tempfile.gettempdir()), uid=os.getuid()))
+    sockets = make_socket_directory(socket_directory(layout, temporary=Path(tempfile.gettempdir()), uid=os.getuid()))
     catalog_at, executor_at = (Endpoint(address=f"unix:{sockets / name}") for name in ("catalog.sock", "executor.sock"))
     async with AsyncExitStack() as stack:
         if sockets != layout.run:
-            stack.callback(remove_emptied, sockets)
-        catalog = await start_catalog(catalog_settings(layout, catalog_at))
+            stack.callback(remove_if_empty, sockets)
+        catalog = await start_catalog(make_catalog_settings(layout, catalog_at))
         stack.push_async_callback(catalog.stop)
         await release_dead_leases(catalog_at)
         gateway = await start_gateway_somewhere(catalog_at, executor_at)
         stack.push_async_callback(gateway.stop)
-        executor = await start_executor(executor_settings(layout, catalog_at, executor_at, hook_api=gateway.address))
+        executor = await start_executor(make_executor_settings(layout, catalog_at, executor_at, hook_api=gateway.address))
         stack.push_async_callback(executor.stop)
         if metrics_listen:
             registries = [part.metrics.registry for part in (catalog, executor, gateway)]
             stack.push_async_callback(asyncio.to_thread, serve_metrics(registries, metrics_listen).stop)
-        announce(layout, catalog=catalog_at, executor=executor_at, hook_api=gateway.address)
-        stack.callback(withdraw, layout)
+        write_announcement(layout, catalog=catalog_at, executor=executor_at, hook_api=gateway.address)
+        stack.callback(remove_announcement, layout)
         yield RunningHost(catalog=catalog, executor=executor, gateway=gateway)
 
 
-def catalog_settings(layout: Layout, listen: Endpoint) -> CatalogSettings:
+def make_catalog_settings(layout: Layout, listen: Endpoint) -> CatalogSettings:
     """Tell the catalog where this bucket keeps what."""
     return CatalogSettings(
         listen=listen.address,
@@ -116,7 +116,7 @@ def catalog_settings(layout: Layout, listen: Endpoint) -> CatalogSettings:
     )
 
 
-def executor_settings(layout: Layout, catalog: Endpoint, listen: Endpoint, *, hook_api: str) -> ExecutorSettings:
+def make_executor_settings(layout: Layout, catalog: Endpoint, listen: Endpoint, *, hook_api: str) -> ExecutorSettings:
     """Tell the executor where this bucket keeps what, and where its hooks find the gateway."""
     return ExecutorSettings(
         listen=listen.address,
@@ -146,7 +146,7 @@ async def release_dead_leases(catalog: Endpoint) -> None:
         log.info("took over from a host that died", runs=",".join(response.run_ids))
 
 
-def announce(layout: Layout, *, catalog: Endpoint, executor: Endpoint, hook_api: str) -> None:
+def write_announcement(layout: Layout, *, catalog: Endpoint, executor: Endpoint, hook_api: str) -> None:
     """Write `run/services.json`, whole or not at all."""
     status = layout.bucket.stat()
     announcement = Announcement(
@@ -166,7 +166,7 @@ def announce(layout: Layout, *, catalog: Endpoint, executor: Endpoint, hook_api:
     fresh.replace(layout.services_file)
 
 
-def withdraw(layout: Layout) -> None:
+def remove_announcement(layout: Layout) -> None:
     """Remove `run/services.json` where it is this host's own: where a bucket was moved away, another one may stand and serve."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         if json.loads(layout.services_file.read_text())["pid"] == os.getpid():

@@ -91,7 +91,7 @@ def socket_directory(layout: Layout, *, temporary: Path, uid: int) -> Path:
     return temporary / f"maand-{uid}-{digest}"
 
 
-def make_private(directory: Path) -> Path:
+def make_socket_directory(directory: Path) -> Path:
     """Make a directory that only this user may enter; refuse one that belongs to somebody else."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if directory.is_symlink() or directory.stat().st_uid != os.getuid():
@@ -100,7 +100,7 @@ def make_private(directory: Path) -> Path:
     return directory
 
 
-def remove_emptied(directory: Path) -> None:
+def remove_if_empty(directory: Path) -> None:
     """Remove a directory outside of the bucket when nothing is left in it: a host leaves nothing behind."""
     with suppress(OSError):
         directory.rmdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from maand_local.bucket_services import Activity, RunningHost, serving, withdraw
+from maand_local.bucket_services import Activity, RunningHost, remove_announcement, run_services
 from maand_local.layout import Layout, place_of
 from maand_local.settings import LocalSettings
 from maand_wire.supervision import until_asked_to_stop
@@ -23,15 +23,15 @@ MOVED_LOOK = timedelta(seconds=0.5)
 async def serve_until_done(layout: Layout, settings: LocalSettings) -> None:
     """Serve until nobody needs the services any more or somebody asks them to stop."""
     began = time.monotonic()
-    async with serving(layout, metrics_listen=settings.metrics_listen) as host:
+    async with run_services(layout, metrics_listen=settings.metrics_listen) as host:
         log.info(
             "serving", bucket=str(layout.bucket), hook_api=host.gateway.address, start_seconds=round(time.monotonic() - began, 2)
         )
         try:
             await until_not_needed(host, layout, settings.idle_for)
         finally:
-            withdraw(layout)
-            asyncio.get_running_loop().call_later(settings.stop_time.total_seconds(), give_up)
+            remove_announcement(layout)
+            asyncio.get_running_loop().call_later(settings.stop_time.total_seconds(), exit_at_once)
     log.info("stopped")
 
 
@@ -68,13 +68,13 @@ async def until_moved(bucket: Path) -> None:
 async def until_idle(host: RunningHost, idle_for: timedelta) -> None:
     """Return when nothing ran, streamed or called for `idle_for`."""
     while True:
-        left = remaining(host.activity(), now=time.monotonic(), idle_for=idle_for)
+        left = compute_remaining_time(host.activity(), now=time.monotonic(), idle_for=idle_for)
         if left <= timedelta(0):
             return
         await asyncio.sleep(max(left, SHORTEST_LOOK).total_seconds())
 
 
-def remaining(activity: Activity, *, now: float, idle_for: timedelta) -> timedelta:
+def compute_remaining_time(activity: Activity, *, now: float, idle_for: timedelta) -> timedelta:
     """Return how long the host is to live on if nothing more happens; zero or less = it may stop.
 
     A run or an open stream keeps it alive; else it lives for `idle_for` after the last call.
@@ -84,7 +84,7 @@ def remaining(activity: Activity, *, now: float, idle_for: timedelta) -> timedel
     return idle_for - timedelta(seconds=now - activity.last_call_at)
 
 
-def give_up() -> None:
+def exit_at_once() -> None:
     """End the process though a service did not stop in time; what matters was durable before it was announced."""
     log.error("a service did not stop in time")
     os._exit(1)

@@ -14,7 +14,7 @@ INVALID_CONFIGURATION = 3
 """Exit code for settings that cannot work."""
 
 
-async def serve() -> None:
+async def run_gateway() -> None:
     """Run the gateway until SIGTERM or SIGINT."""
     running = await start_gateway(GatewaySettings.from_environment())
     try:
@@ -27,7 +27,7 @@ def main() -> None:
     """Run the service."""
     configure_logs()
     try:
-        asyncio.run(serve())
+        asyncio.run(run_gateway())
     except (GatewayError, EndpointError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(INVALID_CONFIGURATION)

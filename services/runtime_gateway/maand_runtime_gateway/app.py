@@ -13,12 +13,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from maand_runtime_gateway.errors import ClientGone, GatewayStopping, MethodNotAllowed, RequestRefused, RouteNotFound
-from maand_runtime_gateway.middleware import CALLER, Edge
-from maand_runtime_gateway.openapi import TITLE, inputs, responses
+from maand_runtime_gateway.middleware import CALLER, AccessMiddleware
+from maand_runtime_gateway.openapi import TITLE, describe_inputs, describe_responses
 from maand_runtime_gateway.prometheus import Metrics
 from maand_runtime_gateway.public_routes import VERSION, add_public_routes
 from maand_runtime_gateway.requests import read_fields
-from maand_runtime_gateway.responses import UNEXPECTED, error_response, json_response, refusal, remote_failure
+from maand_runtime_gateway.responses import UNEXPECTED, error_response, json_response, refusal_response, remote_failure_response
 from maand_runtime_gateway.routes.table import ROUTES, Route
 from maand_runtime_gateway.settings import RequestLimits
 from maand_runtime_gateway.upstream import Upstream
@@ -41,18 +41,18 @@ def make_app(
     for route in ROUTES:
         app.router.add_api_route(
             route.path,
-            endpoint(route, upstream, limits=limits, stopping=stopping),
+            make_endpoint(route, upstream, limits=limits, stopping=stopping),
             methods=[route.method],
             response_model=route.gives,
-            responses=responses(route),
+            responses=describe_responses(route),
             summary=route.summary,
             operation_id=route.operation,
-            openapi_extra=inputs(route),
+            openapi_extra=describe_inputs(route),
             route_class_override=PlainRoute,
         )
     add_public_routes(app, upstream, metrics)
-    app.add_exception_handler(HTTPException, unknown_route)
-    return Edge(app, metrics, tracer)
+    app.add_exception_handler(HTTPException, answer_unknown_route)
+    return AccessMiddleware(app, metrics, tracer)
 
 
 class PlainRoute(APIRoute):
@@ -68,7 +68,7 @@ class PlainRoute(APIRoute):
         return answer
 
 
-def endpoint(route: Route, upstream: Upstream, *, limits: RequestLimits, stopping: asyncio.Event) -> Endpoint:
+def make_endpoint(route: Route, upstream: Upstream, *, limits: RequestLimits, stopping: asyncio.Event) -> Endpoint:
     """Make the endpoint of a route: read fields, make the call, write the answer. Every error ends here."""
 
     async def answer(request: Request) -> Response:
@@ -78,9 +78,9 @@ def endpoint(route: Route, upstream: Upstream, *, limits: RequestLimits, stoppin
             result = await (while_wanted(work, receive=request.receive, stopping=stopping) if route.waits else work)
             return json_response(result)
         except RequestRefused as error:
-            return refusal(error)
+            return refusal_response(error)
         except RemoteError as error:
-            return remote_failure(error)
+            return remote_failure_response(error)
         except Exception:
             log.exception("request failed unexpectedly", route=route.path)
             return error_response(UNEXPECTED)
@@ -95,7 +95,7 @@ async def while_wanted(work: Awaitable[ResultT], *, receive: Receive, stopping: 
     would wrap the one error that the caller is to see.
     """
     answered = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(disconnect(receive))
+    gone = asyncio.ensure_future(wait_for_disconnect(receive))
     stopped = asyncio.ensure_future(stopping.wait())
     tasks = (answered, gone, stopped)
     try:
@@ -109,19 +109,19 @@ async def while_wanted(work: Awaitable[ResultT], *, receive: Receive, stopping: 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def disconnect(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Return when the client has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def unknown_route(request: Request, error: Exception) -> Response:
+async def answer_unknown_route(request: Request, error: Exception) -> Response:
     """Answer for a path or method that no route has."""
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return refusal(MethodNotAllowed(allowed_methods(request.scope["path"])))
-    return refusal(RouteNotFound())
+        return refusal_response(MethodNotAllowed(list_allowed_methods(request.scope["path"])))
+    return refusal_response(RouteNotFound())
 
 
-def allowed_methods(path: str) -> str:
+def list_allowed_methods(path: str) -> str:
     """List the methods of a path that has a route."""
     return ", ".join(sorted({route.method for route in ROUTES if route.path == path} or {"GET"}))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from maand_runtime_gateway.upstream import Caller
-from maand_wire.channels import HOOK_CALLER, bearer
+from maand_wire.channels import HOOK_CALLER, bearer_header
 
 CLAIMS = {
     b"x-allocation-id": "maand-claimed-allocation",
@@ -23,20 +23,20 @@ FORWARDED = frozenset({b"authorization", REQUEST_ID, *CLAIMS})
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-def caller_of(headers: Headers) -> Caller | None:
+def read_caller(headers: Headers) -> Caller | None:
     """Read the caller; None without a bearer token.
 
     A header sent twice is read as HTTP reads it, joined by commas: two tokens are then no token, two claims disagree.
     """
-    found = collect(headers)
-    token = bearer_token(found.get(b"authorization", b""))
+    found = collect_headers(headers)
+    token = read_bearer_token(found.get(b"authorization", b""))
     if token is None:
         return None
     claims = ((name, metadata_text(found[header])) for header, name in CLAIMS.items() if found.get(header))
-    return Caller(metadata=(HOOK_CALLER, bearer(token), *claims), request_id=metadata_text(found.get(REQUEST_ID, b"")))
+    return Caller(metadata=(HOOK_CALLER, bearer_header(token), *claims), request_id=metadata_text(found.get(REQUEST_ID, b"")))
 
 
-def collect(headers: Headers) -> dict[bytes, bytes]:
+def collect_headers(headers: Headers) -> dict[bytes, bytes]:
     """Pick the headers that say something about the caller."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -45,7 +45,7 @@ def collect(headers: Headers) -> dict[bytes, bytes]:
     return found
 
 
-def bearer_token(authorization: bytes) -> str | None:
+def read_bearer_token(authorization: bytes) -> str | None:
     """Return the token of `Bearer <token>`; None for anything else."""
     scheme, _, token = authorization.strip().partition(b" ")
     token = token.strip()

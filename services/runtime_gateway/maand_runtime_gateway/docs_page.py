@@ -9,7 +9,7 @@ h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}code{background:
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0}"""
 
 
-def docs_page(document: dict[str, Any]) -> str:
+def render_docs_page(document: dict[str, Any]) -> str:
     """Write the page."""
     info = document["info"]
     return "".join(
@@ -21,19 +21,19 @@ def docs_page(document: dict[str, Any]) -> str:
                 section
                 for path, operations in document["paths"].items()
                 for method, operation in operations.items()
-                for section in operation_section(method, path, operation)
+                for section in render_operation(method, path, operation)
             ),
         )
     )
 
 
-def operation_section(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
+def render_operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
     """Describe one operation: summary, fields, answers."""
     yield f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(operation.get('summary', ''))}</p>"
     fields = list(field_rows(operation))
     if fields:
-        yield table(("Field", "Type", "Meaning"), fields)
-    yield table(
+        yield render_table(("Field", "Type", "Meaning"), fields)
+    yield render_table(
         ("Status", "Meaning"),
         ((status, answer.get("description", "")) for status, answer in sorted(operation["responses"].items())),
     )
@@ -42,20 +42,22 @@ def operation_section(method: str, path: str, operation: dict[str, Any]) -> Iter
 def field_rows(operation: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Return name, type and meaning of each field of a request."""
     for parameter in operation.get("parameters", ()):
-        yield row(parameter["name"], parameter["schema"], parameter.get("description", ""), required=parameter["required"])
+        yield render_field(
+            parameter["name"], parameter["schema"], parameter.get("description", ""), required=parameter["required"]
+        )
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     schema = content.get("schema", {})
     for name, field in schema.get("properties", {}).items():
-        yield row(name, field, field.get("description", ""), required=name in schema.get("required", ()))
+        yield render_field(name, field, field.get("description", ""), required=name in schema.get("required", ()))
 
 
-def row(name: str, schema: dict[str, Any], meaning: str, *, required: bool) -> tuple[str, ...]:
+def render_field(name: str, schema: dict[str, Any], meaning: str, *, required: bool) -> tuple[str, ...]:
     """Describe one field."""
     kind = schema.get("type") or " or ".join(option.get("type", "object") for option in schema.get("anyOf", ({},)))
     return (name, kind if required else f"{kind}, optional", meaning)
 
 
-def table(head: tuple[str, ...], rows: Any) -> str:
+def render_table(head: tuple[str, ...], rows: Any) -> str:
     """Write a table."""
     lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
     lines += [f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>" for cells in rows]

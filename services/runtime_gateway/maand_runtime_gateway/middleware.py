@@ -5,15 +5,15 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from maand_runtime_gateway.callers import caller_of
+from maand_runtime_gateway.callers import read_caller
 from maand_runtime_gateway.errors import MissingToken
 from maand_runtime_gateway.prometheus import Metrics
-from maand_runtime_gateway.responses import refusal
+from maand_runtime_gateway.responses import refusal_response
 from maand_runtime_gateway.routes.table import PUBLIC_PATHS, ROUTES
 from maand_wire.tracing import HEADER, Tracer, is_sampled, root_span, valid_traceparent
 
 CALLER = "maand.caller"
-"""Where in the ASGI scope the caller is found behind the edge."""
+"""Where in the ASGI scope the caller is found behind the middleware."""
 
 KNOWN_ROUTES: Mapping[tuple[str, str], tuple[str, str]] = {
     **{(route.method, route.path): (route.method, route.path) for route in ROUTES},
@@ -24,7 +24,7 @@ KNOWN_ROUTES: Mapping[tuple[str, str], tuple[str, str]] = {
 OTHER = ("other", "other")
 
 
-class Edge:
+class AccessMiddleware:
     """Lets requests with a token in, and those for public paths."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None = None) -> None:
@@ -60,9 +60,9 @@ class Edge:
     def _admitted(self, scope: Scope) -> ASGIApp:
         """Return who answers: the application, or a refusal."""
         if scope["path"] not in PUBLIC_PATHS:
-            caller = caller_of(scope["headers"])
+            caller = read_caller(scope["headers"])
             if caller is None:
-                return refusal(MissingToken())
+                return refusal_response(MissingToken())
             scope[CALLER] = caller
         return self._app
 

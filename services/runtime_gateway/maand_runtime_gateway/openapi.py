@@ -34,12 +34,12 @@ MEANINGS = {
 }
 
 
-def responses(route: Route) -> dict[int | str, dict[str, Any]]:
+def describe_responses(route: Route) -> dict[int | str, dict[str, Any]]:
     """Describe how a route can fail."""
     return {status: {"model": ErrorBody, "description": MEANINGS[status]} for status in sorted({*COMMON_ERRORS, *route.errors})}
 
 
-def inputs(route: Route) -> dict[str, Any]:
+def describe_inputs(route: Route) -> dict[str, Any]:
     """Describe what a route takes, and that it needs the token."""
     schema = schema_of(route.takes)
     extra: dict[str, Any] = {"security": [{"hookToken": []}]}
@@ -61,10 +61,10 @@ def inputs(route: Route) -> dict[str, Any]:
 
 def query_properties(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a model's properties as query parameters have them: absent instead of null."""
-    return {name: not_null(field) for name, field in schema.get("properties", {}).items()}
+    return {name: without_null(field) for name, field in schema.get("properties", {}).items()}
 
 
-def not_null(field: dict[str, Any]) -> dict[str, Any]:
+def without_null(field: dict[str, Any]) -> dict[str, Any]:
     """Drop `null` from a field's types: a query parameter is given or left out."""
     types: list[dict[str, Any]] = [option for option in field.get("anyOf", ()) if option.get("type") != "null"]
     if len(types) != 1:
@@ -78,7 +78,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key != "$defs"}
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def build_document(app: FastAPI) -> dict[str, Any]:
     """Build the whole document."""
     whole: dict[str, Any] = get_openapi(title=TITLE, version=app.version, description=DESCRIPTION, routes=app.routes)
     components = whole.setdefault("components", {})

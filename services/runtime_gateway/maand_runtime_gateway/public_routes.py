@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from maand_runtime_gateway.docs_page import docs_page
+from maand_runtime_gateway.docs_page import render_docs_page
 from maand_runtime_gateway.models import Health
-from maand_runtime_gateway.openapi import document
+from maand_runtime_gateway.openapi import build_document
 from maand_runtime_gateway.prometheus import CONTENT_TYPE, Metrics
 from maand_runtime_gateway.responses import json_response
 from maand_runtime_gateway.upstream import Upstream
@@ -23,7 +23,7 @@ def add_public_routes(app: FastAPI, upstream: Upstream, metrics: Metrics) -> Non
     async def healthz(_request: Request) -> Response:
         """Say whether the hook API can work: 503 when the catalog does not serve."""
         reachable = await upstream.catalog_serves()
-        return json_response(health(reachable), 200 if reachable else 503)
+        return json_response(describe_health(reachable), 200 if reachable else 503)
 
     async def metrics_text(_request: Request) -> Response:
         """Return metrics in Prometheus' text format."""
@@ -45,14 +45,14 @@ def add_public_routes(app: FastAPI, upstream: Upstream, metrics: Metrics) -> Non
         summary="Metrics in Prometheus' text format.",
         responses={200: {"content": {"text/plain": {}}, "description": "Metrics."}},
     )
-    app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    app.openapi = partial(build_document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
     add_description(app)
 
 
 def add_description(app: FastAPI) -> None:
     """Serve the document and the page made from it, both written once."""
     described = app.openapi()
-    page = docs_page(described)
+    page = render_docs_page(described)
 
     async def openapi_json(_request: Request) -> Response:
         return json_response(described)
@@ -64,6 +64,6 @@ def add_description(app: FastAPI) -> None:
     app.add_route("/docs", docs, methods=["GET"])
 
 
-def health(reachable: bool) -> Health:
+def describe_health(reachable: bool) -> Health:
     """Describe the state."""
     return Health(status="ok" if reachable else "degraded", catalog="reachable" if reachable else "unreachable", version=VERSION)

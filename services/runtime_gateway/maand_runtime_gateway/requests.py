@@ -28,10 +28,10 @@ async def read_fields(request: Request, model: type[FieldsT], limits: RequestLim
         check_media_type(request.headers.get("content-type"))
     try:
         if query:
-            return model.model_validate_strings(query_fields(request))
+            return model.model_validate_strings(read_query_fields(request))
         fields = model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        raise explain(error.errors(include_url=False, include_input=False)) from None
+        raise explain_problems(error.errors(include_url=False, include_input=False)) from None
     json.loads(body or b"{}", object_pairs_hook=refuse_repeated)  # after the model, which bounds its depth
     return fields
 
@@ -69,12 +69,12 @@ def check_media_type(content_type: str | None) -> None:
         raise NotJson
 
 
-def query_fields(request: Request) -> dict[str, str]:
+def read_query_fields(request: Request) -> dict[str, str]:
     """Return the query parameters; one given twice has no single meaning."""
     fields: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in fields:
-            raise given_twice(name)
+            raise given_twice_error(name)
         fields[name] = value
     return fields
 
@@ -83,22 +83,22 @@ def refuse_repeated(pairs: list[tuple[str, object]]) -> None:
     """Refuse an object that gives a field twice; what it holds was read already."""
     if len(pairs) > 1 and len(dict(pairs)) < len(pairs):
         names = [name for name, _ in pairs]
-        raise given_twice(next(name for name in names if names.count(name) > 1))
+        raise given_twice_error(next(name for name in names if names.count(name) > 1))
 
 
-def given_twice(name: str) -> InvalidFields:
+def given_twice_error(name: str) -> InvalidFields:
     """Say that a field has no single meaning."""
-    return InvalidFields(f"`{printable(name)}` is given twice; give each field once")
+    return InvalidFields(f"`{printable_name(name)}` is given twice; give each field once")
 
 
-def explain(problems: list[ErrorDetails]) -> MalformedJson | InvalidFields:
+def explain_problems(problems: list[ErrorDetails]) -> MalformedJson | InvalidFields:
     """Turn pydantic's findings into one sentence, with all of them by field in the details."""
     first = problems[0]
     if first["type"] == "json_invalid":
         return MalformedJson("the body is not valid JSON; send one JSON object in UTF-8")
     if not first["loc"]:
         return MalformedJson("the body must be a JSON object with the route's fields")
-    by_field = {printable(".".join(str(part) for part in problem["loc"])): wording(problem) for problem in problems}
+    by_field = {printable_name(".".join(str(part) for part in problem["loc"])): describe_problem(problem) for problem in problems}
     name, what = next(iter(by_field.items()))
     return InvalidFields(f"`{name}` {what}", details={"fields": by_field})
 
@@ -120,12 +120,12 @@ WORDS = {
 """What a field must be, by pydantic's word for what is wrong with it."""
 
 
-def wording(problem: ErrorDetails) -> str:
+def describe_problem(problem: ErrorDetails) -> str:
     """Say what a field must be."""
     words = WORDS.get(problem["type"])
     return words.format(**problem.get("ctx", {})) if words else problem["msg"][:1].lower() + problem["msg"][1:]
 
 
-def printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """Shorten and clean a field name that came from outside."""
     return "".join(character if character.isprintable() else "?" for character in name[:64])

@@ -24,7 +24,7 @@ def error_response(answer: ErrorAnswer, headers: dict[str, str] | None = None) -
     return json_response(answer.body(), answer.status, headers)
 
 
-def refusal(error: RequestRefused) -> Response:
+def refusal_response(error: RequestRefused) -> Response:
     """Answer a request that cannot be translated."""
     answer = ErrorAnswer(status=error.status, code=error.code, message=error.message, details=error.details)
     return error_response(answer, refusal_headers(error))
@@ -41,7 +41,7 @@ def refusal_headers(error: RequestRefused) -> dict[str, str] | None:
             return None
 
 
-def remote_failure(error: RemoteError) -> Response:
+def remote_failure_response(error: RemoteError) -> Response:
     """Answer with what the catalog or the executor said."""
     answer = answer_for(grpc_status=error.status.name, code=error.code, message=error.message, help=error.help, facts=error.facts)
     return error_response(answer, {"www-authenticate": "Bearer"} if answer.status == 401 else None)

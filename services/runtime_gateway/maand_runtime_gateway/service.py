@@ -98,17 +98,17 @@ class RunningGateway:
 
 async def start_gateway(settings: GatewaySettings) -> RunningGateway:
     """Serve the hook API; returns when it answers. Raises `NotLoopback`, `PortTaken`, or the wire's `EndpointError`."""
-    listener = bind(settings.listen)
+    listener = bind_loopback(settings.listen)
     upstream, metrics, tracer = Upstream(settings), Metrics(), make_tracer("maand-gateway")
     stopping = asyncio.Event()
     app = make_app(upstream, limits=settings.limits, stopping=stopping, metrics=metrics, tracer=tracer)
-    server = EmbeddedServer(server_config(settings, app))
+    server = EmbeddedServer(make_server_config(settings, app))
     watch = Watch(server.server_state, settings.limits)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="the server of the hook API")
     await until_serving(server, serving)
     metrics_server = serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
     tasks = [serving, asyncio.create_task(keep_running("watch over connections", watch.run))]
-    address = "{}:{}".format(*bound(listener))
+    address = "{}:{}".format(*bound_address(listener))
     log.info("runtime gateway serves", address=address)
     return RunningGateway(
         address=address,
@@ -131,7 +131,7 @@ async def until_serving(server: EmbeddedServer, serving: asyncio.Task[None]) -> 
         serving.result()
 
 
-def server_config(settings: GatewaySettings, app: ASGIApp) -> uvicorn.Config:
+def make_server_config(settings: GatewaySettings, app: ASGIApp) -> uvicorn.Config:
     """Configure uvicorn: no websockets, no logs of its own, no signals, bounded connections."""
     return uvicorn.Config(
         app,
@@ -149,9 +149,9 @@ def server_config(settings: GatewaySettings, app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def bind(listen: str) -> socket.socket:
+def bind_loopback(listen: str) -> socket.socket:
     """Bind a loopback address, and nothing else."""
-    host, port = loopback_address(listen)
+    host, port = parse_loopback_address(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only then: without it an answer takes 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -168,7 +168,7 @@ def bind(listen: str) -> socket.socket:
     return listener
 
 
-def loopback_address(listen: str) -> tuple[str, int]:
+def parse_loopback_address(listen: str) -> tuple[str, int]:
     """Split `host:port` and make sure that it is loopback; names other than localhost are not looked up."""
     host, _, port = listen.rpartition(":")
     host = "127.0.0.1" if host == "localhost" else host.strip("[]")
@@ -180,7 +180,7 @@ def loopback_address(listen: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def bound(listener: socket.socket) -> tuple[str, int]:
+def bound_address(listener: socket.socket) -> tuple[str, int]:
     """Return host and port as they are written in an address."""
     host, port = listener.getsockname()[:2]
     return (f"[{host}]" if ":" in host else host), port

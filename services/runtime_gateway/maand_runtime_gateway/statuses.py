@@ -54,16 +54,16 @@ class ErrorAnswer:
 def answer_for(*, grpc_status: str, code: str, message: str, help: str, facts: Mapping[str, str]) -> ErrorAnswer:  # noqa: A002
     """Translate one failed call."""
     if code == grpc_status.lower():
-        message, help = without_detail(grpc_status, message, help)  # noqa: A001 - the contract's word
+        message, help = answer_without_detail(grpc_status, message, help)  # noqa: A001 - the contract's word
     return ErrorAnswer(
         status=STATUS_BY_CODE.get(code) or STATUS_BY_GRPC[grpc_status],
         code=code,
-        message=sentence(message, help),
-        details={name: typed(name, value) for name, value in facts.items()},
+        message=join_sentence(message, help),
+        details={name: parse_fact(name, value) for name, value in facts.items()},
     )
 
 
-def without_detail(grpc_status: str, message: str, help: str) -> tuple[str, str]:  # noqa: A002
+def answer_without_detail(grpc_status: str, message: str, help: str) -> tuple[str, str]:  # noqa: A002
     """Choose words for a failure that no service put into words: it came from the connection itself."""
     match grpc_status:
         case "UNAVAILABLE" | "CANCELLED":
@@ -76,11 +76,11 @@ def without_detail(grpc_status: str, message: str, help: str) -> tuple[str, str]
             return message, help
 
 
-def sentence(message: str, help: str) -> str:  # noqa: A002 - the contract's word
+def join_sentence(message: str, help: str) -> str:  # noqa: A002 - the contract's word
     """Join what happened and what to do into one sentence."""
     return f"{message.rstrip('. ')}; {help}" if help and help not in message else message
 
 
-def typed(name: str, value: str) -> object:
+def parse_fact(name: str, value: str) -> object:
     """Give a fact its type back."""
     return int(value) if name in NUMERIC_FACTS and value.isdigit() else value

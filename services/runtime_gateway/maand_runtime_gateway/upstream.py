@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from maand_contracts.catalog.v1 import job_pb2_grpc, kv_pb2_grpc, secret_pb2_grpc, semaphore_pb2_grpc
 from maand_contracts.executor.v1 import remote_pb2_grpc
 from maand_runtime_gateway.settings import Deadlines, GatewaySettings
-from maand_wire.calls import pages
+from maand_wire.calls import read_pages
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError, remote_errors
@@ -64,7 +64,7 @@ class Upstream:
         async def read(page: Any) -> Any:
             return await self.call(rpc, page, caller)
 
-        return [item async for item in pages(read, request, items)]
+        return [item async for item in read_pages(read, request, items)]
 
     async def catalog_serves(self) -> bool:
         """Ask the catalog's health service."""

@@ -23,7 +23,7 @@ import grpc.aio
 from maand_contracts.catalog.v1 import kv_pb2, semaphore_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceStub
-from maand_wire.channels import OPTIONS, bearer
+from maand_wire.channels import OPTIONS, bearer_header
 from maand_wire.errors import RemoteError, remote_errors
 
 BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
@@ -98,7 +98,7 @@ class Client:
 
     async def _call(self, stub: Callable[[grpc.aio.Channel], Any], method: str, request: Any) -> Any:
         """Call until a catalog answers; `Refused` when it says no."""
-        metadata = [bearer(self._token)] if self._token else []
+        metadata = [bearer_header(self._token)] if self._token else []
         tries = 0
         while True:
             tries += 1

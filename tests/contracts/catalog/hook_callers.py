@@ -11,7 +11,7 @@ from maand_catalog.database.database import Database, Transaction
 from maand_catalog.rules.identity import token_digest
 from maand_catalog.store.tables.fleet import job_demands, jobs, workers
 from maand_catalog.store.tables.identity import invocations
-from maand_wire.channels import bearer
+from maand_wire.channels import bearer_header
 from tests.contracts.catalog.run_builders import an_allocation
 from tests.contracts.catalog.semaphore_builders import a_running_run
 
@@ -46,7 +46,7 @@ async def another_hook(database: Database, bucket_id: str, *, event: str, worker
     row |= {"invocation_id": invocation_id, "bucket_id": bucket_id, "hook": "hook_x", "event": event, "worker": worker}
     more = {"fence": 1, "token_sha256": token_digest(token), "begun_at": datetime.now(UTC)}
     await database.write(lambda tx: tx.connection.execute(insert(invocations), {**row, **more}))
-    return Hook(invocation_id=invocation_id, allocation_id=row["allocation_id"], worker=worker, metadata=[bearer(token)])
+    return Hook(invocation_id=invocation_id, allocation_id=row["allocation_id"], worker=worker, metadata=[bearer_header(token)])
 
 
 async def a_worker(database: Database, bucket_id: str, host: str) -> None:

@@ -22,7 +22,7 @@ from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceStub
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceStub
-from maand_wire.channels import OPTIONS, bearer, open_channel
+from maand_wire.channels import OPTIONS, bearer_header, open_channel
 from maand_wire.endpoints import Endpoint
 
 QUICK = Upkeep(look_every=timedelta(milliseconds=50))
@@ -76,7 +76,7 @@ class ServedCatalog:
                 tx, token_id=new_id(), token_sha256=token_digest(secret), name=f"test {role}", role=role, ttl=None, actor="test"
             )
         )
-        return [bearer(secret)]
+        return [bearer_header(secret)]
 
 
 @asynccontextmanager

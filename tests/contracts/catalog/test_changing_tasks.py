@@ -10,7 +10,7 @@ from maand_catalog.store.tables.identity import invocations
 from maand_contracts.catalog.v1 import allocation_pb2, invocation_pb2, job_pb2, run_pb2, semaphore_pb2, semaphore_pb2_grpc
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import task_pb2 as pb
-from maand_wire.channels import HOOK_CALLER, bearer
+from maand_wire.channels import HOOK_CALLER, bearer_header
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.run_builders import DEPLOY, a_bucket, a_create, an_allocation
@@ -80,7 +80,7 @@ async def acquire(catalog: ServedCatalog, token: str, *, seconds: int = 0) -> st
     request = semaphore_pb2.AcquireRequest(name="door", capacity=1, timeout_seconds=seconds, request_id=token)
     try:
         with remote_errors():
-            await stub.Acquire(request, metadata=[bearer(token), HOOK_CALLER])
+            await stub.Acquire(request, metadata=[bearer_header(token), HOOK_CALLER])
     except RemoteError as error:
         return error.code
     return ""

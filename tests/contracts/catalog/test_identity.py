@@ -13,7 +13,7 @@ from maand_catalog.rules.identity import HookCaller, Role, token_digest
 from maand_catalog.store.runs.invocations import find_hook_caller
 from maand_contracts.catalog.v1 import invocation_pb2, job_pb2, semaphore_pb2, semaphore_pb2_grpc, token_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
-from maand_wire.channels import HOOK_CALLER, bearer
+from maand_wire.channels import HOOK_CALLER, bearer_header
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.run_builders import HEALTH, NOWHERE, a_bucket, a_create, an_allocation
@@ -86,14 +86,14 @@ async def test_a_hook_token_stands_for_exactly_its_invocation(catalog: ServedCat
         hook="hook_a",
         event="cli",
     )
-    assert await knock(catalog.local, [bearer(hook.token), HOOK_CALLER]) == ""
-    assert await knock(catalog.anonymous(), [bearer(hook.token)]) == ""
+    assert await knock(catalog.local, [bearer_header(hook.token), HOOK_CALLER]) == ""
+    assert await knock(catalog.anonymous(), [bearer_header(hook.token)]) == ""
 
 
 async def test_a_hook_token_is_dead_the_moment_its_end_returned(catalog: ServedCatalog, hook: Hook) -> None:
-    assert await knock(catalog.local, [bearer(hook.token)]) == ""
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == ""
     await end(catalog, hook)
-    assert await knock(catalog.local, [bearer(hook.token)]) == "unauthenticated"
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == "unauthenticated"
     await end(catalog, hook)
 
 
@@ -101,9 +101,9 @@ async def test_a_hook_token_dies_with_its_runs_lease(catalog: ServedCatalog, hoo
     clock.advance(timedelta(seconds=10))
     await renew(catalog, hook.run)
     clock.advance(timedelta(seconds=10))
-    assert await knock(catalog.local, [bearer(hook.token)]) == ""
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == ""
     clock.advance(timedelta(seconds=10))
-    assert await knock(catalog.local, [bearer(hook.token)]) == "unauthenticated"
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == "unauthenticated"
 
 
 async def test_a_hook_token_of_the_old_owner_is_dead_after_a_takeover(
@@ -111,23 +111,23 @@ async def test_a_hook_token_of_the_old_owner_is_dead_after_a_takeover(
 ) -> None:
     clock.advance(timedelta(minutes=1))
     taken_over = await must_claim(catalog, "e2")
-    assert await knock(catalog.local, [bearer(hook.token)]) == "unauthenticated"
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == "unauthenticated"
     fresh = (await begin(catalog, taken_over, hook.allocation_id))[0]
-    assert await knock(catalog.local, [bearer(fresh.token)]) == ""
+    assert await knock(catalog.local, [bearer_header(fresh.token)]) == ""
 
 
 async def test_a_hook_token_dies_when_its_run_ends_and_its_invocation_is_recorded_as_interrupted(
     catalog: ServedCatalog, hook: Hook
 ) -> None:
     await finish(catalog, hook.run)
-    assert await knock(catalog.local, [bearer(hook.token)]) == "unauthenticated"
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == "unauthenticated"
     outcome = await catalog.database.read(lambda tx: tx.connection.execute(text("SELECT outcome FROM invocations")).scalar_one())
     assert outcome == "interrupted"
 
 
 async def test_an_invocation_is_ended_by_nobody_but_its_own_bucket(catalog: ServedCatalog, hook: Hook) -> None:
     await end(catalog, hook, bucket_id=NOWHERE)
-    assert await knock(catalog.local, [bearer(hook.token)]) == ""
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == ""
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ async def test_an_invocation_is_ended_by_nobody_but_its_own_bucket(catalog: Serv
 async def test_headers_can_claim_nothing_that_the_token_does_not(
     catalog: ServedCatalog, hook: Hook, claimed: tuple[str, str], code: str
 ) -> None:
-    assert await knock(catalog.local, [bearer(hook.token), HOOK_CALLER, claimed]) == code
+    assert await knock(catalog.local, [bearer_header(hook.token), HOOK_CALLER, claimed]) == code
 
 
 async def test_a_call_made_for_a_hook_needs_a_live_hook_token_whatever_the_peer(catalog: ServedCatalog, hook: Hook) -> None:
@@ -152,12 +152,12 @@ async def test_a_call_made_for_a_hook_needs_a_live_hook_token_whatever_the_peer(
     for client in (catalog.local, catalog.anonymous()):
         assert await knock(client, [HOOK_CALLER]) == "unauthenticated"
         assert await knock(client, [HOOK_CALLER, *operator]) == "unauthenticated"
-        assert await knock(client, [HOOK_CALLER, bearer("mh_" + "x" * 43)]) == "unauthenticated"
-        assert await knock(client, [HOOK_CALLER, bearer(hook.token)]) == ""
+        assert await knock(client, [HOOK_CALLER, bearer_header("mh_" + "x" * 43)]) == "unauthenticated"
+        assert await knock(client, [HOOK_CALLER, bearer_header(hook.token)]) == ""
 
 
 async def test_a_hook_may_not_do_what_people_and_executors_do(catalog: ServedCatalog, hook: Hook) -> None:
-    metadata = [bearer(hook.token)]
+    metadata = [bearer_header(hook.token)]
     view = pb.GetRunRequest(bucket_id=hook.run.bucket_id, run_id=hook.run.run_id)
     calls: list[Awaitable[object]] = [
         catalog.local.runs.GetRun(view, metadata=metadata),
@@ -174,7 +174,7 @@ async def test_a_hook_may_not_do_what_people_and_executors_do(catalog: ServedCat
 
 async def test_over_tcp_nobody_is_let_in_without_a_valid_token(catalog: ServedCatalog) -> None:
     anonymous = catalog.anonymous()
-    for metadata in ([], [bearer("whatever")], [("authorization", "Basic abc")], [("authorization", "")]):
+    for metadata in ([], [bearer_header("whatever")], [("authorization", "Basic abc")], [("authorization", "")]):
         with pytest.raises(RemoteError) as caught, remote_errors():
             await anonymous.tokens.ListTokens(token_pb2.ListTokensRequest(), metadata=metadata)
         assert (caught.value.status, caught.value.code) == (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
@@ -182,7 +182,7 @@ async def test_over_tcp_nobody_is_let_in_without_a_valid_token(catalog: ServedCa
 
 async def test_a_token_nobody_was_given_is_told_from_none_at_all(catalog: ServedCatalog) -> None:
     with pytest.raises(RemoteError, match="this API token is unknown here") as caught, remote_errors():
-        await catalog.anonymous().tokens.ListTokens(token_pb2.ListTokensRequest(), metadata=[bearer("ma_unknown")])
+        await catalog.anonymous().tokens.ListTokens(token_pb2.ListTokensRequest(), metadata=[bearer_header("ma_unknown")])
     assert (caught.value.status, caught.value.code) == (grpc.StatusCode.UNAUTHENTICATED, "token_unknown")
 
 
@@ -224,7 +224,7 @@ def everything_about_identity(tx: Transaction) -> list[object]:
 
 async def test_a_created_token_works_until_it_is_revoked(catalog: ServedCatalog) -> None:
     created = await catalog.local.tokens.CreateToken(token_pb2.CreateTokenRequest(name="ci", role=token_pb2.ROLE_OPERATOR))
-    client, metadata = catalog.anonymous(), [bearer(created.secret)]
+    client, metadata = catalog.anonymous(), [bearer_header(created.secret)]
     listed = await client.tokens.ListTokens(token_pb2.ListTokensRequest(), metadata=metadata)
     assert list(listed.tokens) == [created.token]
     for _ in range(2):
@@ -237,7 +237,7 @@ async def test_a_created_token_works_until_it_is_revoked(catalog: ServedCatalog)
 async def test_a_token_with_an_end_stops_working_then(catalog: ServedCatalog, clock: ShiftedClock) -> None:
     request = token_pb2.CreateTokenRequest(name="ci", role=token_pb2.ROLE_OPERATOR, ttl_seconds=60)
     created = await catalog.local.tokens.CreateToken(request)
-    client, metadata = catalog.anonymous(), [bearer(created.secret)]
+    client, metadata = catalog.anonymous(), [bearer_header(created.secret)]
     await client.tokens.ListTokens(token_pb2.ListTokensRequest(), metadata=metadata)
     clock.advance(timedelta(seconds=61))
     with pytest.raises(RemoteError) as caught, remote_errors():

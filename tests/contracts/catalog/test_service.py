@@ -22,7 +22,7 @@ from maand_catalog.rpc.services import CONTRACTS, SERVICE_NAMES, STATUS_BY_ERROR
 from maand_catalog.sealing.keyring import BadKeyFile
 from maand_catalog.service import start_catalog
 from maand_contracts.catalog.v1 import token_pb2, token_pb2_grpc
-from maand_wire.channels import OPTIONS, bearer
+from maand_wire.channels import OPTIONS, bearer_header
 from maand_wire.endpoints import EndpointError
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.run_builders import HEALTH, a_bucket, a_create
@@ -193,7 +193,7 @@ async def test_the_first_token_is_made_on_the_command_line_and_works_over_tcp(en
     async with serving(environment) as address:
         channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         listed = await token_pb2_grpc.TokenServiceStub(channel).ListTokens(
-            token_pb2.ListTokensRequest(), metadata=[bearer(output.strip())]
+            token_pb2.ListTokensRequest(), metadata=[bearer_header(output.strip())]
         )
         await channel.close()
     assert [(token.name, token.role) for token in listed.tokens] == [("me", token_pb2.ROLE_OPERATOR)]

@@ -12,7 +12,7 @@ from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.store.tokens import create_token
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc, token_pb2, token_pb2_grpc
-from maand_wire.channels import HOOK_CALLER, bearer, open_channel
+from maand_wire.channels import HOOK_CALLER, bearer_header, open_channel
 from maand_wire.endpoints import Endpoint, TlsFiles
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.serving import settings_for
@@ -91,7 +91,7 @@ async def test_a_channels_own_token_never_stands_in_for_a_hooks(
     token = await token_file(running, Role.OPERATOR, tmp_path)
     endpoint = Endpoint(address=running.address, tls=TlsFiles(ca=authority.ca), token_file=token)
     async with open_channel(endpoint) as channel:
-        for metadata in ([HOOK_CALLER], [HOOK_CALLER, bearer("mh_" + "x" * 43)]):
+        for metadata in ([HOOK_CALLER], [HOOK_CALLER, bearer_header("mh_" + "x" * 43)]):
             with pytest.raises(RemoteError) as caught, remote_errors():
                 await token_pb2_grpc.TokenServiceStub(channel).ListTokens(token_pb2.ListTokensRequest(), metadata=metadata)
             assert caught.value.status is grpc.StatusCode.UNAUTHENTICATED

@@ -10,7 +10,7 @@ import pytest
 from maand_contracts.catalog.v1 import run_spec_pb2, token_pb2, token_pb2_grpc
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc
 from maand_executor.service import SERVICES
-from maand_wire.channels import bearer, open_channel
+from maand_wire.channels import bearer_header, open_channel
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError, remote_errors
 from tests.integration.executor.deploy_bed import deploy_bed
@@ -53,15 +53,20 @@ async def test_over_tcp_an_executor_tells_only_those_who_may_read(tmp_path: Path
                 with remote_errors():
                     return (await ask(executor_pb2.GetExecutorStatusRequest(), metadata=metadata)).executor_id
 
-            assert await look(bearer(made.secret)) == bed.executor.executor_id
-            for refused in ((), (bearer("ma_nobody"),), (bearer("mh_a-hook"),), (("authorization", "Basic abc"),)):
+            assert await look(bearer_header(made.secret)) == bed.executor.executor_id
+            for refused in (
+                (),
+                (bearer_header("ma_nobody"),),
+                (bearer_header("mh_a-hook"),),
+                (("authorization", "Basic abc"),),
+            ):
                 with pytest.raises(RemoteError) as caught:
                     await look(*refused)
                 assert caught.value.status is grpc.StatusCode.UNAUTHENTICATED
                 assert "API token of role viewer" in caught.value.help
             await bed.catalog.stop()
             with pytest.raises(RemoteError) as caught:
-                await look(bearer(made.secret))
+                await look(bearer_header(made.secret))
             assert caught.value.status is grpc.StatusCode.UNAVAILABLE
 
 

@@ -23,7 +23,7 @@ from maand_executor.hooks.live_invocations import LiveInvocation, LiveInvocation
 from maand_executor.rpc.errors import STATUS_BY_ERROR
 from maand_executor.rpc.remote import RemoteServicer
 from maand_executor.rules.facts import AllocationCertificate, BucketConfig, Certificates, Worker
-from maand_wire.channels import OPTIONS, bearer
+from maand_wire.channels import OPTIONS, bearer_header
 from maand_wire.errors import ErrorBoundary, RemoteError, remote_errors
 from maand_wire.servers import make_server
 from tests.integration.executor.ssh_support import BUCKET, fact, remote_of
@@ -42,13 +42,17 @@ class Client:
     async def ssh(self, worker: str, command: str, **fields: Any) -> remote_pb2.RunSshCommandResponse:
         request = remote_pb2.RunSshCommandRequest(worker=worker, command=command, **fields)
         with remote_errors():
-            response: remote_pb2.RunSshCommandResponse = await self.stub.RunSshCommand(request, metadata=[bearer(self.token)])
+            response: remote_pb2.RunSshCommandResponse = await self.stub.RunSshCommand(
+                request, metadata=[bearer_header(self.token)]
+            )
             return response
 
     async def http(self, url: str, method: str = "GET", **fields: Any) -> remote_pb2.SendHttpRequestResponse:
         request = remote_pb2.SendHttpRequestRequest(method=method, url=url, **fields)
         with remote_errors():
-            response: remote_pb2.SendHttpRequestResponse = await self.stub.SendHttpRequest(request, metadata=[bearer(self.token)])
+            response: remote_pb2.SendHttpRequestResponse = await self.stub.SendHttpRequest(
+                request, metadata=[bearer_header(self.token)]
+            )
             return response
 
 

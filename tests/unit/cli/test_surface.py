@@ -172,7 +172,10 @@ def test_completion_knows_commands_and_names_of_the_workspace(maand: Maand) -> N
 
 def test_help_and_completion_import_nothing_heavy() -> None:
     heavy = "{'grpc', 'rich', 'asyncio', 'google.protobuf', 'structlog', 'cryptography', 'asyncssh'}"
-    script = f"import sys; from maand_cli.__main__ import run; run(['--help']); print(sorted({heavy} & set(sys.modules)))"
+    script = (
+        "import sys; from maand_cli.__main__ import run_command_line; "
+        f"run_command_line(['--help']); print(sorted({heavy} & set(sys.modules)))"
+    )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"
 
@@ -185,6 +188,12 @@ def test_subcommand_modules_import_nothing_heavy() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_reading_and_following_import_no_cryptography() -> None:
+    script = "import sys, maand_cli.remote.listings, maand_cli.runs.conclude; print('cryptography' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"
 
 
 def cpu_seconds(*args: str, **environment: str) -> float:

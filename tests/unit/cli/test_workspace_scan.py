@@ -87,7 +87,7 @@ def test_an_unchanged_file_is_not_read_again(workspace: Path, monkeypatch: pytes
     def read(path: Path) -> bytes:
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr(workspace_scan, "file_sha256", read)
+    monkeypatch.setattr(workspace_scan, "hash_file", read)
     assert scan_workspace(workspace, workspace.parent / "cache.json") == first
 
 

@@ -26,13 +26,13 @@ def test_every_status_the_catalog_answers_with_has_a_class_of_its_own() -> None:
 
 @pytest.mark.parametrize(("status", "kind"), errors.BY_STATUS.items())
 def test_the_class_is_chosen_by_status(status: grpc.StatusCode, kind: type[errors.MaandError]) -> None:
-    error = errors.by_meaning(RemoteError(status, "what happened", code="a_code", help="do this", facts={"a": "b"}))
+    error = errors.error_by_meaning(RemoteError(status, "what happened", code="a_code", help="do this", facts={"a": "b"}))
     assert type(error) is kind
     assert (str(error), error.code, error.help, error.facts) == ("what happened", "a_code", "do this", {"a": "b"})
 
 
 def test_an_unforeseen_status_is_still_an_error_of_maand() -> None:
-    assert type(errors.by_meaning(RemoteError(grpc.StatusCode.DATA_LOSS, "?"))) is errors.MaandError
+    assert type(errors.error_by_meaning(RemoteError(grpc.StatusCode.DATA_LOSS, "?"))) is errors.MaandError
 
 
 async def test_wrong_files_are_invalid_at_their_positions(bed: Bed) -> None:
@@ -72,7 +72,7 @@ class BreaksOff:
 async def a_server_that_breaks_off(directory: Path) -> AsyncIterator[Client]:
     server = servers.make_server()
     add_RunServiceServicer_to_server(cast("RunServiceServicer", BreaksOff()), server)
-    address = servers.listen(server, f"unix:{directory}/s")
+    address = servers.bind_server(server, f"unix:{directory}/s")
     await server.start()
     async with connect(address, "b") as maand:
         yield maand

@@ -141,7 +141,7 @@ class AnswersGetLost:
 async def test_a_slot_whose_release_was_answered_into_nowhere_counts_as_released(tmp_path: Path) -> None:
     server, service = servers.make_server(), AnswersGetLost()
     add_SemaphoreServiceServicer_to_server(cast("SemaphoreServiceServicer", service), server)
-    address = servers.listen(server, f"unix:{tmp_path}/s")
+    address = servers.bind_server(server, f"unix:{tmp_path}/s")
     await server.start()
     async with connect(address) as hook, hook.semaphores.held("ddl"):
         pass
@@ -179,7 +179,7 @@ async def test_who_waited_longer_than_patience_lasts_keeps_its_place_through_res
     monkeypatch.setattr("maand_client.calls.SERVED", patience)
     server, service = servers.make_server(), RestartsWhileOneWaits(restarts=restarts, served=served)
     add_SemaphoreServiceServicer_to_server(cast("SemaphoreServiceServicer", service), server)
-    address = servers.listen(server, f"unix:{tmp_path}/s")
+    address = servers.bind_server(server, f"unix:{tmp_path}/s")
     await server.start()
     async with connect(address, patience=patience) as hook, hook.semaphores.held("ddl") as grant:
         assert grant.fencing_token == 7

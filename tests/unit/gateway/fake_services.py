@@ -28,10 +28,10 @@ from maand_contracts.executor.v1 import remote_pb2, remote_pb2_grpc
 from maand_hook_sdk.memory_gateway import MemoryGateway
 from maand_hook_sdk.memory_identity import ApiError, Identity
 from maand_hook_sdk.memory_policy import check_read, check_worker, check_write, check_write_secret
-from maand_hook_sdk.memory_routes import canned, host_of
+from maand_hook_sdk.memory_routes import find_canned_reply, host_of
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import ErrorBoundary, RemoteError
-from maand_wire.servers import add_standard_services, announce_serving, listen, make_server
+from maand_wire.servers import add_standard_services, announce_serving, bind_server, make_server
 
 GRPC_BY_HTTP = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -222,7 +222,7 @@ class FakeRemote(FakeServices):
             identity, _ = self.admit(context)
             check_worker(identity, request.worker)
             asked: Any = Fields(fields={"worker": request.worker, "command": request.command})
-            answer = dict(canned(self.memory.state.ssh, asked, request.worker))
+            answer = dict(find_canned_reply(self.memory.state.ssh, asked, request.worker))
             took = answer.pop("duration_ms") / 1000
             return remote_pb2.RunSshCommandResponse(**answer, duration_seconds=took)
 
@@ -234,7 +234,7 @@ class FakeRemote(FakeServices):
             host = host_of(request.url)
             check_worker(identity, host)
             asked: Any = Fields(fields={"method": request.method, "url": request.url})
-            answer = canned(self.memory.state.http, asked, host)
+            answer = find_canned_reply(self.memory.state.http, asked, host)
         return remote_pb2.SendHttpRequestResponse(
             status_code=answer["status_code"],
             headers=[remote_pb2.HttpHeader(name=name, value=value) for name, value in answer["headers"].items()],
@@ -278,7 +278,7 @@ class RunningFakes:
         for add, servicer in SERVED:
             add(with_all_methods(getattr(self, servicer)), self._server)
         health = add_standard_services(self._server, [])
-        self.endpoint = Endpoint(address=listen(self._server, f"unix:{directory / 'fakes.sock'}"))
+        self.endpoint = Endpoint(address=bind_server(self._server, f"unix:{directory / 'fakes.sock'}"))
         await self._server.start()
         await announce_serving(health, [])
 

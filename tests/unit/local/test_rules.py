@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from maand_local.__main__ import rotate
-from maand_local.bucket_lock import HeldByAnother, held
+from maand_local.__main__ import rotate_log
+from maand_local.bucket_lock import HeldByAnother, hold_lock
 from maand_local.bucket_services import Activity
-from maand_local.layout import Layout, make_private, remove_emptied, socket_directory
-from maand_local.lifetime import remaining, until_not_needed
+from maand_local.layout import Layout, make_socket_directory, remove_if_empty, socket_directory
+from maand_local.lifetime import compute_remaining_time, until_not_needed
 from maand_local.settings import BadSetting, LocalSettings
 from maand_wire.supervision import EndedByItself
 
@@ -29,7 +29,7 @@ QUARTER = timedelta(minutes=15)
     ],
 )
 def test_a_host_lives_on_while_something_runs_or_was_asked_lately(activity: Activity, left: timedelta) -> None:
-    assert remaining(activity, now=400, idle_for=QUARTER) == left
+    assert compute_remaining_time(activity, now=400, idle_for=QUARTER) == left
 
 
 def test_sockets_live_in_the_bucket_unless_their_path_is_too_long(tmp_path: Path) -> None:
@@ -40,10 +40,10 @@ def test_sockets_live_in_the_bucket_unless_their_path_is_too_long(tmp_path: Path
 
 
 def test_the_socket_directory_is_private(tmp_path: Path) -> None:
-    made = make_private(tmp_path / "sockets")
+    made = make_socket_directory(tmp_path / "sockets")
     assert made.stat().st_mode & 0o777 == 0o700
     made.chmod(0o755)
-    assert make_private(made).stat().st_mode & 0o777 == 0o700
+    assert make_socket_directory(made).stat().st_mode & 0o777 == 0o700
 
 
 def test_an_emptied_socket_directory_goes_and_one_in_use_stays(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_an_emptied_socket_directory_goes_and_one_in_use_stays(tmp_path: Path) -
     (used / "catalog.sock").touch()
 
     for directory in (used, emptied, tmp_path / "never-made"):
-        remove_emptied(directory)
+        remove_if_empty(directory)
 
     assert list(tmp_path.iterdir()) == [used]
 
@@ -62,24 +62,28 @@ def test_a_socket_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     with pytest.raises(PermissionError):
-        make_private(tmp_path / "link")
+        make_socket_directory(tmp_path / "link")
 
 
 def test_a_second_holder_is_told_who_holds_the_bucket(tmp_path: Path) -> None:
     lock = tmp_path / "services.lock"
-    with held(lock, since="noon"), pytest.raises(HeldByAnother, match=f'"pid": {os.getpid()}'), held(lock, since="later"):
+    with (
+        hold_lock(lock, since="noon"),
+        pytest.raises(HeldByAnother, match=f'"pid": {os.getpid()}'),
+        hold_lock(lock, since="later"),
+    ):
         pass
-    with held(lock, since="after"):
+    with hold_lock(lock, since="after"):
         assert "after" in lock.read_text()
 
 
 def test_a_long_log_is_put_aside_at_start(tmp_path: Path) -> None:
     log = tmp_path / "services.log"
-    rotate(log, largest_bytes=3)
+    rotate_log(log, largest_bytes=3)
     log.write_text("four")
-    rotate(log, largest_bytes=4)
+    rotate_log(log, largest_bytes=4)
     assert log.exists()
-    rotate(log, largest_bytes=3)
+    rotate_log(log, largest_bytes=3)
     assert not log.exists()
     assert (tmp_path / "services.log.1").read_text() == "four"
 

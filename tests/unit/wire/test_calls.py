@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from maand_contracts.catalog.v1 import run_pb2
-from maand_wire.calls import growing_pauses, is_passing, pages, patiently
+from maand_wire.calls import growing_pauses, is_passing, read_pages, retry_call
 from maand_wire.errors import RemoteError
 
 AWAY = RemoteError(grpc.StatusCode.UNAVAILABLE, "nobody answers")
@@ -31,14 +31,14 @@ def attempts(*answers: object) -> tuple[Callable[[], Awaitable[object]], list[ob
 
 async def test_an_attempt_is_made_once_more_after_each_pause() -> None:
     attempt, left = attempts(AWAY, AWAY, "answer", "more")
-    assert await patiently(attempt, pauses=(0, 0)) == "answer"
+    assert await retry_call(attempt, pauses=(0, 0)) == "answer"
     assert left == ["more"]
 
 
 async def test_the_last_error_is_told_when_pauses_are_used_up() -> None:
     attempt, left = attempts(AWAY, AWAY, "too late")
     with pytest.raises(RemoteError, match="nobody answers"):
-        await patiently(attempt, pauses=(0,))
+        await retry_call(attempt, pauses=(0,))
     assert left == ["too late"]
 
 
@@ -46,7 +46,7 @@ async def test_the_last_error_is_told_when_pauses_are_used_up() -> None:
 async def test_what_does_not_pass_by_itself_is_told_at_once(error: RemoteError) -> None:
     attempt, left = attempts(error, "answer")
     with pytest.raises(RemoteError, match=error.message):
-        await patiently(attempt, pauses=(0,), when=is_passing)
+        await retry_call(attempt, pauses=(0,), when=is_passing)
     assert left == ["answer"]
 
 
@@ -80,7 +80,7 @@ async def test_pages_are_read_until_there_are_no_more_or_enough() -> None:
             next_page_token=str(number + 1) if number < 2 else "",
         )
 
-    assert [run.seq async for run in pages(read, run_pb2.ListRunsRequest(), "runs")] == [0, 1, 2, 3, 4, 5]
+    assert [run.seq async for run in read_pages(read, run_pb2.ListRunsRequest(), "runs")] == [0, 1, 2, 3, 4, 5]
     assert asked == ["", "1", "2"]
-    assert [run.seq async for run in pages(read, run_pb2.ListRunsRequest(), "runs", limit=3)] == [0, 1, 2]
+    assert [run.seq async for run in read_pages(read, run_pb2.ListRunsRequest(), "runs", limit=3)] == [0, 1, 2]
     assert asked[3:] == ["", "1"]

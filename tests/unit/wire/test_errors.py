@@ -17,7 +17,7 @@ from maand_contracts.common.v1 import error_pb2
 from maand_wire import servers
 from maand_wire.channels import MAX_MESSAGE_BYTES, open_blocking_channel, open_channel
 from maand_wire.endpoints import Endpoint
-from maand_wire.errors import ErrorBoundary, RemoteError, remote_errors, snake_case
+from maand_wire.errors import ErrorBoundary, RemoteError, remote_errors, to_snake_case
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Cancelling(Failing):
 async def serve(error: Exception, directory: Path) -> tuple[grpc.aio.Server, Endpoint]:
     server = servers.make_server([ErrorBoundary({Lost: grpc.StatusCode.ABORTED, InvalidThing: grpc.StatusCode.INVALID_ARGUMENT})])
     run_pb2_grpc.add_RunServiceServicer_to_server(cast("run_pb2_grpc.RunServiceServicer", Failing(error)), server)
-    address = servers.listen(server, f"unix:{directory}/s")
+    address = servers.bind_server(server, f"unix:{directory}/s")
     await server.start()
     return server, Endpoint(address=address)
 
@@ -147,7 +147,7 @@ async def test_a_stream_fails_with_the_same_words_after_what_it_yielded(tmp_path
 async def test_a_call_that_the_server_cancels_is_told_and_does_not_cancel_its_caller(tmp_path: Path) -> None:
     server = servers.make_server()
     run_pb2_grpc.add_RunServiceServicer_to_server(cast("run_pb2_grpc.RunServiceServicer", Cancelling()), server)
-    endpoint = Endpoint(address=servers.listen(server, f"unix:{tmp_path}/s"))
+    endpoint = Endpoint(address=servers.bind_server(server, f"unix:{tmp_path}/s"))
     await server.start()
     try:
         async with open_channel(endpoint) as channel:
@@ -204,7 +204,7 @@ class Large:
 async def test_a_message_that_is_too_large_is_no_temporary_error(tmp_path: Path, asked: str) -> None:
     server = servers.make_server([ErrorBoundary({})])
     run_pb2_grpc.add_RunServiceServicer_to_server(cast("run_pb2_grpc.RunServiceServicer", Large()), server)
-    endpoint = Endpoint(address=servers.listen(server, f"unix:{tmp_path}/s"))
+    endpoint = Endpoint(address=servers.bind_server(server, f"unix:{tmp_path}/s"))
     await server.start()
     try:
         async with open_channel(endpoint) as channel:
@@ -223,7 +223,7 @@ def test_whoever_has_too_much_to_do_may_be_asked_again() -> None:
 
 
 def test_class_names_become_stable_words() -> None:
-    assert [snake_case(name) for name in ("NotFound", "KvPreconditionLost", "TLSError")] == [
+    assert [to_snake_case(name) for name in ("NotFound", "KvPreconditionLost", "TLSError")] == [
         "not_found",
         "kv_precondition_lost",
         "tls_error",

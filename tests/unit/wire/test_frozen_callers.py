@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from maand_wire.servers import listen, make_server
+from maand_wire.servers import bind_server, make_server
 
 WAITS = """
 import asyncio, sys
@@ -45,7 +45,7 @@ class Patience:
 async def test_a_caller_that_is_frozen_while_it_waits_is_let_go() -> None:
     patience, server = Patience(), make_server()
     server.add_generic_rpc_handlers((patience.handlers(),))
-    address = listen(server, "127.0.0.1:0")
+    address = bind_server(server, "127.0.0.1:0")
     await server.start()
     caller = await asyncio.create_subprocess_exec(sys.executable, "-c", WAITS, address)
     try:

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from maand_wire import servers
-from maand_wire.channels import channel_credentials
+from maand_wire.channels import make_channel_credentials
 from maand_wire.endpoints import Endpoint, EndpointError, TlsFiles
 
 SERVICE = "maand.catalog.v1.RunService"
@@ -19,7 +19,7 @@ SERVICE = "maand.catalog.v1.RunService"
 async def test_health_and_reflection_answer_on_tcp() -> None:
     server = servers.make_server()
     health = servers.add_standard_services(server, [SERVICE])
-    address = servers.listen(server, "127.0.0.1:0")
+    address = servers.bind_server(server, "127.0.0.1:0")
     await server.start()
     await servers.announce_serving(health, [SERVICE])
     status, services = await asyncio.to_thread(ask, address)
@@ -44,7 +44,7 @@ async def test_a_unix_socket_is_for_its_user_only_and_replaces_a_stale_file(tmp_
     path = tmp_path / "s.sock"
     path.write_text("stale")
     server = servers.make_server()
-    servers.listen(server, f"unix:{path}")
+    servers.bind_server(server, f"unix:{path}")
     await server.start()
     mode = stat.S_IMODE(path.stat().st_mode)
     await server.stop(None)
@@ -53,20 +53,20 @@ async def test_a_unix_socket_is_for_its_user_only_and_replaces_a_stale_file(tmp_
 
 async def test_a_path_too_long_for_a_unix_socket_says_so(tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="too long for a unix socket"):
-        servers.listen(servers.make_server(), f"unix:{tmp_path}/{'x' * 100}")
+        servers.bind_server(servers.make_server(), f"unix:{tmp_path}/{'x' * 100}")
 
 
 async def test_in_clear_only_loopback_is_bound() -> None:
     with pytest.raises(EndpointError, match="is not loopback: set MAAND_TLS_CERTIFICATE"):
-        servers.listen(servers.make_server(), "0.0.0.0:0")
+        servers.bind_server(servers.make_server(), "0.0.0.0:0")
 
 
 async def test_a_taken_port_is_an_error_that_names_it() -> None:
     first = servers.make_server()
-    address = servers.listen(first, "127.0.0.1:0")
+    address = servers.bind_server(first, "127.0.0.1:0")
     await first.start()
     with pytest.raises(EndpointError, match=f"cannot listen on {address}"):
-        servers.listen(servers.make_server(), address)
+        servers.bind_server(servers.make_server(), address)
     await first.stop(None)
 
 
@@ -92,4 +92,4 @@ def test_a_tls_file_that_is_not_there_names_its_variable(tmp_path: Path) -> None
 
 def test_reaching_over_tcp_without_a_ca_says_what_to_set() -> None:
     with pytest.raises(EndpointError, match="set MAAND_TLS_CA"):
-        channel_credentials(Endpoint(address="10.0.0.1:1"))
+        make_channel_credentials(Endpoint(address="10.0.0.1:1"))

@@ -31,7 +31,7 @@ def authority(tmp_path: Path) -> TestAuthority:
 async def serving(tls: TlsFiles, *, mutual: bool = False) -> AsyncIterator[str]:
     server = servers.make_server()
     health = servers.add_standard_services(server, [])
-    address = servers.listen(server, "127.0.0.1:0", tls, mutual=mutual)
+    address = servers.bind_server(server, "127.0.0.1:0", tls, mutual=mutual)
     await server.start()
     await servers.announce_serving(health, [])
     yield address
@@ -159,4 +159,4 @@ async def test_a_server_takes_a_renewed_certificate_without_a_restart(authority:
 
 async def test_serving_with_client_certificates_needs_a_ca(authority: TestAuthority) -> None:
     with pytest.raises(EndpointError, match="MAAND_TLS_CA, which is not set"):
-        servers.listen(servers.make_server(), "127.0.0.1:0", replace(authority.files("s"), ca=None), mutual=True)
+        servers.bind_server(servers.make_server(), "127.0.0.1:0", replace(authority.files("s"), ca=None), mutual=True)

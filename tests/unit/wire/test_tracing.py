@@ -7,12 +7,12 @@ from maand_wire.tracing import (
     SILENT,
     child_span,
     current_traceparent,
-    is_configured,
     is_sampled,
+    is_tracing_configured,
     root_span,
     valid_traceparent,
 )
-from maand_wire.tracing_grpc import client_interceptors, server_interceptors
+from maand_wire.tracing_grpc import make_client_interceptors, make_server_interceptors
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -29,7 +29,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     ],
 )
 def test_traces_are_wanted_when_opentelemetrys_own_variables_say_so(environment: dict[str, str], wanted: bool) -> None:
-    assert is_configured(environment) is wanted
+    assert is_tracing_configured(environment) is wanted
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_without_a_tracer_spans_take_everything_and_are_nothing(monkeypatch: pyt
         step.fail("failed")
         assert run is step is SILENT is CURRENT.get()
         assert current_traceparent() == ""
-    assert client_interceptors() == []
-    assert server_interceptors(None) == []
+    assert make_client_interceptors() == []
+    assert make_server_interceptors(None) == []

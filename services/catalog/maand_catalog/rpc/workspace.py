@@ -20,7 +20,7 @@ from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.snapshots import create_snapshot, read_snapshot
 from maand_contracts.catalog.v1 import workspace_pb2 as pb
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceServicer
-from maand_wire.errors import to_problem
+from maand_wire.errors import problem_to_message
 
 MOST_DIGESTS = 10_000
 MOST_FILES = 200_000
@@ -107,7 +107,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
         """Return every problem of a snapshot."""
         require(context, Role.VIEWER)
         problems = await self._builder.check(request.bucket_id, request.snapshot_id)
-        return pb.CheckSnapshotResponse(problems=[to_problem(problem) for problem in problems])
+        return pb.CheckSnapshotResponse(problems=[problem_to_message(problem) for problem in problems])
 
     async def BuildSnapshot(self, request: pb.BuildSnapshotRequest, context: Any) -> pb.BuildSnapshotResponse:
         """Build a snapshot for a run."""

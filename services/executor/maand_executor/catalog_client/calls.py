@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from maand_wire.calls import call_method, growing_pauses, pages, patiently
+from maand_wire.calls import call_rpc, growing_pauses, read_pages, retry_call
 from maand_wire.errors import remote_errors
 
 Request = TypeVar("Request")
@@ -33,7 +33,7 @@ async def call(
     deadline: timedelta = DEADLINE,
 ) -> Response:
     """Call once, or until it is through when it may be repeated. Raises `RemoteError` in the catalog's own words."""
-    return await call_method(method, request, seconds=deadline.total_seconds(), pauses=pauses_while_away() if repeatable else ())
+    return await call_rpc(method, request, seconds=deadline.total_seconds(), pauses=pauses_while_away() if repeatable else ())
 
 
 async def collect(
@@ -44,7 +44,7 @@ async def collect(
     async def attempt() -> list[Response]:
         return [response async for response in stream(method, request, deadline=deadline)]
 
-    return await patiently(attempt, pauses=pauses_while_away())
+    return await retry_call(attempt, pauses=pauses_while_away())
 
 
 async def listed(method: grpc.aio.UnaryUnaryMultiCallable[Request, Any], request: Request, items: str) -> list[Any]:
@@ -53,7 +53,7 @@ async def listed(method: grpc.aio.UnaryUnaryMultiCallable[Request, Any], request
     async def read(page: Request) -> Any:
         return await call(method, page, repeatable=True)
 
-    return [item async for item in pages(read, request, items)]
+    return [item async for item in read_pages(read, request, items)]
 
 
 async def stream(

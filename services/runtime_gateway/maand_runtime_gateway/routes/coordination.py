@@ -15,7 +15,7 @@ async def list_demands(upstream: Upstream, caller: Caller, _fields: Nothing) -> 
     ]
 
 
-async def acquire(upstream: Upstream, caller: Caller, fields: SemaphoreAcquire) -> SemaphoreGrant:
+async def acquire_slot(upstream: Upstream, caller: Caller, fields: SemaphoreAcquire) -> SemaphoreGrant:
     """Wait for a slot."""
     request = semaphore_pb2.AcquireRequest(
         name=fields.name,
@@ -32,13 +32,13 @@ async def acquire(upstream: Upstream, caller: Caller, fields: SemaphoreAcquire) 
     )
 
 
-async def release(upstream: Upstream, caller: Caller, fields: SemaphoreNamed) -> Empty:
+async def release_slot(upstream: Upstream, caller: Caller, fields: SemaphoreNamed) -> Empty:
     """Give the slot back."""
     await upstream.call(upstream.semaphores.Release, semaphore_pb2.ReleaseRequest(name=fields.name), caller)
     return Empty()
 
 
-async def status(upstream: Upstream, caller: Caller, fields: SemaphoreNamed) -> SemaphoreState:
+async def show_semaphore(upstream: Upstream, caller: Caller, fields: SemaphoreNamed) -> SemaphoreState:
     """Tell who is in a semaphore."""
     answer = await upstream.call(upstream.semaphores.GetStatus, semaphore_pb2.GetStatusRequest(name=fields.name), caller)
     found = answer.semaphore

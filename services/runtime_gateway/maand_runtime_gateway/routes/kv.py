@@ -29,7 +29,7 @@ async def put_value(upstream: Upstream, caller: Caller, fields: KvPut) -> KvVers
         key=fields.key,
         value=fields.value,
         ttl_seconds=fields.ttl,
-        precondition=precondition(fields),
+        precondition=make_precondition(fields),
         request_id=caller.request_id,
     )
     with with_help(PUT_SECRETS_HELP, when=fields.namespace.startswith(SECRETS)):
@@ -43,7 +43,7 @@ async def put_secret(upstream: Upstream, caller: Caller, fields: SecretPut) -> K
         key=fields.key,
         value=fields.value,
         ttl_seconds=fields.ttl,
-        precondition=precondition(fields),
+        precondition=make_precondition(fields),
         request_id=caller.request_id,
     )
     return KvVersion(version=(await upstream.call(upstream.secrets.PutSecret, request, caller)).version)
@@ -71,7 +71,7 @@ async def list_keys(upstream: Upstream, caller: Caller, fields: KvKeysGet) -> Kv
     return KvKeys(namespaces=keys)
 
 
-def precondition(fields: KvPut) -> kv_pb2.Precondition | None:
+def make_precondition(fields: KvPut) -> kv_pb2.Precondition | None:
     """Translate `if_version` and `if_absent`."""
     if fields.if_absent and fields.if_version is not None:
         raise InvalidFields("a key cannot be absent and have a version: send `if_version` or `if_absent`, not both")

@@ -35,23 +35,23 @@ async def send_http(upstream: Upstream, caller: Caller, fields: HttpCall) -> Htt
         headers=[remote_pb2.HttpHeader(name=name, value=value) for name, value in fields.headers.items()],
         body=fields.body.encode(),
         timeout_seconds=fields.timeout_seconds,
-        tls=tls_options(fields.tls),
+        tls=to_tls_options(fields.tls),
     )
     result = await upstream.call(upstream.remote.SendHttpRequest, request, caller, own_timeout=fields.timeout_seconds)
     return HttpResult(
         status_code=result.status_code,
-        headers=joined(result.headers),
+        headers=join_repeated_headers(result.headers),
         body=result.body.decode(errors="replace"),
         truncated=result.truncated,
     )
 
 
-def tls_options(tls: Tls | None) -> remote_pb2.TlsOptions | None:
+def to_tls_options(tls: Tls | None) -> remote_pb2.TlsOptions | None:
     """Translate TLS manners."""
     return remote_pb2.TlsOptions(**tls.model_dump()) if tls else None
 
 
-def joined(headers: Iterable[remote_pb2.HttpHeader]) -> dict[str, str]:
+def join_repeated_headers(headers: Iterable[remote_pb2.HttpHeader]) -> dict[str, str]:
     """Return headers by lower-case name, repeated ones joined by commas as HTTP allows."""
     by_name: dict[str, str] = {}
     for header in headers:
