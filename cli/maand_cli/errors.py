@@ -47,20 +47,20 @@ class CliError(Exception):
 
 
 class Usage(CliError):
-    """The command was typed wrongly."""
+    """The command was typed wrongly. Type it as `help` or `--help` says."""
 
     code = "usage"
     exit_code = Exit.USAGE
 
 
 class UnknownName(Usage):
-    """No such job, worker, hook or run; the help names the nearest known one."""
+    """No such job, worker, hook or run. Check the name; `help` names the nearest known one."""
 
     code = "unknown_name"
 
 
 class InvalidFile(CliError):
-    """A file of the bucket is wrong; every problem carries its position."""
+    """A file of the bucket is wrong. Mend it where the problems point, then repeat the command."""
 
     code = "invalid_file"
     exit_code = Exit.INVALID
@@ -75,38 +75,38 @@ class InvalidFile(CliError):
 
 
 class MissingPrerequisite(CliError):
-    """Something this command needs is not there; nothing was done."""
+    """Something this command needs is not there; nothing was done. Provide what `help` names, then repeat it."""
 
     code = "missing_prerequisite"
     exit_code = Exit.INVALID
 
 
 class NoBucket(MissingPrerequisite):
-    """Neither --bucket nor MAAND_BUCKET nor any directory above holds a maand.conf."""
+    """No maand.conf here or above. Go into a bucket, name one with --bucket or MAAND_BUCKET, or make one with `maand init`."""
 
     code = "no_bucket"
 
 
 class ServiceUnreachable(CliError):
-    """The services do not answer; their log knows why."""
+    """The services do not answer. See why with `maand services logs`; for remote ones, check the addresses of the context."""
 
     code = "service_unreachable"
     exit_code = Exit.SERVICE
 
 
 class OtherVersion(ServiceUnreachable):
-    """The services that run belong to another version of maand: stop them, the next command starts its own."""
+    """The services that run are of another version. Stop them (`maand services stop`): the next command starts its own."""
 
     code = "other_version"
 
 
 class NotThere(CliError):
-    """What was asked for does not exist."""
+    """What was asked for does not exist. List what there is, and check the name."""
 
     code = "not_found"
 
 
 class Refused(CliError):
-    """A person answered no; nothing was done."""
+    """A person answered no; nothing was done. Repeat the command to answer again, or add --yes."""
 
     code = "refused"

@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.2
 """How often a log that is followed is looked at for new lines."""
 
 
-def bucket_of(flags: Flags) -> "Bucket":
+def bucket_from_flags(flags: Flags) -> "Bucket":
     """Find the bucket."""
     from maand_cli.local.bucket import find_bucket
 
@@ -39,7 +39,7 @@ def start(flags: Flags) -> int:
     from maand_cli.local.services import ensure_services
     from maand_cli.output.rows import print_note, show_values
 
-    running = ensure_services(bucket_of(flags))
+    running = ensure_services(bucket_from_flags(flags))
     if flags.is_human:
         print_note(flags, f"running: process {running.pid}, hook API on {running.hook_api}")
     else:
@@ -55,9 +55,9 @@ def stop(flags: Flags, *, within: float) -> int:
     from maand_cli.local.services import stop_services
     from maand_cli.output.rows import print_note, show_values
 
-    for run_id in find_runs_in_progress(bucket_of(flags)):
+    for run_id in find_runs_in_progress(bucket_from_flags(flags)):
         print_note(flags, f"run {run_id} is interrupted; it goes on when the services start again")
-    pid = stop_services(bucket_of(flags), limit_seconds=within)
+    pid = stop_services(bucket_from_flags(flags), limit_seconds=within)
     if flags.is_human:
         print_note(flags, f"stopped process {pid}" if pid else "not running")
     else:
@@ -89,7 +89,7 @@ async def status(flags: Flags) -> int:
     from maand_cli.local.services import find_services
     from maand_cli.output.rows import show_values
 
-    running = find_services(bucket_of(flags))
+    running = find_services(bucket_from_flags(flags))
     if running is None:
         show_values(flags, "services", {"running": False})
         return 0
@@ -108,7 +108,7 @@ def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     """Print the services' own log."""
     from maand_cli.output.rows import show_rows
 
-    log = bucket_of(flags).services_log
+    log = bucket_from_flags(flags).services_log
     if not flags.is_human:
         if follow:
             raise Usage("--follow has no end, so no document", help="maand services logs -f, without -o")
