@@ -97,14 +97,3 @@ class Bucket:
             "XDG_CONFIG_HOME": str(self.path.parent / "config"),
             **self.environment,
         }
-
-
-def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """Return everything on standard error up to the first line with these words."""
-    assert process.stderr
-    seen = ""
-    for line in process.stderr:
-        seen += line
-        if words in line:
-            return seen
-    raise AssertionError(f"{words!r} was never said:\n{seen}")

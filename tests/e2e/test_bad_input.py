@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.maand import Bucket, read_until
+from tests.command_line import read_until
+from tests.e2e.maand import Bucket
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import SshWorker
 

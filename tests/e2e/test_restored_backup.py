@@ -11,9 +11,9 @@ import pytest
 
 from tests.e2e.conftest import make_bucket
 from tests.e2e.maand import Bucket, Ended
-from tests.integration.cli.conftest import until
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import SshWorker
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300)]
 
@@ -77,9 +77,9 @@ def back_up_during_a_deploy(bucket: Bucket, workers: list[SshWorker], copy: Path
     bucket.write("workspace/jobs/api/motd.txt", "second\n")
     bucket.must("build")
     with bucket.start("deploy") as running:
-        until(lambda: restarts(workers) == [1, 1], what="the restart of the second worker")
+        wait_until(lambda: restarts(workers) == [1, 1], what="the restart of the second worker")
         with bucket.start("deploy", "--lock-timeout", "120") as waiting:
-            until(lambda: len(runs_in(bucket, "running", "pending")) == 2, what="the wait of the second deploy")
+            wait_until(lambda: len(runs_in(bucket, "running", "pending")) == 2, what="the wait of the second deploy")
             made = catalog(bucket, "backup", str(copy))
             workers[1].run("rm /opt/hold")
             told = [deploy.communicate(timeout=60)[1] for deploy in (running, waiting)]

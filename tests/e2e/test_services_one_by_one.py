@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 
 from tests.e2e.maand import PROGRAM, Bucket
 from tests.testbed.worker import SshWorker
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(240)]
 
@@ -29,20 +29,17 @@ def service(name: str, environment: Mapping[str, str], *, until: Callable[[], bo
     tools = f"{BIN}{os.pathsep}{kept.get('PATH', '')}"
     process = subprocess.Popen([BIN / name], env={**kept, "PATH": tools, **environment})
     try:
-        wait_for(until, process)
+        wait_until(lambda: is_ready(process, until), what=f"that {name} is ready")
         yield process
     finally:
         process.terminate()
         assert process.wait(timeout=60) == 0, f"{name} did not stop in order"
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Wait until a condition holds while a process lives."""
-    ends = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, "it ended"
-        assert time.monotonic() < ends, "it did not get ready"
-        time.sleep(0.05)
+def is_ready(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> bool:
+    """Whether a condition holds for a process, which must live."""
+    assert process.poll() is None, "it ended"
+    return condition()
 
 
 @pytest.fixture

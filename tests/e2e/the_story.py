@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.e2e.maand import Bucket, Ended, read_until
+from tests.command_line import read_until
+from tests.e2e.maand import Bucket, Ended
 
 JOBS = Path(__file__).parent / "story"
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.e2e.maand import read_until
+from tests.command_line import read_until
 from tests.fleet.fleet import Fleet
 from tests.fleet.watching import hooks_alive, started_deploy, wait_until_it_runs
 

@@ -5,22 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What one command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
+from tests.command_line import Said
+from tests.waiting import wait_until
 
 
 @dataclass(kw_only=True)
@@ -94,18 +87,10 @@ def maand(tmp_path: Path) -> Iterator[Maand]:
     maand.end()
 
 
-def until(holds: Callable[[], bool], *, seconds: float = 60, what: str = "it", told: Callable[[], str] = str) -> None:
-    """Wait until something holds, or fail with what is told by then."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s\n{told()}"
-        time.sleep(0.02)
-
-
 def kill(pid: int) -> None:
     """Kill a process and wait until it is gone."""
     os.kill(pid, signal.SIGKILL)
-    until(
+    wait_until(
         lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text(),
         what="the end of a killed process",
     )

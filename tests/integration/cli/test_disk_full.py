@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import Maand, until
+from tests.integration.cli.conftest import Maand
 from tests.integration.cli.test_runs import a_waiting_job, end, hook_pids, is_gone, waiting
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -79,7 +80,7 @@ def test_a_run_that_lost_its_lease_on_a_full_disk_goes_on_once_there_is_space(ma
     waiting(maand, place)
     host, killed = maand.services()["pid"], hook_pids(place)[0]
     with kept_full(disk, maand.bucket / "logs/services.log"):
-        until(lambda: is_gone(killed), what="the loss of the lease, which cannot be renewed on a full disk", told=maand.log)
+        wait_until(lambda: is_gone(killed), what="the loss of the lease, which cannot be renewed on a full disk", told=maand.log)
         refused = maand("kv", "set", "vars/bucket", "key", "value")
         assert maand("runs", "list").code == 0, "reading needs no space"
     assert refused.code == 7, refused

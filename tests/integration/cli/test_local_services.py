@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import Maand, kill, until
+from tests.integration.cli.conftest import Maand, kill
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -46,7 +47,7 @@ def test_stop_stops_and_may_be_repeated(maand: Maand) -> None:
     maand.must("services", "start")
     assert "stopped process" in maand.must("services", "stop").err
     assert not (maand.bucket / "run/services.json").exists()
-    until(lambda: hosts(maand.bucket) == [], what="the process's end")
+    wait_until(lambda: hosts(maand.bucket) == [], what="the process's end")
     assert "not running" in maand.must("services", "stop").err
 
 
@@ -55,7 +56,7 @@ def test_first_commands_at_once_start_one_host(maand: Maand) -> None:
     for command in commands:
         _, err = command.communicate(timeout=60)
         assert command.returncode == 0, err
-    until(lambda: hosts(maand.bucket) == [maand.services()["pid"]], what="that those who came too late leave")
+    wait_until(lambda: hosts(maand.bucket) == [maand.services()["pid"]], what="that those who came too late leave")
 
 
 def test_a_second_host_leaves_and_says_who_serves(maand: Maand) -> None:
@@ -142,7 +143,7 @@ def test_a_bucket_moved_under_its_services_goes_on_where_it_is_now(maand: Maand)
         assert maand.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
         assert maand.services()["pid"] != before
         assert maand.services()["bucket"] == str(maand.bucket)
-        until(lambda: hosts(was) == [], what="the end of the services that were left behind")
+        wait_until(lambda: hosts(was) == [], what="the end of the services that were left behind")
         assert not was.exists()
     finally:
         maand.end()
@@ -156,7 +157,7 @@ def test_services_of_a_moved_bucket_leave_the_copy_alone_that_stands_in_its_plac
     maand.bucket.rename(moved.bucket)
     subprocess.run(["cp", "-a", str(moved.bucket), str(maand.bucket)], check=True)
     try:
-        until(lambda: before not in hosts(maand.bucket), what="the end of the services that were left behind")
+        wait_until(lambda: before not in hosts(maand.bucket), what="the end of the services that were left behind")
         maand.must("kv", "set", "vars/bucket", "kept", "no")
         assert maand.services()["bucket"] == str(maand.bucket)
         assert moved.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
@@ -222,7 +223,7 @@ def test_services_of_another_version_are_named_with_the_remedy(maand: Maand) -> 
 def test_when_port_8080_is_taken_hooks_are_told_a_free_one(maand: Maand) -> None:
     with socket.socket() as ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        until(lambda: is_told_another_port(maand, ours), seconds=60, what="that hooks are told a free port")
+        wait_until(lambda: is_told_another_port(maand, ours), seconds=60, what="that hooks are told a free port")
 
 
 def is_told_another_port(maand: Maand, ours: socket.socket) -> bool:
@@ -240,7 +241,7 @@ def is_told_another_port(maand: Maand, ours: socket.socket) -> bool:
 def test_an_idle_host_leaves_by_itself(maand: Maand) -> None:
     maand.environment["MAAND_IDLE_SECONDS"] = "1"
     maand.must("runs", "list")
-    until(lambda: hosts(maand.bucket) == [], what="the host's leaving")
+    wait_until(lambda: hosts(maand.bucket) == [], what="the host's leaving")
     assert not (maand.bucket / "run/services.json").exists()
     assert "reason='idle'" in maand.log()
 
@@ -309,7 +310,7 @@ def test_an_unknown_setting_is_told_with_the_nearest_known_one(maand: Maand) -> 
 def test_the_host_answers_sigterm_and_leaves_the_database_whole(maand: Maand) -> None:
     maand.must("services", "start")
     os.kill(maand.services()["pid"], signal.SIGTERM)
-    until(lambda: hosts(maand.bucket) == [], what="the orderly stop")
+    wait_until(lambda: hosts(maand.bucket) == [], what="the orderly stop")
     with sqlite3.connect(maand.bucket / "data/maand.db") as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import Maand, kill, until
+from tests.command_line import read_until
+from tests.integration.cli.conftest import Maand, kill
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -50,7 +52,7 @@ def a_waiting_job(maand: Maand, place: Path) -> Path:
 
 def waiting(maand: Maand, place: Path, times: int = 1) -> None:
     """Wait until the hook has begun that often."""
-    until(lambda: began(place) >= times, seconds=80, what="the hook's beginning", told=maand.log)
+    wait_until(lambda: began(place) >= times, seconds=80, what="the hook's beginning", told=maand.log)
 
 
 def began(place: Path) -> int:
@@ -86,7 +88,7 @@ def test_after_kill_9_of_the_host_the_command_brings_it_back_and_the_run_goes_on
     assert "reconnecting" in said
     assert "app@127.0.0.9 | gone on" in said
     assert maand.services()["pid"] != killed
-    until(lambda: all(map(is_gone, hook_pids(place))), what="the end of every hook")
+    wait_until(lambda: all(map(is_gone, hook_pids(place))), what="the end of every hook")
 
 
 def test_ctrl_c_twice_ends_the_hook_now(maand: Maand, place: Path) -> None:
@@ -94,21 +96,13 @@ def test_ctrl_c_twice_ends_the_hook_now(maand: Maand, place: Path) -> None:
     waiting(maand, place)
     building.send_signal(signal.SIGINT)
     assert building.stderr
-    until_said(building, "after the current batch")
+    read_until(building, "after the current batch")
     building.send_signal(signal.SIGINT)
     code, said = end(building)
     assert code == 130, said
-    until(lambda: is_gone(hook_pids(place)[0]), what="the hook's end")
+    wait_until(lambda: is_gone(hook_pids(place)[0]), what="the hook's end")
     [run] = json.loads(maand.must("runs", "list", "-o", "json").out)
     assert run["state"] == "cancelled"
-
-
-def until_said(process: "subprocess.Popen[str]", words: str) -> None:
-    assert process.stderr
-    for line in process.stderr:
-        if words in line:
-            return
-    raise AssertionError(f"{words!r} was never said")
 
 
 def test_a_second_build_is_told_who_holds_the_bucket_or_waits_for_it(maand: Maand, place: Path) -> None:
@@ -200,7 +194,7 @@ def test_a_host_frozen_for_longer_than_its_lease_goes_on_with_its_run_and_claims
     (place / "go").touch()
     code, said = end(building)
     assert code == 0, said
-    until(lambda: "outcome='lost'" in maand.log(), what="the end of the older claim", told=maand.log)
+    wait_until(lambda: "outcome='lost'" in maand.log(), what="the end of the older claim", told=maand.log)
     maand.must("build")
     assert maand.services()["pid"] == host
 

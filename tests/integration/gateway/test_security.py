@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.gateway.conftest import Chain
 from tests.unit.gateway.raw_http import Answer, RawClient, call, request_bytes
+from tests.waiting import until
 
 OTHERS = [
     ("GET", "/kv?namespace=vars/job/web&key=theme"),
@@ -98,9 +99,9 @@ async def test_a_client_that_goes_away_leaves_the_line_of_the_catalog(chain: Cha
 
 async def until_waiting(address: str, token: str, count: int) -> None:
     """Wait until so many wait for the semaphore."""
-    async with asyncio.timeout(10):
-        while True:
-            status = await call(address, "GET", "/semaphore/status?name=busy", token=token)
-            if status.json()["waiting"] == count:
-                return
-            await asyncio.sleep(0.02)
+
+    async def holds() -> bool:
+        status = await call(address, "GET", "/semaphore/status?name=busy", token=token)
+        return bool(status.json()["waiting"] == count)
+
+    await until(holds)

@@ -7,18 +7,10 @@ from pathlib import Path
 import pytest
 
 from maand_cli.__main__ import run_command_line
+from tests.command_line import Said
 from tests.unit.cli.fake_catalog import FakeCatalog, serving_fake
 
 BUCKET_ID = "11111111-2222-4333-8444-555555555555"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What one command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
 
 
 @dataclass(kw_only=True)

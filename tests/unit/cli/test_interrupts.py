@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import read_until
 from tests.unit.cli.builders import output, started
 from tests.unit.cli.conftest import Maand
 from tests.unit.cli.fake_catalog import RUN_ID, FakeCatalog
@@ -27,14 +28,6 @@ def deploying(fake: FakeCatalog, bucket: Path) -> Iterator["subprocess.Popen[str
     yield process
     process.kill()
     process.communicate()
-
-
-def read_until(process: "subprocess.Popen[str]", words: str) -> str:
-    assert process.stderr
-    for line in process.stderr:
-        if words in line:
-            return line
-    raise AssertionError(f"{words!r} was never said")
 
 
 def test_ctrl_c_once_finishes_the_batch_and_twice_stops_now(fake: FakeCatalog, deploying: "subprocess.Popen[str]") -> None:

@@ -6,8 +6,7 @@ bed.remote(role)   a client over TLS, with a token of that role, that knows both
 bed.kill(0)        end one replica at once, as a crash does; bed.revive(0) starts it again at the same address
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -78,12 +77,6 @@ class Bed:
 async def first(items: AsyncIterator[Item]) -> Item:
     """Return the first item of a stream."""
     return await anext(items)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds; the test's own limit ends it."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is in the catalog
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

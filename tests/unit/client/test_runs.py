@@ -13,7 +13,8 @@ from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 from tests.contracts.catalog.run_builders import NOWHERE, an_output
 from tests.contracts.catalog.run_verbs import append, finish, must_claim
-from tests.unit.client.conftest import Bed, first, until
+from tests.unit.client.conftest import Bed, first
+from tests.waiting import until
 
 FAILED = events.RunResult(
     message="1 of 2 workers failed",

@@ -17,6 +17,7 @@ from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceServic
 from maand_wire import servers
 from tests.contracts.catalog.hook_callers import Hook, a_running_hook
 from tests.unit.client.conftest import Bed
+from tests.waiting import until
 
 VALUE = "correct horse battery staple"
 
@@ -28,8 +29,10 @@ async def maand(bed: Bed) -> AsyncIterator[Client]:
 
 
 async def until_somebody_waits(maand: Client) -> None:
-    while not (await maand.semaphores.status("", "", "ddl")).waiters:  # noqa: ASYNC110 - the waiter is in the catalog
-        await asyncio.sleep(0.01)
+    async def somebody_waits() -> bool:
+        return bool((await maand.semaphores.status("", "", "ddl")).waiters)
+
+    await until(somebody_waits)
 
 
 def token_of(hook: Hook) -> str:

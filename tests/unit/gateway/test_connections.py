@@ -4,6 +4,7 @@ import asyncio
 
 from tests.unit.gateway.conftest import ServedGateway
 from tests.unit.gateway.raw_http import RawClient, request_bytes
+from tests.waiting import until
 
 
 def head(gateway: ServedGateway, *, length: int) -> bytes:
@@ -69,7 +70,9 @@ async def test_an_answer_that_nobody_reads_is_dropped(impatient: ServedGateway) 
     )
     async with await RawClient.open(impatient.address) as client:
         await client.send(asked * 40)
-        await asyncio.sleep(1.5)
+        connections = impatient.running._server.server_state.connections
+        await until(lambda: connections)
+        await until(lambda: not connections)  # reading, as `is_closed` does, would be progress
 
         assert await client.is_closed()
     assert (await impatient.call("GET", "/demands")).status == 200

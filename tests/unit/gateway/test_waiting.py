@@ -1,17 +1,10 @@
 """Calls that last: whoever goes away leaves the line at once, and so does a gateway that stops."""
 
 import asyncio
-from collections.abc import Callable
 
 from tests.unit.gateway.conftest import ServedGateway
 from tests.unit.gateway.raw_http import RawClient, request_bytes
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is watched tells nobody when it changes
-            await asyncio.sleep(0.01)
+from tests.waiting import until
 
 
 async def waiter(gateway: ServedGateway, caller: str = "api_peer") -> RawClient:
@@ -21,9 +14,11 @@ async def waiter(gateway: ServedGateway, caller: str = "api_peer") -> RawClient:
     headers = {"Authorization": f"Bearer {gateway.tokens[caller]}", "Content-Type": "application/json"}
     waiting = await waiting_count(gateway)
     await client.send(request_bytes("POST", "/semaphore/acquire", headers=headers, body=body))
-    async with asyncio.timeout(10):
-        while await waiting_count(gateway) == waiting:  # noqa: ASYNC110 - only asking tells
-            await asyncio.sleep(0.01)
+
+    async def waits() -> bool:
+        return await waiting_count(gateway) != waiting
+
+    await until(waits)
     return client
 
 
@@ -38,7 +33,7 @@ async def test_a_client_that_goes_away_leaves_the_line(gateway: ServedGateway) -
 
     client.close()
 
-    await eventually(lambda: gateway.fakes.semaphores.seen.cancelled == ["busy"])
+    await until(lambda: gateway.fakes.semaphores.seen.cancelled == ["busy"])
     assert await waiting_count(gateway) == 0
 
 
