@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from maand_client.calls import Calls
-from maand_client.specs import seconds
+from maand_client.specs import whole_seconds
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_wire.channels import REVISION_HEADER
@@ -71,7 +71,7 @@ class Kv:
             namespace=namespace,
             key=key,
             value=value,
-            ttl_seconds=seconds(ttl),
+            ttl_seconds=whole_seconds(ttl),
             precondition=make_write_condition(if_version=if_version, if_absent=if_absent),
             request_id=str(uuid.uuid4()),
         )

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from maand_client.calls import Calls
 from maand_client.run_ends import Ended, end_of
-from maand_client.specs import seconds
+from maand_client.specs import whole_seconds
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
 from maand_wire.enums import enum_number
@@ -131,13 +131,13 @@ class Runs:
         asked.CopyFrom(spec)
         asked.keep_going |= options.keep_going
         asked.keep_workdir |= options.keep_workdir
-        asked.timeout_seconds = seconds(options.timeout) or spec.timeout_seconds
+        asked.timeout_seconds = whole_seconds(options.timeout) or spec.timeout_seconds
         request = run_pb2.CreateRunRequest(
             bucket_id=self._calls.bucket_id,
             spec=asked,
             requested_by=options.requested_by or user_at_host(),
             hook_env=options.hook_env,
-            lock_timeout_seconds=seconds(options.lock_timeout),
+            lock_timeout_seconds=whole_seconds(options.lock_timeout),
             parent_run_id=options.parent_run_id,
             request_id=options.request_id or str(uuid.uuid4()),
         )

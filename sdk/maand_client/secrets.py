@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from maand_client.calls import Calls
 from maand_client.kv import make_write_condition
-from maand_client.specs import seconds
+from maand_client.specs import whole_seconds
 from maand_contracts.catalog.v1 import kv_pb2, secret_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
@@ -47,7 +47,7 @@ class Secrets:
             namespace=secrets_namespace(job),
             key=key,
             value=value,
-            ttl_seconds=seconds(ttl),
+            ttl_seconds=whole_seconds(ttl),
             precondition=make_write_condition(if_version=if_version, if_absent=if_absent),
             request_id=str(uuid.uuid4()),
         )

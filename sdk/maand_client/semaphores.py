@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from maand_client.calls import Calls
 from maand_client.errors import FailedPrecondition, Unavailable
-from maand_client.specs import seconds
+from maand_client.specs import whole_seconds
 from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceStub
@@ -77,7 +77,7 @@ class Semaphores:
         away meanwhile: what the block did was not protected to its end.
         """
         request = pb.AcquireRequest(
-            name=name, capacity=capacity, timeout_seconds=max(seconds(wait), 1), request_id=str(uuid.uuid4())
+            name=name, capacity=capacity, timeout_seconds=max(whole_seconds(wait), 1), request_id=str(uuid.uuid4())
         )
         granted = await self._calls.repeated(self._stub.Acquire, request, limit=wait + ANSWER_TIME)
         try:

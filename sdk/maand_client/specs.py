@@ -74,7 +74,7 @@ def run_command(
             workers=workers,
             labels=labels,
             concurrency=concurrency,
-            command_timeout_seconds=seconds(command_timeout),
+            command_timeout_seconds=whole_seconds(command_timeout),
         )
     )
 
@@ -101,6 +101,6 @@ def collect_garbage(*, retain_days: int, dry_run: bool = False) -> pb.RunSpec:
     return pb.RunSpec(gc=pb.GcSpec(retain_days=retain_days, dry_run=dry_run))
 
 
-def seconds(limit: timedelta) -> int:
+def whole_seconds(limit: timedelta) -> int:
     """Return a duration in whole seconds, rounded up: a limit never becomes 0, which means none."""
     return -(-limit // timedelta(seconds=1))

@@ -28,7 +28,7 @@ def version(flags: Flags) -> int:
 async def info(flags: Flags) -> int:
     """Tell about this bucket: where it is, what was built, what runs, how the services are reached."""
     from maand_cli import __version__
-    from maand_cli.output.message_dicts import enum_word, to_dict
+    from maand_cli.output.message_dicts import field_word, to_dict
     from maand_cli.output.rows import show_values
     from maand_cli.remote.session import open_session
     from maand_cli.runs.unbuilt import find_unbuilt
@@ -43,7 +43,7 @@ async def info(flags: Flags) -> int:
         "bucket": str(session.bucket.path),
         **{name: value for name, value in bucket.items() if name != "config_sha256"},
         "unbuilt": unbuilt and (unbuilt.sentence(datetime.now(tz=UTC)) if flags.is_human else unbuilt.record()),
-        "active_runs": [f"{enum_word(run, 'kind')} {run.run_id}" for run in active],
+        "active_runs": [f"{field_word(run, 'kind')} {run.run_id}" for run in active],
         "catalog": session.catalog_endpoint.address,
         "executor": session.executor_endpoint.address if session.executor_endpoint else "",
         "version": __version__,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @runs_coroutine
 async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[str, ...], follow: bool, everything: bool) -> int:
     """Print what hooks and commands of a run said (the newest run when RUN is left out). Secrets are masked."""
-    from maand_cli.output.message_dicts import enum_word
+    from maand_cli.output.message_dicts import field_word
     from maand_cli.output.problems import SCHEMA_VERSION
     from maand_cli.output.view import RunView
     from maand_cli.remote.session import open_session
@@ -33,7 +33,7 @@ async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[
 
     async with open_session(flags) as session:
         found = await find_run(session.catalog, run)
-        view = RunView(kind=enum_word(found, "kind"), run_id=found.run_id)
+        view = RunView(kind=field_word(found, "kind"), run_id=found.run_id)
         document: list[dict[str, Any]] = []
         if flags.output == "jsonl":
             flags.header_printed = True

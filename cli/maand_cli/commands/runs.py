@@ -27,11 +27,11 @@ async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ..
     from maand_cli.output.message_dicts import to_dict
     from maand_cli.output.rows import show_rows
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.run_names import values_named
+    from maand_cli.runs.run_names import parse_enum_words
     from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
-    kinds = values_named(run_spec_pb2.RunKind, kind, "kind")
-    states = values_named(run_pb2.RunState, state, "state")
+    kinds = parse_enum_words(run_spec_pb2.RunKind, kind, "kind")
+    states = parse_enum_words(run_pb2.RunState, state, "state")
     async with open_session(flags) as session:
         found = await session.catalog.list_runs(kinds=kinds, states=states, limit=limit)
     show_rows(
@@ -48,7 +48,7 @@ async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ..
 @runs_coroutine
 async def show(flags: Flags, *, run: str) -> int:
     """Show one run: what was asked, what happened, how it ended."""
-    from maand_cli.output.message_dicts import enum_word, to_dict
+    from maand_cli.output.message_dicts import field_word, to_dict
     from maand_cli.output.rows import show_values
     from maand_cli.remote.session import open_session
     from maand_cli.runs.run_names import find_run
@@ -62,7 +62,7 @@ async def show(flags: Flags, *, run: str) -> int:
         from maand_cli.output.view import RunView
         from maand_cli.runs.conclude import ending_from_run
 
-        view = RunView(kind=enum_word(found, "kind"), run_id=found.run_id)
+        view = RunView(kind=field_word(found, "kind"), run_id=found.run_id)
         async for event in session.catalog.watch_run(found.run_id, follow=False):
             view.apply(event)
         values = {name: value for name, value in to_dict(found).items() if name not in ("spec", "result", "bucket_id")}
@@ -109,7 +109,7 @@ async def watch(flags: Flags, *, run: str) -> int:
 @runs_coroutine
 async def cancel(flags: Flags, *, run: str, now: bool) -> int:
     """Ask a run to finish its current batch and stop; without RUN, the only one in progress."""
-    from maand_cli.output.message_dicts import enum_word
+    from maand_cli.output.message_dicts import field_word
     from maand_cli.output.rows import print_note
     from maand_cli.remote.session import open_session, user_at_host
     from maand_cli.runs.run_names import IN_PROGRESS, find_run_in
@@ -121,7 +121,7 @@ async def cancel(flags: Flags, *, run: str, now: bool) -> int:
         if now and level != run_pb2.CANCEL_LEVEL_NOW:
             level = await session.catalog.cancel_run(found.run_id, user_at_host(session.environment))
     how = "now" if level == run_pb2.CANCEL_LEVEL_NOW else "after its current batch"
-    print_note(flags, f"{enum_word(found, 'kind')} {found.run_id} stops {how}")
+    print_note(flags, f"{field_word(found, 'kind')} {found.run_id} stops {how}")
     return 0
 
 

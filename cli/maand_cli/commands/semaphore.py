@@ -46,10 +46,10 @@ async def release(flags: Flags, *, job: str, event: str, name: str, allocation: 
     from maand_cli.output.rows import ask_confirmation_at_terminal, show_rows
     from maand_cli.remote.key_values import force_release
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.run_names import values_named
+    from maand_cli.runs.run_names import parse_enum_words
     from maand_contracts.catalog.v1 import job_pb2, semaphore_pb2
 
-    (number,) = values_named(job_pb2.HookEvent, [event], "event")
+    (number,) = parse_enum_words(job_pb2.HookEvent, [event], "event")
     ask_confirmation_at_terminal(flags, f"Release {name} of {job} on {event} by force?")
     request = semaphore_pb2.ForceReleaseRequest(job=job, event=number, name=name, allocation_id=allocation)
     async with open_session(flags) as session:

@@ -17,7 +17,7 @@ def to_dict(message: Message) -> dict[str, Any]:
     }
 
 
-def enum_word(message: Message, name: str) -> str:
+def field_word(message: Message, name: str) -> str:
     """Return an enum field's value as its word: `RUN_STATE_RUNNING` -> `running`; unset is empty."""
     return word_in(message.DESCRIPTOR.fields_by_name[name].enum_type, getattr(message, name))
 

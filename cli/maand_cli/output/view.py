@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
-from maand_cli.output.message_dicts import enum_word
+from maand_cli.output.message_dicts import field_word
 from maand_cli.output.summary import SlowStep
 from maand_cli.output.text import format_count, format_duration, format_list, format_tally, format_time_of_day
 from maand_contracts.catalog.v1 import run_event_pb2 as events
@@ -90,7 +90,7 @@ class RunView:
             (job, one.worker)
             for job, plan in self.plans.items()
             for one in plan.allocations
-            if enum_word(one, "action") not in UNTOUCHED
+            if field_word(one, "action") not in UNTOUCHED
         }
         if planned:
             return f"{len(planned & self.promoted)} of {len(planned)} promoted"
@@ -152,12 +152,12 @@ def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[
     view.plans[event.job] = planned
     actions: dict[str, int] = {}
     for allocation in planned.allocations:
-        word = enum_word(allocation, "action")
+        word = field_word(allocation, "action")
         actions[word] = actions.get(word, 0) + 1
     nothing = not set(actions) - set(UNTOUCHED)
     lines = [Line(text=f"{event.job}: {'nothing to do' if nothing else format_tally(actions)}", time=time)]
     for allocation in planned.allocations:
-        text = f"  {format_subject(event.job, allocation.worker)}: {enum_word(allocation, 'action')}, {allocation.reason}"
+        text = f"  {format_subject(event.job, allocation.worker)}: {field_word(allocation, 'action')}, {allocation.reason}"
         lines.append(Line(text=text, time=time, importance=Importance.DETAIL))
     return lines
 
@@ -183,7 +183,7 @@ def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> lis
     seconds = finished.duration_seconds
     whom = format_subject(event.job, event.worker)
     view.remember_slow(SlowStep(subject=whom, step=finished.step, seconds=seconds))
-    outcome = enum_word(finished, "outcome")
+    outcome = field_word(finished, "outcome")
     text = f"{whom}: {finished.step} {outcome.replace('_', ' ')} after {format_duration(seconds)}"
     if finished.exit_code and f"exit code {finished.exit_code}" not in finished.message:
         text += f", exit code {finished.exit_code}"
@@ -215,7 +215,7 @@ def _promoted(view: RunView, event: events.RunEvent, time: datetime) -> list[Lin
 
 def _job_finished(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     finished = event.job_finished
-    outcome = enum_word(finished, "outcome")
+    outcome = field_word(finished, "outcome")
     view.batch = ""
     text = f"{event.job} {outcome}" + (f": {finished.message}" if finished.message else "")
     importance = Importance.PROGRESS if outcome in QUIET_OUTCOMES else Importance.WARNING
@@ -223,7 +223,7 @@ def _job_finished(view: RunView, event: events.RunEvent, time: datetime) -> list
 
 
 def _notice(_view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
-    is_warning = enum_word(event.notice, "level") == "warning"
+    is_warning = field_word(event.notice, "level") == "warning"
     whom = format_subject(event.job, event.worker)
     text = f"{'warning' if is_warning else 'note'}: {f'{whom}: ' if whom else ''}{event.notice.text}"
     return [Line(text=text, time=time, importance=Importance.WARNING if is_warning else Importance.PROGRESS)]

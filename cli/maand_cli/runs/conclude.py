@@ -9,7 +9,7 @@ from typing import Any
 from maand_cli.errors import Problem
 from maand_cli.exits import Exit, RunEnd, exit_of_run
 from maand_cli.output.failures import problem_from_message, wants_colored_errors
-from maand_cli.output.message_dicts import enum_word, to_dict
+from maand_cli.output.message_dicts import field_word, to_dict
 from maand_cli.output.problems import problem_lines, problem_record
 from maand_cli.output.summary import Ending, Failure, summary_lines
 from maand_cli.output.view import UNTOUCHED, RunView
@@ -65,8 +65,8 @@ def conclude_run(
 def end_from_run(run: run_pb2.Run) -> RunEnd:
     """Reduce a run to what decides the exit code."""
     return RunEnd(
-        state=enum_word(run, "state"),
-        failure_kinds=frozenset(enum_word(failure, "kind") for failure in run.result.failures),
+        state=field_word(run, "state"),
+        failure_kinds=frozenset(field_word(failure, "kind") for failure in run.result.failures),
         counts=dict(run.result.counts),
         left_out=bool(run.result.unreachable_workers),
         changes=run.result.changes,
@@ -77,9 +77,9 @@ def ending_from_run(run: run_pb2.Run, view: RunView) -> Ending:
     """Reduce a run and what was seen of it to what the summary tells."""
     result = run.result
     return Ending(
-        kind=enum_word(run, "kind"),
+        kind=field_word(run, "kind"),
         run_id=run.run_id,
-        state=enum_word(run, "state"),
+        state=field_word(run, "state"),
         seconds=compute_run_seconds(run),
         message=result.message if run.state != run_pb2.RUN_STATE_INTERRUPTED else run.message,
         counts={word: number for word, number in sorted(result.counts.items()) if not SIZES.search(word)},
@@ -107,12 +107,12 @@ def list_unreached(run: run_pb2.Run, view: RunView) -> tuple[str, ...]:
     """Name the workers left out, and the allocations that were planned but never got a step."""
     touched = {(job, worker) for job, worker, _ in view.outcomes}
     waiting = []
-    if enum_word(run, "state") in ("failed", "cancelled"):
+    if field_word(run, "state") in ("failed", "cancelled"):
         for job, planned in view.plans.items():
             waiting += [
                 f"{job}@{allocation.worker}"
                 for allocation in planned.allocations
-                if enum_word(allocation, "action") not in UNTOUCHED and (job, allocation.worker) not in touched
+                if field_word(allocation, "action") not in UNTOUCHED and (job, allocation.worker) not in touched
             ]
     return (*run.result.unreachable_workers, *waiting)
 
@@ -121,8 +121,8 @@ def problems_from_run(run: run_pb2.Run) -> tuple[Problem, ...]:
     """Return what was refused before anything was done: positions in user files, else the failures that say so."""
     if run.result.problems:
         return tuple(problem_from_message(problem) for problem in run.result.problems)
-    refusals = [failure for failure in run.result.failures if enum_word(failure, "kind") in REFUSALS and not failure.worker]
-    return tuple(Problem(code=enum_word(failure, "kind"), message=failure.message, help=failure.help) for failure in refusals)
+    refusals = [failure for failure in run.result.failures if field_word(failure, "kind") in REFUSALS and not failure.worker]
+    return tuple(Problem(code=field_word(failure, "kind"), message=failure.message, help=failure.help) for failure in refusals)
 
 
 REFUSALS = ("invalid", "bucket_held")
@@ -142,7 +142,7 @@ def make_result_document(run: run_pb2.Run, view: RunView, code: int) -> dict[str
 
 def _failure(failure: Any) -> Failure:
     return Failure(
-        kind=enum_word(failure, "kind"),
+        kind=field_word(failure, "kind"),
         job=failure.job,
         worker=failure.worker,
         step=failure.step,

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from maand_cli.errors import CliError
 from maand_cli.exits import Exit
 from maand_cli.local.bucket import others_may_read
-from maand_cli.output.message_dicts import enum_word
+from maand_cli.output.message_dicts import field_word
 from maand_cli.output.rows import print_note
 from maand_cli.output.screens import Screen, make_screen
 from maand_cli.output.view import RunView
@@ -83,7 +83,7 @@ def _warn_of_an_open_key(session: Session) -> None:
 
 async def follow_run(session: Session, run: run_pb2.Run) -> Followed:
     """Follow a run to its end on the screen that the flags ask for."""
-    screen = make_screen(session.flags, RunView(kind=enum_word(run, "kind"), run_id=run.run_id))
+    screen = make_screen(session.flags, RunView(kind=field_word(run, "kind"), run_id=run.run_id))
     try:
         async with asyncio.TaskGroup() as group:
             beside = [
@@ -162,7 +162,7 @@ async def _cancel_on_interrupt(session: Session, run: run_pb2.Run, screen: Scree
         await pressed.get()
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-    raise LeftRunning(f"left {enum_word(run, 'kind')} {run.run_id} while it stops", help=f"maand runs watch {run.run_id}")
+    raise LeftRunning(f"left {field_word(run, 'kind')} {run.run_id} while it stops", help=f"maand runs watch {run.run_id}")
 
 
 async def _ask_to_stop(session: Session, run: run_pb2.Run, screen: Screen, words: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from maand_cli.output.message_dicts import enum_word
+from maand_cli.output.message_dicts import field_word
 from maand_cli.output.text import format_list, table_lines
 from maand_cli.output.view import RunView
 from maand_cli.remote.session import Session
@@ -33,7 +33,7 @@ def plan_lines(view: RunView, *, diffs: bool) -> Iterator[str]:
         (
             job,
             allocation.worker,
-            enum_word(allocation, "action"),
+            field_word(allocation, "action"),
             allocation.reason,
             format_list(list(allocation.changed_paths), 3),
         )

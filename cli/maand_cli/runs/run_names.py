@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maand_cli.errors import NotThere, Usage
-from maand_cli.output.message_dicts import enum_word
+from maand_cli.output.message_dicts import field_word
 from maand_cli.remote.catalog import Catalog
 from maand_contracts.catalog.v1 import run_pb2
-from maand_wire.enums import Number, enum_number
-from maand_wire.enums import enum_word as enum_word_of
+from maand_wire.enums import Number, enum_number, enum_word
 from maand_wire.nearest import nearest_or_known
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ async def find_run_in(catalog: Catalog, name: str, states: Sequence[run_pb2.RunS
     words = " or ".join(run_pb2.RunState.Name(state).removeprefix("RUN_STATE_").lower() for state in states)
     if not runs:
         raise NotThere(f"no run is {words}", help="maand runs list")
-    listed = ", ".join(f"{enum_word(run, 'kind')} {run.run_id}" for run in runs)
+    listed = ", ".join(f"{field_word(run, 'kind')} {run.run_id}" for run in runs)
     raise Usage(f"{len(runs)} runs are {words}: {listed}", help="name the one you mean")
 
 
@@ -63,9 +62,9 @@ def resolve_run_name(name: str, runs: Sequence[tuple[str, int]]) -> str:
     return found[0]
 
 
-def values_named(enum: "_EnumTypeWrapper[Number]", words: Sequence[str], what: str) -> "list[Number]":
+def parse_enum_words(enum: "_EnumTypeWrapper[Number]", words: Sequence[str], what: str) -> "list[Number]":
     """Return the values of an enum that these words mean. Raises Usage for one that is none."""
-    known = [enum_word_of(enum, number) for number in enum.values() if number]
+    known = [enum_word(enum, number) for number in enum.values() if number]
     for word in words:
         if word not in known:
             raise Usage(f'no such {what} "{word}"', help=nearest_or_known(word, known))

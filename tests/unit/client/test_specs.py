@@ -61,4 +61,4 @@ def test_every_action_and_probe_of_the_contract_has_a_word() -> None:
 
 
 def test_a_limit_is_rounded_up_to_whole_seconds() -> None:
-    assert [specs.seconds(timedelta(seconds=each)) for each in (0, 0.001, 1, 1.2)] == [0, 1, 1, 2]
+    assert [specs.whole_seconds(timedelta(seconds=each)) for each in (0, 0.001, 1, 1.2)] == [0, 1, 1, 2]
