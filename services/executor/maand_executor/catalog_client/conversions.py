@@ -24,9 +24,7 @@ from maand_executor.rules.facts import (
 )
 from maand_wire.conversions import reader, writer
 
-to_worker = reader(
-    Worker, worker_pb2.Worker, hostname=lambda worker: worker.hostname or worker.name
-)
+to_worker = reader(Worker, worker_pb2.Worker, hostname=lambda worker: worker.hostname or worker.name)
 to_hook = reader(Hook, job_pb2.Hook)
 from_hook = writer(job_pb2.Hook, Hook)
 to_job_file = reader(JobFile, workspace_pb2.WorkspaceFile)
