@@ -63,7 +63,7 @@ def show_costs(bucket: Bucket, connections: int) -> None:
 
 def worker_hosts(bucket: Bucket) -> list[str]:
     """Return the workers' addresses."""
-    return [row["host"] for row in bucket.must("cat", "workers", "-o", "json").json()]
+    return [row["name"] for row in bucket.must("cat", "workers", "-o", "json").json()]
 
 
 @contextmanager
