@@ -15,7 +15,6 @@ from pathlib import Path
 
 from maand_catalog.building.documents.compiler import Compiled, compile_config, compile_workspace, wanted_contents
 from maand_catalog.database.database import Database, Transaction
-from maand_catalog.database.statements import work_long
 from maand_catalog.errors import InvalidConfig, InvalidWorkspace, Problem
 from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest
 from maand_catalog.rules.build.checked_workspace import Workspace
@@ -156,7 +155,6 @@ class Builder:
         leaves: Mapping[LeafRequest, Leaf],
     ) -> BuildResult:
         """Decide from what is remembered now, write it, and check the fence last."""
-        work_long(tx)
         reserve_revisions(tx, request.bucket_id, 0)  # a repeated call waits here for the first
         remembered = read_remembered(tx, request.bucket_id)
         workspace = workspace_of(material)

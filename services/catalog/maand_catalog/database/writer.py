@@ -37,7 +37,7 @@ GROUP_LOCK_TIMEOUT_MS = 50
 """PostgreSQL: how long a grouped intention waits for a row before it is done alone."""
 
 ALONE_IDLE_TIMEOUT_MS = 60_000
-"""PostgreSQL: a transaction that goes alone may compute this long between statements."""
+"""PostgreSQL: a transaction that goes alone may compute this long between statements: a build plans there, on a busy machine."""
 
 ATTEMPTS = 6
 """Tries of an intention that keeps losing races before its caller is told."""

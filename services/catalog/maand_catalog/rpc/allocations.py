@@ -4,14 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 from maand_catalog.database.database import Database, Transaction
-from maand_catalog.database.statements import work_long
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import asked_page, checked_text
 from maand_catalog.rules.build.allocations import Allocation, AllocationState
 from maand_catalog.rules.build.certificates import CertificateFacts
-from maand_catalog.rules.build.entries import allocation_namespace
 from maand_catalog.rules.identity import Role
+from maand_catalog.rules.namespaces import allocation_namespace
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet import allocations as store
 from maand_catalog.store.fleet.buckets import get_bucket
@@ -96,7 +95,6 @@ class AllocationServicer(AllocationServiceServicer):
         require(context, Role.EXECUTOR)
 
         def intention(tx: Transaction) -> pb.PurgeAllocationsResponse:
-            work_long(tx)
             get_held_run(tx, request.bucket_id, request.run_id, request.fence)
             forgotten = store.forget_allocations(tx, request.bucket_id, request.allocation_ids)
             gone_jobs, gone_workers = store.forget_emptied(tx, request.bucket_id)

@@ -13,6 +13,7 @@ from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.build.placement import selectors_of
 from maand_catalog.rules.build.ports import PortFacts
+from maand_catalog.rules.namespaces import allocation_namespace
 from maand_catalog.rules.workspace.workers import WorkerFacts
 
 Entries = dict[str, str]
@@ -57,11 +58,6 @@ def owned_entries(built: Built) -> dict[str, Entries]:
         entries[allocation_namespace(leaf.job, leaf.worker)][f"certs/{leaf.name}.crt"] = leaf.pem
     entries["vars/bucket"] = dict(workspace.parts.bucket_variables)
     return entries
-
-
-def allocation_namespace(job: str, host: str) -> str:
-    """Return the namespace of a job on a worker."""
-    return f"maand/job/{job}/worker/{host}"
 
 
 def bucket_entries(built: Built) -> Entries:

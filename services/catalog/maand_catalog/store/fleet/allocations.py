@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, tuple_, update
 
-from maand_catalog.database.statements import in_chunks, one_of, put_rows
+from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, put_rows
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.build.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved, owes_start
@@ -57,9 +57,9 @@ def list_allocations(
     a = allocations.c
     query = select(allocations).where(a.bucket_id == bucket_id).order_by(a.job, a.position, a.allocation_id)
     if wanted.jobs:
-        query = query.where(a.job.in_(list(wanted.jobs)))
+        query = query.where(one_of(tx, a.job, list(wanted.jobs)))
     if wanted.workers:
-        query = query.where(a.worker.in_(list(wanted.workers)))
+        query = query.where(one_of(tx, a.worker, list(wanted.workers)))
     if not wanted.include_removed:
         query = query.where(a.removed.is_(False))
     if after is not None:
@@ -121,7 +121,7 @@ def put_allocations(
         for each in after
         if each.allocation_id in before and before[each.allocation_id].moves != each.moves
     ]
-    for chunk in in_chunks(history, 2_000):
+    for chunk in in_chunks(history, ROWS_AT_ONCE):
         tx.connection.execute(insert(allocation_moves), list(chunk))
 
 
@@ -163,7 +163,7 @@ def applied(allocation: Allocation, move: Move, tx: Transaction, *, run_id: str)
 def owe_post_deploy(tx: Transaction, bucket_id: str, names: Sequence[str], *, owed: bool) -> None:
     """Remember whether jobs still owe `post_deploy`."""
     for chunk in in_chunks(names):
-        owing = update(allocations).where(allocations.c.bucket_id == bucket_id, allocations.c.job.in_(chunk))
+        owing = update(allocations).where(allocations.c.bucket_id == bucket_id, one_of(tx, allocations.c.job, chunk))
         tx.connection.execute(owing.where(allocations.c.post_deploy_owed.is_not(owed)).values(post_deploy_owed=owed))
 
 
@@ -209,7 +209,7 @@ def forget_allocations(tx: Transaction, bucket_id: str, allocation_ids: Sequence
     places = [(each.job, each.worker) for each in found.values()]
     for places_chunk in in_chunks(places):
         c = certificates.c
-        gone = delete(certificates).where(c.bucket_id == bucket_id, tuple_(c.job, c.worker).in_(places_chunk))
+        gone = delete(certificates).where(c.bucket_id == bucket_id, one_of(tx, (c.job, c.worker), places_chunk))
         tx.connection.execute(gone)
     return list(found.values())
 

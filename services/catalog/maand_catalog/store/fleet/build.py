@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import delete, insert, select, update
 
 from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import in_chunks, put_rows
+from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, put_rows
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.build.checked_workspace import JobSource
@@ -73,7 +73,7 @@ def read_certificates(
     c = certificates.c
     wanted = select_page(select(certificates).where(c.bucket_id == bucket_id), c.job, c.name, c.worker, after=after, limit=limit)
     if job_names:
-        wanted = wanted.where(c.job.in_(list(job_names)))
+        wanted = wanted.where(one_of(tx, c.job, job_names))
     return [to_certificate(row._mapping) for row in tx.connection.execute(wanted)]  # noqa: SLF001 - SQLAlchemy's documented name
 
 
@@ -128,7 +128,7 @@ def write_workers(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
         ],
     )
     for chunk in in_chunks(sorted(plan.removed_workers)):
-        gone = update(workers).where(workers.c.bucket_id == bucket_id, workers.c.host.in_(chunk))
+        gone = update(workers).where(workers.c.bucket_id == bucket_id, one_of(tx, workers.c.host, chunk))
         tx.connection.execute(gone.values(removed=True, disabled=False))
 
 
@@ -137,8 +137,9 @@ def write_jobs(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
     present = plan.workspace.parts.jobs
     put_rows(tx, jobs, [job_row(bucket_id, job, plan) for job in present.values()])
     for chunk in in_chunks(sorted(present)):
-        tx.connection.execute(delete(hooks).where(hooks.c.bucket_id == bucket_id, hooks.c.job.in_(chunk)))
-        tx.connection.execute(delete(job_demands).where(job_demands.c.bucket_id == bucket_id, job_demands.c.job.in_(chunk)))
+        tx.connection.execute(delete(hooks).where(hooks.c.bucket_id == bucket_id, one_of(tx, hooks.c.job, chunk)))
+        of_chunk = one_of(tx, job_demands.c.job, chunk)
+        tx.connection.execute(delete(job_demands).where(job_demands.c.bucket_id == bucket_id, of_chunk))
     put_rows(tx, hooks, [row for job in present.values() for row in hook_rows(bucket_id, job)])
     put_rows(
         tx,
@@ -150,7 +151,7 @@ def write_jobs(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
         ],
     )
     for chunk in in_chunks(sorted(plan.removed_jobs)):
-        gone = update(jobs).where(jobs.c.bucket_id == bucket_id, jobs.c.name.in_(chunk))
+        gone = update(jobs).where(jobs.c.bucket_id == bucket_id, one_of(tx, jobs.c.name, chunk))
         tx.connection.execute(gone.values(removed=True))
 
 
@@ -225,7 +226,7 @@ def write_ports(tx: Transaction, bucket_id: str, assigned: Mapping[str, PortFact
     """Write the ports; names nobody uses any more are free again."""
     tx.connection.execute(delete(ports).where(ports.c.bucket_id == bucket_id))
     rows = [{"bucket_id": bucket_id, **asdict(port)} for port in assigned.values()]
-    for chunk in in_chunks(rows):
+    for chunk in in_chunks(rows, ROWS_AT_ONCE):
         tx.connection.execute(insert(ports), list(chunk))
 
 
@@ -240,7 +241,8 @@ def write_certificates(tx: Transaction, bucket_id: str, plan: BuildPlan, remembe
         if (leaf.job, leaf.name, leaf.worker) not in wanted and (leaf.job, leaf.worker) not in gone_places
     ]
     for chunk in in_chunks(stale):
-        tx.connection.execute(delete(certificates).where(c.bucket_id == bucket_id, tuple_(c.job, c.name, c.worker).in_(chunk)))
+        gone = one_of(tx, (c.job, c.name, c.worker), chunk)
+        tx.connection.execute(delete(certificates).where(c.bucket_id == bucket_id, gone))
     put_rows(tx, certificates, ({"bucket_id": bucket_id, **asdict(leaf)} for leaf in issued.new))
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import select
 
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.rules.build.entries import Built, allocation_namespace, owned_entries
+from maand_catalog.rules.build.entries import Built, owned_entries
 from maand_catalog.rules.build.plan import BuildPlan
+from maand_catalog.rules.namespaces import allocation_namespace
 from maand_catalog.sealing.certificates import Issued
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet.views import active_workers_by_job

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import in_chunks
+from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.workspace.tree import TreeEntry, unpack
@@ -117,7 +117,7 @@ def list_jobs(
     wanted = select_page(select(*JOB_COLUMNS).where(j.bucket_id == bucket_id), j.name, after=after, limit=limit)
     if names:
         check_names(tx, bucket_id, names, include_removed=include_removed)
-        wanted = wanted.where(j.name.in_(list(names)))
+        wanted = wanted.where(one_of(tx, j.name, names))
     if not include_removed:
         wanted = wanted.where(j.removed.is_(False))
     rows = tx.connection.execute(wanted).mappings().all()
@@ -130,10 +130,10 @@ def with_hooks(tx: Transaction, bucket_id: str, found: list[ListedJob]) -> list[
     by_name = {job.name: job for job in found}
     for names in in_chunks(sorted(by_name)):
         h, d = hooks.c, job_demands.c
-        wanted = select(*HOOK_COLUMNS).where(h.bucket_id == bucket_id, h.job.in_(names)).order_by(h.name)
+        wanted = select(*HOOK_COLUMNS).where(h.bucket_id == bucket_id, one_of(tx, h.job, names)).order_by(h.name)
         for row in tx.connection.execute(wanted).mappings():
             by_name[row["job"]].hooks.append(ListedHook(**row))
-        demands = select(d.job, d.demanded_job).where(d.bucket_id == bucket_id, d.job.in_(names)).order_by(d.demanded_job)
+        demands = select(d.job, d.demanded_job).where(d.bucket_id == bucket_id, one_of(tx, d.job, names)).order_by(d.demanded_job)
         for job, demanded in tx.connection.execute(demands):
             by_name[job].demanded_jobs.append(demanded)
     return found

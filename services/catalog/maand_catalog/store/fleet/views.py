@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
-from maand_catalog.database.statements import in_chunks
+from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument, NotFound
 from maand_catalog.rules.namespaces import holds_secrets, is_private_key
 from maand_catalog.rules.policy import readable_namespaces
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.kv.rows import entries_of, is_present, stream, to_entry
+from maand_catalog.store.runs.invocations import find_places
 from maand_catalog.store.tables.fleet import allocations, job_demands, workers
 from maand_catalog.store.tables.kv import kv_versions
 
@@ -30,7 +31,7 @@ def active_workers_by_job(tx: Transaction, bucket_id: str, jobs: Iterable[str] |
         .order_by(allocations.c.job, workers.c.position)
     )
     if jobs is not None:
-        wanted = wanted.where(allocations.c.job.in_(list(jobs)))
+        wanted = wanted.where(one_of(tx, allocations.c.job, list(jobs)))
     hosts: dict[str, list[str]] = {}
     for job, worker in tx.connection.execute(wanted):
         hosts.setdefault(job, []).append(worker)
@@ -44,7 +45,6 @@ def demanded_jobs(tx: Transaction, bucket_id: str, job: str) -> set[str]:
 
 
 MOST_ALLOCATIONS = 10_000
-NAMESPACES_PER_QUERY = 500
 
 v = kv_versions.c
 a = allocations.c
@@ -71,7 +71,7 @@ def read_views(
     tx: Transaction, keyring: Keyring, bucket_id: str, allocation_ids: Sequence[str]
 ) -> tuple[list[Content], list[View]]:
     """Return contents and views of allocations of one job. Private keys are left out: they reach a worker as files only."""
-    job, workers = find_allocations(tx, bucket_id, allocation_ids)
+    job, workers = find_job_and_workers(tx, bucket_id, allocation_ids)
     demanded, peers = demanded_jobs(tx, bucket_id, job), peers_of(tx, bucket_id, job)
     views = [
         View(
@@ -84,14 +84,11 @@ def read_views(
     return list(read_contents(tx, keyring, bucket_id, wanted)), views
 
 
-def find_allocations(tx: Transaction, bucket_id: str, allocation_ids: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return the job and the worker of each allocation, in the order asked."""
+def find_job_and_workers(tx: Transaction, bucket_id: str, allocation_ids: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the one job of these allocations, and the worker of each, in the order asked."""
     if not 0 < len(allocation_ids) <= MOST_ALLOCATIONS:
         raise InvalidArgument(f"1 to {MOST_ALLOCATIONS} allocations are read at once, not {len(allocation_ids)}")
-    found = {}
-    for chunk in in_chunks(allocation_ids, NAMESPACES_PER_QUERY):
-        query = select(a.allocation_id, a.job, a.worker).where(a.bucket_id == bucket_id, a.allocation_id.in_(chunk))
-        found.update({row.allocation_id: (row.job, row.worker) for row in tx.connection.execute(query)})
+    found = find_places(tx, bucket_id, allocation_ids)
     missing = [allocation_id for allocation_id in allocation_ids if allocation_id not in found]
     if missing:
         raise NotFound(f"there is no allocation {missing[0][:60]} in this bucket", help="list them: maand cat allocations")
@@ -109,8 +106,8 @@ def peers_of(tx: Transaction, bucket_id: str, job: str) -> list[str]:
 
 def read_contents(tx: Transaction, keyring: Keyring, bucket_id: str, namespaces: Collection[str]) -> Iterator[Content]:
     """Yield the present values of each namespace that holds any."""
-    for chunk in in_chunks(sorted(namespaces), NAMESPACES_PER_QUERY):
-        wanted = entries_of(bucket_id).where(v.namespace.in_(chunk), is_present(tx)).order_by(v.namespace, v.key)
+    for chunk in in_chunks(sorted(namespaces)):
+        wanted = entries_of(bucket_id).where(one_of(tx, v.namespace, chunk), is_present(tx)).order_by(v.namespace, v.key)
         content = Content(namespace="", secret=False)
         for row in stream(tx, wanted):
             entry = to_entry(row)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, exists, insert, select, update
 
-from maand_catalog.database.statements import DIALECTS, in_chunks, numbers_in, upsert
+from maand_catalog.database.statements import DIALECTS, ROWS_AT_ONCE, OneOf, in_chunks, upsert
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.kv import UNREADABLE, Head
@@ -22,9 +22,6 @@ from maand_catalog.store.tables.kv import kv_buckets, kv_versions
 
 v = kv_versions.c
 
-ROWS_AT_ONCE = 5_000
-"""New versions held in memory before they are written: bounds what a build of 300,000 keys needs."""
-
 Row = dict[str, Any]
 
 RESERVE = (
@@ -34,8 +31,9 @@ RESERVE = (
     .returning(kv_buckets.c.revision)
 )
 
+REPLACED = OneOf("replaced", v.revision)
 SUPERSEDE = {
-    dialect: update(kv_versions).where(v.bucket_id == bindparam("bucket"), numbers_in(dialect, v.revision)).values(newest=False)
+    dialect: update(kv_versions).where(v.bucket_id == bindparam("bucket"), REPLACED.condition(dialect)).values(newest=False)
     for dialect in DIALECTS
 }
 
@@ -122,8 +120,9 @@ class Ledger:
         rows = [*self._superseded, *self._entered.values()]
         if not rows:
             return
-        for chunk in in_chunks(self._replaced, ROWS_AT_ONCE):
-            self._tx.connection.execute(SUPERSEDE[self._tx.dialect], {"bucket": self._bucket_id, "numbers": list(chunk)})
+        for chunk in in_chunks(self._replaced):
+            asked = {"bucket": self._bucket_id, **REPLACED.parameters(self._tx.dialect, chunk)}
+            self._tx.connection.execute(SUPERSEDE[self._tx.dialect], asked)
         self._tx.connection.execute(ADD, rows)
         if self._secrets_changed_at:
             mark_secrets_changed(self._tx, self._bucket_id, self._secrets_changed_at)

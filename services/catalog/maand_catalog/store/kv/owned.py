@@ -13,12 +13,12 @@ from itertools import chain, groupby
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
-from maand_catalog.database.statements import in_chunks
+from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.namespaces import BUILD_OWNED, check_key, check_namespace, check_value
 from maand_catalog.sealing.keyring import Keyring, Plaintext
 from maand_catalog.store.kv.ledger import Ledger, comparable_value, reserve_revisions
-from maand_catalog.store.kv.rows import NAMES_PER_QUERY, Entry, below, entries_of, stream, to_entry
+from maand_catalog.store.kv.rows import Entry, below, entries_of, stream, to_entry
 from maand_catalog.store.kv.writes import REQUESTS_KEPT
 from maand_catalog.store.tables.kv import kv_buckets, kv_requests, kv_versions
 
@@ -97,16 +97,16 @@ def merge_namespaces(
     reserve_revisions(tx, bucket_id, 0)
     stale = stale or {}
     namespaces = sorted({*wanted, *stale})
-    chunks = in_chunks(namespaces, NAMES_PER_QUERY)
-    stored = chain.from_iterable(stored_namespaces(tx, bucket_id, v.namespace.in_(chunk)) for chunk in chunks)
+    chunks = in_chunks(namespaces)
+    stored = chain.from_iterable(stored_namespaces(tx, bucket_id, one_of(tx, v.namespace, chunk)) for chunk in chunks)
     return write_differences(tx, keyring, bucket_id, list(differences(keyring, stored, wanted, stale=stale)), writer)
 
 
 def read_sealed(tx: Transaction, keyring: Keyring, bucket_id: str, namespaces: Iterable[str]) -> dict[tuple[str, str], Plaintext]:
     """Return the present sealed values of these namespaces by namespace and key, decrypted: an allocation's private keys."""
     opened = {}
-    for chunk in in_chunks(sorted(namespaces), NAMES_PER_QUERY):
-        wanted = entries_of(bucket_id).where(v.newest, v.sealed.is_not(None), v.namespace.in_(chunk))
+    for chunk in in_chunks(sorted(namespaces)):
+        wanted = entries_of(bucket_id).where(v.newest, v.sealed.is_not(None), one_of(tx, v.namespace, chunk))
         for row in stream(tx, wanted):
             entry = to_entry(row)
             opened[entry.namespace, entry.key] = Plaintext(entry.text(keyring))
@@ -117,7 +117,7 @@ def purge_namespaces(tx: Transaction, bucket_id: str, prefixes: Collection[str])
     """Forget everything below these prefixes, history and all; return how many versions went. For gc."""
     reserve_revisions(tx, bucket_id, 0)
     purged = 0
-    for chunk in in_chunks(sorted(prefixes), NAMES_PER_QUERY // 2):
+    for chunk in in_chunks(sorted(prefixes)):
         gone = (v.bucket_id == bucket_id) & or_(*(below(prefix) for prefix in chunk))
         purged += forget(tx, bucket_id, gone)
     return purged
@@ -235,8 +235,6 @@ def write_differences(tx: Transaction, keyring: Keyring, bucket_id: str, changes
 
 VERSIONS_KEPT = 7
 """Versions of a key that stay however old they are."""
-
-v = kv_versions.c
 
 
 def trim_history(tx: Transaction, bucket_id: str, *, retain: timedelta) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select, tuple_
 
 from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import DIALECTS, in_chunks, names_asked, names_in
+from maand_catalog.database.statements import DIALECTS, OneOf, in_chunks
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import OutOfRange
 from maand_catalog.rules.kv import KeyNotFound, has_expired
@@ -23,9 +23,6 @@ PAGE_BYTES = 8 * 1024 * 1024
 
 FETCHED_AT_ONCE = 200
 
-NAMES_PER_QUERY = 500
-"""Names in one statement: two parameters each on SQLite, far below its limit of 32,766."""
-
 Name = tuple[str, str]
 """Namespace and key."""
 
@@ -35,10 +32,8 @@ ENTRIES: Select[tuple[object, ...]] = select(
 )
 """What an `Entry` is made of."""
 
-NEWEST = {
-    dialect: ENTRIES.where(v.bucket_id == bindparam("bucket"), v.newest, names_in(dialect, v.namespace, v.key))
-    for dialect in DIALECTS
-}
+NAMES = OneOf("names", v.namespace, v.key)
+NEWEST = {dialect: ENTRIES.where(v.bucket_id == bindparam("bucket"), v.newest, NAMES.condition(dialect)) for dialect in DIALECTS}
 """The newest versions of some keys: made once, since every get and every put asks for them."""
 
 
@@ -106,8 +101,8 @@ def get_entry(tx: Transaction, bucket_id: str, namespace: str, key: str, version
 def find_newest(tx: Transaction, bucket_id: str, names: Collection[Name]) -> dict[Name, Entry]:
     """Return the newest versions of these keys, tombstones and expired ones too; a key never written is missing."""
     found = {}
-    for chunk in in_chunks(sorted(names), NAMES_PER_QUERY):
-        asked = {"bucket": bucket_id, **names_asked(tx.dialect, chunk)}
+    for chunk in in_chunks(sorted(names)):
+        asked = {"bucket": bucket_id, **NAMES.parameters(tx.dialect, chunk)}
         for row in tx.connection.execute(NEWEST[tx.dialect], asked):
             entry = to_entry(row)
             found[entry.namespace, entry.key] = entry

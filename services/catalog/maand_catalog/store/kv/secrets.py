@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, func, select, update
 
-from maand_catalog.database.statements import DIALECTS, numbers_in
+from maand_catalog.database.statements import DIALECTS, OneOf
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.namespaces import SECRETS
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
@@ -25,8 +25,10 @@ MASKS_AT_ONCE = 5_000
 
 v = kv_versions.c
 
-REVISIONS = {dialect: ENTRIES.where(v.bucket_id == bindparam("bucket"), numbers_in(dialect, v.revision)) for dialect in DIALECTS}
-"""Entries by their revisions."""
+REVISIONS = OneOf("revisions", v.revision)
+ENTRIES_BY_REVISION = {
+    dialect: ENTRIES.where(v.bucket_id == bindparam("bucket"), REVISIONS.condition(dialect)) for dialect in DIALECTS
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +115,8 @@ def read_entries(tx: Transaction, bucket_id: str, revisions: Sequence[int]) -> l
     """Return entries by their revisions."""
     if not revisions:
         return []
-    asked = {"bucket": bucket_id, "numbers": list(revisions)}
-    return [to_entry(row) for row in tx.connection.execute(REVISIONS[tx.dialect], asked)]
+    asked = {"bucket": bucket_id, **REVISIONS.parameters(tx.dialect, revisions)}
+    return [to_entry(row) for row in tx.connection.execute(ENTRIES_BY_REVISION[tx.dialect], asked)]
 
 
 Opened = tuple[Entry, Plaintext]

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, insert, select
 
+from maand_catalog.database.statements import one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import CatalogError, InvalidArgument
 from maand_catalog.rules.kv import Head, NewExpiry, NewVersion, Unchanged, Write, decide_write
@@ -129,7 +130,7 @@ def recall(tx: Transaction, bucket_id: str, writes: Iterable[Write]) -> dict[str
     if not ids:
         return {}
     wanted = select(r.request_id, r.namespace, r.key, r.version, r.revision).where(
-        r.bucket_id == bucket_id, r.request_id.in_(ids)
+        r.bucket_id == bucket_id, one_of(tx, r.request_id, ids)
     )
     return {
         row.request_id: Answer(namespace=row.namespace, key=row.key, written=Written(version=row.version, revision=row.revision))

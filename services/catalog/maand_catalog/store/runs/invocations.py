@@ -1,10 +1,11 @@
 """Hook invocations: begun under a run's fence, ended once, and what a hook's token stands for in between."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from sqlalchemy import and_, bindparam, insert, or_, select, update
 
+from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.identity import HookCaller, InvocationBegin, InvocationEnd
@@ -47,7 +48,7 @@ def begin_invocations(
     run = get_held_run(tx, bucket_id, run_id, run_fence)
     if task_id:
         get_held_task(tx, bucket_id, task_id, fence, run=run)
-    placed = find_allocations(tx, bucket_id, {begin.allocation_id for begin in begins})
+    placed = find_places(tx, bucket_id, {begin.allocation_id for begin in begins})
     rows = []
     for begin in begins:
         if begin.allocation_id not in placed:
@@ -73,12 +74,14 @@ def begin_invocations(
         tx.connection.execute(insert(invocations), rows)
 
 
-def find_allocations(tx: Transaction, bucket_id: str, allocation_ids: set[str]) -> dict[str, tuple[str, str]]:
-    """Find job and worker of allocations."""
-    query = select(allocations.c.allocation_id, allocations.c.job, allocations.c.worker).where(
-        allocations.c.bucket_id == bucket_id, allocations.c.allocation_id.in_(allocation_ids)
-    )
-    return {allocation_id: (job, worker) for allocation_id, job, worker in tx.connection.execute(query)}
+def find_places(tx: Transaction, bucket_id: str, allocation_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return job and worker of allocations by id; those that do not exist are missing."""
+    a = allocations.c
+    places: dict[str, tuple[str, str]] = {}
+    for chunk in in_chunks(sorted(set(allocation_ids))):
+        query = select(a.allocation_id, a.job, a.worker).where(a.bucket_id == bucket_id, one_of(tx, a.allocation_id, chunk))
+        places.update({row.allocation_id: (row.job, row.worker) for row in tx.connection.execute(query)})
+    return places
 
 
 def end_given_invocations(tx: Transaction, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:

@@ -32,8 +32,11 @@ CLAIMABLE = "runs"
 """Topic: a run may have become claimable."""
 
 
-class MoveNotAllowed(RuntimeError):
-    """A move that the table of `runs.ALLOWED_MOVES` does not have: a mistake in the catalog itself."""
+class ImpossibleMove(RuntimeError):
+    """A move of a run or a task that its table `ALLOWED_MOVES` does not have: a mistake in the catalog itself.
+
+    Nobody asks for one, unlike for an allocation's, whose `MoveNotAllowed` is answered to an executor.
+    """
 
 
 def topic(run_id: str) -> str:
@@ -81,7 +84,7 @@ def stale_fence(run: Run, fence: int, tx: Transaction) -> StaleFence:
 def move(tx: Transaction, run: Run, to: RunState, **values: Any) -> None:
     """Move a run to another state, with what else changes, and wake who watches. The row must be locked."""
     if to not in ALLOWED_MOVES[run.state]:
-        raise MoveNotAllowed(f"run {run.run_id} cannot move from {run.state} to {to}")
+        raise ImpossibleMove(f"run {run.run_id} cannot move from {run.state} to {to}")
     if to in ENDED:
         values = {"finished_at": tx.now, "sealed_hook_env": b"", "lock_deadline": None, **values}
     if to is not RunState.RUNNING:

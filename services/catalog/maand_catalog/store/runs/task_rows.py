@@ -14,17 +14,13 @@ from maand_catalog.rules.identity import InvocationOutcome
 from maand_catalog.rules.runs import Run, StaleFence
 from maand_catalog.rules.tasks import ALLOWED_MOVES, OPEN, Task, TaskState
 from maand_catalog.store.runs.invocation_ends import end_invocations_of_task
-from maand_catalog.store.runs.rows import get_run
+from maand_catalog.store.runs.rows import ImpossibleMove, get_run
 from maand_catalog.store.tables.runs import tasks
 
 TASK_COLUMNS = [tasks.c[field.name] for field in fields(Task)]
 
 CLAIMABLE = "tasks"
 """Topic: a task may have become claimable."""
-
-
-class MoveNotAllowed(RuntimeError):
-    """A move that the table of `tasks.ALLOWED_MOVES` does not have: a mistake in the catalog itself."""
 
 
 def topic(run_id: str) -> str:
@@ -85,7 +81,7 @@ def move(tx: Transaction, task: Task, to: TaskState, **values: Any) -> None:
     Hook invocations end with the claim under which they began.
     """
     if to not in ALLOWED_MOVES[task.state]:
-        raise MoveNotAllowed(f"task {task.task_id} cannot move from {task.state} to {to}")
+        raise ImpossibleMove(f"task {task.task_id} cannot move from {task.state} to {to}")
     if to not in OPEN:
         values = {"sequence": next_sequence(tx, task.run_id), **values}
         tx.notify(topic(task.run_id))

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Select, and_, exists, select, update
 
-from maand_catalog.database.statements import upsert
+from maand_catalog.database.statements import one_of, upsert
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import CancelLevel, Run, RunState
 from maand_catalog.rules.tasks import NewTask, Task, TaskState, state_after_claim
@@ -128,7 +128,9 @@ def read_ended(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, afte
 def drop_named(tx: Transaction, bucket_id: str, run_id: str, fence: int, names: Collection[str]) -> None:
     """Drop open tasks that this claim of a run created. NotFound, StaleFence. Those that ended stay as they are."""
     get_held_run(tx, bucket_id, run_id, fence)
-    of_claim = and_(tasks.c.run_id == run_id, tasks.c.run_fence == fence, tasks.c.sequence == 0, tasks.c.name.in_(names))
+    of_claim = and_(
+        tasks.c.run_id == run_id, tasks.c.run_fence == fence, tasks.c.sequence == 0, one_of(tx, tasks.c.name, list(names))
+    )
     for task in find_tasks(tx, of_claim):
         move(tx, task, TaskState.DROPPED)
 

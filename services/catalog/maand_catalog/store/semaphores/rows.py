@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import Row
 
@@ -20,20 +20,9 @@ FIELDS = tuple(each.name for each in fields(Claim))
 STORED_FIELDS = tuple(name for name in FIELDS if name in semaphore_claims.c)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Concern:
-    """Whose claims an act concerns, beside those that are near: those of some invocations, or nobody's in particular."""
-
-    column: str = ""
-    values: tuple[str, ...] = ()
-
-    @classmethod
-    def invocations(cls, *ids: str) -> Self:
-        """Concern the claims of these invocations."""
-        return cls(column="invocation_id", values=ids)
-
-
-NOBODY = Concern()
+NOBODY: tuple[str, ...] = ()
+EVERYBODY = None
+"""Whom an act may concern, other than some invocations."""
 
 
 def room_topic(room_id: str) -> str:
@@ -45,7 +34,8 @@ def room_topic(room_id: str) -> str:
 class LockedSemaphore:
     """A semaphore whose row is locked until the transaction ends, with the claims that matter. Changes are stored as made.
 
-    What matters is who has a slot, who is next, and whom the act concerns: with 1,000 in line, an act reads some twenty rows.
+    What matters is who has a slot, who is next, and the invocations that the act concerns: with 1,000 in line, an act reads some
+    twenty rows.
     """
 
     tx: Transaction
@@ -54,7 +44,7 @@ class LockedSemaphore:
     capacity: int
     seq: int
     granted: int
-    concern: Concern | None
+    concerned: Sequence[str] | None
     claims: list[Claim] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -93,12 +83,12 @@ class LockedSemaphore:
         return bool(upkeep.left) or any(claim.state is State.WAITING for claim in upkeep.gone)
 
     def _read(self) -> None:
-        if self.concern is None:
+        if self.concerned is EVERYBODY:
             self.claims = read_claims(self.tx, [self.semaphore_id]).get(self.semaphore_id, [])
             return
         near = {"near_of": self.semaphore_id, "near": self.capacity + SPARE}
-        asked = {"semaphore_ids": [self.semaphore_id], "now": self.tx.now, "concerned": list(self.concern.values), **near}
-        self.claims = [to_claim(row) for row in self.tx.connection.execute(st.NEAR_CLAIMS[self.concern.column], asked)]
+        asked = {"now": self.tx.now, **st.CONCERNED.parameters(self.tx.dialect, self.concerned), **near}
+        self.claims = [to_claim(row) for row in self.tx.connection.execute(st.NEAR_CLAIMS[self.tx.dialect], asked)]
 
     def move(self, claim: Claim, state: State, **values: Any) -> Claim:
         """Move a claim to another state, or change something else about it. `since` is kept in the same one, and by a slot."""
@@ -132,30 +122,30 @@ def lock_for_ticket(tx: Transaction, scope: Scope, invocation_id: str) -> Locked
     """Lock a semaphore, creating it at its first use, and draw the next ticket for an invocation."""
     new = {"semaphore_id": str(uuid.uuid4()), **vars(scope), "capacity": 1, "seq": 1, "granted": 0}
     row = tx.connection.execute(st.DRAW_TICKET[tx.dialect], new).one()
-    return locked(tx, row, Concern.invocations(invocation_id))
+    return locked(tx, row, (invocation_id,))
 
 
-def lock_semaphore(tx: Transaction, scope: Scope, concern: Concern) -> LockedSemaphore | None:
-    """Lock a semaphore for an act that concerns some claims; None when it was never used."""
+def lock_semaphore(tx: Transaction, scope: Scope, concerned: Sequence[str]) -> LockedSemaphore | None:
+    """Lock a semaphore for an act that concerns some invocations; None when it was never used."""
     asked = {f"the_{part}": value for part, value in vars(scope).items()}
     row = tx.connection.execute(st.LOCK_BY_SCOPE, asked).one_or_none()
-    return locked(tx, row, concern) if row else None
+    return locked(tx, row, concerned) if row else None
 
 
-def lock_semaphores(tx: Transaction, semaphore_ids: Iterable[str], concern: Concern | None) -> list[LockedSemaphore]:
-    """Lock several for an act that concerns some claims, or (None) everybody in them."""
+def lock_semaphores(tx: Transaction, semaphore_ids: Iterable[str], concerned: Sequence[str] | None) -> list[LockedSemaphore]:
+    """Lock several for an act that concerns some invocations, or everybody in them."""
     ids = sorted(set(semaphore_ids))
-    rows = tx.connection.execute(st.LOCK_BY_ID, {"semaphore_ids": ids}).all() if ids else []
-    return [locked(tx, row, concern) for row in rows]
+    rows = tx.connection.execute(st.LOCK_BY_ID[tx.dialect], st.IDS.parameters(tx.dialect, ids)).all() if ids else []
+    return [locked(tx, row, concerned) for row in rows]
 
 
-def lock_those_of(tx: Transaction, concern: Concern) -> list[LockedSemaphore]:
-    """Lock every semaphore in which a claim is concerned."""
-    asked = {"concerned": list(concern.values)}
-    return lock_semaphores(tx, tx.connection.scalars(st.SEMAPHORES_OF[concern.column], asked), concern)
+def lock_those_of(tx: Transaction, invocation_ids: Sequence[str]) -> list[LockedSemaphore]:
+    """Lock every semaphore in which one of these invocations has a claim."""
+    asked = st.CONCERNED.parameters(tx.dialect, invocation_ids)
+    return lock_semaphores(tx, tx.connection.scalars(st.SEMAPHORES_OF[tx.dialect], asked), invocation_ids)
 
 
-def locked(tx: Transaction, row: Row[Any], concern: Concern | None) -> LockedSemaphore:
+def locked(tx: Transaction, row: Row[Any], concerned: Sequence[str] | None) -> LockedSemaphore:
     """Describe a semaphore whose row was just locked."""
     return LockedSemaphore(
         tx=tx,
@@ -164,14 +154,15 @@ def locked(tx: Transaction, row: Row[Any], concern: Concern | None) -> LockedSem
         capacity=row.capacity,
         seq=row.seq,
         granted=row.granted,
-        concern=concern,
+        concerned=concerned,
     )
 
 
 def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list[Claim]]:
     """Return everyone in these semaphores, by ticket, with what is known of their lives."""
     claims: dict[str, list[Claim]] = {}
-    for row in tx.connection.execute(st.CLAIMS, {"semaphore_ids": list(semaphore_ids), "now": tx.now}):
+    asked = {"now": tx.now, **st.CLAIM_IDS.parameters(tx.dialect, semaphore_ids)}
+    for row in tx.connection.execute(st.CLAIMS[tx.dialect], asked):
         claims.setdefault(row.semaphore_id, []).append(to_claim(row))
     return claims
 

@@ -1,12 +1,12 @@
 """The statements of semaphores, made once: building one costs as much as carrying it out, and an acquire needs six.
 
-Parameters: `now`, `semaphore_ids`, `concerned` (values of the column that an act goes by), `near_of` and `near` (how many).
+Parameters: `now`, those of `IDS`, `CLAIM_IDS` and `CONCERNED`, `near_of` (the semaphore) and `near` (how many).
 """
 
 from sqlalchemy import and_, bindparam, delete, false, func, insert, or_, select, update
 
 from maand_catalog.database.metadata import UtcMicros
-from maand_catalog.database.statements import upsert_for
+from maand_catalog.database.statements import DIALECTS, OneOf, upsert_for
 from maand_catalog.rules.runs import RunState
 from maand_catalog.rules.semaphores import SLOTTED, State
 from maand_catalog.store.tables.identity import invocations
@@ -34,7 +34,11 @@ IS_ALIVE = (
 )
 """Whether an invocation lives; it goes on to until the transaction ends: whoever ends it waits for us."""
 
-CLAIMS = (
+IDS = OneOf("ids", s.semaphore_id)
+CLAIM_IDS = OneOf("ids", c.semaphore_id)
+CONCERNED = OneOf("concerned", c.invocation_id)
+
+KNOWN_CLAIMS = (
     select(
         semaphore_claims,
         func.coalesce(LIVES, false()).label("alive"),
@@ -43,22 +47,25 @@ CLAIMS = (
     .outerjoin(invocations, invocations.c.invocation_id == c.invocation_id)
     .outerjoin(runs, runs.c.run_id == invocations.c.run_id)
     .outerjoin(waiting_rooms, waiting_rooms.c.room_id == c.room_id)
-    .where(c.semaphore_id.in_(bindparam("semaphore_ids", expanding=True)))
     .order_by(c.ticket)
 )
-"""Everybody in some semaphores, by ticket, with what is known of their lives."""
+"""Everybody, by ticket, with what is known of their lives."""
+
+CLAIMS = {dialect: KNOWN_CLAIMS.where(CLAIM_IDS.condition(dialect)) for dialect in DIALECTS}
+"""Everybody in some semaphores."""
 
 NEAREST = select(line.c.ticket).where(line.c.semaphore_id == bindparam("near_of"), line.c.state == State.WAITING)
 
 NEAR = or_(c.state.in_(SLOTTED), c.ticket.in_(NEAREST.order_by(line.c.ticket).limit(bindparam("near"))))
 """Who has a slot, and the first in line."""
 
-CONCERNED = {name: c[name].in_(bindparam("concerned", expanding=True)) for name in ("invocation_id",)}
+NEAR_CLAIMS = {
+    dialect: KNOWN_CLAIMS.where(c.semaphore_id == bindparam("near_of"), or_(CONCERNED.condition(dialect), NEAR))
+    for dialect in DIALECTS
+}
+"""Whoever is near in one semaphore, and those whom an act concerns."""
 
-NEAR_CLAIMS = {"": CLAIMS.where(NEAR)} | {name: CLAIMS.where(or_(is_it, NEAR)) for name, is_it in CONCERNED.items()}
-"""Whoever is near, and those whom an act concerns, by the column it goes by."""
-
-SEMAPHORES_OF = {name: select(c.semaphore_id).where(is_it) for name, is_it in CONCERNED.items()}
+SEMAPHORES_OF = {dialect: select(c.semaphore_id).where(CONCERNED.condition(dialect)) for dialect in DIALECTS}
 
 GRANTED_IN_ROOM = select(c.semaphore_id).where(c.room_id == bindparam("room"), c.state == State.GRANTED)
 
@@ -68,12 +75,9 @@ LOCK_BY_SCOPE = (
     .with_for_update()
 )
 
-LOCK_BY_ID = (
-    select(semaphores)
-    .where(s.semaphore_id.in_(bindparam("semaphore_ids", expanding=True)))
-    .order_by(s.semaphore_id)
-    .with_for_update()
-)
+BY_ID = {dialect: select(semaphores).where(IDS.condition(dialect)).order_by(s.semaphore_id) for dialect in DIALECTS}
+
+LOCK_BY_ID = {dialect: by_id.with_for_update() for dialect, by_id in BY_ID.items()}
 """In one order everywhere, so that nobody waits in a circle."""
 
 ADD = insert(semaphore_claims)
@@ -88,6 +92,6 @@ DRAW_TICKET = {
     dialect: upsert_for(dialect, semaphores)
     .on_conflict_do_update(index_elements=SCOPE, set_={"seq": s.seq + 1})
     .returning(*semaphores.c)
-    for dialect in ("sqlite", "postgresql")
+    for dialect in DIALECTS
 }
 """Locks a semaphore, creates it at its first use, and draws the next ticket."""

@@ -27,8 +27,8 @@ from maand_catalog.rules.semaphores import (
     may_resume,
 )
 from maand_catalog.store.semaphores.rows import (
+    EVERYBODY,
     NOBODY,
-    Concern,
     LockedSemaphore,
     as_seen,
     is_alive,
@@ -39,10 +39,8 @@ from maand_catalog.store.semaphores.rows import (
     read_claims,
     scope_of,
 )
-from maand_catalog.store.semaphores.statements import GRANTED_IN_ROOM
+from maand_catalog.store.semaphores.statements import BY_ID, GRANTED_IN_ROOM, IDS
 from maand_catalog.store.tables.semaphores import semaphore_claims, semaphores, waiting_rooms
-
-IDS_PER_QUERY = 1_000
 
 s = semaphores.c
 c = semaphore_claims.c
@@ -159,7 +157,7 @@ def leave(tx: Transaction, place: Place) -> None:
 
     Nothing happens to what a newer call took over.
     """
-    semaphore = lock_semaphore(tx, place.scope, Concern.invocations(place.invocation_id))
+    semaphore = lock_semaphore(tx, place.scope, (place.invocation_id,))
     mine = semaphore.find(place.invocation_id) if semaphore else None
     if semaphore is None or mine is None or place.call_id not in mine.calls:
         return
@@ -175,7 +173,7 @@ def leave(tx: Transaction, place: Place) -> None:
 
 def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
     """Give a slot back. `SemaphoreNotHeld`."""
-    semaphore = lock_semaphore(tx, scope, Concern.invocations(invocation_id))
+    semaphore = lock_semaphore(tx, scope, (invocation_id,))
     mine = semaphore.find(invocation_id) if semaphore else None
     if semaphore is None or mine is None or not mine.has_slot:
         raise SemaphoreNotHeld(f"this invocation holds no slot of semaphore {scope.name}", help="acquire it first")
@@ -199,8 +197,8 @@ def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Cla
 
 def end_invocations(tx: Transaction, invocation_ids: Sequence[str]) -> None:
     """Remove everything these invocations hold or wait for, and grant what became free."""
-    for chunk in in_chunks(sorted(set(invocation_ids)), IDS_PER_QUERY):
-        for semaphore in lock_those_of(tx, Concern.invocations(*chunk)):
+    for chunk in in_chunks(sorted(set(invocation_ids))):
+        for semaphore in lock_those_of(tx, chunk):
             ended = set(chunk)
             semaphore.remove([claim for claim in semaphore.claims if claim.invocation_id in ended])
             semaphore.look_after()
@@ -208,7 +206,7 @@ def end_invocations(tx: Transaction, invocation_ids: Sequence[str]) -> None:
 
 def tend(tx: Transaction, semaphore_ids: Iterable[str]) -> None:
     """Let go of who is gone from these semaphores, and grant what became free."""
-    for semaphore in lock_semaphores(tx, semaphore_ids, None):
+    for semaphore in lock_semaphores(tx, semaphore_ids, EVERYBODY):
         semaphore.look_after()
 
 
@@ -239,7 +237,7 @@ def close_room(tx: Transaction, room_id: str) -> None:
 def survey(tx: Transaction, room_id: str) -> Survey:
     """Look at every semaphore in which the room waits for somebody."""
     ids = list(tx.connection.scalars(select(c.semaphore_id).where(c.room_id == room_id, c.state != State.HELD).distinct()))
-    rows = {row.semaphore_id: row for row in tx.connection.execute(select(semaphores).where(s.semaphore_id.in_(ids)))}
+    rows = {row.semaphore_id: row for row in tx.connection.execute(BY_ID[tx.dialect], IDS.parameters(tx.dialect, ids))}
     claims = read_claims(tx, ids)
     in_line = [
         Place(scope=scope_of(rows[of]), invocation_id=claim.invocation_id, call_id=claim.call_id)
