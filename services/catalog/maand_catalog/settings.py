@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import Self
 
 from maand_catalog.errors import InvalidArgument
+from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE
 from maand_catalog.store.runs.leases import LEASE
 from maand_catalog.store.runs.retention import Retention
 from maand_wire.endpoints import TlsFiles
-
-BUCKET_FILE = "maand.conf"
-"""What makes a directory a bucket."""
 
 
 class MissingSetting(InvalidArgument):
@@ -137,11 +135,11 @@ def find_database(environment: Mapping[str, str], *, bucket: Path | None, start:
 def find_bucket(named: Path | None, *, start: Path) -> Path:
     """Return the bucket directory that was named, or the nearest one from `start` upwards. MissingSetting, BadSetting."""
     if named is not None:
-        if not (named / BUCKET_FILE).is_file():
-            raise BadSetting(f"{named} is no bucket: it has no {BUCKET_FILE}", help="name the directory with that file")
+        if not (named / CONFIG_FILE).is_file():
+            raise BadSetting(f"{named} is no bucket: it has no {CONFIG_FILE}", help="name the directory with that file")
         return named.resolve()
     for directory in (start, *start.parents):
-        if (directory / BUCKET_FILE).is_file():
+        if (directory / CONFIG_FILE).is_file():
             return directory.resolve()
     raise MissingSetting(
         f"MAAND_DATABASE_URL is not set, and neither {start} nor a directory above is a bucket",

@@ -19,7 +19,7 @@ from maand_catalog.errors import InvalidConfig, InvalidWorkspace, Problem
 from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest
 from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.build.plan import BuildPlan, Remembered, plan_build, plan_certificates, plan_ports
-from maand_catalog.rules.namespaces import allocation_namespace
+from maand_catalog.rules.namespaces import allocation_namespace, private_key_name
 from maand_catalog.rules.workspace.bucket_config import BucketConfig
 from maand_catalog.rules.workspace.problems import ordered, tellable
 from maand_catalog.rules.workspace.tree import TreeEntry
@@ -206,7 +206,7 @@ def usable_certificates(
 ) -> tuple[CertificateFacts, ...]:
     """Leave out certificates whose private keys cannot be opened, since kv.key lost what sealed them: they are issued anew."""
     lost = find_lost_values(tx, keyring, bucket_id, below_namespace=LEAF_KEYS)
-    place = {(allocation_namespace(leaf.job, leaf.worker), f"certs/{leaf.name}.key"): leaf for leaf in remembered.certificates}
+    place = {(allocation_namespace(leaf.job, leaf.worker), private_key_name(leaf.name)): leaf for leaf in remembered.certificates}
     return tuple(leaf for name, leaf in place.items() if name not in lost)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from maand_catalog.errors import Unavailable
+from maand_catalog.database.failures import catalog_stops
 
 RE_READ_AFTER = timedelta(seconds=1)
 """Longest wait without a look at the row when notifications may be lost."""
@@ -86,7 +86,7 @@ class Bus:
     def check_open(self) -> None:
         """Raise `Unavailable` once the bus is closed."""
         if self._is_closed:
-            raise Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
+            raise catalog_stops()
 
 
 CHANNEL = "maand"

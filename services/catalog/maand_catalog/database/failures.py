@@ -47,6 +47,11 @@ def unavailable(error: BaseException) -> Unavailable:
     return Unavailable("the catalog's database cannot be reached", help="try again; see the catalog's log if it lasts")
 
 
+def catalog_stops() -> Unavailable:
+    """Return what the caller is told when this process stops."""
+    return Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
+
+
 def disk_failure(error: BaseException, place: str = "") -> DiskFailed | None:
     """Return what the caller is told when the disk below the SQLite database `place` is to blame; None when it is not."""
     cause = error.orig if isinstance(error, DBAPIError) else error

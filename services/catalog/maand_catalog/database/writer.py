@@ -23,9 +23,8 @@ from sqlalchemy import Connection, text
 
 from maand_catalog.database.bus import CHANNEL, Bus, payload
 from maand_catalog.database.engine import WRITE_CONNECTIONS, Engines
-from maand_catalog.database.failures import disk_failure, lost_a_race, lost_connection, told
+from maand_catalog.database.failures import catalog_stops, disk_failure, lost_a_race, lost_connection, told
 from maand_catalog.database.transaction import DatabaseClock, Transaction
-from maand_catalog.errors import Unavailable
 from maand_catalog.rules.meter import Meter
 
 log = structlog.get_logger("maand.catalog.writer")
@@ -119,7 +118,7 @@ class GroupWriter:
     async def write(self, intention: Callable[[Transaction], Any], *, alone: bool) -> Any:
         """Carry out the intention and return what it returns, once it is durable."""
         if self._is_closed:
-            raise Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
+            raise catalog_stops()
         write = Write(intention=intention, future=self._loop.create_future())
         if alone and self._is_postgresql:
             self._alone.submit(self._write_alone, write)

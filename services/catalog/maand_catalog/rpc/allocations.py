@@ -10,7 +10,15 @@ from maand_catalog.rpc.requests import asked_page, checked_text
 from maand_catalog.rules.build.allocations import Allocation, AllocationState
 from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.identity import Role
-from maand_catalog.rules.namespaces import allocation_namespace
+from maand_catalog.rules.namespaces import (
+    allocation_namespace,
+    job_namespace,
+    private_key_name,
+    secret_namespace,
+    settings_namespace,
+    variables_namespace,
+    worker_namespace,
+)
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet import allocations as store
 from maand_catalog.store.fleet.buckets import get_bucket
@@ -144,7 +152,7 @@ class AllocationServicer(AllocationServiceServicer):
                         allocation_id=id_by_place[leaf.job, leaf.worker],
                         name=leaf.name,
                         certificate_pem=leaf.pem,
-                        private_key_pem=keys[allocation_namespace(leaf.job, leaf.worker), f"certs/{leaf.name}.key"].reveal(),
+                        private_key_pem=keys[allocation_namespace(leaf.job, leaf.worker), private_key_name(leaf.name)].reveal(),
                     )
                     for leaf in leaves
                 ],
@@ -178,8 +186,8 @@ def purged_prefixes(forgotten: list[Allocation], gone_jobs: list[str], gone_work
     """Return the KV namespaces that go with allocations, and with jobs and workers that have none left."""
     prefixes = {allocation_namespace(each.job, each.worker) for each in forgotten}
     for job in gone_jobs:
-        prefixes |= {f"maand/job/{job}", f"vars/bucket/job/{job}", f"vars/job/{job}", f"secrets/job/{job}"}
-    return sorted(prefixes | {f"maand/worker/{host}" for host in gone_workers})
+        prefixes |= {named(job) for named in (job_namespace, settings_namespace, variables_namespace, secret_namespace)}
+    return sorted(prefixes | set(map(worker_namespace, gone_workers)))
 
 
 allocation_message = writer(pb.Allocation, Allocation, index=lambda allocation: allocation.position)

@@ -11,8 +11,8 @@ from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.rules.identity import Caller, HookCaller
 from maand_catalog.rules.kv import Condition, Write, lifetime
-from maand_catalog.rules.namespaces import check_key, check_namespace, check_value
-from maand_catalog.rules.policy import ROLLOUT_ORDER, Act, Denied, PolicyContext, decide, demanded_job
+from maand_catalog.rules.namespaces import ROLLOUT_ORDER, check_key, check_namespace, check_value
+from maand_catalog.rules.policy import Act, Denied, PolicyContext, decide, demanded_job
 from maand_catalog.store.fleet.views import active_workers, demanded_jobs
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1 import secret_pb2

@@ -26,6 +26,9 @@ SECRETS = "secrets"
 BUILD_OWNED = ("maand", "vars/bucket")
 """Prefixes whose keys build refreshes and removes."""
 
+ROLLOUT_ORDER = "rollout_order"
+"""Key, in a job's namespace, of the order in which its workers are updated."""
+
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SECRET_NAMESPACE = re.compile(r"secrets/job/[^/]+")
 ALLOCATION_NAMESPACE = re.compile(r"maand/job/[^/]+/worker/[^/]+")
@@ -94,6 +97,26 @@ def job_namespace(job: str) -> str:
     return f"maand/job/{job}"
 
 
+def settings_namespace(job: str) -> str:
+    """Return the namespace of what an operator sets for a job in `bucket.jobs.conf`."""
+    return f"vars/bucket/job/{job}"
+
+
 def allocation_namespace(job: str, worker: str) -> str:
     """Return the namespace in which build describes a job on one worker."""
     return f"maand/job/{job}/worker/{worker}"
+
+
+def worker_namespace(worker: str) -> str:
+    """Return the namespace in which build describes a worker."""
+    return f"maand/worker/{worker}"
+
+
+def tags_namespace(worker: str) -> str:
+    """Return the namespace of a worker's tags."""
+    return f"maand/worker/{worker}/tags"
+
+
+def private_key_name(certificate: str) -> str:
+    """Return the key, in an allocation's namespace, of the private key of a certificate."""
+    return f"certs/{certificate}.key"

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 
 from maand_catalog.rules.identity import Caller, HookCaller, Role, RoleCaller
 from maand_catalog.rules.namespaces import (
+    ROLLOUT_ORDER,
     allocation_namespace,
     is_private_key,
     is_secret,
     job_namespace,
     secret_namespace,
+    settings_namespace,
+    tags_namespace,
     variables_namespace,
+    worker_namespace,
 )
 
-ROLLOUT_ORDER = "rollout_order"
 ROLLOUT_ORDER_EVENTS = frozenset({"pre_deploy", "cli"})
 READ_ONLY_EVENT = "health_check"
 
@@ -170,10 +173,10 @@ def own_places(job: str, worker: str) -> dict[str, Place]:
     return {
         "maand/bucket": Place.BUCKET,
         "vars/bucket": Place.BUCKET,
-        f"vars/bucket/job/{job}": Place.BUCKET,
+        settings_namespace(job): Place.BUCKET,
         "maand/worker": Place.OWN_WORKER,
-        f"maand/worker/{worker}": Place.OWN_WORKER,
-        f"maand/worker/{worker}/tags": Place.OWN_WORKER,
+        worker_namespace(worker): Place.OWN_WORKER,
+        tags_namespace(worker): Place.OWN_WORKER,
         job_namespace(job): Place.OWN_JOB,
         allocation_namespace(job, worker): Place.OWN_ALLOCATION,
         variables_namespace(job): Place.OWN_VARIABLES,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, RootModel, WithJsonSchema, model_validator
 
-from maand_catalog.building.documents.fields import Cpu, Memory, when_text
+from maand_catalog.building.documents.fields import LARGEST_COUNT, Cpu, Memory, when_text
 from maand_catalog.building.documents.validation import FileModel, checked, refusal
 from maand_catalog.rules.workspace import names
 from maand_catalog.rules.workspace.bucket_config import BucketConfig, PortPool
@@ -58,7 +58,7 @@ def pool_end(written: Any) -> Any:
 
 
 Days = Annotated[int, Field(ge=1, le=36500)]
-AtLeastOne = Annotated[int, Field(ge=1, le=1_000_000)]
+AtLeastOne = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 PortEnd = Annotated[int, checked(pool_end), Field(ge=1, le=65535), WithJsonSchema({"type": ["integer", "string"]})]
 
 

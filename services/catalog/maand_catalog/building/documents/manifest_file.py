@@ -36,36 +36,32 @@ RENAMED = {
 """Keys of earlier manifests and what replaced them."""
 
 
-class MemoryRange(FileModel):
+class Range(FileModel):
+    """Least and most of something."""
+
+    min: int | None = None
+    max: int | None = None
+
+    @model_validator(mode="after")
+    def ends_are_in_order(self) -> Self:
+        """Refuse a range whose ends are swapped."""
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise refusal("min_above_max", '"min" is larger than "max"', "min")
+        return self
+
+
+class MemoryRange(Range):
     """Least and most memory of one allocation."""
 
     min: Memory | None = None
     max: Memory | None = None
 
-    @model_validator(mode="after")
-    def ends_are_in_order(self) -> Self:
-        """Refuse a range whose ends are swapped."""
-        in_order(self.min, self.max)
-        return self
 
-
-class CpuRange(FileModel):
+class CpuRange(Range):
     """Least and most CPU of one allocation."""
 
     min: Cpu | None = None
     max: Cpu | None = None
-
-    @model_validator(mode="after")
-    def ends_are_in_order(self) -> Self:
-        """Refuse a range whose ends are swapped."""
-        in_order(self.min, self.max)
-        return self
-
-
-def in_order(smallest: int | None, largest: int | None) -> None:
-    """Refuse ends that are swapped."""
-    if smallest is not None and largest is not None and smallest > largest:
-        raise refusal("min_above_max", '"min" is larger than "max"', "min")
 
 
 class Resources(FileModel):

@@ -6,10 +6,8 @@ from typing import Any
 
 from maand_catalog.building.documents.source import Source
 from maand_catalog.errors import Problem
+from maand_catalog.rules.namespaces import KEY_LIMIT, VALUE_LIMIT
 from maand_catalog.rules.workspace.problems import Finding, KeyPath
-
-LONGEST_KEY = 512
-LONGEST_VALUE_BYTES = 1024 * 1024
 
 
 def variables(source: Source, data: dict[str, Any], at: KeyPath = ()) -> tuple[dict[str, str], tuple[Problem, ...]]:
@@ -54,10 +52,10 @@ def given_before(key: str, entries: Mapping[str, str]) -> tuple[str, str] | None
 
 def wrong_entry(key: str, value: Any, text: str) -> tuple[str, str] | None:
     """Say why an entry cannot be kept, as code and sentence."""
-    if not key.strip() or len(key) > LONGEST_KEY or any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in key):
-        return "bad_variable_name", f"a key has 1 to {LONGEST_KEY} characters and no control characters"
+    if not key.strip() or len(key) > KEY_LIMIT or any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in key):
+        return "bad_variable_name", f"a key has 1 to {KEY_LIMIT} characters and no control characters"
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return "bad_variable", f'"{key}" is a list of lists or tables; a variable is a text, a number, or a list of these'
-    if len(text.encode()) > LONGEST_VALUE_BYTES:
+    if len(text.encode()) > VALUE_LIMIT:
         return "variable_too_large", f'"{key}" is larger than 1 MiB'
     return None

@@ -13,7 +13,14 @@ from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.build.placement import selectors_of
 from maand_catalog.rules.build.ports import PortFacts
-from maand_catalog.rules.namespaces import allocation_namespace
+from maand_catalog.rules.namespaces import (
+    ROLLOUT_ORDER,
+    allocation_namespace,
+    job_namespace,
+    settings_namespace,
+    tags_namespace,
+    worker_namespace,
+)
 from maand_catalog.rules.workspace.workers import WorkerFacts
 
 Entries = dict[str, str]
@@ -51,9 +58,9 @@ def owned_entries(built: Built) -> dict[str, Entries]:
     entries = {"maand/bucket": bucket_entries(built), "maand/worker": fleet_entries(built)}
     entries |= dict(worker_namespaces(built))
     for job in workspace.parts.jobs:
-        entries[f"maand/job/{job}"] = job_entries(built, job)
+        entries[job_namespace(job)] = job_entries(built, job)
         entries |= dict(allocation_namespaces(built, job))
-        entries[f"vars/bucket/job/{job}"] = dict(workspace.parts.settings_of(job).variables)
+        entries[settings_namespace(job)] = dict(workspace.parts.settings_of(job).variables)
     for leaf in built.certificates:
         entries[allocation_namespace(leaf.job, leaf.worker)][f"certs/{leaf.name}.crt"] = leaf.pem
     entries["vars/bucket"] = dict(workspace.parts.bucket_variables)
@@ -116,8 +123,8 @@ def worker_namespaces(built: Built) -> Iterator[tuple[str, Entries]]:
         for label in worker.labels:
             entries[f"{label}_peers"] = others(by_label[label], worker.host)
             entries[f"{label}_allocation_index"] = str(index_by_label[label][worker.host])
-        yield f"maand/worker/{worker.host}", entries
-        yield f"maand/worker/{worker.host}/tags", dict(worker.tags)
+        yield worker_namespace(worker.host), entries
+        yield tags_namespace(worker.host), dict(worker.tags)
 
 
 def others(hosts: Sequence[str], host: str) -> str:
@@ -136,7 +143,7 @@ def job_entries(built: Built, job: str) -> Entries:
         "selectors": ",".join(selectors_of(job, manifest)),
         "workers": ",".join(hosts),
         "workers_length": str(len(hosts)),
-        "rollout_order": ",".join(built.active(job)),
+        ROLLOUT_ORDER: ",".join(built.active(job)),
         "memory": str(reserved.memory_mb),
         "cpu": str(reserved.cpu_mhz),
         "min_memory_mb": str(manifest.memory.smallest or 0),

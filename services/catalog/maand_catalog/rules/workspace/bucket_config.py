@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CONFIG_FILE = "maand.conf"
+"""What makes a directory a bucket."""
 
 
 @dataclass(frozen=True, kw_only=True)

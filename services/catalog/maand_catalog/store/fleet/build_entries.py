@@ -8,7 +8,16 @@ from sqlalchemy import select
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.build.entries import Built, owned_entries
 from maand_catalog.rules.build.plan import BuildPlan
-from maand_catalog.rules.namespaces import allocation_namespace
+from maand_catalog.rules.namespaces import (
+    ROLLOUT_ORDER,
+    allocation_namespace,
+    job_namespace,
+    private_key_name,
+    settings_namespace,
+    tags_namespace,
+    variables_namespace,
+    worker_namespace,
+)
 from maand_catalog.sealing.certificates import Issued
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet.views import active_workers_by_job
@@ -30,7 +39,7 @@ def write_entries(tx: Transaction, keyring: Keyring, bucket_id: str, plan: Build
     wanted: dict[str, dict[str, Any]] = dict(owned_entries(facts))
     for leaf in issued.certificates:
         key = issued.keys.get((leaf.job, leaf.name, leaf.worker), KEEP)
-        wanted[allocation_namespace(leaf.job, leaf.worker)][f"certs/{leaf.name}.key"] = key
+        wanted[allocation_namespace(leaf.job, leaf.worker)][private_key_name(leaf.name)] = key
     replace_owned_namespaces(tx, keyring, bucket_id=bucket_id, wanted=wanted, writer=WRITER, spared=spared_namespaces(plan))
 
 
@@ -44,9 +53,9 @@ def spared_namespaces(plan: BuildPlan) -> frozenset[str]:
             continue
         spared.add(allocation_namespace(each.job, each.worker))
         if each.job not in present_jobs:
-            spared.update((f"maand/job/{each.job}", f"vars/bucket/job/{each.job}"))
+            spared.update((job_namespace(each.job), settings_namespace(each.job)))
         if each.worker not in present_hosts:
-            spared.update((f"maand/worker/{each.worker}", f"maand/worker/{each.worker}/tags"))
+            spared.update((worker_namespace(each.worker), tags_namespace(each.worker)))
     return frozenset(spared)
 
 
@@ -70,9 +79,9 @@ def merge_variables(
     before: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Lay `vars.toml` over `vars/job/<job>`: its keys are written, keys it lost go, keys that hooks wrote stay."""
-    wanted: dict[str, WantedKeys] = {f"vars/job/{job}": entries for job, entries in variables.items() if entries}
+    wanted: dict[str, WantedKeys] = {variables_namespace(job): entries for job, entries in variables.items() if entries}
     stale = {
-        f"vars/job/{job}": before[job].keys() - entries.keys()
+        variables_namespace(job): before[job].keys() - entries.keys()
         for job, entries in variables.items()
         if job in before and before[job].keys() - entries.keys()
     }
@@ -84,5 +93,5 @@ def reset_rollout_orders(tx: Transaction, keyring: Keyring, bucket_id: str) -> N
     """Put every job's rollout order back to position order; writes only what a hook had changed."""
     hosts = active_workers_by_job(tx, bucket_id)
     names = tx.connection.scalars(select(jobs.c.name).where(jobs.c.bucket_id == bucket_id, jobs.c.removed.is_(False)))
-    wanted: dict[str, WantedKeys] = {f"maand/job/{name}": {"rollout_order": ",".join(hosts.get(name, ()))} for name in names}
+    wanted: dict[str, WantedKeys] = {job_namespace(name): {ROLLOUT_ORDER: ",".join(hosts.get(name, ()))} for name in names}
     merge_namespaces(tx, keyring, bucket_id=bucket_id, wanted=wanted, writer=WRITER)

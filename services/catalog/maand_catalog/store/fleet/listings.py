@@ -10,6 +10,8 @@ from maand_catalog.database.pages import select_page
 from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
+from maand_catalog.rules.namespaces import ROLLOUT_ORDER, job_namespace
+from maand_catalog.rules.workspace.problems import did_you_mean
 from maand_catalog.rules.workspace.tree import TreeEntry, unpack
 from maand_catalog.store.fleet.views import active_workers
 from maand_catalog.store.kv.rows import get_entry
@@ -179,7 +181,7 @@ def rollout_order(tx: Transaction, bucket_id: str, job: str) -> RolloutOrder:
     check_names(tx, bucket_id, [job], include_removed=True)
     by_position = active_workers(tx, bucket_id, job)
     try:
-        entry = get_entry(tx, bucket_id, f"maand/job/{job}", "rollout_order")
+        entry = get_entry(tx, bucket_id, job_namespace(job), ROLLOUT_ORDER)
     except NotFound:
         return RolloutOrder(hosts=by_position, set_by_hook=False)
     chosen = [host.strip() for host in (entry.value or "").split(",") if host.strip()]

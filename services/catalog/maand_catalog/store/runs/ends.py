@@ -26,7 +26,7 @@ from maand_catalog.rules.runs import (
 from maand_catalog.store.runs import records as run_records
 from maand_catalog.store.runs.events import append_own, last_kind
 from maand_catalog.store.runs.invocation_ends import end_invocations_of_run
-from maand_catalog.store.runs.rows import RUN_COLUMNS, get_run, move, stale_fence, to_run
+from maand_catalog.store.runs.rows import RUN_COLUMNS, get_run, move, run_has_lapsed, stale_fence, to_run
 from maand_catalog.store.runs.task_rows import drop_tasks
 from maand_catalog.store.tables.runs import runs
 
@@ -113,7 +113,7 @@ def end(tx: Transaction, run: Run, state: RunState, *, message: str, result: byt
 
 def interrupt_lapsed(tx: Transaction, *, bucket_ids: Collection[str] = ()) -> list[str]:
     """Interrupt every run whose lease is over, and return their ids. Several replicas may do this at once."""
-    lapsed = and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
+    lapsed = run_has_lapsed(tx)
     return interrupt_where(tx, and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed, ClaimEnd.LAPSED)
 
 

@@ -12,7 +12,7 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import ENDED, RunState
 from maand_catalog.store.runs.ends import fail_waiting
 from maand_catalog.store.runs.leases import NOBODY_AHEAD
-from maand_catalog.store.runs.rows import RUN_COLUMNS, to_run
+from maand_catalog.store.runs.rows import RUN_COLUMNS, run_has_lapsed, to_run
 from maand_catalog.store.runs.store import find_holder
 from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import run_appends, run_events, run_steps, runs, tasks
@@ -31,8 +31,9 @@ class Retention:
 
 def needs_care(tx: Transaction) -> bool:
     """Whether some lease is over or some wait went on too long: looked at often, so that a write happens only when needed."""
-    lapsed = and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
-    return bool(tx.connection.execute(select(exists().where(lapsed) | exists().where(waited_too_long(tx)))).scalar_one())
+    return bool(
+        tx.connection.execute(select(exists().where(run_has_lapsed(tx)) | exists().where(waited_too_long(tx)))).scalar_one()
+    )
 
 
 def waited_too_long(tx: Transaction) -> ColumnElement[bool]:

@@ -59,6 +59,11 @@ def get_run(tx: Transaction, bucket_id: str, run_id: str, *, locked: bool = Fals
     return to_run(row)
 
 
+def run_has_lapsed(tx: Transaction) -> ColumnElement[bool]:
+    """Return the condition that a run is recorded as running while its lease is over."""
+    return and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
+
+
 def held_by(tx: Transaction, bucket_id: str, run_id: str, fence: int) -> dict[str, object]:
     """Return the parameters of `IS_HELD` for a claim."""
     return {"the_run": run_id, "the_bucket": bucket_id, "the_fence": fence, "the_time": tx.now}

@@ -21,7 +21,7 @@ from maand_catalog.rules.runs import (
 )
 from maand_catalog.rules.tasks import TaskState
 from maand_catalog.store.runs.ends import cancel_at_once, interrupt
-from maand_catalog.store.runs.rows import CLAIMABLE, RUN_COLUMNS, get_run, move, to_run, topic
+from maand_catalog.store.runs.rows import CLAIMABLE, RUN_COLUMNS, get_run, move, run_has_lapsed, to_run, topic
 from maand_catalog.store.runs.task_rows import drop_tasks
 from maand_catalog.store.tables.buckets import buckets
 from maand_catalog.store.tables.runs import runs
@@ -140,10 +140,9 @@ def list_runs(
 
 def seen_as(state: RunState, tx: Transaction) -> ColumnElement[bool]:
     """Return the condition that readers see a run in this state: see `Run.state_at`."""
-    lapsed = and_(runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
     if state is RunState.RUNNING:
         return and_(runs.c.state == state, runs.c.lease_until > tx.now)
-    return or_(runs.c.state == state, lapsed) if state is RunState.INTERRUPTED else runs.c.state == state
+    return or_(runs.c.state == state, run_has_lapsed(tx)) if state is RunState.INTERRUPTED else runs.c.state == state
 
 
 def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: str) -> CancelLevel:

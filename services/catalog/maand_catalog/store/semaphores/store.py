@@ -39,11 +39,8 @@ from maand_catalog.store.semaphores.rows import (
     read_claims,
     scope_of,
 )
-from maand_catalog.store.semaphores.statements import BY_ID, GRANTED_IN_ROOM, IDS
-from maand_catalog.store.tables.semaphores import semaphore_claims, semaphores, waiting_rooms
-
-s = semaphores.c
-c = semaphore_claims.c
+from maand_catalog.store.semaphores.statements import BY_ID, GRANTED_IN_ROOM, IDS, c, s
+from maand_catalog.store.tables.semaphores import semaphores, waiting_rooms
 
 
 @dataclass(frozen=True, kw_only=True)
