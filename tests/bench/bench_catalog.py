@@ -22,7 +22,7 @@ from sqlalchemy import Column, LargeBinary, MetaData, String, Table, insert
 from maand_catalog.database.database import Database
 from maand_catalog.database.migrate import migrate
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
-from maand_catalog.store.semaphores import store as semaphores
+from maand_catalog.store.semaphores import slots as semaphores
 from tests.bench.etcd import Etcd, running_etcd
 from tests.bench.rates import CLIENTS, VALUE, Act, compare, fill, numbers, over_the_wire, show, store_alone
 from tests.contracts.catalog.run_builders import a_bucket

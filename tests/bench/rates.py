@@ -12,7 +12,7 @@ import grpc.aio
 
 from maand_catalog.database.database import Database
 from maand_catalog.database.migrate import migrate
-from maand_catalog.store.kv.store import KvStore
+from maand_catalog.store.kv.batched_store import KvStore
 from maand_contracts.catalog.v1 import kv_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_wire.channels import OPTIONS

@@ -53,7 +53,7 @@ def test_the_contracts_hold_as_the_product_is(product: Path) -> None:
 
 def test_circles_upward_imports_and_impure_rules_are_refused(product: Path) -> None:
     add(product / "maand_executor/steps/task_loops.py", "from maand_executor.steps import context")
-    add(product / "maand_catalog/store/runs/rows.py", "from maand_catalog.serving import upkeep")
+    add(product / "maand_catalog/store/runs/run_states.py", "from maand_catalog.serving import upkeep")
     add(product / "maand_catalog/store/tokens.py", "from maand_catalog.store.kv import rows")
     add(product / "maand_catalog/rules/build/brand_new.py", "import grpc")
     add(product / "maand_executor/rules/brand_new.py", "import asyncssh")

@@ -16,7 +16,7 @@
     └── Unavailable            try again in a moment
         └── DiskFailed         free or mend the disk that holds the database
 
-Domain errors subclass one of these where they need a `code` of their own. `rpc/statuses.py` maps classes to gRPC statuses.
+Domain errors subclass one of these where they need a `code` of their own. `rpc/services.py` maps classes to gRPC statuses.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE
+from maand_catalog.rules.workspace.bucket_facts import CONFIG_FILE
 from maand_catalog.store.runs.leases import LEASE
 from maand_catalog.store.runs.retention import Retention
 from maand_wire.endpoints import TlsFiles

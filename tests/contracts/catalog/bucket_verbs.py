@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
-from maand_catalog.store.kv.rows import entries_of
+from maand_catalog.store.kv.entries import entries_of
 from maand_catalog.store.tables.kv import kv_versions
 from maand_contracts.catalog.v1 import allocation_pb2, bucket_pb2, job_pb2, run_pb2, workspace_pb2
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceStub

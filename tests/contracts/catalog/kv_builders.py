@@ -6,10 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from maand_catalog.rules.identity import HookCaller
-from maand_catalog.rules.kv import Condition, KeyNotFound, Write
+from maand_catalog.rules.kv_writes import Condition, KeyNotFound, Write
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.kv.rows import get_entry
-from maand_catalog.store.kv.store import KvStore
+from maand_catalog.store.kv.batched_store import KvStore
+from maand_catalog.store.kv.entries import get_entry
 from maand_catalog.store.kv.writes import Written
 
 VARS = "vars/job/api"

@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.kv.owned import replace_owned_namespaces
+from maand_catalog.store.kv.bulk import replace_owned_namespaces
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1 import secret_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub

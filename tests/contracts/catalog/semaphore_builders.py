@@ -8,11 +8,10 @@ from sqlalchemy import insert, update
 from maand_catalog.database.database import Database
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.identity import InvocationEnd, InvocationOutcome
-from maand_catalog.rules.run_kinds import RunKind
-from maand_catalog.rules.runs import RunState
+from maand_catalog.rules.runs import RunKind, RunState
 from maand_catalog.rules.semaphores import Scope
-from maand_catalog.store.runs.invocations import end_given_invocations
-from maand_catalog.store.semaphores.store import Ask
+from maand_catalog.store.runs.invocation_ends import end_given_invocations
+from maand_catalog.store.semaphores.slots import Ask
 from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import runs
 

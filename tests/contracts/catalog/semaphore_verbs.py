@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from maand_catalog.rules.semaphores import Claim, Semaphore
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
-from maand_catalog.store.semaphores import store
-from maand_catalog.store.semaphores.store import Granted
+from maand_catalog.store.semaphores import slots as store
+from maand_catalog.store.semaphores.slots import Granted
 from tests.contracts.catalog.semaphore_builders import Hooks
 
 LONG = timedelta(seconds=60)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from maand_catalog.sealing.keyring import Keyring, Plaintext
-from maand_catalog.store.kv.owned import merge_namespaces
+from maand_catalog.store.kv.bulk import merge_namespaces
 from maand_contracts.catalog.v1 import job_pb2
 from maand_wire.errors import remote_errors
 from tests.contracts.catalog.bucket_verbs import FLEET, TLS, BucketClient, a_new_bucket

@@ -8,9 +8,9 @@ import pytest
 
 from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, NotFound, OutOfRange
-from maand_catalog.rules.kv import Condition, KeyNotFound, KvPreconditionLost
-from maand_catalog.store.kv import rows as store
-from maand_catalog.store.kv.store import KvStore
+from maand_catalog.rules.kv_writes import Condition, KeyNotFound, KvPreconditionLost
+from maand_catalog.store.kv import entries as store
+from maand_catalog.store.kv.batched_store import KvStore
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, VARS, Bench, a_keyring, a_write
 from tests.contracts.catalog.run_builders import NOWHERE, a_bucket

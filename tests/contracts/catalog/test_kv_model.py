@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from maand_catalog.database.database import Database
-from maand_catalog.rules.kv import Condition, KeyNotFound, KvPreconditionLost
-from maand_catalog.store.kv import rows as store
-from maand_catalog.store.kv.store import KvStore
+from maand_catalog.rules.kv_writes import Condition, KeyNotFound, KvPreconditionLost
+from maand_catalog.store.kv import entries as store
+from maand_catalog.store.kv.batched_store import KvStore
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, VARS, Bench, a_keyring
 from tests.contracts.catalog.run_builders import a_bucket

@@ -10,8 +10,9 @@ import sqlalchemy
 from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, OutOfRange
 from maand_catalog.sealing.keyring import Plaintext
-from maand_catalog.store.kv import rows as store
-from maand_catalog.store.kv.owned import (
+from maand_catalog.store.kv import entries as store
+from maand_catalog.store.kv.batched_store import KvStore
+from maand_catalog.store.kv.bulk import (
     KEEP,
     Changed,
     WantedKeys,
@@ -21,7 +22,6 @@ from maand_catalog.store.kv.owned import (
     replace_owned_namespaces,
     trim_history,
 )
-from maand_catalog.store.kv.store import KvStore
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, VARS, Bench, a_keyring
 from tests.contracts.catalog.run_builders import a_bucket

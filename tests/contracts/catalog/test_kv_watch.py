@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maand_catalog.store.kv.owned import trim_history
+from maand_catalog.store.kv.bulk import trim_history
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_wire.channels import REVISION_HEADER
 from maand_wire.errors import RemoteError, remote_errors

@@ -10,11 +10,11 @@ from sqlalchemy import select, update
 
 from maand_catalog.database.database import Database
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
-from maand_catalog.store.kv import rows as store
+from maand_catalog.store.kv import entries as store
 from maand_catalog.store.kv import secrets
-from maand_catalog.store.kv.owned import merge_namespaces, trim_history
+from maand_catalog.store.kv.batched_store import KvStore
+from maand_catalog.store.kv.bulk import merge_namespaces, trim_history
 from maand_catalog.store.kv.secrets import MaskPage, Rotated
-from maand_catalog.store.kv.store import KvStore
 from maand_catalog.store.tables.kv import kv_versions
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.kv_builders import SECRETS, Bench, a_keyring

@@ -10,7 +10,7 @@ from maand_catalog.errors import Unauthenticated, Unavailable
 from maand_catalog.rules.runs import RunState
 from maand_catalog.rules.semaphores import LEFT_KEPT, ROOM_LEASE
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
-from maand_catalog.store.semaphores import store
+from maand_catalog.store.semaphores import slots as store
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.semaphore_builders import Hooks, change_run
 from tests.contracts.catalog.semaphore_verbs import LONG, in_line, release, status, take_place

@@ -23,8 +23,8 @@ from maand_catalog.database.database import Database
 from maand_catalog.database.engine import make_engines, parse_url
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.semaphores import LEFT_KEPT, ROOM_LEASE, Semaphore, State
-from maand_catalog.store.semaphores import store
-from maand_catalog.store.semaphores.store import Ask, Granted, Place
+from maand_catalog.store.semaphores import slots as store
+from maand_catalog.store.semaphores.slots import Ask, Granted, Place
 from maand_catalog.store.tables.semaphores import semaphores
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.run_builders import a_bucket

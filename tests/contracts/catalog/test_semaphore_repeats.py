@@ -9,8 +9,8 @@ import pytest
 from maand_catalog.database.database import Database
 from maand_catalog.rules.semaphores import CALLS_KEPT, LEFT_KEPT, Semaphore, State
 from maand_catalog.serving.semaphore_waiters import Call, WaitingRoom
-from maand_catalog.store.semaphores import store
-from maand_catalog.store.semaphores.store import Ask, Granted, Place
+from maand_catalog.store.semaphores import slots as store
+from maand_catalog.store.semaphores.slots import Ask, Granted, Place
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.semaphore_builders import Hooks

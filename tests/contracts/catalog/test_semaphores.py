@@ -7,7 +7,7 @@ import pytest
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.rules.semaphores import SemaphoreCapacity, SemaphoreNotHeld, SemaphoreTimeout
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
-from maand_catalog.store.semaphores import store
+from maand_catalog.store.semaphores import slots as store
 from tests.contracts.catalog.conftest import OpenReplica
 from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.semaphore_builders import Hooks

@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.tasks import Task, TaskKind
-from maand_catalog.store.runs.task_rows import TASK_COLUMNS, to_task
+from maand_catalog.store.runs.task_states import TASK_COLUMNS, to_task
 from maand_catalog.store.tables.runs import tasks
 from maand_executor.service import RunningExecutor, start_executor
 from maand_executor.settings import WorkSettings

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rpc.tasks import read_outcomes
 from maand_catalog.rules.tasks import Task, TaskState
-from maand_catalog.store.runs.task_rows import TASK_COLUMNS, to_task
+from maand_catalog.store.runs.task_states import TASK_COLUMNS, to_task
 from maand_catalog.store.tables.runs import tasks
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb

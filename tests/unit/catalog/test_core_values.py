@@ -16,8 +16,7 @@ from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_text
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, STATES, kind_of, spec_holds_bucket
 from maand_catalog.rules.identity import IMPLIED_ROLES, LOCAL, HookCaller, Role, RoleCaller, token_digest
-from maand_catalog.rules.run_kinds import RunKind
-from maand_catalog.rules.runs import ACTIVE, ALLOWED_MOVES, ENDED, CancelLevel, RunState, next_cancel_level
+from maand_catalog.rules.runs import ACTIVE, ALLOWED_MOVES, ENDED, CancelLevel, RunKind, RunState, next_cancel_level
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import run_spec_pb2 as specs

@@ -14,7 +14,7 @@ from maand_catalog.building.documents.schema import MODEL_BY_KIND, json_schema
 from maand_catalog.building.documents.source import NotReadable
 from maand_catalog.building.documents.toml_text import read_toml
 from maand_catalog.rules.workspace import job_files
-from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig
+from maand_catalog.rules.workspace.bucket_facts import CONFIG_FILE, BucketConfig
 from maand_cli.commands.about import KINDS
 from tests.unit.catalog.workspaces import BUCKET_ID, compile_files, maand_conf, problems, unmark, workspace
 

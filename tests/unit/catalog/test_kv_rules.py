@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from maand_catalog.errors import InvalidArgument, LimitExceeded
-from maand_catalog.rules.kv import (
+from maand_catalog.rules.kv_writes import (
     Condition,
     Decision,
     Head,

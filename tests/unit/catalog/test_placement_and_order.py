@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from maand_catalog.rules.build.deployment_seq import cycles, deployment_sequence
 from maand_catalog.rules.build.placement import place
 from maand_catalog.rules.build.ports import PortRequest, assign
-from maand_catalog.rules.workspace.bucket_config import PortPool
+from maand_catalog.rules.workspace.bucket_facts import PortPool, WorkerFacts
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Rejected
-from maand_catalog.rules.workspace.versions import cpu_mhz, memory_mb, parse_version, within
-from maand_catalog.rules.workspace.workers import WorkerFacts
+from maand_catalog.rules.workspace.written_values import cpu_mhz, memory_mb, parse_version, within
 
 LABELS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=3)
 JOBS = st.dictionaries(st.sampled_from("pqrstu"), LABELS.filter(bool), max_size=6)

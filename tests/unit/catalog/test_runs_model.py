@@ -14,24 +14,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from maand_catalog.database.transaction import DatabaseClock, Transaction
 from maand_catalog.ids import new_id
-from maand_catalog.rules.run_kinds import RunKind
 from maand_catalog.rules.runs import (
     ACTIVE,
     BucketHeld,
     EventRecord,
     Run,
     RunEnded,
+    RunKind,
     RunNotInterrupted,
     RunRequest,
     RunState,
     StaleFence,
 )
+from maand_catalog.store.runs import control as runs
 from maand_catalog.store.runs import ends as run_ends
 from maand_catalog.store.runs import events as run_events
 from maand_catalog.store.runs import leases
-from maand_catalog.store.runs import store as runs
 from maand_catalog.store.runs.retention import end_long_waits
-from maand_catalog.store.runs.rows import RUN_COLUMNS, to_run
+from maand_catalog.store.runs.run_states import RUN_COLUMNS, to_run
 from maand_catalog.store.tables import metadata
 from maand_catalog.store.tables.buckets import buckets
 from maand_catalog.store.tables.runs import run_events as event_table

@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from maand_catalog.rules.run_kinds import RunKind
-from maand_catalog.rules.runs import CancelLevel, Run, RunState
+from maand_catalog.rules.runs import CancelLevel, Run, RunKind, RunState
 from maand_catalog.rules.tasks import ALLOWED_MOVES, OPEN, REPEATED, Task, TaskKind, TaskState, state_after_claim
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

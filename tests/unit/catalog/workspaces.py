@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from maand_catalog.building.documents.compiler import Compiled, compile_config, compile_workspace
 from maand_catalog.errors import Problem
 from maand_catalog.rules.build.checked_workspace import Workspace
-from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig
+from maand_catalog.rules.workspace.bucket_facts import CONFIG_FILE, BucketConfig
 from maand_catalog.rules.workspace.tree import TreeEntry, accept
 
 BUCKET_ID = "5f0c3c1e-6f6c-4b0e-9f52-000000000001"

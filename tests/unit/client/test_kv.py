@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maand_catalog.rules.identity import Role
-from maand_catalog.store.kv.owned import trim_history
+from maand_catalog.store.kv.bulk import trim_history
 from maand_client import Client
 from maand_client.errors import Aborted, Invalid, LostRace, NotFound, OutOfRange
 from tests.contracts.catalog.hook_callers import a_running_hook

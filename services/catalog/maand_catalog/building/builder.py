@@ -20,7 +20,7 @@ from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, Lea
 from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.build.plan import BuildPlan, Remembered, plan_build, plan_certificates, plan_ports
 from maand_catalog.rules.namespaces import allocation_namespace, private_key_name
-from maand_catalog.rules.workspace.bucket_config import BucketConfig
+from maand_catalog.rules.workspace.bucket_facts import BucketConfig
 from maand_catalog.rules.workspace.problems import ordered, tellable
 from maand_catalog.rules.workspace.tree import TreeEntry
 from maand_catalog.sealing.authority import Authority, Leaf
@@ -28,12 +28,12 @@ from maand_catalog.sealing.certificates import Issued, issue_all, issued_for, re
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet.blobs import read_blobs
 from maand_catalog.store.fleet.buckets import StoredBucket, get_bucket
-from maand_catalog.store.fleet.build import BuildIdentity, read_remembered, write_build
-from maand_catalog.store.fleet.build_entries import merge_variables, read_variables, reset_rollout_orders
+from maand_catalog.store.fleet.build_kv import merge_variables, read_variables, reset_rollout_orders
+from maand_catalog.store.fleet.build_transaction import BuildIdentity, read_remembered, write_build
 from maand_catalog.store.fleet.snapshots import read_snapshot
+from maand_catalog.store.kv.entries import find_lost_values
 from maand_catalog.store.kv.ledger import reserve_revisions
-from maand_catalog.store.kv.rows import find_lost_values
-from maand_catalog.store.runs.rows import get_held_run, get_run, stale_fence
+from maand_catalog.store.runs.run_states import get_held_run, get_run, stale_fence
 
 LEAF_KEYS = "maand/job"
 """Below it, build keeps the private keys of certificates; all else that is sealed there is none of its."""

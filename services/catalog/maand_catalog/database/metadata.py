@@ -1,12 +1,13 @@
 """The one `MetaData` of the catalog and the column kinds that all tables share.
 
-Tables live beside it in `tables_<area>.py`; constraints and indexes stand beside the columns they guard.
+Tables are in `store.tables`; constraints and indexes stand beside the columns they guard.
 """
 
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect, LargeBinary, MetaData, String
+from sqlalchemy import BigInteger, Dialect, Enum, LargeBinary, MetaData, String
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 metadata = MetaData(
@@ -46,3 +47,20 @@ def id_type() -> TypeEngine[str]:
 def digest_type() -> TypeEngine[bytes]:
     """Return the column type of SHA-256 digests."""
     return LargeBinary(32)
+
+
+def name_type(length: int) -> TypeEngine[str]:
+    """Return the column type of names that are listed in order: compared byte by byte, the same on every database."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+def word_type(kind: type[StrEnum], name: str) -> Enum:
+    """Return the column type of a fixed set of words: kept as text, checked by the database under the constraint's name."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        name=name,
+        values_callable=lambda words: [word.value for word in words],
+    )

@@ -3,13 +3,13 @@
 INSERT … ON CONFLICT: both databases have it under the same words, SQLAlchemy under two imports.
 
 Finding many rows: `OneOf` in statements that are made once, `one_of` in those made for the moment. Lists that are short by nature
-(states, the buckets that one executor serves) are a plain `in_`.
+(states, the buckets that one executor serves) are a plain `in_`. Listing them page by page: `select_page`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, String, Table, Text, bindparam, func, select, tuple_
+from sqlalchemy import BindParameter, ColumnElement, Select, String, Table, Text, bindparam, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeEngine
 from maand_catalog.database.transaction import Transaction
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 DIALECTS = ("sqlite", "postgresql")
 
@@ -111,3 +112,12 @@ def one_of(
     """Return the condition of `OneOf` with the values in it: for a statement that is made for them."""
     wanted = OneOf("wanted", *(columns if isinstance(columns, tuple) else (columns,)))
     return wanted.condition(tx.dialect, values)
+
+
+def select_page(
+    query: Select[Row], *order: ColumnElement[Any], after: Sequence[Any] | None = None, limit: int | None = None
+) -> Select[Row]:
+    """Return the query in this order, from behind the row whose columns equal `after`, for at most `limit` rows (None: all)."""
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(*after))
+    return query.order_by(*order).limit(limit)

@@ -22,11 +22,11 @@ from maand_catalog.rules.namespaces import (
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet import allocations as store
 from maand_catalog.store.fleet.buckets import get_bucket
-from maand_catalog.store.fleet.build import read_certificates
+from maand_catalog.store.fleet.build_transaction import read_certificates
 from maand_catalog.store.fleet.snapshots import forget_unused_content
-from maand_catalog.store.kv.owned import purge_namespaces, read_sealed, trim_history
+from maand_catalog.store.kv.bulk import purge_namespaces, read_sealed, trim_history
 from maand_catalog.store.runs.events import record_steps
-from maand_catalog.store.runs.rows import get_held_run
+from maand_catalog.store.runs.run_states import get_held_run
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceServicer
 from maand_wire.conversions import writer

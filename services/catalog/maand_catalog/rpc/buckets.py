@@ -10,7 +10,7 @@ from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
 from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.identity import Role
-from maand_catalog.rules.workspace.bucket_config import BucketConfig
+from maand_catalog.rules.workspace.bucket_facts import BucketConfig
 from maand_catalog.rules.workspace.problems import tellable
 from maand_catalog.store.fleet.buckets import StoredBucket, apply_config, get_bucket, list_buckets
 from maand_contracts.catalog.v1 import bucket_pb2 as pb

@@ -8,7 +8,8 @@ from maand_catalog.ids import new_hook_token, new_id
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_text, checked_word
 from maand_catalog.rules.identity import InvocationBegin, InvocationEnd, InvocationOutcome, Role, token_digest
-from maand_catalog.store.runs import invocations
+from maand_catalog.store.runs.invocation_ends import end_given_invocations
+from maand_catalog.store.runs.invocations import begin_invocations
 from maand_contracts.catalog.v1 import invocation_pb2 as pb
 from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceServicer
@@ -37,9 +38,7 @@ class InvocationServicer(InvocationServiceServicer):
         tokens = [new_hook_token() for _ in request.invocations]
         begins = [read_start(start, token) for start, token in zip(request.invocations, tokens, strict=True)]
         await self._database.write(
-            lambda tx: invocations.begin_invocations(
-                tx, request.bucket_id, request.run_id, request.fence, begins, task_id=request.task_id
-            )
+            lambda tx: begin_invocations(tx, request.bucket_id, request.run_id, request.fence, begins, task_id=request.task_id)
         )
         return pb.BeginInvocationsResponse(
             invocations=[
@@ -53,7 +52,7 @@ class InvocationServicer(InvocationServiceServicer):
         require(context, Role.EXECUTOR)
         check_count(len(request.invocations))
         ends = [read_end(end) for end in request.invocations]
-        await self._database.write(lambda tx: invocations.end_given_invocations(tx, request.bucket_id, ends))
+        await self._database.write(lambda tx: end_given_invocations(tx, request.bucket_id, ends))
         return pb.EndInvocationsResponse()
 
 

@@ -8,7 +8,7 @@ from maand_catalog.rpc.callers import caller_of, require
 from maand_catalog.rpc.requests import asked_page
 from maand_catalog.rules.identity import HookCaller, Role
 from maand_catalog.store.fleet.buckets import get_bucket
-from maand_catalog.store.fleet.build import read_ports
+from maand_catalog.store.fleet.build_transaction import read_ports
 from maand_catalog.store.fleet.listings import ListedHook, ListedJob, list_hook_demands, list_job_files, list_jobs, rollout_order
 from maand_contracts.catalog.v1 import job_pb2 as pb
 from maand_contracts.catalog.v1 import workspace_pb2

@@ -10,13 +10,13 @@ from maand_catalog.rpc.kv_access import Admission, asked_write, bucket_of, check
 from maand_catalog.rpc.kv_messages import entry_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token
 from maand_catalog.rules.identity import Caller, HookCaller, Role
-from maand_catalog.rules.kv import KeyNotFound, Write
+from maand_catalog.rules.kv_writes import KeyNotFound, Write
 from maand_catalog.rules.namespaces import check_namespace, is_private_key, is_secret, secret_namespace, variables_namespace
 from maand_catalog.rules.policy import Act, PolicyContext, decide
 from maand_catalog.store.fleet.views import Content, read_views
-from maand_catalog.store.kv import rows as store
+from maand_catalog.store.kv import entries as store
+from maand_catalog.store.kv.batched_store import KvStore
 from maand_catalog.store.kv.ledger import kv_topic
-from maand_catalog.store.kv.store import KvStore
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceServicer
 from maand_wire.channels import REVISION_HEADER

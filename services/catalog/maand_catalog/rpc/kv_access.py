@@ -10,7 +10,7 @@ from maand_catalog.errors import InvalidArgument, PermissionDenied
 from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.rules.identity import Caller, HookCaller
-from maand_catalog.rules.kv import Condition, Write, lifetime
+from maand_catalog.rules.kv_writes import Condition, Write, lifetime
 from maand_catalog.rules.namespaces import ROLLOUT_ORDER, check_key, check_namespace, check_value
 from maand_catalog.rules.policy import Act, Denied, PolicyContext, decide, demanded_job
 from maand_catalog.store.fleet.views import active_workers, demanded_jobs

@@ -1,6 +1,6 @@
 """KV entries and secrets as the contract says them."""
 
-from maand_catalog.store.kv.rows import Entry
+from maand_catalog.store.kv.entries import Entry
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1 import secret_pb2
 from maand_wire.conversions import writer

@@ -5,8 +5,7 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from maand_catalog.errors import InvalidArgument, LimitExceeded
-from maand_catalog.rules.run_kinds import RunKind, holds_bucket
-from maand_catalog.rules.runs import CancelLevel, Run, RunState, WorkerFence
+from maand_catalog.rules.runs import CancelLevel, Run, RunKind, RunState, WorkerFence, holds_bucket
 from maand_contracts.catalog.v1 import run_event_pb2, run_spec_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.conversions import writer

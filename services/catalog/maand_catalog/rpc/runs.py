@@ -23,15 +23,14 @@ from maand_catalog.rpc.run_messages import (
 )
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.meter import Meter
-from maand_catalog.rules.run_kinds import RunKind
-from maand_catalog.rules.runs import Run, RunRequest, RunState
+from maand_catalog.rules.runs import Run, RunKind, RunRequest, RunState
 from maand_catalog.sealing.keyring import CannotDecrypt
+from maand_catalog.store.runs import control as runs
 from maand_catalog.store.runs import ends as run_ends
 from maand_catalog.store.runs import events as run_events
 from maand_catalog.store.runs import leases, tasks
 from maand_catalog.store.runs import records as run_records
-from maand_catalog.store.runs import store as runs
-from maand_catalog.store.runs.rows import CLAIMABLE, get_run, topic
+from maand_catalog.store.runs.run_states import CLAIMABLE, get_run, topic
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceServicer

@@ -12,12 +12,12 @@ from maand_catalog.rpc.kv_access import Admission, asked_write, check_names
 from maand_catalog.rpc.kv_messages import secret_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token, read_page_token
 from maand_catalog.rules.identity import Caller, Role
-from maand_catalog.rules.kv import Write
+from maand_catalog.rules.kv_writes import Write
 from maand_catalog.rules.namespaces import SECRETS, holds_secrets, secret_namespace
 from maand_catalog.rules.policy import Act
-from maand_catalog.store.kv.rows import Entry, get_entry, list_entries
+from maand_catalog.store.kv.batched_store import KvStore
+from maand_catalog.store.kv.entries import Entry, get_entry, list_entries
 from maand_catalog.store.kv.secrets import MaskPage, read_marks, read_mask_page, rotate_page
-from maand_catalog.store.kv.store import KvStore
 from maand_catalog.store.tokens import record_audit
 from maand_contracts.catalog.v1 import secret_pb2 as pb
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceServicer

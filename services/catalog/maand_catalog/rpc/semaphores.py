@@ -12,8 +12,8 @@ from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
 from maand_catalog.rules.identity import HookCaller, Role
 from maand_catalog.rules.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
-from maand_catalog.store.semaphores import store
-from maand_catalog.store.semaphores.store import Ask
+from maand_catalog.store.semaphores import slots as store
+from maand_catalog.store.semaphores.slots import Ask
 from maand_catalog.store.tokens import record_audit
 from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb

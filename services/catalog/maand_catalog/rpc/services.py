@@ -25,7 +25,7 @@ from maand_catalog.rules.meter import Meter
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.serving.semaphore_waiters import WaitingRoom
 from maand_catalog.settings import CatalogSettings
-from maand_catalog.store.kv.store import KvStore
+from maand_catalog.store.kv.batched_store import KvStore
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,

@@ -17,7 +17,7 @@ from maand_catalog.rules.identity import Role
 from maand_catalog.rules.runs import Run
 from maand_catalog.rules.tasks import NewTask, Task, TaskKind, TaskState
 from maand_catalog.store.runs import leases, tasks
-from maand_catalog.store.runs.task_rows import CLAIMABLE, topic
+from maand_catalog.store.runs.task_states import CLAIMABLE, topic
 from maand_contracts.catalog.v1 import task_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceServicer
 

@@ -1,4 +1,4 @@
-"""The life of a run, as values and rules.
+"""The kinds of runs and the life of a run, as values and rules.
 
     pending ──► running ──► succeeded | failed | cancelled
        │  ▲        │
@@ -8,13 +8,24 @@
        ▼           ▼
     failed (waited for the bucket too long), cancelled
 
-A new epoch of the database (`store.epochs`) fails every open run, interrupted ones too.
+A new epoch of the database (`store.runs.epochs`) fails every open run, interrupted ones too.
 
 A running run belongs to one executor for as long as its lease lasts on the database's clock. Its *fence* rises with every claim;
 what carries an older fence, or comes after the lease, is refused.
 
 An exclusive run holds the bucket from its creation to its end: those that come later wait in order. A run started in a hook of
 an exclusive run joins that hold: it has the same `hold`, the number of the run that holds.
+
+|              | holds the bucket    | taken over | why not                                                            |
+|--------------|---------------------|------------|--------------------------------------------------------------------|
+| build        | yes                 | yes        |                                                                    |
+| deploy       | unless a dry run    | yes        |                                                                    |
+| hooks        | no                  | yes        | hooks are written to be repeated                                   |
+| run_command  | no                  | no         | a person's shell command is not known to be safe to run twice      |
+| health_check | no                  | yes        |                                                                    |
+| job_control  | unless it reports   | yes        |                                                                    |
+| worker_probe | no                  | yes        |                                                                    |
+| gc           | yes                 | yes        |                                                                    |
 
 A takeover that ends without a new recorded step is *barren*. The next one waits a little longer each time, and after
 `MOST_BARREN_TAKEOVERS` in a row the run fails: what kills its executors must not do so without end.
@@ -25,7 +36,30 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maand_catalog.errors import FailedPrecondition
-from maand_catalog.rules.run_kinds import TAKEN_OVER, RunKind
+
+
+class RunKind(enum.StrEnum):
+    """What a run does. The words are those of the contract's `RunSpec`."""
+
+    BUILD = "build"
+    DEPLOY = "deploy"
+    HOOKS = "hooks"
+    RUN_COMMAND = "run_command"
+    HEALTH_CHECK = "health_check"
+    JOB_CONTROL = "job_control"
+    WORKER_PROBE = "worker_probe"
+    GC = "gc"
+
+
+EXCLUSIVE = frozenset({RunKind.BUILD, RunKind.DEPLOY, RunKind.JOB_CONTROL, RunKind.GC})
+TAKEN_OVER = frozenset(RunKind) - {RunKind.RUN_COMMAND}
+
+
+def holds_bucket(kind: RunKind, *, only_looks: bool) -> bool:
+    """Whether a run keeps other exclusive runs out. `only_looks`: a deploy's dry run, a job's status."""
+    if kind in (RunKind.DEPLOY, RunKind.JOB_CONTROL):
+        return not only_looks
+    return kind in EXCLUSIVE
 
 
 class RunState(enum.StrEnum):

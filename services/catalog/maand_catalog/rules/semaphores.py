@@ -1,4 +1,4 @@
-"""The rules of semaphores: who holds, who waits, who is next. Pure; `store/semaphores.py` keeps them in tables.
+"""The rules of semaphores: who holds, who waits, who is next. Pure; `store/semaphores` keeps them in tables.
 
 A claim is one hook invocation in one semaphore:
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maand_catalog.rules.build.certificates import CertificateFacts, LeafRequest, Validity, renew_at
 from maand_catalog.rules.build.plan import Certificates
-from maand_catalog.rules.workspace.bucket_config import BucketConfig
+from maand_catalog.rules.workspace.bucket_facts import BucketConfig
 from maand_catalog.sealing.authority import Authority, BadAuthority, Leaf, facts_of, issue
 from maand_catalog.sealing.keyring import Plaintext
 

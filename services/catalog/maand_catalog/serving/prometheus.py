@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from maand_catalog.rules.meter import KvOperation, Meter, UnfinishedRuns, WaitOutcome
-from maand_catalog.rules.run_kinds import RunKind
-from maand_catalog.rules.runs import ACTIVE
+from maand_catalog.rules.runs import ACTIVE, RunKind
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 WAIT_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 600, 1800)

@@ -23,8 +23,8 @@ from maand_catalog.database.database import Database
 from maand_catalog.errors import CatalogError, Unavailable
 from maand_catalog.rules.meter import Meter, WaitOutcome
 from maand_catalog.rules.semaphores import ROOM_LEASE, InvocationEnded, Scope, SemaphoreCapacity, SemaphoreTimeout
-from maand_catalog.store.semaphores.rows import room_topic
-from maand_catalog.store.semaphores.store import (
+from maand_catalog.store.semaphores.locked_semaphore import room_topic
+from maand_catalog.store.semaphores.slots import (
     Ask,
     Granted,
     Place,

@@ -52,7 +52,7 @@ def make_empty(target: Path) -> None:
 
 
 def mark(target: Path) -> None:
-    """Make it known as a copy: the first catalog that serves it begins a new epoch (`store.epochs`)."""
+    """Make it known as a copy: the first catalog that serves it begins a new epoch (`store.runs.epochs`)."""
     with closing(sqlite3.connect(target)) as copy:
         copy.execute(f"PRAGMA user_version = {COPY_MARK}")
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, insert, select, update
 
-from maand_catalog.database.pages import select_page
+from maand_catalog.database.statements import select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound, Unauthenticated
 from maand_catalog.ids import new_id

@@ -22,11 +22,10 @@ from maand_catalog.errors import Problem
 from maand_catalog.rules.build.checked_workspace import JobSource, Parts, Workspace, assemble, findings_across_files
 from maand_catalog.rules.build.placement import place, unmatched_jobs
 from maand_catalog.rules.workspace import job_files, names
-from maand_catalog.rules.workspace.bucket_config import CONFIG_FILE, BucketConfig, JobSettings, PortPool
+from maand_catalog.rules.workspace.bucket_facts import CONFIG_FILE, BucketConfig, Disabled, JobSettings, PortPool, WorkerFacts
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Finding, Rejected, ordered
 from maand_catalog.rules.workspace.tree import TreeEntry, by_job
-from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
 from maand_wire.nearest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)

@@ -8,7 +8,7 @@ from pydantic import Field, RootModel, WithJsonSchema, model_validator
 from maand_catalog.building.documents.fields import LARGEST_COUNT, Cpu, Memory, when_text
 from maand_catalog.building.documents.validation import FileModel, checked, refusal
 from maand_catalog.rules.workspace import names
-from maand_catalog.rules.workspace.bucket_config import BucketConfig, PortPool
+from maand_catalog.rules.workspace.bucket_facts import BucketConfig, PortPool
 from maand_catalog.rules.workspace.problems import Rejected
 
 

@@ -8,7 +8,7 @@ from maand_catalog.building.documents.validation import checked
 from maand_catalog.rules.workspace import names
 from maand_catalog.rules.workspace.manifest import EVENTS
 from maand_catalog.rules.workspace.problems import Rejected
-from maand_catalog.rules.workspace.versions import cpu_mhz, memory_mb, parse_version
+from maand_catalog.rules.workspace.written_values import cpu_mhz, memory_mb, parse_version
 from maand_wire.nearest import did_you_mean
 
 LARGEST_COUNT = 1_000_000

@@ -9,8 +9,8 @@ from maand_catalog.building.documents.source import Source
 from maand_catalog.building.documents.validation import FileModel, checked
 from maand_catalog.errors import Problem
 from maand_catalog.rules.workspace import names
+from maand_catalog.rules.workspace.bucket_facts import EVERY_WORKER, Disabled, WorkerFacts
 from maand_catalog.rules.workspace.problems import Finding
-from maand_catalog.rules.workspace.workers import EVERY_WORKER, Disabled, WorkerFacts
 
 Host = Annotated[str, checked(when_text(names.host))]
 Tags = dict[Annotated[str, checked(when_text(names.tag))], Annotated[str, Field(max_length=4096)]]

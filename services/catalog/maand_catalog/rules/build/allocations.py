@@ -26,7 +26,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from maand_catalog.errors import FailedPrecondition
-from maand_catalog.rules.workspace.versions import FIRST
+from maand_catalog.rules.workspace.written_values import FIRST
 
 
 class AllocationState(StrEnum):

@@ -1,7 +1,7 @@
 """A workspace that was understood: every file as facts, and the decisions that follow from them alone.
 
 compiled files -> Parts (whatever could be read) -> findings across files
-               -> Workspace (only when nothing is wrong) -> `build_plan`, which adds what is remembered
+               -> Workspace (only when nothing is wrong) -> `plan`, which adds what is remembered
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,11 @@ from maand_catalog.rules.build.deployment_seq import deployment_sequence
 from maand_catalog.rules.build.placement import Placement, disabled_findings, place, selectors_of, too_few_allocations
 from maand_catalog.rules.build.ports import port_findings
 from maand_catalog.rules.build.resources import Reservation, capacity_findings, reservation_findings, reserve
-from maand_catalog.rules.workspace.bucket_config import BucketConfig, JobSettings, PortPool
+from maand_catalog.rules.workspace.bucket_facts import BucketConfig, Disabled, JobSettings, PortPool, WorkerFacts
 from maand_catalog.rules.workspace.job_files import MAKEFILES, HookScript
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Finding
 from maand_catalog.rules.workspace.tree import TreeEntry
-from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from maand_catalog.rules.build.deployment_seq import cycles
 from maand_catalog.rules.workspace.job_files import MANIFEST
 from maand_catalog.rules.workspace.manifest import Demand, HookFacts, Manifest
 from maand_catalog.rules.workspace.problems import Finding
-from maand_catalog.rules.workspace.versions import within
+from maand_catalog.rules.workspace.written_values import within
 from maand_wire.nearest import did_you_mean
 
 

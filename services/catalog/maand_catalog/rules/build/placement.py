@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from maand_catalog.rules.build.demands import manifest_file
+from maand_catalog.rules.workspace.bucket_facts import Disabled, WorkerFacts
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Finding, KeyPath
-from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
 from maand_wire.nearest import did_you_mean
 
 WORKERS_FILE = "workspace/workers.json"

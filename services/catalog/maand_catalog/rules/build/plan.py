@@ -1,6 +1,6 @@
 """What a build will change: a workspace without a fault and what is remembered go in, a plan comes out. Nothing is written here.
 
-Workspace + Remembered  ->  plan_build  ->  BuildPlan (or findings: no free port)  ->  store.build writes it
+Workspace + Remembered  ->  plan_build  ->  BuildPlan (or findings: no free port)  ->  store.fleet.build_transaction writes it
 """
 
 import hashlib

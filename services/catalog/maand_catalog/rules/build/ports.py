@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from maand_catalog.rules.build.demands import manifest_file
 from maand_catalog.rules.build.placement import Placement
-from maand_catalog.rules.workspace.bucket_config import PortPool
+from maand_catalog.rules.workspace.bucket_facts import PortPool
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Finding
 from maand_wire.nearest import did_you_mean

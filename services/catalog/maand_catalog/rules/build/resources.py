@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from maand_catalog.rules.build.placement import WORKERS_FILE, Placement
-from maand_catalog.rules.workspace.bucket_config import JobSettings
+from maand_catalog.rules.workspace.bucket_facts import Disabled, JobSettings, WorkerFacts
 from maand_catalog.rules.workspace.manifest import Amounts, Manifest
 from maand_catalog.rules.workspace.problems import Finding
-from maand_catalog.rules.workspace.workers import Disabled, WorkerFacts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
-"""What a job's manifest says, as facts. `documents.manifest_file` makes them from the text."""
+"""What a job's manifest says, as facts. `building.documents.manifest_file` makes them from the text."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maand_catalog.rules.workspace.versions import FIRST
+from maand_catalog.rules.workspace.written_values import FIRST
 
 EVENTS = (
     "post_build",

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, tuple_, update
+from sqlalchemy import Row, delete, insert, select, update
 
-from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, put_rows
+from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, put_rows, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.build.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved, owes_start
@@ -55,17 +55,15 @@ def list_allocations(
 ) -> list[Allocation]:
     """Return allocations by job, index and id; `after` is that of the last one seen."""
     a = allocations.c
-    query = select(allocations).where(a.bucket_id == bucket_id).order_by(a.job, a.position, a.allocation_id)
+    query = select_page(
+        select(allocations).where(a.bucket_id == bucket_id), a.job, a.position, a.allocation_id, after=after, limit=limit
+    )
     if wanted.jobs:
         query = query.where(one_of(tx, a.job, list(wanted.jobs)))
     if wanted.workers:
         query = query.where(one_of(tx, a.worker, list(wanted.workers)))
     if not wanted.include_removed:
         query = query.where(a.removed.is_(False))
-    if after is not None:
-        query = query.where(tuple_(a.job, a.position, a.allocation_id) > after)
-    if limit is not None:
-        query = query.limit(limit)
     return [to_allocation(row) for row in tx.connection.execute(query)]
 
 

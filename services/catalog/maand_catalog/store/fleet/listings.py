@@ -6,15 +6,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import in_chunks, one_of
+from maand_catalog.database.statements import in_chunks, one_of, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.namespaces import ROLLOUT_ORDER, job_namespace
 from maand_catalog.rules.workspace.problems import did_you_mean
 from maand_catalog.rules.workspace.tree import TreeEntry, unpack
 from maand_catalog.store.fleet.views import active_workers
-from maand_catalog.store.kv.rows import get_entry
+from maand_catalog.store.kv.entries import get_entry
 from maand_catalog.store.tables.fleet import hooks, job_demands, jobs, workers
 from maand_wire.nearest import did_you_mean
 
@@ -55,7 +54,7 @@ class ListedHook:
 
 @dataclass(frozen=True, kw_only=True)
 class ListedJob:
-    """One job as built. `facts` are those of `store.build.job_facts`."""
+    """One job as built. `facts` are those of `build_transaction.job_facts`."""
 
     job_id: str
     name: str

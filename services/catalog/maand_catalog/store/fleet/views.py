@@ -11,7 +11,7 @@ from maand_catalog.errors import InvalidArgument, NotFound
 from maand_catalog.rules.namespaces import holds_secrets, is_private_key
 from maand_catalog.rules.policy import readable_namespaces
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.kv.rows import entries_of, is_present, stream, to_entry
+from maand_catalog.store.kv.entries import entries_of, is_present, stream, to_entry
 from maand_catalog.store.runs.invocations import find_places
 from maand_catalog.store.tables.fleet import allocations, job_demands, workers
 from maand_catalog.store.tables.kv import kv_versions

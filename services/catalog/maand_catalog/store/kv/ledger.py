@@ -14,9 +14,9 @@ from sqlalchemy import bindparam, exists, insert, select, update
 from maand_catalog.database.statements import DIALECTS, ROWS_AT_ONCE, OneOf, in_chunks, upsert
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
-from maand_catalog.rules.kv import UNREADABLE, Head
+from maand_catalog.rules.kv_writes import UNREADABLE, Head
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
-from maand_catalog.store.kv.rows import Entry, Name, binding, find_newest
+from maand_catalog.store.kv.entries import Entry, Name, binding, find_newest
 from maand_catalog.store.tables.buckets import buckets
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions
 

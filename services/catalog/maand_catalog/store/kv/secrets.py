@@ -12,7 +12,7 @@ from maand_catalog.database.statements import DIALECTS, OneOf
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.namespaces import SECRETS
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
-from maand_catalog.store.kv.rows import ENTRIES, PAGE_BYTES, Entry, binding, entries_of, open_entry, page_of, to_entry
+from maand_catalog.store.kv.entries import ENTRIES, PAGE_BYTES, Entry, binding, entries_of, open_entry, page_of, to_entry
 from maand_catalog.store.runs.hook_env import count_pending, rotate_hook_env
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions
 from maand_catalog.store.tokens import record_audit

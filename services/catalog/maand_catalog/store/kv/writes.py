@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 from maand_catalog.database.statements import one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import CatalogError, InvalidArgument
-from maand_catalog.rules.kv import Head, NewExpiry, NewVersion, Unchanged, Write, decide_write
+from maand_catalog.rules.kv_writes import Head, NewExpiry, NewVersion, Unchanged, Write, decide_write
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.kv.ledger import Ledger
 from maand_catalog.store.tables.kv import kv_requests

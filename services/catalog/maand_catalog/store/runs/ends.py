@@ -1,6 +1,6 @@
 """How runs stop being run: finished by their owner, interrupted, cancelled while nobody runs them, or tired of waiting.
 
-A new epoch of the database ends them all (`store.epochs`).
+A new epoch of the database ends them all (`store.runs.epochs`).
 
 Whatever ends a claim ends its hook invocations in the same transaction: their tokens are dead and their semaphores free. Its
 open tasks are dropped: whoever works on one is refused.
@@ -26,8 +26,8 @@ from maand_catalog.rules.runs import (
 from maand_catalog.store.runs import records as run_records
 from maand_catalog.store.runs.events import append_own, last_kind
 from maand_catalog.store.runs.invocation_ends import end_invocations_of_run
-from maand_catalog.store.runs.rows import RUN_COLUMNS, get_run, move, run_has_lapsed, stale_fence, to_run
-from maand_catalog.store.runs.task_rows import drop_tasks
+from maand_catalog.store.runs.run_states import RUN_COLUMNS, get_run, move, run_has_lapsed, stale_fence, to_run
+from maand_catalog.store.runs.task_states import drop_tasks
 from maand_catalog.store.tables.runs import runs
 
 

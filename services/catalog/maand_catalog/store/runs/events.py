@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, bindparam, insert, select, update
 
-from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import in_chunks, one_of
+from maand_catalog.database.statements import in_chunks, one_of, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import EventRecord, Run
-from maand_catalog.store.runs.rows import IS_HELD, get_run, held_by, stale_fence, topic
-from maand_catalog.store.runs.task_rows import get_task, stale_task
+from maand_catalog.store.runs.run_states import IS_HELD, get_run, held_by, stale_fence, topic
+from maand_catalog.store.runs.task_states import get_task, stale_task
 from maand_catalog.store.tables.runs import run_appends, run_events, run_steps, runs
 
 CHUNK_EVENTS = 500

@@ -1,14 +1,31 @@
-"""The end of hook invocations that nobody ended one by one: of a run, or of a task of it, whose claim is over.
+"""The end of hook invocations: of those that an executor names, and of all of a run, or of a task of it, whose claim is over.
 
-Their tokens are dead and their semaphores free in the transaction that ends the claim.
+Their tokens are dead and their semaphores free in the transaction that ends them.
 """
+
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, update
 
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.rules.identity import InvocationOutcome
-from maand_catalog.store.semaphores.store import end_invocations as release_claims
+from maand_catalog.rules.identity import InvocationEnd, InvocationOutcome
+from maand_catalog.store.semaphores.slots import end_invocations as release_claims
 from maand_catalog.store.tables.identity import invocations
+
+
+def end_given_invocations(tx: Transaction, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:
+    """End invocations: tokens dead, semaphores free. One that ended before stays as it was, an unknown one is passed over."""
+    for end in ends:
+        tx.connection.execute(
+            update(invocations)
+            .where(
+                invocations.c.invocation_id == end.invocation_id,
+                invocations.c.bucket_id == bucket_id,
+                invocations.c.ended_at.is_(None),
+            )
+            .values(ended_at=tx.now, outcome=end.outcome)
+        )
+    release_claims(tx, [end.invocation_id for end in ends])
 
 
 def end_invocations_of_run(tx: Transaction, run_id: str, outcome: InvocationOutcome) -> None:

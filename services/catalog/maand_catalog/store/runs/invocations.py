@@ -1,19 +1,18 @@
-"""Hook invocations: begun under a run's fence, ended once, and what a hook's token stands for in between."""
+"""Hook invocations: begun under a run's fence, and what a hook's token stands for until they end (`invocation_ends`)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from sqlalchemy import and_, bindparam, insert, or_, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select
 
 from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
-from maand_catalog.rules.identity import HookCaller, InvocationBegin, InvocationEnd
+from maand_catalog.rules.identity import HookCaller, InvocationBegin
 from maand_catalog.rules.runs import RunState
 from maand_catalog.rules.tasks import TaskState
-from maand_catalog.store.runs.rows import get_held_run
-from maand_catalog.store.runs.task_rows import get_held_task, get_task
-from maand_catalog.store.semaphores.store import end_invocations as release_claims
+from maand_catalog.store.runs.run_states import get_held_run
+from maand_catalog.store.runs.task_states import get_held_task, get_task
 from maand_catalog.store.tables.fleet import allocations
 from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import runs, tasks
@@ -82,21 +81,6 @@ def find_places(tx: Transaction, bucket_id: str, allocation_ids: Iterable[str]) 
         query = select(a.allocation_id, a.job, a.worker).where(a.bucket_id == bucket_id, one_of(tx, a.allocation_id, chunk))
         places.update({row.allocation_id: (row.job, row.worker) for row in tx.connection.execute(query)})
     return places
-
-
-def end_given_invocations(tx: Transaction, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:
-    """End invocations: tokens dead, semaphores free. One that ended before stays as it was, an unknown one is passed over."""
-    for end in ends:
-        tx.connection.execute(
-            update(invocations)
-            .where(
-                invocations.c.invocation_id == end.invocation_id,
-                invocations.c.bucket_id == bucket_id,
-                invocations.c.ended_at.is_(None),
-            )
-            .values(ended_at=tx.now, outcome=end.outcome)
-        )
-    release_claims(tx, [end.invocation_id for end in ends])
 
 
 def find_hook_caller(tx: Transaction, token_sha256: bytes) -> HookCaller | None:

@@ -11,11 +11,10 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.meter import UnfinishedRuns
-from maand_catalog.rules.run_kinds import TAKEN_OVER
-from maand_catalog.rules.runs import CancelLevel, Run, RunState, WorkerFence
+from maand_catalog.rules.runs import TAKEN_OVER, CancelLevel, Run, RunState, WorkerFence
 from maand_catalog.store.runs.ends import interrupt_lapsed
 from maand_catalog.store.runs.epochs import read_epoch
-from maand_catalog.store.runs.rows import IS_HELD, RUN_COLUMNS, get_run, held_by, move, stale_fence, to_run
+from maand_catalog.store.runs.run_states import IS_HELD, RUN_COLUMNS, get_run, held_by, move, stale_fence, to_run
 from maand_catalog.store.tables.runs import runs
 
 LEASE = timedelta(seconds=15)

@@ -6,8 +6,7 @@ Events, specs and results are stored as the contract's messages, serialized: the
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from maand_catalog.rules.run_kinds import RunKind
-from maand_catalog.rules.runs import MOST_BARREN_TAKEOVERS, EventRecord, Run
+from maand_catalog.rules.runs import MOST_BARREN_TAKEOVERS, EventRecord, Run, RunKind
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 
 

@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import ENDED, RunState
+from maand_catalog.store.runs.control import find_holder
 from maand_catalog.store.runs.ends import fail_waiting
 from maand_catalog.store.runs.leases import NOBODY_AHEAD
-from maand_catalog.store.runs.rows import RUN_COLUMNS, run_has_lapsed, to_run
-from maand_catalog.store.runs.store import find_holder
+from maand_catalog.store.runs.run_states import RUN_COLUMNS, run_has_lapsed, to_run
 from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import run_appends, run_events, run_steps, runs, tasks
 

@@ -10,8 +10,8 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import CancelLevel, Run, RunState
 from maand_catalog.rules.tasks import NewTask, Task, TaskState, state_after_claim
 from maand_catalog.store.runs.leases import Renewal
-from maand_catalog.store.runs.rows import RUN_COLUMNS, get_held_run, get_run, stale_fence, to_run
-from maand_catalog.store.runs.task_rows import (
+from maand_catalog.store.runs.run_states import RUN_COLUMNS, get_held_run, get_run, stale_fence, to_run
+from maand_catalog.store.runs.task_states import (
     CLAIMABLE,
     TASK_COLUMNS,
     find_tasks,

@@ -62,4 +62,4 @@ snapshots = Table(
     Column("files", Integer(), nullable=False),
     Column("tree", LargeBinary(), nullable=False),
 )
-"""`tree` is the whole file list, compressed (`workspace_tree.pack`): it is only ever read as a whole."""
+"""`tree` is the whole file list, compressed (`rules.workspace.tree.pack`): it is only ever read as a whole."""

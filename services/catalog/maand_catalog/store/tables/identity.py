@@ -2,9 +2,8 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, String, Table, Text, text
 
-from maand_catalog.database.metadata import UtcMicros, digest_type, id_type, metadata
+from maand_catalog.database.metadata import UtcMicros, digest_type, id_type, metadata, word_type
 from maand_catalog.rules.identity import InvocationOutcome, Role
-from maand_catalog.store.tables.runs import words
 
 invocations = Table(
     "invocations",
@@ -22,7 +21,7 @@ invocations = Table(
     Column("token_sha256", digest_type(), nullable=False, unique=True),
     Column("begun_at", UtcMicros(), nullable=False),
     Column("ended_at", UtcMicros()),
-    Column("outcome", words(InvocationOutcome, "outcome")),
+    Column("outcome", word_type(InvocationOutcome, "outcome")),
     Index(
         "ix_invocations_live",
         "run_id",
@@ -42,7 +41,7 @@ api_tokens = Table(
     Column("token_id", id_type(), primary_key=True),
     Column("bucket_id", id_type()),
     Column("name", String(256), nullable=False),
-    Column("role", words(Role, "role"), nullable=False),
+    Column("role", word_type(Role, "role"), nullable=False),
     Column("token_sha256", digest_type(), nullable=False, unique=True),
     Column("created_at", UtcMicros(), nullable=False),
     Column("expires_at", UtcMicros()),

@@ -12,15 +12,8 @@ from sqlalchemy import (
     Text,
     column,
 )
-from sqlalchemy.types import TypeEngine
 
-from maand_catalog.database.metadata import UtcMicros, id_type, metadata
-
-
-def name_type(length: int) -> TypeEngine[str]:
-    """Return the column type of names that are listed in order: compared byte by byte, the same on every database."""
-    return String(length).with_variant(String(length, collation="C"), "postgresql")
-
+from maand_catalog.database.metadata import UtcMicros, id_type, metadata, name_type
 
 kv_buckets = Table(
     "kv_buckets",

@@ -1,13 +1,10 @@
 """Tables of runs and their tasks: what was asked, who owns it, what happened; and the epoch of the database."""
 
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    Enum,
     ForeignKey,
     Index,
     Integer,
@@ -18,21 +15,9 @@ from sqlalchemy import (
     text,
 )
 
-from maand_catalog.database.metadata import UtcMicros, id_type, metadata
-from maand_catalog.rules.run_kinds import RunKind
-from maand_catalog.rules.runs import RunState
+from maand_catalog.database.metadata import UtcMicros, id_type, metadata, word_type
+from maand_catalog.rules.runs import RunKind, RunState
 from maand_catalog.rules.tasks import TaskKind, TaskState
-
-
-def words(kind: type[StrEnum], name: str) -> Enum:
-    """Return the column type of a fixed set of words: kept as text, checked by the database under the constraint's name."""
-    return Enum(kind, native_enum=False, create_constraint=True, length=16, name=name, values_callable=values)
-
-
-def values(kind: type[StrEnum]) -> list[str]:
-    """List the words that are stored."""
-    return [member.value for member in kind]
-
 
 runs = Table(
     "runs",
@@ -40,9 +25,9 @@ runs = Table(
     Column("run_id", id_type(), primary_key=True),
     Column("bucket_id", id_type(), nullable=False),
     Column("seq", BigInteger(), nullable=False),
-    Column("kind", words(RunKind, "kind"), nullable=False),
+    Column("kind", word_type(RunKind, "kind"), nullable=False),
     Column("spec", LargeBinary(), nullable=False),
-    Column("state", words(RunState, "state"), nullable=False),
+    Column("state", word_type(RunState, "state"), nullable=False),
     Column("message", Text(), nullable=False),
     Column("requested_by", String(256), nullable=False),
     Column("created_at", UtcMicros(), nullable=False),
@@ -128,7 +113,7 @@ database_facts = Table(
     Column("epoch", BigInteger(), nullable=False),
     CheckConstraint("one = 1", name="one"),
 )
-"""At most one row. None: the database lives its first life, epoch 1 (see `store.epochs`)."""
+"""At most one row. None: the database lives its first life, epoch 1 (see `store.runs.epochs`)."""
 
 
 tasks = Table(
@@ -139,9 +124,9 @@ tasks = Table(
     Column("run_id", id_type(), ForeignKey("runs.run_id"), nullable=False),
     Column("run_fence", BigInteger(), nullable=False),
     Column("name", String(128), nullable=False),
-    Column("kind", words(TaskKind, "kind"), nullable=False),
+    Column("kind", word_type(TaskKind, "kind"), nullable=False),
     Column("spec", LargeBinary(), nullable=False),
-    Column("state", words(TaskState, "state"), nullable=False),
+    Column("state", word_type(TaskState, "state"), nullable=False),
     Column("executor_id", String(128), nullable=False),
     Column("fence", BigInteger(), nullable=False),
     Column("lease_until", UtcMicros()),

@@ -2,10 +2,8 @@
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, UniqueConstraint
 
-from maand_catalog.database.metadata import UtcMicros, id_type, metadata
+from maand_catalog.database.metadata import UtcMicros, id_type, metadata, name_type, word_type
 from maand_catalog.rules.semaphores import State
-from maand_catalog.store.tables.kv import name_type
-from maand_catalog.store.tables.runs import words
 
 semaphores = Table(
     "semaphores",
@@ -34,7 +32,7 @@ semaphore_claims = Table(
     Column("allocation_id", id_type(), nullable=False),
     Column("worker", String(255), nullable=False),
     Column("run_id", id_type(), nullable=False),
-    Column("state", words(State, "state"), nullable=False),
+    Column("state", word_type(State, "state"), nullable=False),
     Column("since", UtcMicros(), nullable=False),
     Column("request_id", String(64), nullable=False),
     Column("call_id", String(36), nullable=False),

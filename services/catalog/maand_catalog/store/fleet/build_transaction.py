@@ -10,19 +10,18 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, put_rows
+from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, put_rows, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.build.checked_workspace import JobSource
-from maand_catalog.rules.build.entries import job_id, worker_id
+from maand_catalog.rules.build.kv_entries import job_id, worker_id
 from maand_catalog.rules.build.plan import BuildPlan, Remembered
 from maand_catalog.rules.build.ports import PortFacts
 from maand_catalog.rules.workspace.tree import pack
 from maand_catalog.sealing.certificates import Issued
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet.allocations import Filter, forget_emptied, list_allocations, put_allocations
-from maand_catalog.store.fleet.build_entries import merge_variables, read_variables, variables_of, write_entries
+from maand_catalog.store.fleet.build_kv import merge_variables, read_variables, variables_of, write_entries
 from maand_catalog.store.tables.buckets import builds
 from maand_catalog.store.tables.fleet import certificates, hooks, job_demands, jobs, ports, workers
 

@@ -17,8 +17,8 @@ from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.namespaces import BUILD_OWNED, check_key, check_namespace, check_value
 from maand_catalog.sealing.keyring import Keyring, Plaintext
+from maand_catalog.store.kv.entries import Entry, below, entries_of, stream, to_entry
 from maand_catalog.store.kv.ledger import Ledger, comparable_value, reserve_revisions
-from maand_catalog.store.kv.rows import Entry, below, entries_of, stream, to_entry
 from maand_catalog.store.kv.writes import REQUESTS_KEPT
 from maand_catalog.store.tables.kv import kv_buckets, kv_requests, kv_versions
 

@@ -21,7 +21,7 @@ from maand_catalog.rules.namespaces import (
     tags_namespace,
     worker_namespace,
 )
-from maand_catalog.rules.workspace.workers import WorkerFacts
+from maand_catalog.rules.workspace.bucket_facts import WorkerFacts
 
 Entries = dict[str, str]
 

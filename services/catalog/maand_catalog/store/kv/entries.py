@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, or_, select
 
-from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import DIALECTS, OneOf, in_chunks
+from maand_catalog.database.statements import DIALECTS, OneOf, in_chunks, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import OutOfRange
-from maand_catalog.rules.kv import KeyNotFound, has_expired
+from maand_catalog.rules.kv_writes import KeyNotFound, has_expired
 from maand_catalog.rules.namespaces import is_private_key
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext, Sealed, associated
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions
@@ -132,11 +131,8 @@ def list_entries(
     tx: Transaction, bucket_id: str, prefix: str, *, limit: int, after: tuple[Any, ...] | None, secrets: bool = False
 ) -> tuple[list[Entry], bool]:
     """Return one page of present entries below a prefix by namespace and key, and whether more follow. Secrets on request."""
-    wanted = entries_of(bucket_id).where(is_present(tx), below(prefix)).order_by(v.namespace, v.key).limit(limit + 1)
-    wanted = wanted.where(v.sealed.is_not(None) if secrets else v.sealed.is_(None))
-    if after is not None:
-        wanted = wanted.where(tuple_(v.namespace, v.key) > after)
-    return page_of(tx, wanted, limit)
+    wanted = entries_of(bucket_id).where(is_present(tx), below(prefix), v.sealed.is_not(None) if secrets else v.sealed.is_(None))
+    return page_of(tx, select_page(wanted, v.namespace, v.key, after=after, limit=limit + 1), limit)
 
 
 def list_versions(

@@ -1,4 +1,4 @@
-"""The rules of one KV write: preconditions, equal values, tombstones, lifetimes. Pure; `store/kv_writes.py` carries them out.
+"""The rules of one KV write: preconditions, equal values, tombstones, lifetimes. Pure; `store/kv/writes.py` carries them out.
 
 absent ──put──▶ version 1 ──put another value──▶ version 2 ──delete──▶ version 3 (tombstone) ──put──▶ version 4 …
                     └─ put the same value: still version 1; with another TTL: still version 1, another expiry

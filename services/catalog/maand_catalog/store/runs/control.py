@@ -6,13 +6,13 @@ from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
-from maand_catalog.rules.run_kinds import RunKind
 from maand_catalog.rules.runs import (
     ACTIVE,
     CancelLevel,
     ClaimEnd,
     Run,
     RunEnded,
+    RunKind,
     RunNotInterrupted,
     RunRequest,
     RunState,
@@ -21,8 +21,8 @@ from maand_catalog.rules.runs import (
 )
 from maand_catalog.rules.tasks import TaskState
 from maand_catalog.store.runs.ends import cancel_at_once, interrupt
-from maand_catalog.store.runs.rows import CLAIMABLE, RUN_COLUMNS, get_run, move, run_has_lapsed, to_run, topic
-from maand_catalog.store.runs.task_rows import drop_tasks
+from maand_catalog.store.runs.run_states import CLAIMABLE, RUN_COLUMNS, get_run, move, run_has_lapsed, to_run, topic
+from maand_catalog.store.runs.task_states import drop_tasks
 from maand_catalog.store.tables.buckets import buckets
 from maand_catalog.store.tables.runs import runs
 

@@ -9,8 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
-from maand_catalog.database.pages import select_page
-from maand_catalog.database.statements import in_chunks, upsert
+from maand_catalog.database.statements import in_chunks, select_page, upsert
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.rules.semaphores import (
@@ -26,7 +25,7 @@ from maand_catalog.rules.semaphores import (
     look_after,
     may_resume,
 )
-from maand_catalog.store.semaphores.rows import (
+from maand_catalog.store.semaphores.locked_semaphore import (
     EVERYBODY,
     NOBODY,
     LockedSemaphore,

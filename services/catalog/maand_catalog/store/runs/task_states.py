@@ -14,7 +14,7 @@ from maand_catalog.rules.identity import InvocationOutcome
 from maand_catalog.rules.runs import Run, StaleFence
 from maand_catalog.rules.tasks import ALLOWED_MOVES, OPEN, Task, TaskState
 from maand_catalog.store.runs.invocation_ends import end_invocations_of_task
-from maand_catalog.store.runs.rows import ImpossibleMove, get_run
+from maand_catalog.store.runs.run_states import ImpossibleMove, get_run
 from maand_catalog.store.tables.runs import tasks
 
 TASK_COLUMNS = [tasks.c[field.name] for field in fields(Task)]

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.rules.build.entries import Built, owned_entries
+from maand_catalog.rules.build.kv_entries import Built, owned_entries
 from maand_catalog.rules.build.plan import BuildPlan
 from maand_catalog.rules.namespaces import (
     ROLLOUT_ORDER,
@@ -21,7 +21,7 @@ from maand_catalog.rules.namespaces import (
 from maand_catalog.sealing.certificates import Issued
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet.views import active_workers_by_job
-from maand_catalog.store.kv.owned import KEEP, WantedKeys, merge_namespaces, replace_owned_namespaces
+from maand_catalog.store.kv.bulk import KEEP, WantedKeys, merge_namespaces, replace_owned_namespaces
 from maand_catalog.store.tables.fleet import jobs
 
 WRITER = "build"
