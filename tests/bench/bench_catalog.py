@@ -20,8 +20,8 @@ from pathlib import Path
 from sqlalchemy import Column, LargeBinary, MetaData, String, Table, insert
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.migrate import migrate
-from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.database.migrate import migrate_database
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.store.semaphores import slots as semaphores
 from tests.bench.etcd import Etcd, running_etcd
 from tests.bench.rates import CLIENTS, VALUE, Act, compare, fill, numbers, over_the_wire, show, store_alone
@@ -138,13 +138,13 @@ async def show_handoffs(databases: Databases, etcd: Etcd | None, seconds: float,
 async def handoffs(url: str, contenders: int) -> AsyncIterator[Act]:
     """Offer acquire and release of one semaphore with one slot, by that many invocations."""
     database = await Database.open(url)
-    await migrate(database)
-    hooks, room = await Hooks.of_a_new_run(database, await a_bucket(database)), WaitingRoom(database)
+    await migrate_database(database)
+    hooks, room = await Hooks.of_a_new_run(database, await a_bucket(database)), SemaphoreWaiters(database)
     invocations = await hooks.begin(contenders)
 
     async def lock(number: int) -> None:
         await room.acquire(hooks.ask(invocations[number]), timedelta(seconds=60))
-        await database.write(lambda tx: semaphores.release(tx, hooks.scope(), invocations[number]))
+        await database.write(lambda tx: semaphores.release_slot(tx, hooks.scope(), invocations[number]))
 
     yield lock
     await room.close()

@@ -19,7 +19,7 @@ from pathlib import Path
 import grpc.aio
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.migrate import migrate
+from maand_catalog.database.migrate import migrate_database
 from maand_contracts.catalog.v1 import kv_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_wire.channels import OPTIONS
@@ -95,7 +95,7 @@ async def putting(postgres: PostgresCluster, directory: Path, catalogs: int) -> 
     """Offer puts; clients are dealt out to so many catalogs on one database."""
     with a_fleet(postgres, directory) as fleet:
         database = await Database.open(postgres.url(directory.name))
-        await migrate(database)
+        await migrate_database(database)
         bucket_id = await a_bucket(database)
         await database.close()
         async with AsyncExitStack() as stack:

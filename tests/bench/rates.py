@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc.aio
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.migrate import migrate
+from maand_catalog.database.migrate import migrate_database
 from maand_catalog.store.kv.batched_store import KvStore
 from maand_contracts.catalog.v1 import kv_pb2
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
@@ -69,7 +69,7 @@ def show(what: str, taken: Mapping[str, list[float]], *, against: str | None = N
 async def store_alone(url: str, directory: Path) -> AsyncIterator[dict[str, Act]]:
     """Offer put and get on the store, in this process."""
     database = await Database.open(url)
-    await migrate(database)
+    await migrate_database(database)
     kv, bucket_id = KvStore.on(database, a_keyring(directory)), await a_bucket(database)
 
     async def put(number: int) -> None:
@@ -87,7 +87,7 @@ async def store_alone(url: str, directory: Path) -> AsyncIterator[dict[str, Act]
 async def over_the_wire(url: str, directory: Path) -> AsyncIterator[dict[str, Act]]:
     """Offer put and get through a catalog process, by gRPC over a unix socket."""
     database = await Database.open(url)
-    await migrate(database)
+    await migrate_database(database)
     bucket_id = await a_bucket(database)
     await database.close()
     a_keyring(directory)

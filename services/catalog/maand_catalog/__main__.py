@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from maand_catalog.commands.database import add_database_commands, database_option, on_database
+from maand_catalog.commands.database import add_database_commands, database_option, run_on_database
 from maand_catalog.commands.tokens import add_token_commands
 from maand_catalog.errors import CatalogError
 from maand_catalog.service import start_catalog
@@ -30,7 +30,7 @@ from maand_wire.supervision import until_asked_to_stop
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 1 with one sentence when something is in the way."""
-    options = parse(arguments)
+    options = parse_arguments(arguments)
     configure_logs(format=os.environ.get("MAAND_LOG_FORMAT", "kv"))
     try:
         asyncio.run(options.act(options))
@@ -41,19 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; each command names the coroutine that carries it out."""
     parser = argparse.ArgumentParser(prog="maand-catalog", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.set_defaults(act=serve)
+    parser.set_defaults(act=serve_catalog)
     commands = parser.add_subparsers(metavar="COMMAND")
-    commands.add_parser("serve", help="serve until asked to stop (the default)").set_defaults(act=serve)
+    commands.add_parser("serve", help="serve until asked to stop (the default)").set_defaults(act=serve_catalog)
     where = database_option()
     add_database_commands(commands, where)
-    add_token_commands(commands.add_parser("token", help="make, list and revoke API tokens"), where, on_database)
+    add_token_commands(commands.add_parser("token", help="make, list and revoke API tokens"), where, run_on_database)
     return parser.parse_args(arguments)
 
 
-async def serve(_options: argparse.Namespace) -> None:
+async def serve_catalog(_options: argparse.Namespace) -> None:
     """Serve until asked to stop."""
     catalog = await start_catalog(CatalogSettings.from_environment())
     try:

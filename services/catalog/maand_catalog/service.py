@@ -8,14 +8,14 @@ import grpc.aio
 import structlog
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.migrate import migrate
+from maand_catalog.database.migrate import migrate_database
 from maand_catalog.errors import Unavailable
 from maand_catalog.rpc.identification import Identification
 from maand_catalog.rpc.services import SERVICE_NAMES, STATUS_BY_ERROR, Parts, add_services
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.serving.activity import Activity, Metering
+from maand_catalog.serving.activity import Activity, CallMetering
 from maand_catalog.serving.prometheus import Metrics
-from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.serving.upkeep import Housekeeper
 from maand_catalog.settings import CatalogSettings
 from maand_catalog.store.runs.epochs import begin_epoch, is_unserved_copy
@@ -37,7 +37,7 @@ class RunningCatalog:
     settings: CatalogSettings
     database: Database
     server: grpc.aio.Server
-    waiting_room: WaitingRoom
+    semaphore_waiters: SemaphoreWaiters
     housekeeper: Housekeeper
     metrics: Metrics
     metrics_server: MetricsServer | None
@@ -64,7 +64,7 @@ class RunningCatalog:
         stopping = asyncio.create_task(self.server.stop(self.settings.stop_grace.total_seconds()))
         await self.housekeeper.stop()
         with contextlib.suppress(Unavailable):  # then its lease in the database ends by itself
-            await self.waiting_room.close()
+            await self.semaphore_waiters.close()
         self.database.bus.close()
         await stopping
         if self.metrics_server is not None:
@@ -92,16 +92,16 @@ async def start_catalog(settings: CatalogSettings) -> RunningCatalog:
 async def start_serving(settings: CatalogSettings, database: Database, metrics: Metrics | None = None) -> RunningCatalog:
     """Migrate and serve on an open database; `metrics` is what it tells of its work, when it was opened with one."""
     metrics = metrics or Metrics()
-    await migrate(database)
-    await begin_anew_on_a_copy(database)
+    await migrate_database(database)
+    await begin_epoch_on_copy(database)
     activity = Activity()
     identification = Identification(database, executors_show_certificates=settings.services_listen is not None)
     tracer = make_tracer("maand-catalog")
     traced = make_server_interceptors(tracer)
-    server = make_server([Metering(activity, metrics), *traced, ErrorBoundary(STATUS_BY_ERROR), identification])
-    keyring, room = Keyring(settings.kv_key_file), WaitingRoom(database, metrics)
-    metrics.watch(open_streams=lambda: activity.open_streams, waiting=lambda: room.waiting)
-    add_services(server, Parts(database=database, keyring=keyring, waiting_room=room, settings=settings, meter=metrics))
+    server = make_server([CallMetering(activity, metrics), *traced, ErrorBoundary(STATUS_BY_ERROR), identification])
+    keyring, waiters = Keyring(settings.kv_key_file), SemaphoreWaiters(database, metrics)
+    metrics.watch(open_streams=lambda: activity.open_streams, waiting=lambda: waiters.waiting)
+    add_services(server, Parts(database=database, keyring=keyring, semaphore_waiters=waiters, settings=settings, meter=metrics))
     health = add_standard_services(server, SERVICE_NAMES)
     address = bind_server(server, settings.listen, settings.tls)
     services = bind_server(server, settings.services_listen, settings.tls, mutual=True) if settings.services_listen else None
@@ -117,7 +117,7 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
         settings=settings,
         database=database,
         server=server,
-        waiting_room=room,
+        semaphore_waiters=waiters,
         housekeeper=housekeeper,
         metrics=metrics,
         metrics_server=metrics_server,
@@ -126,7 +126,7 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
     )
 
 
-async def begin_anew_on_a_copy(database: Database) -> None:
+async def begin_epoch_on_copy(database: Database) -> None:
     """Begin a new epoch on a backup that was put in place by hand, before anybody can claim what was open in it."""
     if not await database.read(is_unserved_copy):
         return

@@ -38,7 +38,7 @@ class BadSetting(InvalidArgument):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upkeep:
+class UpkeepIntervals:
     """How often the catalog looks after what nobody asks for."""
 
     look_every: timedelta = timedelta(seconds=1)
@@ -68,7 +68,7 @@ class CatalogSettings:
     """Validity of a claim without renewal. Executors renew every 3 s, so that four may fail before a run is taken over."""
 
     retention: Retention = field(default_factory=Retention)
-    upkeep: Upkeep = field(default_factory=Upkeep)
+    upkeep: UpkeepIntervals = field(default_factory=UpkeepIntervals)
     stop_grace: timedelta = timedelta(seconds=5)
     """How long calls in progress may go on when the catalog stops; streams are ended and resume at another replica."""
 
@@ -76,27 +76,27 @@ class CatalogSettings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the settings of this process. MissingSetting, BadSetting."""
         return cls(
-            database_url=needed(environment, "MAAND_DATABASE_URL", "sqlite:////var/lib/maand/maand.db"),
-            kv_key_file=Path(needed(environment, "MAAND_KV_KEY_FILE", "/run/secrets/kv.key")),
-            ca_dir=Path(needed(environment, "MAAND_CA_DIR", "/run/secrets/ca")),
+            database_url=require_variable(environment, "MAAND_DATABASE_URL", "sqlite:////var/lib/maand/maand.db"),
+            kv_key_file=Path(require_variable(environment, "MAAND_KV_KEY_FILE", "/run/secrets/kv.key")),
+            ca_dir=Path(require_variable(environment, "MAAND_CA_DIR", "/run/secrets/ca")),
             listen=environment.get("MAAND_CATALOG_LISTEN") or cls.listen,
             services_listen=environment.get("MAAND_CATALOG_SERVICES_LISTEN") or None,
             tls=TlsFiles.from_environment(environment),
             metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
-            retention=retention_from(environment),
+            retention=read_retention(environment),
         )
 
 
-def retention_from(environment: Mapping[str, str]) -> Retention:
+def read_retention(environment: Mapping[str, str]) -> Retention:
     """Read how long events of runs are kept. BadSetting."""
     usual = Retention()
     return Retention(
-        newest_runs=whole_number(environment, "MAAND_EVENTS_KEEP_RUNS", usual.newest_runs),
-        younger_than=timedelta(days=whole_number(environment, "MAAND_EVENTS_KEEP_DAYS", usual.younger_than.days)),
+        newest_runs=read_whole_number(environment, "MAAND_EVENTS_KEEP_RUNS", usual.newest_runs),
+        younger_than=timedelta(days=read_whole_number(environment, "MAAND_EVENTS_KEEP_DAYS", usual.younger_than.days)),
     )
 
 
-def whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
+def read_whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
     """Return a variable's value as a number; the usual one when it is not set. BadSetting."""
     value = environment.get(name)
     if not value:
@@ -106,7 +106,7 @@ def whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
     return int(value)
 
 
-def needed(environment: Mapping[str, str], name: str, example: str) -> str:
+def require_variable(environment: Mapping[str, str], name: str, example: str) -> str:
     """Return a variable's value. MissingSetting."""
     value = environment.get(name)
     if not value:
@@ -114,7 +114,7 @@ def needed(environment: Mapping[str, str], name: str, example: str) -> str:
     return value
 
 
-def find_database(environment: Mapping[str, str], *, bucket: Path | None, start: Path, may_be_new: bool = False) -> str:
+def find_database_url(environment: Mapping[str, str], *, bucket: Path | None, start: Path, may_be_new: bool = False) -> str:
     """Return the URL of the database that a command by hand means. MissingSetting, BadSetting.
 
     The bucket that was named, else MAAND_DATABASE_URL, else the bucket that MAAND_BUCKET names or that is around `start`. The
@@ -123,7 +123,7 @@ def find_database(environment: Mapping[str, str], *, bucket: Path | None, start:
     if bucket is None and environment.get("MAAND_DATABASE_URL"):
         return environment["MAAND_DATABASE_URL"]
     named = bucket or (Path(environment["MAAND_BUCKET"]) if environment.get("MAAND_BUCKET") else None)
-    directory = find_bucket(named, start=start)
+    directory = find_bucket_directory(named, start=start)
     database = directory / "data" / "maand.db"
     if not may_be_new and not database.is_file():
         raise BadSetting(
@@ -132,7 +132,7 @@ def find_database(environment: Mapping[str, str], *, bucket: Path | None, start:
     return f"sqlite:///{database}"
 
 
-def find_bucket(named: Path | None, *, start: Path) -> Path:
+def find_bucket_directory(named: Path | None, *, start: Path) -> Path:
     """Return the bucket directory that was named, or the nearest one from `start` upwards. MissingSetting, BadSetting."""
     if named is not None:
         if not (named / CONFIG_FILE).is_file():

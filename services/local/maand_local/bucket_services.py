@@ -19,7 +19,7 @@ from pathlib import Path
 import structlog
 
 from maand_catalog.service import RunningCatalog, start_catalog
-from maand_catalog.settings import CatalogSettings, retention_from
+from maand_catalog.settings import CatalogSettings, read_retention
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
 from maand_executor.service import RunningExecutor, start_executor
 from maand_executor.settings import ExecutorSettings
@@ -112,7 +112,7 @@ def make_catalog_settings(layout: Layout, listen: Endpoint) -> CatalogSettings:
         database_url=f"sqlite:///{layout.database}",
         kv_key_file=layout.secrets / "kv.key",
         ca_dir=layout.secrets,
-        retention=retention_from(os.environ),
+        retention=read_retention(os.environ),
     )
 
 

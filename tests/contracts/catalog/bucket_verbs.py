@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
-from maand_catalog.store.kv.entries import entries_of
+from maand_catalog.store.kv.entries import select_entries
 from maand_catalog.store.tables.kv import kv_versions
 from maand_contracts.catalog.v1 import allocation_pb2, bucket_pb2, job_pb2, run_pb2, workspace_pb2
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceStub
@@ -187,7 +187,7 @@ class BucketClient:
 
     async def entries(self, prefix: str = "") -> dict[str, dict[str, str]]:
         """Return the present KV entries in clear by namespace; sealed ones show as `***`."""
-        query = entries_of(self.bucket_id).where(
+        query = select_entries(self.bucket_id).where(
             kv_versions.c.newest, kv_versions.c.namespace.startswith(prefix, autoescape=True)
         )
         rows = await self.catalog.database.read(lambda tx: tx.connection.execute(query).all())

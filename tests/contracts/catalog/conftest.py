@@ -19,10 +19,10 @@ import pytest
 import sqlalchemy
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.engine import parse_url
-from maand_catalog.database.migrate import revisions
+from maand_catalog.database.engine import parse_database_url
+from maand_catalog.database.migrate import known_revisions
 from maand_catalog.database.transaction import DatabaseClock
-from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.store.tables import metadata
 from tests.contracts.catalog.hook_callers import Hook, a_running_hook
 from tests.contracts.catalog.kv_verbs import Kv
@@ -139,15 +139,15 @@ async def hooks(database: Database) -> Hooks:
 
 
 @pytest.fixture
-async def room(database: Database) -> AsyncIterator[WaitingRoom]:
-    room = WaitingRoom(database)
+async def room(database: Database) -> AsyncIterator[SemaphoreWaiters]:
+    room = SemaphoreWaiters(database)
     yield room
     await room.close()
 
 
 def create_schema(url: str) -> None:
     """Create the tables as the metadata has them, marked as up to date; test_migrations proves that they are the same."""
-    engine = sqlalchemy.create_engine(parse_url(url))
+    engine = sqlalchemy.create_engine(parse_database_url(url))
     with engine.begin() as connection:
         fill(connection)
     engine.dispose()
@@ -157,4 +157,4 @@ def fill(connection: sqlalchemy.Connection) -> None:
     """Create the tables in an open transaction."""
     metadata.create_all(connection)
     connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
-    connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": revisions()[-1]})
+    connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": known_revisions()[-1]})

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from maand_catalog.rules.identity import HookCaller
-from maand_catalog.rules.kv_writes import Condition, KeyNotFound, Write
+from maand_catalog.rules.kv_writes import KeyNotFound, Precondition, Write
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.kv.batched_store import KvStore
 from maand_catalog.store.kv.entries import get_entry
@@ -34,7 +34,7 @@ def a_write(
     namespace: str = VARS,
     secret: bool = False,
     ttl: timedelta | None = None,
-    condition: Condition | None = None,
+    condition: Precondition | None = None,
     request_id: str = "",
 ) -> Write:
     return Write(

@@ -11,7 +11,7 @@ from maand_catalog.rules.identity import InvocationEnd, InvocationOutcome
 from maand_catalog.rules.runs import RunKind, RunState
 from maand_catalog.rules.semaphores import Scope
 from maand_catalog.store.runs.invocation_ends import end_given_invocations
-from maand_catalog.store.semaphores.slots import Ask
+from maand_catalog.store.semaphores.slots import SlotRequest
 from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import runs
 
@@ -100,8 +100,8 @@ class Hooks:
         ends = [InvocationEnd(invocation_id=each, outcome=InvocationOutcome.SUCCEEDED) for each in ids]
         await self.database.write(lambda tx: end_given_invocations(tx, self.bucket_id, ends))
 
-    def ask(self, invocation_id: str, *, name: str = "ddl", capacity: int = 1, request_id: str = "") -> Ask:
-        return Ask(
+    def ask(self, invocation_id: str, *, name: str = "ddl", capacity: int = 1, request_id: str = "") -> SlotRequest:
+        return SlotRequest(
             scope=self.scope(name),
             capacity=capacity,
             invocation_id=invocation_id,

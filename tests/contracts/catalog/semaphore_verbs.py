@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from maand_catalog.rules.semaphores import Claim, Semaphore
-from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.store.semaphores import slots as store
 from maand_catalog.store.semaphores.slots import Granted
 from tests.contracts.catalog.semaphore_builders import Hooks
@@ -20,7 +20,7 @@ async def status(hooks: Hooks, name: str = "ddl") -> Semaphore:
 
 
 async def release(hooks: Hooks, invocation: str) -> None:
-    await hooks.database.write(lambda tx: store.release(tx, hooks.scope(), invocation))
+    await hooks.database.write(lambda tx: store.release_slot(tx, hooks.scope(), invocation))
 
 
 async def waiting(hooks: Hooks, count: int) -> None:
@@ -30,7 +30,7 @@ async def waiting(hooks: Hooks, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def in_line(hooks: Hooks, room: WaitingRoom, invocations: list[str], **more: object) -> list[asyncio.Task[Granted]]:
+async def in_line(hooks: Hooks, room: SemaphoreWaiters, invocations: list[str], **more: object) -> list[asyncio.Task[Granted]]:
     """Let them ask one after another, and return when all are in line."""
     already = len((await status(hooks)).waiters)
     tasks = []
@@ -46,4 +46,4 @@ async def take_place(hooks: Hooks, invocation: str) -> Granted | None:
 
 
 async def force(hooks: Hooks, allocation_id: str = "") -> list[Claim]:
-    return list(await hooks.database.write(lambda tx: store.force_release(tx, hooks.scope(), allocation_id)))
+    return list(await hooks.database.write(lambda tx: store.force_slot_free(tx, hooks.scope(), allocation_id)))

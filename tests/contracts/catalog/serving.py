@@ -15,7 +15,7 @@ from maand_catalog.database.database import Database
 from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.service import RunningCatalog, start_serving
-from maand_catalog.settings import CatalogSettings, Upkeep
+from maand_catalog.settings import CatalogSettings, UpkeepIntervals
 from maand_catalog.store.runs.leases import LEASE
 from maand_catalog.store.tokens import create_token
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
@@ -25,7 +25,7 @@ from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceStub
 from maand_wire.channels import OPTIONS, bearer_header, open_channel
 from maand_wire.endpoints import Endpoint
 
-QUICK = Upkeep(look_every=timedelta(milliseconds=50))
+QUICK = UpkeepIntervals(look_every=timedelta(milliseconds=50))
 
 Metadata = Sequence[tuple[str, str]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from maand_catalog.rpc.allocations import STATES
-from maand_catalog.rules.build.allocations import MOVES, AllocationState
+from maand_catalog.rules.build.allocations import ALLOWED_MOVES, AllocationState
 from maand_catalog.rules.identity import Role
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1 import job_pb2, run_pb2, worker_pb2
@@ -285,5 +285,5 @@ async def test_private_keys_and_moves_are_for_executors(bucket: BucketClient) ->
 
 
 def test_every_state_is_on_the_wire_and_in_the_table_of_moves() -> None:
-    assert set(STATES) == set(AllocationState) == set(MOVES)
+    assert set(STATES) == set(AllocationState) == set(ALLOWED_MOVES)
     assert {*STATES.values(), pb.ALLOCATION_STATE_UNSPECIFIED} == set(pb.AllocationState.values())

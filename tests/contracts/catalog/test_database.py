@@ -15,12 +15,12 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
-from maand_catalog.database.batching import Lane
+from maand_catalog.database.batching import Batcher
 from maand_catalog.database.database import Database, Transaction
-from maand_catalog.database.engine import make_engines, parse_url
+from maand_catalog.database.engine import make_engines, parse_database_url
 from maand_catalog.database.filelock import DatabaseInUse
 from maand_catalog.database.metadata import UtcMicros
-from maand_catalog.database.writer import GroupWriter, Write
+from maand_catalog.database.writer import GroupWriter, QueuedWrite
 from maand_catalog.errors import DiskFailed, InvalidArgument, Unavailable
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.testbed.postgres import PostgresCluster, running_postgres
@@ -272,7 +272,7 @@ async def test_a_stopped_server_means_unavailable_and_a_started_one_that_all_goe
 
 
 def test_connections_carry_the_limits_that_keep_a_frozen_replica_from_holding_locks(postgres_url: str) -> None:
-    engines = make_engines(parse_url(postgres_url))
+    engines = make_engines(parse_database_url(postgres_url))
     with engines.write.begin() as connection:
         assert setting(connection, "idle_in_transaction_session_timeout") == "5s"
         assert setting(connection, "statement_timeout") == "1min"
@@ -367,7 +367,7 @@ async def test_an_accident_of_the_writer_is_told_to_its_callers_and_the_next_wri
 ) -> None:
     whole = GroupWriter._write_group
 
-    def once(self: GroupWriter, writes: list[Write]) -> None:
+    def once(self: GroupWriter, writes: list[QueuedWrite]) -> None:
         monkeypatch.setattr(GroupWriter, "_write_group", whole)
         raise RuntimeError("nobody foresaw this")
 
@@ -380,9 +380,9 @@ async def test_an_accident_of_the_writer_is_told_to_its_callers_and_the_next_wri
 
 
 async def test_a_batch_with_too_few_outcomes_leaves_nobody_waiting(probe: Database) -> None:
-    lane: Lane[str, str] = Lane(probe.write, lambda _tx, items: list(items)[1:])
+    batcher: Batcher[str, str] = Batcher(probe.write, lambda _tx, items: list(items)[1:])
     async with asyncio.timeout(20):
-        for told in await asyncio.gather(lane.submit("a"), lane.submit("b"), return_exceptions=True):
+        for told in await asyncio.gather(batcher.submit("a"), batcher.submit("b"), return_exceptions=True):
             assert isinstance(told, RuntimeError)
 
 

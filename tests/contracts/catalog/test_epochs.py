@@ -10,7 +10,7 @@ import pytest
 from maand_catalog.database.database import Database
 from maand_catalog.errors import Unauthenticated
 from maand_catalog.rules.runs import RunState
-from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.store.runs.epochs import FIRST_EPOCH, NewEpoch, begin_epoch, read_epoch
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2 as pb
@@ -148,7 +148,7 @@ async def test_an_end_that_the_executor_told_already_is_not_told_twice(catalog: 
     assert (await get(catalog, run)).state == pb.RUN_STATE_FAILED
 
 
-async def test_a_new_epoch_frees_semaphores_and_refuses_the_hooks_that_held_them(hooks: Hooks, room: WaitingRoom) -> None:
+async def test_a_new_epoch_frees_semaphores_and_refuses_the_hooks_that_held_them(hooks: Hooks, room: SemaphoreWaiters) -> None:
     one, two = await hooks.begin(2)
     await room.acquire(hooks.ask(one), LONG)
     [waiter] = await in_line(hooks, room, [two])

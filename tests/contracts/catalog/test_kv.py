@@ -8,7 +8,7 @@ import pytest
 
 from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, NotFound, OutOfRange
-from maand_catalog.rules.kv_writes import Condition, KeyNotFound, KvPreconditionLost
+from maand_catalog.rules.kv_writes import KeyNotFound, KvPreconditionLost, Precondition
 from maand_catalog.store.kv import entries as store
 from maand_catalog.store.kv.batched_store import KvStore
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
@@ -74,7 +74,7 @@ async def test_an_entry_is_absent_from_the_moment_it_expires(bench: Bench, clock
     entries, _ = await bench.kv.database.read(lambda tx: store.list_entries(tx, bench.bucket_id, "", limit=9, after=None))
     assert keys == ["forever"]
     assert [entry.key for entry in entries] == ["forever"]
-    assert (await bench.put("k", "a", condition=Condition(version=None))).version == 2
+    assert (await bench.put("k", "a", condition=Precondition(version=None))).version == 2
 
 
 async def test_an_equal_value_with_a_new_ttl_moves_the_expiry_and_not_the_version(bench: Bench, clock: ShiftedClock) -> None:
@@ -93,21 +93,21 @@ async def test_an_equal_value_with_a_new_ttl_moves_the_expiry_and_not_the_versio
 
 
 async def test_a_precondition_decides_a_race(bench: Bench) -> None:
-    await bench.put("k", "a", condition=Condition(version=None))
-    await bench.put("k", "b", condition=Condition(version=1))
+    await bench.put("k", "a", condition=Precondition(version=None))
+    await bench.put("k", "b", condition=Precondition(version=1))
 
-    for condition in (Condition(version=None), Condition(version=1), Condition(version=3)):
+    for condition in (Precondition(version=None), Precondition(version=1), Precondition(version=3)):
         with pytest.raises(KvPreconditionLost) as caught:
             await bench.put("k", "c", condition=condition)
         assert caught.value.facts == {"current_version": 2}
     with pytest.raises(KvPreconditionLost):
-        await bench.delete("k", condition=Condition(version=1))
-    assert (await bench.delete("k", condition=Condition(version=2))).version == 3
+        await bench.delete("k", condition=Precondition(version=1))
+    assert (await bench.delete("k", condition=Precondition(version=2))).version == 3
 
 
 async def test_of_many_at_once_exactly_one_creates_a_key(bench: Bench) -> None:
     outcomes = await asyncio.gather(
-        *(bench.put("k", f"{number}", condition=Condition(version=None)) for number in range(50)), return_exceptions=True
+        *(bench.put("k", f"{number}", condition=Precondition(version=None)) for number in range(50)), return_exceptions=True
     )
 
     assert sum(not isinstance(outcome, Exception) for outcome in outcomes) == 1
@@ -119,7 +119,7 @@ async def test_a_counter_kept_with_if_version_counts_exactly(bench: Bench) -> No
         while True:
             entry = await bench.kv.get(bench.bucket_id, VARS, "counter")
             try:
-                await bench.put("counter", str(int(entry.value or 0) + 1), condition=Condition(version=entry.version))
+                await bench.put("counter", str(int(entry.value or 0) + 1), condition=Precondition(version=entry.version))
             except KvPreconditionLost:
                 continue
             return
@@ -176,7 +176,7 @@ async def test_a_write_that_is_refused_disturbs_nobody_in_its_batch(bench: Bench
     outcomes = await asyncio.gather(
         bench.put("a", "1"),
         bench.delete("none"),
-        bench.put("b", "2", condition=Condition(version=7)),
+        bench.put("b", "2", condition=Precondition(version=7)),
         bench.kv.write(a_write(NOWHERE)),
         bench.put("c", "3"),
         return_exceptions=True,
@@ -317,7 +317,7 @@ async def test_a_counter_is_exact_across_two_replicas(open_replica: OpenReplica,
         while True:
             entry = await bench.kv.get(bucket_id, VARS, "counter")
             try:
-                await bench.put("counter", str(int(entry.value or 0) + 1), condition=Condition(version=entry.version))
+                await bench.put("counter", str(int(entry.value or 0) + 1), condition=Precondition(version=entry.version))
             except KvPreconditionLost:
                 continue
             return

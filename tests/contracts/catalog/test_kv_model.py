@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from maand_catalog.database.database import Database
-from maand_catalog.rules.kv_writes import Condition, KeyNotFound, KvPreconditionLost
+from maand_catalog.rules.kv_writes import KeyNotFound, KvPreconditionLost, Precondition
 from maand_catalog.store.kv import entries as store
 from maand_catalog.store.kv.batched_store import KvStore
 from tests.contracts.catalog.conftest import ShiftedClock
@@ -138,15 +138,15 @@ class KvMachine(RuleBasedStateMachine):
         }
 
 
-def condition_for(condition: object, newest: int) -> Condition | None:
+def condition_for(condition: object, newest: int) -> Precondition | None:
     """Turn a drawn condition into a precondition."""
     match condition:
         case "absent":
-            return Condition(version=None)
+            return Precondition(version=None)
         case "newest":
-            return Condition(version=newest)
+            return Precondition(version=newest)
         case int():
-            return Condition(version=condition)
+            return Precondition(version=condition)
         case _:
             return None
 

@@ -12,8 +12,8 @@ import sqlalchemy
 from sqlalchemy import text
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.engine import parse_url
-from maand_catalog.database.migrate import SchemaTooNew, migrate, revisions, upgrade
+from maand_catalog.database.engine import parse_database_url
+from maand_catalog.database.migrate import SchemaTooNew, apply_migrations, known_revisions, migrate_database
 from maand_catalog.database.transaction import Transaction
 from tests.contracts.catalog.conftest import names
 from tests.testbed.postgres import PostgresCluster
@@ -91,37 +91,37 @@ async def empty(pair: Pair) -> AsyncIterator[Database]:
 
 
 async def test_migrations_make_the_schema_that_the_metadata_describes(pair: Pair, empty: Database) -> None:
-    await migrate(empty)
+    await migrate_database(empty)
     assert schema_of(pair.empty) == schema_of(pair.described)
 
 
 async def test_a_database_that_is_up_to_date_is_left_alone(empty: Database) -> None:
-    assert await migrate(empty) == await migrate(empty) == revisions()[-1]
+    assert await migrate_database(empty) == await migrate_database(empty) == known_revisions()[-1]
 
 
 async def test_a_newer_schema_than_the_code_is_refused_and_untouched(pair: Pair, empty: Database) -> None:
-    await migrate(empty)
+    await migrate_database(empty)
     await empty.write(lambda tx: tx.connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     before = schema_of(pair.empty)
     with pytest.raises(SchemaTooNew, match="schema 9999, this maand knows"):
-        await migrate(empty)
+        await migrate_database(empty)
     assert schema_of(pair.empty) == before
 
 
 async def test_replicas_that_start_together_migrate_once(request: pytest.FixtureRequest) -> None:
     url = empty_database(request)
     replicas = [await Database.open(url) for _ in range(4)]
-    assert await asyncio.gather(*(migrate(replica) for replica in replicas)) == [revisions()[-1]] * 4
+    assert await asyncio.gather(*(migrate_database(replica) for replica in replicas)) == [known_revisions()[-1]] * 4
     for replica in replicas:
         await replica.close()
 
 
 async def test_runs_tasks_and_invocations_of_an_older_schema_are_kept(pair: Pair, empty: Database) -> None:
     """Schema 0005 makes `tasks` anew on SQLite, and adds a column to `invocations`."""
-    await empty.write(lambda tx: upgrade(tx.connection, "0004"))
+    await empty.write(lambda tx: apply_migrations(tx.connection, "0004"))
     ids = {"run": "r" * 36, "bucket": "b" * 36, "task": "t" * 36, "invocation": "i" * 36, "digest": bytes(32)}
     await empty.write(lambda tx: [tx.connection.execute(text(statement), ids) for statement in OLDER_ROWS])
-    assert await migrate(empty) == revisions()[-1]
+    assert await migrate_database(empty) == known_revisions()[-1]
     query = "SELECT tasks.name, hook, invocations.task_id FROM tasks JOIN invocations ON invocations.run_id = tasks.run_id"
     assert await empty.read(lambda tx: [tuple(row) for row in tx.connection.execute(text(query))]) == [("old", "hook_a", None)]
     await empty.write(lambda tx: tx.connection.execute(text("UPDATE tasks SET kind = 'hooks'")))
@@ -143,7 +143,7 @@ HISTORIES: dict[str, tuple[str, bool]] = {
 
 
 async def test_what_older_schemas_knew_of_stopped_allocations_is_in_their_history(pair: Pair, empty: Database) -> None:
-    await empty.write(lambda tx: upgrade(tx.connection, "0006"))
+    await empty.write(lambda tx: apply_migrations(tx.connection, "0006"))
 
     def insert(tx: Transaction) -> None:
         for name, (history, _) in HISTORIES.items():
@@ -154,13 +154,13 @@ async def test_what_older_schemas_knew_of_stopped_allocations_is_in_their_histor
                 tx.connection.execute(text(OLDER_MOVE), move)
 
     await empty.write(insert)
-    await migrate(empty)
+    await migrate_database(empty)
     rows = await empty.read(lambda tx: list(tx.connection.execute(text("SELECT job, start_owed FROM allocations"))))
     assert {job: bool(owed) for job, owed in rows} == {name: owed for name, (_, owed) in HISTORIES.items()}
 
 
 def schema_of(url: str) -> list[tuple[str, str]]:
-    engine = sqlalchemy.create_engine(parse_url(url))
+    engine = sqlalchemy.create_engine(parse_database_url(url))
     query = SQLITE_SCHEMA if engine.dialect.name == "sqlite" else POSTGRES_SCHEMA
     with engine.connect() as connection:
         rows = [(str(name), in_any_order(str(definition))) for name, definition in connection.execute(text(query))]

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.migrate import revisions, upgrade
+from maand_catalog.database.migrate import apply_migrations, known_revisions
 from maand_catalog.service import start_catalog
 from maand_catalog.store.runs.epochs import COPY_MARK, is_unserved_copy, read_epoch
 from maand_contracts.catalog.v1 import run_pb2 as pb
@@ -337,7 +337,7 @@ BAD = [
     (truncated, "backup.db "),
     (with_a_flipped_page, "backup.db "),
     (of_another_program, "is no database of maand"),
-    (of_a_newer_maand, f"the database has schema 9999, this maand knows {revisions()[-1]}"),
+    (of_a_newer_maand, f"the database has schema 9999, this maand knows {known_revisions()[-1]}"),
 ]
 
 
@@ -415,9 +415,9 @@ async def test_a_database_behind_a_link_is_replaced_where_it_lies(place: Place, 
 async def test_a_backup_with_an_older_schema_is_brought_up_to_date(place: Place, tmp_path: Path) -> None:
     old = tmp_path / "old.db"
     older = await Database.open(f"sqlite:///{old}")
-    await older.write(lambda tx: upgrade(tx.connection, "0007"))
+    await older.write(lambda tx: apply_migrations(tx.connection, "0007"))
     await older.close()
-    assert f"(schema {revisions()[-1]})" in place.must("restore", old)
+    assert f"(schema {known_revisions()[-1]})" in place.must("restore", old)
     assert place.ask("SELECT count(*) FROM database_facts") == 1
     shutil.copyfile(old, place.database)
     place.must("backup", tmp_path / "marked.db")

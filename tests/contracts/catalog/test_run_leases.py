@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.rules.runs import Run
 from maand_catalog.store.runs import leases
-from maand_catalog.store.runs.ends import interrupt_lapsed
+from maand_catalog.store.runs.ends import interrupt_lapsed_runs
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.errors import RemoteError
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
@@ -297,7 +297,7 @@ async def test_upkeep_that_meets_what_nobody_foresaw_is_seen_and_other_upkeep_go
 
     def interrupt(tx: Transaction) -> list[str]:
         interrupted.set()
-        return interrupt_lapsed(tx)
+        return interrupt_lapsed_runs(tx)
 
     monkeypatch.setattr("maand_catalog.serving.upkeep.count_unfinished", unlucky)
     monkeypatch.setattr("maand_catalog.serving.upkeep.interrupt_lapsed", interrupt)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from maand_catalog.store.runs.ends import interrupt_lapsed
+from maand_catalog.store.runs.ends import interrupt_lapsed_runs
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_wire.errors import RemoteError
 from tests.contracts.catalog.conftest import ShiftedClock
@@ -28,7 +28,7 @@ async def bucket(catalog: ServedCatalog) -> str:
 async def lose(catalog: ServedCatalog, clock: ShiftedClock) -> None:
     """Let the lease of whoever runs something lapse, and have that noticed."""
     clock.advance(A_MINUTE)
-    await catalog.database.write(interrupt_lapsed)
+    await catalog.database.write(interrupt_lapsed_runs)
 
 
 async def notices(catalog: ServedCatalog, run: run_pb2.Run) -> list[str]:

@@ -20,11 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.engine import make_engines, parse_url
+from maand_catalog.database.engine import make_engines, parse_database_url
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.semaphores import LEFT_KEPT, ROOM_LEASE, Semaphore, State
 from maand_catalog.store.semaphores import slots as store
-from maand_catalog.store.semaphores.slots import Ask, Granted, Place
+from maand_catalog.store.semaphores.slots import Granted, PlaceInLine, SlotRequest
 from maand_catalog.store.tables.semaphores import semaphores
 from tests.contracts.catalog.conftest import ShiftedClock
 from tests.contracts.catalog.run_builders import a_bucket
@@ -52,7 +52,7 @@ Result = TypeVar("Result")
 class Caller:
     """One call, and what became of it. `token`: of the slot that it was given; None once that was released."""
 
-    ask: Ask
+    ask: SlotRequest
     state: str = "waiting"
     token: int | None = None
 
@@ -117,8 +117,8 @@ class SemaphoreMachine(RuleBasedStateMachine):
 
         def intention(tx: Transaction) -> None:
             for room in self.rooms:
-                store.open_room(tx, room)
-            store.tend(tx, tx.connection.scalars(every))
+                store.renew_room(tx, room)
+            store.tend_semaphores(tx, tx.connection.scalars(every))
 
         self.write(intention)
 
@@ -169,7 +169,7 @@ class SemaphoreMachine(RuleBasedStateMachine):
         self.pick_up(catalog, arrives=arrives)
 
     def pick_up(self, catalog: int, *, arrives: bool) -> None:
-        for granted in self.write(lambda tx: store.pick_up(tx, self.rooms[catalog])):
+        for granted in self.write(lambda tx: store.pick_up_slots(tx, self.rooms[catalog])):
             self.give(granted, self.calls[granted.call_id], arrives=arrives)
 
     @precondition(lambda self: self.those("given"))
@@ -187,16 +187,16 @@ class SemaphoreMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def leave(self, number: int) -> None:
         caller = pick(self.those("going"), number)
-        place = Place(scope=caller.ask.scope, invocation_id=caller.ask.invocation_id, call_id=caller.ask.call_id)
-        self.write(lambda tx: store.leave(tx, place))
+        place = PlaceInLine(scope=caller.ask.scope, invocation_id=caller.ask.invocation_id, call_id=caller.ask.call_id)
+        self.write(lambda tx: store.leave_line(tx, place))
         caller.state = "forgotten"
 
     @rule(catalog=CATALOG)
     def the_keeper_looks_thoroughly(self, catalog: int) -> None:
         room = self.rooms[catalog]
-        found = self.run(self.database.read(lambda tx: store.survey(tx, room)))
+        found = self.run(self.database.read(lambda tx: store.survey_room(tx, room)))
         if found.untended:
-            self.write(lambda tx: store.tend(tx, found.untended))
+            self.write(lambda tx: store.tend_semaphores(tx, found.untended))
         in_line = {place.call_id for place in found.in_line}
         for caller in self.those("waiting"):
             if caller.ask.room_id == room and caller.ask.call_id not in in_line:
@@ -208,7 +208,7 @@ class SemaphoreMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS, then=CATALOG, arrives=st.booleans())
     def release(self, number: int, then: int, arrives: bool) -> None:
         invocation = pick(self.those("told"), number).ask.invocation_id
-        self.write(lambda tx: store.release(tx, self.hooks.scope(), invocation))
+        self.write(lambda tx: store.release_slot(tx, self.hooks.scope(), invocation))
         self.forget_slot(invocation)
         self.pick_up(then, arrives=arrives)
 
@@ -275,7 +275,7 @@ def pick(callers: list[Caller], number: int) -> Caller:
 
 
 def test_no_order_of_calls_takes_a_slot_from_whoever_was_told(database_url: str) -> None:
-    engine = make_engines(parse_url(database_url)).write
+    engine = make_engines(parse_database_url(database_url)).write
     run_state_machine_as_test(
         type("Machine", (SemaphoreMachine,), {"engine": engine}),
         settings=settings(

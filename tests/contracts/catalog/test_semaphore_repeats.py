@@ -8,9 +8,9 @@ import pytest
 
 from maand_catalog.database.database import Database
 from maand_catalog.rules.semaphores import CALLS_KEPT, LEFT_KEPT, Semaphore, State
-from maand_catalog.serving.semaphore_waiters import Call, WaitingRoom
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters, WaitingCall
 from maand_catalog.store.semaphores import slots as store
-from maand_catalog.store.semaphores.slots import Ask, Granted, Place
+from maand_catalog.store.semaphores.slots import Granted, PlaceInLine, SlotRequest
 from tests.contracts.catalog.conftest import OpenReplica, ShiftedClock
 from tests.contracts.catalog.run_builders import a_bucket
 from tests.contracts.catalog.semaphore_builders import Hooks
@@ -25,7 +25,7 @@ class Line:
 
     async def open(self, *rooms: str) -> None:
         for room in rooms:
-            await self.hooks.database.write(lambda tx, room=room: store.open_room(tx, room))  # type: ignore[misc]
+            await self.hooks.database.write(lambda tx, room=room: store.renew_room(tx, room))  # type: ignore[misc]
 
     async def take(
         self, invocation: str, call: str, *, room: str = "a", request: str = "q", waited: bool = False
@@ -34,11 +34,11 @@ class Line:
         return await self.hooks.database.write(lambda tx: store.take_place(tx, ask, waited=waited))
 
     async def pick_up(self, room: str) -> list[str]:
-        return [each.call_id for each in await self.hooks.database.write(lambda tx: store.pick_up(tx, room))]
+        return [each.call_id for each in await self.hooks.database.write(lambda tx: store.pick_up_slots(tx, room))]
 
     async def leave(self, invocation: str, call: str) -> None:
-        place = Place(scope=self.hooks.scope(), invocation_id=invocation, call_id=call)
-        await self.hooks.database.write(lambda tx: store.leave(tx, place))
+        place = PlaceInLine(scope=self.hooks.scope(), invocation_id=invocation, call_id=call)
+        await self.hooks.database.write(lambda tx: store.leave_line(tx, place))
 
     async def holder(self) -> tuple[str, int] | None:
         """Return who holds, with the token; a slot granted to somebody who does not know yet counts too."""
@@ -57,7 +57,7 @@ class Line:
         assert await self.pick_up("a") == ["a"]
         return one, two
 
-    def ask(self, invocation: str, call: str, *, room: str, request: str) -> Ask:
+    def ask(self, invocation: str, call: str, *, room: str, request: str) -> SlotRequest:
         return replace(self.hooks.ask(invocation), request_id=request, call_id=call, room_id=room)
 
 
@@ -204,14 +204,14 @@ async def test_a_repeat_says_since_when_its_invocation_waits_and_holds(line: Lin
 # -- waiting rooms ------------------------------------------------------------------------------------------------------------
 
 
-class SlowToLeave(WaitingRoom):
+class SlowToLeave(SemaphoreWaiters):
     """A room whose calls leave only when the gate is open: the connection of a caller that is gone ends late."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.gate = asyncio.Event()
 
-    async def _leave(self, call: Call, joining: asyncio.Task[Granted | None]) -> None:
+    async def _leave(self, call: WaitingCall, joining: asyncio.Task[Granted | None]) -> None:
         await self.gate.wait()
         await super()._leave(call, joining)
 
@@ -227,7 +227,7 @@ async def test_two_catalogs_take_no_slot_from_a_repeat_that_was_answered(open_re
     first, second = await open_replica(), await open_replica()
     hooks = await Hooks.of_a_new_run(first, await a_bucket(first))
     holder, one, two = await hooks.begin(3)
-    room, other_room = SlowToLeave(first), WaitingRoom(second)
+    room, other_room = SlowToLeave(first), SemaphoreWaiters(second)
     await room.acquire(hooks.ask(holder), LONG)
     call, behind = await in_line(hooks, room, [one, two], request_id="q")
 
@@ -246,10 +246,10 @@ async def test_two_catalogs_take_no_slot_from_a_repeat_that_was_answered(open_re
         await each.close()
 
 
-async def test_calls_of_one_invocation_that_wait_side_by_side_all_get_the_slot(hooks: Hooks, room: WaitingRoom) -> None:
+async def test_calls_of_one_invocation_that_wait_side_by_side_all_get_the_slot(hooks: Hooks, room: SemaphoreWaiters) -> None:
     holder, one = await hooks.begin(2)
     await room.acquire(hooks.ask(holder), LONG)
-    other_room = WaitingRoom(hooks.database)
+    other_room = SemaphoreWaiters(hooks.database)
     [first] = await in_line(hooks, room, [one], request_id="first")
     place = (await status(hooks)).waiters[0]
     second = asyncio.create_task(other_room.acquire(hooks.ask(one, request_id="second"), LONG))
@@ -263,7 +263,7 @@ async def test_calls_of_one_invocation_that_wait_side_by_side_all_get_the_slot(h
     await other_room.close()
 
 
-async def test_a_second_call_whose_time_is_over_leaves_the_place_to_the_first(hooks: Hooks, room: WaitingRoom) -> None:
+async def test_a_second_call_whose_time_is_over_leaves_the_place_to_the_first(hooks: Hooks, room: SemaphoreWaiters) -> None:
     holder, one, two = await hooks.begin(3)
     await room.acquire(hooks.ask(holder), LONG)
     first, behind = await in_line(hooks, room, [one, two])

@@ -247,7 +247,7 @@ async def test_a_stopping_catalog_sends_its_waiters_elsewhere(semaphores: Semaph
     waiter = asyncio.create_task(semaphores.acquire(two))
     await semaphores.waiting(1)
 
-    await semaphores.catalog.running.waiting_room.close()
+    await semaphores.catalog.running.semaphore_waiters.close()
 
     assert (await refused(waiter)).status is Status.UNAVAILABLE
     assert not (await semaphores.status()).waiters

@@ -16,7 +16,7 @@ import grpc.aio
 import pytest
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.migrate import migrate
+from maand_catalog.database.migrate import migrate_database
 from maand_contracts.catalog.v1 import invocation_pb2, job_pb2, kv_pb2, run_pb2, run_spec_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
@@ -61,7 +61,7 @@ class Scene:
 async def a_scene(directory: Path, database_url: str) -> AsyncIterator[Scene]:
     a_keyring(directory)
     database = await Database.open(database_url)
-    await migrate(database)
+    await migrate_database(database)
     bucket_id = await a_bucket(database)
     allocations = [await an_allocation(database, bucket_id, worker=f"10.0.0.{number}") for number in range(CLIENTS)]
     await database.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maand_catalog.rules.identity import Role
-from maand_catalog.store.runs.tasks import settle_lapsed
+from maand_catalog.store.runs.tasks import settle_lapsed_tasks
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import task_pb2 as pb
@@ -190,7 +190,7 @@ async def test_a_task_that_its_executors_die_with_is_lost_after_four_claims(
     for number in range(4):
         assert (await must_claim_task(catalog, f"e{number}", seconds=30)).fence == number + 1
         await let_tasks_lapse(catalog, run, clock)
-    await catalog.database.write(settle_lapsed)
+    await catalog.database.write(settle_lapsed_tasks)
     assert await claim(catalog, "e5") is None
     (told,) = await ended(catalog, run)
     assert told.state == pb.TASK_STATE_LOST

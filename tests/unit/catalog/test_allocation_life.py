@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maand_catalog.rules.build.allocations import (
-    MOVES,
+    ALLOWED_MOVES,
     Allocation,
     AllocationState,
     MoveNotAllowed,
     Target,
-    allocation_id,
-    check_move,
-    kept,
-    left,
-    moved,
+    allocation_id_of,
+    check_allocation_move,
+    keep_allocation,
     owes_start,
-    placed,
+    place_allocation,
+    retire_allocation,
+    with_state,
 )
 
 S = AllocationState
@@ -40,28 +40,28 @@ def a_target(*, sha256: bytes = b"one", disabled: bool = False) -> Target:
 
 
 def an_allocation(state: AllocationState = S.PROMOTED, **fields: object) -> Allocation:
-    return replace(placed(BUCKET, a_target(), NOW), state=state, promoted_target_sha256=b"one", **fields)  # type: ignore[arg-type]
+    return replace(place_allocation(BUCKET, a_target(), NOW), state=state, promoted_target_sha256=b"one", **fields)  # type: ignore[arg-type]
 
 
 @given(ACTS)
 def test_whatever_happens_flags_state_and_target_agree(acts: list[tuple[str, object, bool]]) -> None:
-    each = placed(BUCKET, a_target(), NOW)
+    each = place_allocation(BUCKET, a_target(), NOW)
     stopped = False  # a stop was begun, and it was not promoted since
     for act, what, disabled in acts:
         moves = each.moves
         if act == "build":
-            each = kept(each, a_target(sha256=what, disabled=disabled), NOW)  # type: ignore[arg-type]
+            each = keep_allocation(each, a_target(sha256=what, disabled=disabled), NOW)  # type: ignore[arg-type]
         elif act == "leave":
-            each = left(each, NOW)
+            each = retire_allocation(each, NOW)
         else:
             try:
-                check_move(each, what)  # type: ignore[arg-type]
+                check_allocation_move(each, what)  # type: ignore[arg-type]
             except MoveNotAllowed:
                 continue
             if what in (S.STOPPED, S.REMOVED) or (what is S.DEPLOYING and (each.disabled or each.removed)):
                 stopped = True
             each = replace(each, start_owed=owes_start(each, what))  # type: ignore[arg-type]
-            each = moved(each, what, "", NOW)  # type: ignore[arg-type]
+            each = with_state(each, what, "", NOW)  # type: ignore[arg-type]
             if what is S.PROMOTED:
                 stopped = False
                 each = replace(each, promoted_target_sha256=each.target_sha256)
@@ -81,9 +81,9 @@ def test_whatever_happens_flags_state_and_target_agree(acts: list[tuple[str, obj
 def test_staying_is_allowed_and_nothing_is_planned_or_left_by_a_run(state: AllocationState) -> None:
     each = an_allocation(state, removed=state is S.REMOVED, disabled=state is S.STOPPED)
 
-    check_move(each, state)
-    assert S.PLANNED not in MOVES[state]
-    assert not MOVES[S.REMOVED]
+    check_allocation_move(each, state)
+    assert S.PLANNED not in ALLOWED_MOVES[state]
+    assert not ALLOWED_MOVES[S.REMOVED]
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def test_a_start_is_owed_from_the_beginning_of_a_stop_until_the_next_promotion(
 def test_what_came_back_still_is_owed_its_start() -> None:
     gone = an_allocation(S.REMOVED, removed=True, start_owed=True)
 
-    assert kept(gone, a_target(), NOW).start_owed
+    assert keep_allocation(gone, a_target(), NOW).start_owed
 
 
 def test_ids_are_stable_and_differ_by_bucket_job_and_worker() -> None:
-    assert allocation_id(BUCKET, "api", "a") == allocation_id(BUCKET, "api", "a")
+    assert allocation_id_of(BUCKET, "api", "a") == allocation_id_of(BUCKET, "api", "a")
     other = "5f0c3c1e-6f6c-4b0e-9f52-000000000002"
     assert (
         len(
             {
-                allocation_id(*names)
+                allocation_id_of(*names)
                 for names in ((BUCKET, "api", "a"), (BUCKET, "api", "b"), (BUCKET, "db", "a"), (other, "api", "a"))
             }
         )
@@ -130,11 +130,11 @@ def test_ids_are_stable_and_differ_by_bucket_job_and_worker() -> None:
 
 
 def test_a_failed_attempt_stays_failed_through_builds() -> None:
-    assert kept(an_allocation(S.FAILED), a_target(sha256=b"two"), NOW).state is S.FAILED
+    assert keep_allocation(an_allocation(S.FAILED), a_target(sha256=b"two"), NOW).state is S.FAILED
 
 
 def test_a_build_says_why_an_allocation_is_pending() -> None:
-    after = kept(an_allocation(), a_target(sha256=b"two"), NOW)
+    after = keep_allocation(an_allocation(), a_target(sha256=b"two"), NOW)
 
     assert (after.state, after.message, after.moves) == (S.PENDING, "something newer was built", 1)
 
@@ -142,4 +142,4 @@ def test_a_build_says_why_an_allocation_is_pending() -> None:
 def test_an_allocation_that_is_still_wanted_does_not_change() -> None:
     before = an_allocation()
 
-    assert kept(before, a_target(), NOW) == before
+    assert keep_allocation(before, a_target(), NOW) == before

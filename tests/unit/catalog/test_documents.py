@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maand_catalog.building.documents.compiler import KNOWN_FILES, compile_config
-from maand_catalog.building.documents.json_text import json_spots, read_json
+from maand_catalog.building.documents.json_text import find_json_spots, read_json
 from maand_catalog.building.documents.schema import MODEL_BY_KIND, json_schema
 from maand_catalog.building.documents.source import NotReadable
 from maand_catalog.building.documents.toml_text import read_toml
@@ -237,7 +237,7 @@ def test_one_mebibyte_on_one_line_is_read_or_refused_and_never_hangs() -> None:
 def test_every_value_of_any_json_text_has_its_place(value: Any, indent: int) -> None:
     text = json.dumps(value, indent=indent or None)
 
-    for path, spot in json_spots(text).items():
+    for path, spot in find_json_spots(text).items():
         found = value
         for step in path:
             found = found[step]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_catalog.sealing.keyring import BadKeyFile, CannotDecrypt, Keyring, Plaintext, Sealed, associated
+from maand_catalog.sealing.keyring import BadKeyFile, CannotDecrypt, Keyring, Plaintext, Sealed, associated_data
 
-PLACE = associated("kv", "b", "secrets/job/api", "token", 1)
+PLACE = associated_data("kv", "b", "secrets/job/api", "token", 1)
 
 
 def a_line(key_id: str, key: bytes | None = None) -> str:
@@ -33,11 +33,11 @@ def test_a_sealed_value_opens_where_it_was_sealed_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        associated("kv", "c", "secrets/job/api", "token", 1),
-        associated("kv", "b", "secrets/job/web", "token", 1),
-        associated("kv", "b", "secrets/job/api", "other", 1),
-        associated("kv", "b", "secrets/job/api", "token", 2),
-        associated("hook_env", "b", "secrets/job/api", "token", 1),
+        associated_data("kv", "c", "secrets/job/api", "token", 1),
+        associated_data("kv", "b", "secrets/job/web", "token", 1),
+        associated_data("kv", "b", "secrets/job/api", "other", 1),
+        associated_data("kv", "b", "secrets/job/api", "token", 2),
+        associated_data("hook_env", "b", "secrets/job/api", "token", 1),
     ],
 )
 def test_a_sealed_value_opens_nowhere_else(tmp_path: Path, elsewhere: bytes) -> None:
@@ -162,4 +162,4 @@ parts = st.lists(st.text(max_size=8), min_size=1, max_size=4)
 
 @given(parts, parts)
 def test_no_two_places_encode_alike(one: list[str], other: list[str]) -> None:
-    assert (associated(*one) == associated(*other)) == (one == other)
+    assert (associated_data(*one) == associated_data(*other)) == (one == other)

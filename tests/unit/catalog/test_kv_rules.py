@@ -6,17 +6,17 @@ import pytest
 
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.rules.kv_writes import (
-    Condition,
     Decision,
     Head,
     KeyNotFound,
     KvPreconditionLost,
     NewExpiry,
     NewVersion,
+    Precondition,
     Unchanged,
     Write,
+    checked_ttl,
     decide_write,
-    lifetime,
 )
 from maand_catalog.rules.namespaces import check_key, check_namespace, check_value, is_private_key, is_secret
 
@@ -29,7 +29,7 @@ def a_head(version: int = 3, value: str | None = "a", expires_at: datetime | Non
     return Head(version=version, revision=30, value=value, expires_at=expires_at)
 
 
-def a_write(value: str | None = "a", *, ttl: timedelta | None = None, condition: Condition | None = None) -> Write:
+def a_write(value: str | None = "a", *, ttl: timedelta | None = None, condition: Precondition | None = None) -> Write:
     return Write(bucket_id="b", namespace="vars/job/api", key="k", value=value, ttl=ttl, condition=condition, writer="ada")
 
 
@@ -74,7 +74,7 @@ LOST = [(a_head(), None), (a_head(), 2), (a_head(), 4), (None, 1), (a_head(expir
 
 @pytest.mark.parametrize(("head", "version"), HOLD)
 def test_a_precondition_that_holds_lets_the_write_happen(head: Head | None, version: int | None) -> None:
-    decision = decide_write(head, a_write("new", condition=Condition(version=version)), NOW)
+    decision = decide_write(head, a_write("new", condition=Precondition(version=version)), NOW)
 
     assert isinstance(decision, NewVersion)
 
@@ -82,7 +82,7 @@ def test_a_precondition_that_holds_lets_the_write_happen(head: Head | None, vers
 @pytest.mark.parametrize(("head", "version"), LOST)
 def test_a_lost_precondition_tells_the_newest_version(head: Head | None, version: int | None) -> None:
     with pytest.raises(KvPreconditionLost) as caught:
-        decide_write(head, a_write("new", condition=Condition(version=version)), NOW)
+        decide_write(head, a_write("new", condition=Precondition(version=version)), NOW)
 
     assert caught.value.facts == {"current_version": head.version if head else 0}
     assert caught.value.code == "kv_precondition_lost"
@@ -125,10 +125,10 @@ def test_a_value_may_hold_any_text_but_the_null_character() -> None:
 
 
 def test_a_ttl_is_limited() -> None:
-    assert lifetime(0) is None
-    assert lifetime(5) == timedelta(seconds=5)
+    assert checked_ttl(0) is None
+    assert checked_ttl(5) == timedelta(seconds=5)
     with pytest.raises(InvalidArgument):
-        lifetime(2**63)
+        checked_ttl(2**63)
 
 
 def test_secrets_and_private_keys_are_known_by_their_names() -> None:

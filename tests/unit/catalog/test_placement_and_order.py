@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maand_catalog.rules.build.deployment_seq import cycles, deployment_sequence
-from maand_catalog.rules.build.placement import place
-from maand_catalog.rules.build.ports import PortRequest, assign
+from maand_catalog.rules.build.deployment_seq import deployment_sequence, find_cycles
+from maand_catalog.rules.build.placement import place_jobs
+from maand_catalog.rules.build.ports import PortRequest, assign_ports
 from maand_catalog.rules.workspace.bucket_facts import PortPool, WorkerFacts
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Rejected
-from maand_catalog.rules.workspace.written_values import cpu_mhz, memory_mb, parse_version, within
+from maand_catalog.rules.workspace.written_values import is_version_within, parse_cpu_mhz, parse_memory_mb, parse_version
 
 LABELS = st.frozensets(st.sampled_from(["a", "b", "c"]), max_size=3)
 JOBS = st.dictionaries(st.sampled_from("pqrstu"), LABELS.filter(bool), max_size=6)
@@ -34,7 +34,7 @@ def test_a_job_is_on_exactly_the_workers_with_all_its_labels_by_position(
         for index, labels in enumerate(fleet)
     ]
 
-    placed = place(list(reversed(workers)), {job: Manifest(selectors=tuple(sorted(labels))) for job, labels in jobs.items()})
+    placed = place_jobs(list(reversed(workers)), {job: Manifest(selectors=tuple(sorted(labels))) for job, labels in jobs.items()})
 
     for job, labels in jobs.items():
         assert placed[job] == tuple(f"h{index}" for index, has in enumerate(fleet) if labels <= has)
@@ -43,7 +43,7 @@ def test_a_job_is_on_exactly_the_workers_with_all_its_labels_by_position(
 def test_a_job_without_selectors_goes_where_its_name_is_a_label() -> None:
     workers = [WorkerFacts(host="a", position=0, labels=("api", "worker")), WorkerFacts(host="b", position=1)]
 
-    assert place(workers, {"api": Manifest(), "all": Manifest(selectors=("worker",))}) == {"api": ("a",), "all": ("a", "b")}
+    assert place_jobs(workers, {"api": Manifest(), "all": Manifest(selectors=("worker",))}) == {"api": ("a",), "all": ("a", "b")}
 
 
 @given(GRAPHS)
@@ -56,12 +56,12 @@ def test_every_job_comes_one_wave_after_the_latest_it_demands_and_the_rest_is_be
         demanded = graph[job] & graph.keys()
         assert demanded <= sequence.keys()
         assert wave == max((sequence[other] + 1 for other in demanded), default=0)
-    assert bool(cycles(graph)) == (sequence.keys() != graph.keys())
+    assert bool(find_cycles(graph)) == (sequence.keys() != graph.keys())
 
 
 @given(GRAPHS)
 def test_every_cycle_shown_is_one(graph: dict[str, frozenset[str]]) -> None:
-    for cycle in cycles(graph):
+    for cycle in find_cycles(graph):
         assert all(after in graph[before] for before, after in pairwise((*cycle, cycle[0])))
         assert len(set(cycle)) == len(cycle)
         assert cycle[0] == min(cycle)
@@ -81,7 +81,7 @@ def test_ports_are_distinct_in_the_pool_kept_and_lowest(numbers: list[int | None
     pool = PortPool(smallest=100, largest=106)
     asked = [PortRequest(name=f"p{index}", job="j", number=number) for index, number in enumerate(numbers)]
 
-    assigned, unserved = assign(asked, pool, {name: ("j", number) for name, number in kept.items()})
+    assigned, unserved = assign_ports(asked, pool, {name: ("j", number) for name, number in kept.items()})
 
     fixed = {number for number in numbers if number is not None}
     automatic = {port.name: port.number for port in assigned.values() if not port.fixed}
@@ -102,9 +102,9 @@ def test_ports_are_distinct_in_the_pool_kept_and_lowest(numbers: list[int | None
 @given(st.lists(st.sampled_from("abcdef"), unique=True, max_size=6), st.lists(st.sampled_from("abcdef"), unique=True, max_size=6))
 def test_a_port_keeps_its_number_whoever_comes_and_goes(first: list[str], second: list[str]) -> None:
     pool = PortPool(smallest=1000, largest=1020)
-    before, _ = assign([PortRequest(name=name, job=name, number=None) for name in first], pool, {})
+    before, _ = assign_ports([PortRequest(name=name, job=name, number=None) for name in first], pool, {})
 
-    after, _ = assign(
+    after, _ = assign_ports(
         [PortRequest(name=name, job=name, number=None) for name in second],
         pool,
         {name: (port.job, port.number) for name, port in before.items()},
@@ -114,7 +114,9 @@ def test_a_port_keeps_its_number_whoever_comes_and_goes(first: list[str], second
 
 
 def test_a_name_that_moves_to_another_job_gets_a_number_anew() -> None:
-    assigned, _ = assign([PortRequest(name="p", job="new", number=None)], PortPool(smallest=10, largest=20), {"p": ("old", 15)})
+    assigned, _ = assign_ports(
+        [PortRequest(name="p", job="new", number=None)], PortPool(smallest=10, largest=20), {"p": ("old", 15)}
+    )
 
     assert assigned["p"].number == 10
 
@@ -126,7 +128,7 @@ def test_versions_are_totally_ordered(first: str, second: str, third: str) -> No
     assert low <= middle <= high
     assert low <= high
     assert (low == high) == (low.precedence() == high.precedence())
-    assert within(first, smallest=first, largest=first)
+    assert is_version_within(first, smallest=first, largest=first)
 
 
 @pytest.mark.parametrize(
@@ -160,15 +162,15 @@ def test_other_texts_are_no_versions(text: str) -> None:
     ("written", "mb"), [("4096 mb", 4096), ("4 gb", 4096), ("1 TB", 1048576), ("512", 512), (512, 512), ("1.5gb", 1536)]
 )
 def test_memory_is_read_in_mebibytes(written: object, mb: int) -> None:
-    assert memory_mb(written) == mb
+    assert parse_memory_mb(written) == mb
 
 
 @pytest.mark.parametrize(("written", "mhz"), [("2000 mhz", 2000), ("2 ghz", 2000), ("2.4 GHz", 2400), (800, 800)])
 def test_cpu_is_read_in_megahertz(written: object, mhz: int) -> None:
-    assert cpu_mhz(written) == mhz
+    assert parse_cpu_mhz(written) == mhz
 
 
 @pytest.mark.parametrize("written", ["", "gb", "-1 gb", "1 kb", "0.3 mb", True, None, [], "9" * 40, -5, 1e300])
 def test_other_amounts_are_refused(written: object) -> None:
     with pytest.raises(Rejected):
-        memory_mb(written)
+        parse_memory_mb(written)

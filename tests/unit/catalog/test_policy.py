@@ -3,7 +3,16 @@
 import pytest
 
 from maand_catalog.rules.identity import HookCaller, Role, RoleCaller
-from maand_catalog.rules.policy import HOOK_TABLE, ROLE_TABLE, Act, Content, PolicyContext, Row, decide, readable_namespaces
+from maand_catalog.rules.policy import (
+    HOOK_TABLE,
+    ROLE_TABLE,
+    Act,
+    EntryKind,
+    PolicyContext,
+    TableRow,
+    decide_access,
+    readable_namespaces,
+)
 
 EVENTS = (
     "post_build",
@@ -74,7 +83,7 @@ def a_caller(*roles: Role) -> RoleCaller:
 
 
 def may(caller: HookCaller | RoleCaller, act: Act, namespace: str, key: str = "k") -> bool:
-    return decide(caller, act, namespace, key, DEMANDS) is None
+    return decide_access(caller, act, namespace, key, DEMANDS) is None
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -134,11 +143,11 @@ def test_a_hook_reveals_nothing(namespace: str) -> None:
 
 
 def test_a_job_that_is_demanded_no_more_is_foreign() -> None:
-    assert decide(a_hook(), Act.READ, "vars/job/vault", "k", PolicyContext()) is not None
+    assert decide_access(a_hook(), Act.READ, "vars/job/vault", "k", PolicyContext()) is not None
 
 
 def test_a_put_into_secrets_is_told_of_the_secret_call() -> None:
-    denied = decide(a_hook(), Act.WRITE, "secrets/job/api", "k", DEMANDS)
+    denied = decide_access(a_hook(), Act.WRITE, "secrets/job/api", "k", DEMANDS)
 
     assert denied is not None
     assert "secret call" in denied.help
@@ -146,25 +155,25 @@ def test_a_put_into_secrets_is_told_of_the_secret_call() -> None:
 
 ROLES = [(Role.VIEWER,), (Role.OPERATOR,), (Role.EXECUTOR,), (Role.GATEWAY,), ()]
 PLACES = {
-    "vars/job/api": Content.VARIABLE,
-    "vars/bucket": Content.VARIABLE,
-    "vars/anything/else": Content.VARIABLE,
-    "maand/bucket": Content.BUILT,
-    "maand/job/api": Content.BUILT,
-    "other": Content.BUILT,
-    "secrets/job/api": Content.SECRET,
-    "secrets": Content.SECRET,
+    "vars/job/api": EntryKind.VARIABLE,
+    "vars/bucket": EntryKind.VARIABLE,
+    "vars/anything/else": EntryKind.VARIABLE,
+    "maand/bucket": EntryKind.BUILT,
+    "maand/job/api": EntryKind.BUILT,
+    "other": EntryKind.BUILT,
+    "secrets/job/api": EntryKind.SECRET,
+    "secrets": EntryKind.SECRET,
 }
 EXPECTED = {
-    (Content.VARIABLE, Act.READ): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
-    (Content.VARIABLE, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
-    (Content.VARIABLE, Act.WRITE): {Role.OPERATOR},
-    (Content.VARIABLE, Act.DELETE): {Role.OPERATOR},
-    (Content.BUILT, Act.READ): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
-    (Content.BUILT, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
-    (Content.SECRET, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
-    (Content.SECRET, Act.WRITE_SECRET): {Role.OPERATOR},
-    (Content.SECRET, Act.REVEAL): {Role.OPERATOR},
+    (EntryKind.VARIABLE, Act.READ): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
+    (EntryKind.VARIABLE, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
+    (EntryKind.VARIABLE, Act.WRITE): {Role.OPERATOR},
+    (EntryKind.VARIABLE, Act.DELETE): {Role.OPERATOR},
+    (EntryKind.BUILT, Act.READ): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
+    (EntryKind.BUILT, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
+    (EntryKind.SECRET, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
+    (EntryKind.SECRET, Act.WRITE_SECRET): {Role.OPERATOR},
+    (EntryKind.SECRET, Act.REVEAL): {Role.OPERATOR},
 }
 
 
@@ -185,15 +194,15 @@ def test_nobody_gets_a_private_key_by_role(act: Act) -> None:
 
 
 def test_a_refusal_names_the_role_it_takes() -> None:
-    denied = decide(a_caller(Role.VIEWER), Act.WRITE, "vars/job/api", "k", DEMANDS)
+    denied = decide_access(a_caller(Role.VIEWER), Act.WRITE, "vars/job/api", "k", DEMANDS)
 
     assert denied is not None
     assert "operator" in denied.help
 
 
 def test_the_tables_have_a_row_for_every_place_and_content() -> None:
-    assert all(isinstance(row, Row) for row in HOOK_TABLE.values())
-    assert set(ROLE_TABLE) == set(Content)
+    assert all(isinstance(row, TableRow) for row in HOOK_TABLE.values())
+    assert set(ROLE_TABLE) == set(EntryKind)
 
 
 def test_what_templates_see_is_what_the_table_lets_hooks_read() -> None:

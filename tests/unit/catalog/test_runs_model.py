@@ -171,7 +171,7 @@ class Runs(RuleBasedStateMachine):
 
     @rule()
     def the_housekeeper_comes_by(self) -> None:
-        self.do(run_ends.interrupt_lapsed)
+        self.do(run_ends.interrupt_lapsed_runs)
         failed = self.do(end_long_waits)
         for run in self.all_runs():
             if run.run_id in failed:

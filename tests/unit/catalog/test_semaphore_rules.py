@@ -13,11 +13,11 @@ from maand_catalog.rules.semaphores import (
     Scope,
     Semaphore,
     State,
-    check_capacity,
     check_semaphore_name,
-    check_timeout,
-    look_after,
+    checked_capacity,
+    checked_timeout,
     may_resume,
+    settle_queue,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,44 +44,44 @@ def a_claim(
 
 
 def test_free_slots_go_to_the_lowest_tickets() -> None:
-    upkeep = look_after(2, [a_claim(7), a_claim(3), a_claim(5)], NOW)
+    upkeep = settle_queue(2, [a_claim(7), a_claim(3), a_claim(5)], NOW)
 
     assert [claim.ticket for claim in upkeep.granted] == [3, 5]
 
 
 def test_nobody_is_granted_while_all_slots_are_taken() -> None:
-    assert not look_after(1, [a_claim(1, State.HELD), a_claim(2)], NOW)
-    assert not look_after(1, [a_claim(1, State.GRANTED), a_claim(2)], NOW)
+    assert not settle_queue(1, [a_claim(1, State.HELD), a_claim(2)], NOW)
+    assert not settle_queue(1, [a_claim(1, State.GRANTED), a_claim(2)], NOW)
 
 
 def test_the_slot_of_a_dead_invocation_goes_to_the_next() -> None:
-    upkeep = look_after(1, [a_claim(1, State.HELD, alive=False), a_claim(2)], NOW)
+    upkeep = settle_queue(1, [a_claim(1, State.HELD, alive=False), a_claim(2)], NOW)
 
     assert [claim.ticket for claim in upkeep.gone] == [1]
     assert [claim.ticket for claim in upkeep.granted] == [2]
 
 
 def test_a_holder_needs_nobody_to_wait_for_it() -> None:
-    assert not look_after(1, [a_claim(1, State.HELD, awaited=False)], NOW)
+    assert not settle_queue(1, [a_claim(1, State.HELD, awaited=False)], NOW)
 
 
 def test_a_waiter_whose_catalog_died_leaves_the_line() -> None:
-    upkeep = look_after(1, [a_claim(1, awaited=False), a_claim(2)], NOW)
+    upkeep = settle_queue(1, [a_claim(1, awaited=False), a_claim(2)], NOW)
 
     assert [claim.ticket for claim in upkeep.left] == [1]
     assert [claim.ticket for claim in upkeep.granted] == [2]
 
 
 def test_a_grant_that_nobody_picked_up_passes_on() -> None:
-    upkeep = look_after(1, [a_claim(1, State.GRANTED, awaited=False), a_claim(2)], NOW)
+    upkeep = settle_queue(1, [a_claim(1, State.GRANTED, awaited=False), a_claim(2)], NOW)
 
     assert [claim.ticket for claim in upkeep.gone] == [1]
     assert [claim.ticket for claim in upkeep.granted] == [2]
 
 
 def test_whoever_left_is_forgotten_after_a_while() -> None:
-    assert not look_after(1, [a_claim(1, State.LEFT, since=NOW - LEFT_KEPT)], NOW)
-    assert look_after(1, [a_claim(1, State.LEFT, since=NOW - LEFT_KEPT - timedelta(seconds=1))], NOW).gone
+    assert not settle_queue(1, [a_claim(1, State.LEFT, since=NOW - LEFT_KEPT)], NOW)
+    assert settle_queue(1, [a_claim(1, State.LEFT, since=NOW - LEFT_KEPT - timedelta(seconds=1))], NOW).gone
 
 
 def test_a_place_is_resumed_by_the_same_request_unless_somebody_behind_was_served() -> None:
@@ -101,7 +101,7 @@ claims = st.lists(
 
 @given(claims, st.integers(1, 4))
 def test_upkeep_never_exceeds_the_capacity_and_never_passes_anybody_over(everybody: list[Claim], capacity: int) -> None:
-    upkeep = look_after(capacity, everybody, NOW)
+    upkeep = settle_queue(capacity, everybody, NOW)
     removed = {claim.ticket for claim in (*upkeep.gone, *upkeep.left)}
     slotted = [claim for claim in everybody if claim.has_slot and claim.ticket not in removed]
     waiting = sorted(c.ticket for c in everybody if c.state is State.WAITING and c.ticket not in removed)
@@ -122,14 +122,14 @@ def test_a_semaphore_counts_its_free_slots() -> None:
 
 
 def test_requests_are_limited() -> None:
-    assert check_capacity(0) == 1
-    assert check_capacity(64) == 64
-    assert check_timeout(0) == timedelta(seconds=600)
-    assert check_timeout(3600) == timedelta(hours=1)
+    assert checked_capacity(0) == 1
+    assert checked_capacity(64) == 64
+    assert checked_timeout(0) == timedelta(seconds=600)
+    assert checked_timeout(3600) == timedelta(hours=1)
     with pytest.raises(InvalidArgument):
-        check_capacity(65)
+        checked_capacity(65)
     with pytest.raises(InvalidArgument):
-        check_timeout(3601)
+        checked_timeout(3601)
     for name in ("", "a\n", "x" * 129):
         with pytest.raises(InvalidArgument):
             check_semaphore_name(name)

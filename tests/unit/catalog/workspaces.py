@@ -10,7 +10,7 @@ from maand_catalog.building.documents.compiler import Compiled, compile_config, 
 from maand_catalog.errors import Problem
 from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.workspace.bucket_facts import CONFIG_FILE, BucketConfig
-from maand_catalog.rules.workspace.tree import TreeEntry, accept
+from maand_catalog.rules.workspace.tree import TreeEntry, accept_tree
 
 BUCKET_ID = "5f0c3c1e-6f6c-4b0e-9f52-000000000001"
 MARK = "§"
@@ -49,7 +49,7 @@ def compile_files(files: Files, *, conf: str = "", links: Mapping[str, str] | No
     content = maand_conf(conf).encode()
     config = compile_config(content, BUCKET_ID)
     assert isinstance(config, BucketConfig), config
-    return compile_workspace(accept(listed), contents, config, content)
+    return compile_workspace(accept_tree(listed), contents, config, content)
 
 
 def problems(files: Files, *, conf: str = "", links: Mapping[str, str] | None = None) -> tuple[Problem, ...]:

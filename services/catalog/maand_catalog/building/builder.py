@@ -21,10 +21,17 @@ from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.build.plan import BuildPlan, Remembered, plan_build, plan_certificates, plan_ports
 from maand_catalog.rules.namespaces import allocation_namespace, private_key_name
 from maand_catalog.rules.workspace.bucket_facts import BucketConfig
-from maand_catalog.rules.workspace.problems import ordered, tellable
+from maand_catalog.rules.workspace.problems import fit_in_trailer, sort_problems
 from maand_catalog.rules.workspace.tree import TreeEntry
 from maand_catalog.sealing.authority import Authority, Leaf
-from maand_catalog.sealing.certificates import Issued, issue_all, issued_for, read_authority, serials_by_place, validity_of
+from maand_catalog.sealing.certificates import (
+    Issued,
+    issue_certificates,
+    issue_leaves,
+    read_authority,
+    serials_by_place,
+    validity_of,
+)
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet.blobs import read_blobs
 from maand_catalog.store.fleet.buckets import StoredBucket, get_bucket
@@ -33,12 +40,12 @@ from maand_catalog.store.fleet.build_transaction import BuildIdentity, read_reme
 from maand_catalog.store.fleet.snapshots import read_snapshot
 from maand_catalog.store.kv.entries import find_lost_values
 from maand_catalog.store.kv.ledger import reserve_revisions
-from maand_catalog.store.runs.run_states import get_held_run, get_run, stale_fence
+from maand_catalog.store.runs.run_states import get_held_run, get_run, stale_run_fence
 
 LEAF_KEYS = "maand/job"
 """Below it, build keeps the private keys of certificates; all else that is sealed there is none of its."""
 
-FORMAT = b"maand build 1"
+BUILD_FORMAT = b"maand build 1"
 """Part of a build's inputs: a catalog that builds differently from the same files raises it, and rebuilds everything once."""
 
 
@@ -98,12 +105,12 @@ class Builder:
     async def check(self, bucket_id: str, snapshot_id: str) -> tuple[Problem, ...]:
         """Return every problem of a snapshot; changes nothing."""
         material = await self._material(bucket_id, snapshot_id)
-        return problems_of(material.compiled, material.remembered)
+        return find_problems(material.compiled, material.remembered)
 
     async def build(self, request: BuildRequest) -> BuildResult:
         """Build a snapshot for a run. InvalidWorkspace, StaleFence; then nothing changed."""
         authority = read_authority(self._ca_dir)
-        bucket = await self._database.read(lambda tx: checked_bucket(tx, request))
+        bucket = await self._database.read(lambda tx: get_claimed_bucket(tx, request))
         inputs = inputs_digest(request.snapshot_id, bucket.maand_conf, authority)
         if bucket.last_build and bucket.last_build.inputs_sha256 == inputs:
             repeated = await self._database.write(lambda tx: self._repeat(tx, request, inputs), alone=True)
@@ -130,7 +137,7 @@ class Builder:
         """Issue what is likely needed before the transaction begins."""
         validity = validity_of(material.config, datetime.now(UTC))
         wanted = plan_certificates(workspace, material.usable, issuer_of(authority), validity)
-        return issue_all(wanted.to_issue, authority, validity)
+        return issue_leaves(wanted.to_issue, authority, validity)
 
     def _repeat(self, tx: Transaction, request: BuildRequest, inputs: bytes) -> BuildResult | None:
         """Do what even an unchanged build does: rollout orders, `vars.toml`. None when a certificate is due."""
@@ -161,10 +168,10 @@ class Builder:
         validity = validity_of(material.config, tx.now)
         ports, findings = plan_ports(workspace, remembered)
         if findings:
-            raise invalid([material.compiled.problem(finding) for finding in findings])
-        usable = usable_certificates(tx, self._keyring, request.bucket_id, remembered)
+            raise invalid_workspace([material.compiled.problem(finding) for finding in findings])
+        usable = find_usable_certificates(tx, self._keyring, request.bucket_id, remembered)
         certificates = plan_certificates(workspace, usable, issuer_of(authority), validity)
-        issued = issued_for(certificates, authority, validity, leaves)
+        issued = issue_certificates(certificates, authority, validity, leaves)
         plan = plan_build(
             request.bucket_id,
             workspace,
@@ -176,15 +183,15 @@ class Builder:
         )
         write_build(tx, self._keyring, identity, plan, remembered, issued)
         get_held_run(tx, request.bucket_id, request.run_id, request.fence)
-        return result_of(plan, issued, workspace)
+        return build_result_of(plan, issued, workspace)
 
 
-def checked_bucket(tx: Transaction, request: BuildRequest) -> StoredBucket:
+def get_claimed_bucket(tx: Transaction, request: BuildRequest) -> StoredBucket:
     """Return the bucket, once the claim is known to hold: a stale one should not compile for nothing."""
     bucket = get_bucket(tx, request.bucket_id)
     run = get_run(tx, request.bucket_id, request.run_id)
     if not run.is_held_by(request.fence, tx.now):
-        raise stale_fence(run, request.fence, tx)
+        raise stale_run_fence(run, request.fence, tx)
     return bucket
 
 
@@ -197,11 +204,11 @@ def read_inputs(tx: Transaction, keyring: Keyring, bucket_id: str, snapshot_id: 
         tree=tree,
         contents=read_blobs(tx, bucket_id, wanted_contents(tree)),
         remembered=remembered,
-        usable=usable_certificates(tx, keyring, bucket_id, remembered),
+        usable=find_usable_certificates(tx, keyring, bucket_id, remembered),
     )
 
 
-def usable_certificates(
+def find_usable_certificates(
     tx: Transaction, keyring: Keyring, bucket_id: str, remembered: Remembered
 ) -> tuple[CertificateFacts, ...]:
     """Leave out certificates whose private keys cannot be opened, since kv.key lost what sealed them: they are issued anew."""
@@ -212,18 +219,18 @@ def usable_certificates(
 
 def workspace_of(material: Material) -> Workspace:
     """Return the workspace, or raise everything that is wrong with it."""
-    problems = problems_of(material.compiled, material.remembered)
+    problems = find_problems(material.compiled, material.remembered)
     if problems or material.compiled.workspace is None:
-        raise invalid(problems)
+        raise invalid_workspace(problems)
     return material.compiled.workspace
 
 
-def problems_of(compiled: Compiled, remembered: Remembered) -> tuple[Problem, ...]:
+def find_problems(compiled: Compiled, remembered: Remembered) -> tuple[Problem, ...]:
     """Return what is wrong with a workspace, also in view of the ports that are taken."""
     if compiled.workspace is None:
         return compiled.problems
     _, findings = plan_ports(compiled.workspace, remembered)
-    return ordered(compiled.problem(finding) for finding in findings)
+    return sort_problems(compiled.problem(finding) for finding in findings)
 
 
 def issuer_of(authority: Authority | None) -> Issuer | None:
@@ -233,11 +240,11 @@ def issuer_of(authority: Authority | None) -> Issuer | None:
 
 def inputs_digest(snapshot_id: str, maand_conf: bytes, authority: Authority | None) -> bytes:
     """Return the digest of everything a build is made from, but for what it remembers."""
-    parts = (FORMAT, snapshot_id.encode(), hashlib.sha256(maand_conf).digest(), authority.sha256 if authority else b"")
+    parts = (BUILD_FORMAT, snapshot_id.encode(), hashlib.sha256(maand_conf).digest(), authority.sha256 if authority else b"")
     return hashlib.sha256(b"\0".join(parts)).digest()
 
 
-def result_of(plan: BuildPlan, issued: Issued, workspace: Workspace) -> BuildResult:
+def build_result_of(plan: BuildPlan, issued: Issued, workspace: Workspace) -> BuildResult:
     """Count what a build did."""
     return BuildResult(
         changed=True,
@@ -251,9 +258,9 @@ def result_of(plan: BuildPlan, issued: Issued, workspace: Workspace) -> BuildRes
     )
 
 
-def invalid(problems: Sequence[Problem]) -> InvalidWorkspace:
+def invalid_workspace(problems: Sequence[Problem]) -> InvalidWorkspace:
     """Return the error that carries the problems, as many as fit a call's trailer; CheckSnapshot returns all."""
-    told = tellable(problems)
+    told = fit_in_trailer(problems)
     count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
     rest = "" if len(told) == len(problems) else f", the first {len(told)} are listed"
     return InvalidWorkspace(f"the workspace has {count}{rest}", facts={"problems": len(problems)}, problems=told)

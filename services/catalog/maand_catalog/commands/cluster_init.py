@@ -26,13 +26,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from maand_catalog.database.database import Database, Transaction
-from maand_catalog.database.migrate import migrate
+from maand_catalog.database.migrate import migrate_database
 from maand_catalog.errors import CatalogError
 from maand_catalog.ids import new_api_token, new_id
 from maand_catalog.rules.build.certificates import LeafRequest, Validity
 from maand_catalog.rules.identity import Role, token_digest
-from maand_catalog.sealing.authority import Authority, ends_before, issue
-from maand_catalog.settings import needed
+from maand_catalog.sealing.authority import Authority, ends_before, issue_leaf
+from maand_catalog.settings import require_variable
 from maand_catalog.store.tokens import TokenExpired, TokenRevoked, TokenUnknown, create_token, find_role_caller
 from maand_wire.new_keys import make_certificate_authority, make_kv_key_line, make_ssh_key
 
@@ -119,7 +119,7 @@ def keep_certificate(cluster: Cluster, authority: Authority, part: str, names: t
     if file.exists() and not ends_before(file.read_bytes(), cluster.now + RENEW_BEFORE):
         return
     request = LeafRequest(job="", name=part, hosts=names, subject=(("common_name", part),), pkcs8=True)
-    leaf = issue(request, authority, Validity(now=cluster.now, lifetime=LEAF_LIFE, buffer=RENEW_BEFORE))
+    leaf = issue_leaf(request, authority, Validity(now=cluster.now, lifetime=LEAF_LIFE, buffer=RENEW_BEFORE))
     cluster.put(f"{part}/tls.key", leaf.key.reveal().encode())
     cluster.put(f"{part}/tls.crt", leaf.pem.encode())
 
@@ -137,7 +137,7 @@ async def make_tokens(cluster: Cluster, database_url: str) -> None:
     """Make every token, and make sure that the database knows it."""
     database = await Database.open(database_url)
     try:
-        await migrate(database)
+        await migrate_database(database)
         for path, role in TOKENS.items():
             secret = cluster.keep(path, lambda: f"{new_api_token()}\n".encode()).decode().strip()
             await database.write(know_token(token_digest(secret), role))
@@ -173,7 +173,7 @@ def main() -> None:
     )
     try:
         make_files(cluster)
-        asyncio.run(make_tokens(cluster, needed(os.environ, "MAAND_DATABASE_URL", "postgresql://maand@/maand")))
+        asyncio.run(make_tokens(cluster, require_variable(os.environ, "MAAND_DATABASE_URL", "postgresql://maand@/maand")))
     except (CatalogError, OSError) as error:
         sys.exit(f"error: {error}")
     sys.stdout.write(f"{cluster.directory} holds what the cluster needs\n")

@@ -1,4 +1,4 @@
-"""`maand-catalog migrate`, `backup`, `restore`, `new-epoch`: the database as a whole, by whoever may open it.
+"""`maand-catalog migrate`, `backup`, `restore_database`, `new-epoch`: the database as a whole, by whoever may open it.
 
 Which database: `--bucket DIR`, else `MAAND_DATABASE_URL`, else that of the bucket around the working directory.
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.failures import refusals_told
-from maand_catalog.database.migrate import migrate
+from maand_catalog.database.failures import translate_refusals
+from maand_catalog.database.migrate import migrate_database
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.settings import find_database
-from maand_catalog.store.backup import back_up
-from maand_catalog.store.restore import begin_epoch_by_hand, restore
+from maand_catalog.settings import find_database_url
+from maand_catalog.store.backup import back_up_database
+from maand_catalog.store.restore import begin_epoch_by_hand, restore_database
 from maand_catalog.store.runs.epochs import LARGEST_EPOCH, NewEpoch
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ def add_database_commands(commands: "Commands[argparse.ArgumentParser]", where: 
     epoch.add_argument(
         "--above",
         metavar="EPOCH",
-        type=known_epoch,
+        type=parse_epoch,
         default=0,
         help="epoch that a worker has seen: begin a larger one (clock set back)",
     )
@@ -59,24 +59,24 @@ def database_option() -> argparse.ArgumentParser:
     return parser
 
 
-def known_epoch(text: str) -> int:
+def parse_epoch(text: str) -> int:
     """Read an epoch from the command line."""
     if not (text.isascii() and text.isdigit() and int(text) <= LARGEST_EPOCH):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no epoch: a whole number as the worker's refusal names it")
     return int(text)
 
 
-def chosen_database(options: argparse.Namespace, *, may_be_new: bool = False) -> str:
+def chosen_database_url(options: argparse.Namespace, *, may_be_new: bool = False) -> str:
     """Return the URL of the database that is meant. MissingSetting, BadSetting."""
-    return find_database(os.environ, bucket=options.bucket, start=Path.cwd(), may_be_new=may_be_new)
+    return find_database_url(os.environ, bucket=options.bucket, start=Path.cwd(), may_be_new=may_be_new)
 
 
 async def migrate_only(options: argparse.Namespace) -> None:
     """Bring the database up to date."""
-    database = await Database.open(chosen_database(options))
+    database = await Database.open(chosen_database_url(options))
     try:
-        with refusals_told():
-            revision = await migrate(database)
+        with translate_refusals():
+            revision = await migrate_database(database)
     finally:
         await database.close()
     sys.stderr.write(f"the database has schema {revision}\n")
@@ -84,13 +84,13 @@ async def migrate_only(options: argparse.Namespace) -> None:
 
 async def back_up_only(options: argparse.Namespace) -> None:
     """Copy the database."""
-    await asyncio.to_thread(back_up, chosen_database(options), options.file)
+    await asyncio.to_thread(back_up_database, chosen_database_url(options), options.file)
     sys.stderr.write(f"backed up to {options.file}; keep the key files with it\n")
 
 
 async def restore_only(options: argparse.Namespace) -> None:
     """Put a backup in place."""
-    restored = await restore(chosen_database(options, may_be_new=True), options.file)
+    restored = await restore_database(chosen_database_url(options, may_be_new=True), options.file)
     sys.stderr.write(f"restored {restored.database} from {options.file} (schema {restored.revision})\n")
     tell_epoch(restored.epoch)
     if restored.kept is not None:
@@ -99,7 +99,7 @@ async def restore_only(options: argparse.Namespace) -> None:
 
 async def new_epoch_only(options: argparse.Namespace) -> None:
     """Begin a new epoch."""
-    tell_epoch(await begin_epoch_by_hand(chosen_database(options), above=options.above))
+    tell_epoch(await begin_epoch_by_hand(chosen_database_url(options), above=options.above))
 
 
 def tell_epoch(begun: NewEpoch) -> None:
@@ -112,12 +112,12 @@ def tell_epoch(begun: NewEpoch) -> None:
         sys.stderr.write(f"  and {len(begun.ended) - SHOWN_RUNS} more: maand runs list\n")
 
 
-async def on_database(options: argparse.Namespace, intention: Callable[[Transaction], T]) -> T:
+async def run_on_database(options: argparse.Namespace, intention: Callable[[Transaction], T]) -> T:
     """Carry out one intention on the database that is meant, brought up to date."""
-    database = await Database.open(chosen_database(options))
+    database = await Database.open(chosen_database_url(options))
     try:
-        with refusals_told():
-            await migrate(database)
+        with translate_refusals():
+            await migrate_database(database)
             return await database.write(intention)
     finally:
         await database.close()

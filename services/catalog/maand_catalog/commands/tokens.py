@@ -26,13 +26,13 @@ def add_token_commands(parser: argparse.ArgumentParser, where: argparse.Argument
 
     async def create(options: argparse.Namespace) -> None:
         secret = new_api_token()
-        await on_database(options, lambda tx: create_asked(tx, options, secret))
+        await on_database(options, lambda tx: create_asked_token(tx, options, secret))
         sys.stdout.write(secret + "\n")
 
     async def show(options: argparse.Namespace) -> None:
         now = datetime.now(tz=UTC)
         for token in await on_database(options, list_tokens):
-            sys.stdout.write(described(token, now=now) + "\n")
+            sys.stdout.write(describe_token(token, now=now) + "\n")
 
     async def revoke(options: argparse.Namespace) -> None:
         await on_database(options, lambda tx: revoke_token(tx, options.token_id, actor=f"{ACTOR} revoke"))
@@ -50,7 +50,7 @@ def add_token_commands(parser: argparse.ArgumentParser, where: argparse.Argument
     revoked.set_defaults(act=revoke)
 
 
-def create_asked(tx: Transaction, options: argparse.Namespace, secret: str) -> ApiToken:
+def create_asked_token(tx: Transaction, options: argparse.Namespace, secret: str) -> ApiToken:
     """Remember the token that was asked for."""
     return create_token(
         tx,
@@ -63,7 +63,7 @@ def create_asked(tx: Transaction, options: argparse.Namespace, secret: str) -> A
     )
 
 
-def described(token: ApiToken, *, now: datetime) -> str:
+def describe_token(token: ApiToken, *, now: datetime) -> str:
     """Say in one line who has a token and what became of it; its secret is known to nobody any more."""
     state = "valid" if token.expires_at is None else f"valid until {token.expires_at:%Y-%m-%d %H:%M} UTC"
     if token.expires_at is not None and token.expires_at <= now:

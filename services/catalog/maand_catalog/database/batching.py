@@ -1,6 +1,6 @@
 """Doing many small things of one kind at once: what queued up while the last batch was carried out becomes the next batch.
 
-The database's group commit already shares a transaction; a lane also shares the statements, so that 16 puts cost five
+The database's group commit already shares a transaction; a batch also shares the statements, so that 16 puts cost five
 statements instead of eighty, and 16 gets one. Nobody waits for a batch to fill.
 """
 
@@ -18,7 +18,7 @@ Outcome = TypeVar("Outcome")
 Outcomes: TypeAlias = Sequence[Outcome | Exception]
 
 
-class Lane(Generic[Item, Outcome]):
+class Batcher(Generic[Item, Outcome]):
     """A queue in front of one function that carries out a whole batch; `transact` is `database.read` or `database.write`.
 
     The function answers in the order asked: an outcome each, or the exception that this one caller shall see.
@@ -39,7 +39,7 @@ class Lane(Generic[Item, Outcome]):
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._queued.append((item, future))
         if self._draining is None:
-            self._draining = asyncio.create_task(self._drain(), name="catalog-lane")
+            self._draining = asyncio.create_task(self._drain(), name="catalog-batcher")
         return await future
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class Lane(Generic[Item, Outcome]):
         items = [item for item, _ in batch]
         outcomes: Outcomes[Outcome]
         try:
-            outcomes = one_each(batch, await self._transact(lambda tx: self._carry_out(tx, items)) if items else ())
+            outcomes = one_outcome_each(batch, await self._transact(lambda tx: self._carry_out(tx, items)) if items else ())
         except Exception as error:  # noqa: BLE001 - everyone in the batch must hear of it
             outcomes = [error] * len(batch)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
@@ -71,7 +71,7 @@ class Lane(Generic[Item, Outcome]):
                 future.set_result(outcome)
 
 
-def one_each(items: Sequence[object], outcomes: Outcomes[Outcome]) -> Outcomes[Outcome]:
+def one_outcome_each(items: Sequence[object], outcomes: Outcomes[Outcome]) -> Outcomes[Outcome]:
     """Return the outcomes. Raises when there is not one for each item: somebody would never be answered."""
     if len(outcomes) != len(items):
         raise RuntimeError(f"{len(items)} items were carried out with {len(outcomes)} outcomes")

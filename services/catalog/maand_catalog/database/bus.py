@@ -92,6 +92,6 @@ class Bus:
 CHANNEL = "maand"
 
 
-def payload(replica: str, topic: str) -> str:
+def notification_payload(replica: str, topic: str) -> str:
     """Return the text of a notification: who says it, and the topic."""
     return f"{replica} {topic}"

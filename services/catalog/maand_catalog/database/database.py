@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from maand_catalog.database.bus import RE_READ_AFTER, Bus
-from maand_catalog.database.engine import READ_CONNECTIONS, Engines, make_engines, parse_url, sqlite_path
-from maand_catalog.database.failures import told
+from maand_catalog.database.engine import READ_CONNECTIONS, Engines, make_engines, parse_database_url, sqlite_path
+from maand_catalog.database.failures import translate_error
 from maand_catalog.database.filelock import FileLock
 from maand_catalog.database.transaction import DatabaseClock, Transaction
 from maand_catalog.database.writer import GroupWriter
@@ -64,7 +64,7 @@ class Database:
         Raises `DatabaseInUse` when another process has the SQLite file open, `Unavailable` when PostgreSQL cannot be reached.
         """
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        url, clock, replica = parse_url(database_url), clock or DatabaseClock(), uuid.uuid4().hex
+        url, clock, replica = parse_database_url(database_url), clock or DatabaseClock(), uuid.uuid4().hex
         engines = make_engines(url)
         if engines.is_memory:
             bus, listener, lock = Bus(), None, None
@@ -112,11 +112,11 @@ class Database:
             return self._read_once(intention)
         except DBAPIError as error:
             if not error.connection_invalidated:
-                raise told(error, self.engines.place) from error
+                raise translate_error(error, self.engines.place) from error
         try:
             return self._read_once(intention)
         except (DBAPIError, PoolTimeout) as error:
-            raise told(error, self.engines.place) from error
+            raise translate_error(error, self.engines.place) from error
 
     def _read_once(self, intention: Callable[[Transaction], T]) -> T:
         with self.engines.read.begin() as connection:

@@ -70,7 +70,7 @@ class Engines:
         self.write.dispose()
 
 
-def parse_url(database_url: str) -> URL:
+def parse_database_url(database_url: str) -> URL:
     """Read `sqlite:////path`, `sqlite://` (in memory) or `postgresql://…`; anything else is refused."""
     try:
         url = make_url(database_url)
@@ -92,11 +92,11 @@ def make_engines(url: URL) -> Engines:
     """Make the engines for a database; connections open at first use."""
     if url.get_backend_name() == "sqlite" and not url.database:
         memory = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        begin_ourselves(memory, pragmas=("foreign_keys=ON",), begin="BEGIN IMMEDIATE")
+        prepare_sqlite(memory, pragmas=("foreign_keys=ON",), begin="BEGIN IMMEDIATE")
         return Engines(write=memory, read=memory)
     if url.get_backend_name() == "sqlite":
-        return Engines(write=sqlite_engine(url, writes=True), read=sqlite_engine(url, writes=False))
-    return postgresql_engines(url)
+        return Engines(write=make_sqlite_engine(url, writes=True), read=make_sqlite_engine(url, writes=False))
+    return make_postgresql_engines(url)
 
 
 def sqlite_path(url: URL) -> Path:
@@ -104,15 +104,15 @@ def sqlite_path(url: URL) -> Path:
     return Path(url.database or "")
 
 
-def sqlite_engine(url: URL, *, writes: bool) -> Engine:
+def make_sqlite_engine(url: URL, *, writes: bool) -> Engine:
     """Make the engine for a SQLite file: the one connection that writes, or those that read."""
     engine = create_engine(url, pool_size=1 if writes else READ_CONNECTIONS, max_overflow=0, pool_timeout=60)
     pragmas = SQLITE_PRAGMAS if writes else (*SQLITE_PRAGMAS, "query_only=ON")
-    begin_ourselves(engine, pragmas=pragmas, begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+    prepare_sqlite(engine, pragmas=pragmas, begin="BEGIN IMMEDIATE" if writes else "BEGIN")
     return engine
 
 
-def begin_ourselves(engine: Engine, *, pragmas: Sequence[str], begin: str) -> None:
+def prepare_sqlite(engine: Engine, *, pragmas: Sequence[str], begin: str) -> None:
     """Begin a SQLite engine's transactions ourselves; the driver's own habits are off."""
 
     @event.listens_for(engine, "connect")
@@ -126,7 +126,7 @@ def begin_ourselves(engine: Engine, *, pragmas: Sequence[str], begin: str) -> No
         connection.exec_driver_sql(begin)
 
 
-def postgresql_engines(url: URL) -> Engines:
+def make_postgresql_engines(url: URL) -> Engines:
     """Make the PostgreSQL engines. A connection that died is noticed by the statement that fails; `Database` then tries anew."""
     options = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL_SETTINGS.items())
     arguments = {**POSTGRESQL_KEEPALIVES, "options": options, "application_name": "maand-catalog"}

@@ -28,21 +28,21 @@ DISK_FAILURES = {
 """SQLite's primary result codes that blame the disk: what is told of it, and what to do."""
 
 
-def lost_a_race(error: BaseException) -> bool:
+def has_lost_race(error: BaseException) -> bool:
     """Whether another transaction was in the way, so that the same work succeeds a little later."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in LOST_RACE_STATES
 
 
-def lost_connection(error: BaseException) -> bool:
+def has_lost_connection(error: BaseException) -> bool:
     """Whether the database could not be reached or hung up. Constraint violations and bad statements are no such thing."""
     if isinstance(error, PoolTimeout):
         return True
-    if not isinstance(error, OperationalError | InterfaceError) or lost_a_race(error):
+    if not isinstance(error, OperationalError | InterfaceError) or has_lost_race(error):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", "none") is None
 
 
-def unavailable(error: BaseException) -> Unavailable:
+def database_unavailable(error: BaseException) -> Unavailable:
     """Return what the caller is told when the database is away. The reason is for the log: it may name hosts."""
     return Unavailable("the catalog's database cannot be reached", help="try again; see the catalog's log if it lasts")
 
@@ -52,7 +52,7 @@ def catalog_stops() -> Unavailable:
     return Unavailable("the catalog stops", help="try again; another replica, or this one started anew, answers")
 
 
-def disk_failure(error: BaseException, place: str = "") -> DiskFailed | None:
+def disk_failure_of(error: BaseException, place: str = "") -> DiskFailed | None:
     """Return what the caller is told when the disk below the SQLite database `place` is to blame; None when it is not."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(cause, sqlite3.Error):
@@ -68,15 +68,15 @@ def disk_failure(error: BaseException, place: str = "") -> DiskFailed | None:
     )
 
 
-def told(error: BaseException, place: str) -> BaseException:
+def translate_error(error: BaseException, place: str) -> BaseException:
     """Return what the caller is told instead of an error of the database `place`; other errors as they are."""
-    if lost_connection(error):
-        return unavailable(error)
-    return disk_failure(error, place) or error
+    if has_lost_connection(error):
+        return database_unavailable(error)
+    return disk_failure_of(error, place) or error
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def translate_refusals() -> Iterator[None]:
     """Raise `DatabaseRefused` in the database's own words, for commands by hand: whoever opens the database may know them."""
     try:
         yield

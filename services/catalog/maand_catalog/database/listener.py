@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from maand_catalog.database.bus import CHANNEL, Bus
 from maand_catalog.database.engine import POSTGRESQL_KEEPALIVES
-from maand_catalog.database.failures import unavailable
+from maand_catalog.database.failures import database_unavailable
 from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.listener")
@@ -37,7 +37,7 @@ class Listener:
         try:
             self._connection = await self._connect()
         except psycopg.OperationalError as error:
-            raise unavailable(error) from error
+            raise database_unavailable(error) from error
         self._task = asyncio.create_task(keep_running("notifications", self._listen), name="catalog-listener")
 
     async def close(self) -> None:

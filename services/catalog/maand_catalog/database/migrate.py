@@ -24,30 +24,30 @@ class SchemaTooNew(FailedPrecondition):
     help = "start the newer version of maand, or restore a backup made before the upgrade"
 
 
-def revisions() -> list[str]:
+def known_revisions() -> list[str]:
     """List the revisions this code knows, oldest first: they are numbered, and files begin with the number."""
     return sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-async def migrate(database: Database) -> str:
+async def migrate_database(database: Database) -> str:
     """Bring the database up to date and return its revision. SchemaTooNew."""
-    newest = revisions()[-1]
-    if await database.read(lambda tx: current_revision(tx.connection)) != newest:
-        await database.write(lambda tx: apply_missing(tx.connection, newest), alone=True)
+    newest = known_revisions()[-1]
+    if await database.read(lambda tx: read_schema_revision(tx.connection)) != newest:
+        await database.write(lambda tx: apply_missing_migrations(tx.connection, newest), alone=True)
     return newest
 
 
-def apply_missing(connection: Connection, newest: str) -> None:
+def apply_missing_migrations(connection: Connection, newest: str) -> None:
     """Apply what is missing inside one transaction, under the lock; somebody else may have been faster."""
-    lock(connection)
-    current = current_revision(connection)
-    if current is not None and current not in revisions():
+    lock_migrations(connection)
+    current = read_schema_revision(connection)
+    if current is not None and current not in known_revisions():
         raise SchemaTooNew(f"the database has schema {current}, this maand knows {newest} at most")
     if current != newest:
-        upgrade(connection)
+        apply_migrations(connection)
 
 
-def current_revision(connection: Connection) -> str | None:
+def read_schema_revision(connection: Connection) -> str | None:
     """Read the schema's revision; None for an empty database."""
     if not inspect(connection).has_table("alembic_version"):
         return None
@@ -55,14 +55,14 @@ def current_revision(connection: Connection) -> str | None:
     return revision
 
 
-def lock(connection: Connection) -> None:
+def lock_migrations(connection: Connection) -> None:
     """Keep other replicas from migrating at the same time; SQLite's write transaction does so by itself."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))  # waiting for a slow migration elsewhere is right
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ADVISORY_LOCK})
 
 
-def upgrade(connection: Connection, revision: str = "head") -> None:
+def apply_migrations(connection: Connection, revision: str = "head") -> None:
     """Apply what is missing up to a revision, inside the connection's transaction."""
     from alembic import command
     from alembic.config import Config

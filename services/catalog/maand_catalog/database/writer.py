@@ -21,9 +21,9 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, text
 
-from maand_catalog.database.bus import CHANNEL, Bus, payload
+from maand_catalog.database.bus import CHANNEL, Bus, notification_payload
 from maand_catalog.database.engine import WRITE_CONNECTIONS, Engines
-from maand_catalog.database.failures import catalog_stops, disk_failure, lost_a_race, lost_connection, told
+from maand_catalog.database.failures import catalog_stops, disk_failure_of, has_lost_connection, has_lost_race, translate_error
 from maand_catalog.database.transaction import DatabaseClock, Transaction
 from maand_catalog.rules.meter import Meter
 
@@ -45,7 +45,7 @@ NOTIFY = text("SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS
 
 
 @dataclass(kw_only=True)
-class Write:
+class QueuedWrite:
     """One queued intention and where its outcome goes."""
 
     intention: Callable[[Transaction], Any]
@@ -65,9 +65,9 @@ class Write:
         self.topics.clear()
 
     @property
-    def lost_a_race(self) -> bool:
+    def has_lost_race(self) -> bool:
         """Whether it should be tried again."""
-        return self.error is not None and lost_a_race(self.error)
+        return self.error is not None and has_lost_race(self.error)
 
 
 class Savepoint:
@@ -106,7 +106,7 @@ class GroupWriter:
         self._bus = bus
         self._replica = replica
         self._is_postgresql = engines.dialect == "postgresql"
-        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[QueuedWrite | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._alone = ThreadPoolExecutor(WRITE_CONNECTIONS - 1, thread_name_prefix="catalog-write-alone")
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
@@ -119,7 +119,7 @@ class GroupWriter:
         """Carry out the intention and return what it returns, once it is durable."""
         if self._is_closed:
             raise catalog_stops()
-        write = Write(intention=intention, future=self._loop.create_future())
+        write = QueuedWrite(intention=intention, future=self._loop.create_future())
         if alone and self._is_postgresql:
             self._alone.submit(self._write_alone, write)
         else:
@@ -146,8 +146,8 @@ class GroupWriter:
         if self._connection is not None:
             self._connection.close()
 
-    def _drain(self) -> list[Write | None]:
-        drained: list[Write | None] = []
+    def _drain(self) -> list[QueuedWrite | None]:
+        drained: list[QueuedWrite | None] = []
         while len(drained) < LARGEST_GROUP - 1:
             try:
                 drained.append(self._queue.get_nowait())
@@ -155,7 +155,7 @@ class GroupWriter:
                 break
         return drained
 
-    def _see_to(self, writes: list[Write]) -> None:
+    def _see_to(self, writes: list[QueuedWrite]) -> None:
         """Write a group, and tell its callers of what nobody foresaw: without this thread nothing would be written any more."""
         try:
             self._write_group(writes)
@@ -165,19 +165,19 @@ class GroupWriter:
                 write.fail(error)
             self._report(writes)
 
-    def _write_group(self, writes: list[Write]) -> None:
+    def _write_group(self, writes: list[QueuedWrite]) -> None:
         error = self._try_group(writes)
-        if error is not None and lost_connection(error) and not self._may_have_committed:
+        if error is not None and has_lost_connection(error) and not self._may_have_committed:
             error = self._try_group(writes)  # the connection had died since the last group; a fresh one may live
         if error is not None:
             for write in writes:
-                write.fail(told(error, self._engines.place))
-        to_retry = [write for write in writes if write.lost_a_race]
-        self._report([write for write in writes if not write.lost_a_race])
+                write.fail(translate_error(error, self._engines.place))
+        to_retry = [write for write in writes if write.has_lost_race]
+        self._report([write for write in writes if not write.has_lost_race])
         for write in to_retry:
             self._alone.submit(self._write_alone, write)
 
-    def _try_group(self, writes: list[Write]) -> Exception | None:
+    def _try_group(self, writes: list[QueuedWrite]) -> Exception | None:
         """Commit a group; return what kept it from being committed."""
         self._may_have_committed = False
         began = time.perf_counter()
@@ -189,7 +189,7 @@ class GroupWriter:
         self._meter.committed(len(writes), time.perf_counter() - began)
         return None
 
-    def _commit_group(self, writes: list[Write]) -> None:
+    def _commit_group(self, writes: list[QueuedWrite]) -> None:
         connection = self._open_connection()
         with connection.begin() as transaction:
             tx = Transaction(connection, self._clock)
@@ -202,7 +202,7 @@ class GroupWriter:
                 transaction.rollback()
             self._may_have_committed = True
 
-    def _carry_out(self, tx: Transaction, write: Write, savepoint: "Savepoint | None") -> None:
+    def _carry_out(self, tx: Transaction, write: QueuedWrite, savepoint: "Savepoint | None") -> None:
         """Run one intention, under the savepoint when it is not alone in its group; what ends the whole group is raised."""
         tx.topics = write.topics
         if savepoint is not None:
@@ -210,7 +210,7 @@ class GroupWriter:
         try:
             write.result = write.intention(tx)
         except Exception as error:
-            if lost_connection(error) or disk_failure(error):
+            if has_lost_connection(error) or disk_failure_of(error):
                 raise  # SQLite may have ended the transaction of the whole group by itself
             write.fail(error)
             if savepoint is not None:
@@ -218,7 +218,7 @@ class GroupWriter:
 
     def _notify_others(self, connection: Connection, topics: set[str]) -> None:
         if topics and self._is_postgresql:
-            payloads = [payload(self._replica, topic) for topic in sorted(topics)]
+            payloads = [notification_payload(self._replica, topic) for topic in sorted(topics)]
             connection.execute(NOTIFY, {"channel": CHANNEL, "payloads": payloads})
 
     def _open_connection(self) -> Connection:
@@ -238,18 +238,18 @@ class GroupWriter:
 
     # -- alone: on a connection of its own (PostgreSQL) ---------------------------------------------------------------------
 
-    def _write_alone(self, write: Write) -> None:
+    def _write_alone(self, write: QueuedWrite) -> None:
         for _attempt in range(ATTEMPTS):
             write.begin_anew()
             try:
                 self._commit_alone(write)
             except Exception as error:  # noqa: BLE001 - the caller hears of it
-                write.fail(told(error, self._engines.place))
-            if not write.lost_a_race:
+                write.fail(translate_error(error, self._engines.place))
+            if not write.has_lost_race:
                 break
         self._report([write])
 
-    def _commit_alone(self, write: Write) -> None:
+    def _commit_alone(self, write: QueuedWrite) -> None:
         began = time.perf_counter()
         with self._engines.write.begin() as connection:
             connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {ALONE_IDLE_TIMEOUT_MS}")
@@ -261,10 +261,10 @@ class GroupWriter:
 
     # -- back to the event loop ---------------------------------------------------------------------------------------------
 
-    def _report(self, writes: list[Write]) -> None:
+    def _report(self, writes: list[QueuedWrite]) -> None:
         self._loop.call_soon_threadsafe(self._settle, writes)
 
-    def _settle(self, writes: list[Write]) -> None:
+    def _settle(self, writes: list[QueuedWrite]) -> None:
         """Hand out outcomes and wake local waiters, after the commit."""
         for write in writes:
             if write.future.done():  # cancelled, or told already when the group's accident came after that

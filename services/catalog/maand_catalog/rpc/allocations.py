@@ -57,7 +57,7 @@ class AllocationServicer(AllocationServiceServicer):
         """List allocations by job and index."""
         require(context, Role.VIEWER)
         page = asked_page(request, str, int, str, usual=10_000, most=10_000)
-        wanted = store.Filter(jobs=request.jobs, workers=request.workers, include_removed=request.include_removed)
+        wanted = store.AllocationFilter(jobs=request.jobs, workers=request.workers, include_removed=request.include_removed)
 
         def intention(tx: Transaction) -> list[Allocation]:
             get_bucket(tx, request.bucket_id)
@@ -89,8 +89,8 @@ class AllocationServicer(AllocationServiceServicer):
         def intention(tx: Transaction) -> None:
             get_held_run(tx, request.bucket_id, request.run_id, request.fence)
             store.move_allocations(tx, request.bucket_id, moves, run_id=request.run_id)
-            store.owe_post_deploy(tx, request.bucket_id, request.post_deploy_owed_jobs, owed=True)
-            store.owe_post_deploy(tx, request.bucket_id, request.post_deploy_done_jobs, owed=False)
+            store.mark_post_deploy_owed(tx, request.bucket_id, request.post_deploy_owed_jobs, owed=True)
+            store.mark_post_deploy_owed(tx, request.bucket_id, request.post_deploy_done_jobs, owed=False)
             if request.step_names:
                 names = list(dict.fromkeys(request.step_names))
                 record_steps(tx, request.bucket_id, request.run_id, request.fence, names=names)
@@ -105,7 +105,7 @@ class AllocationServicer(AllocationServiceServicer):
         def intention(tx: Transaction) -> pb.PurgeAllocationsResponse:
             get_held_run(tx, request.bucket_id, request.run_id, request.fence)
             forgotten = store.forget_allocations(tx, request.bucket_id, request.allocation_ids)
-            gone_jobs, gone_workers = store.forget_emptied(tx, request.bucket_id)
+            gone_jobs, gone_workers = store.forget_emptied_jobs_and_workers(tx, request.bucket_id)
             prefixes = purged_prefixes(forgotten, gone_jobs, gone_workers)
             entries = purge_namespaces(tx, request.bucket_id, prefixes) if prefixes else 0
             store.trim_moves(tx, request.bucket_id)
@@ -168,11 +168,11 @@ def few(allocation_ids: Any) -> list[str]:
     return list(allocation_ids)
 
 
-def read_move(move: pb.AllocationMove) -> store.Move:
+def read_move(move: pb.AllocationMove) -> store.AllocationMove:
     """Read one move."""
     if move.to_state not in STATE_OF:
         raise InvalidArgument("a move names no state", facts={"field": "moves"})
-    return store.Move(
+    return store.AllocationMove(
         allocation_id=move.allocation_id,
         to=STATE_OF[move.to_state],
         message=checked_text(move.message[:LONGEST_MESSAGE], "message", longest=LONGEST_MESSAGE),

@@ -11,7 +11,7 @@ from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
 from maand_catalog.rpc.run_messages import timestamp
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.workspace.bucket_facts import BucketConfig
-from maand_catalog.rules.workspace.problems import tellable
+from maand_catalog.rules.workspace.problems import fit_in_trailer
 from maand_catalog.store.fleet.buckets import StoredBucket, apply_config, get_bucket, list_buckets
 from maand_contracts.catalog.v1 import bucket_pb2 as pb
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceServicer
@@ -32,7 +32,7 @@ class BucketServicer(BucketServiceServicer):
         bucket_id = checked_id(request.bucket_id, "bucket_id")
         found = compile_config(request.maand_conf, bucket_id)
         if isinstance(found, tuple):
-            raise InvalidConfig("maand.conf is wrong", problems=tellable(found))
+            raise InvalidConfig("maand.conf is wrong", problems=fit_in_trailer(found))
         bucket = await self._database.write(lambda tx: apply_config(tx, bucket_id, request.maand_conf))
         return pb.ApplyBucketConfigResponse(bucket=bucket_message(bucket))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from maand_catalog.errors import LimitExceeded
 from maand_catalog.rules.runs import Run
 from maand_catalog.sealing.keyring import Keyring, Plaintext, Sealed
-from maand_catalog.store.runs.hook_env import binding
+from maand_catalog.store.runs.hook_env import hook_env_binding
 
 MOST_VALUES = 64
 LONGEST_BYTES = 256 * 1024
@@ -25,7 +25,7 @@ class HookEnvSealer:
         text = json.dumps(dict(values))
         if len(values) > MOST_VALUES or len(text) > LONGEST_BYTES:
             raise LimitExceeded(f"hook_env holds more than {MOST_VALUES} values or {LONGEST_BYTES // 1024} KiB")
-        return self._keyring.seal(Plaintext(text), binding(bucket_id, run_id))
+        return self._keyring.seal(Plaintext(text), hook_env_binding(bucket_id, run_id))
 
     def open_for(self, run: Run) -> dict[str, str]:
         """Decrypt those of a run."""
@@ -36,5 +36,5 @@ class HookEnvSealer:
         """Decrypt them."""
         if not sealed.data:
             return {}
-        values: dict[str, str] = json.loads(self._keyring.open(sealed, binding(bucket_id, run_id)).reveal())
+        values: dict[str, str] = json.loads(self._keyring.open(sealed, hook_env_binding(bucket_id, run_id)).reveal())
         return values

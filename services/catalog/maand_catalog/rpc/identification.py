@@ -23,7 +23,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from maand_catalog.database.batching import Lane
+from maand_catalog.database.batching import Batcher
 from maand_catalog.database.database import Database
 from maand_catalog.errors import PermissionDenied, Unauthenticated
 from maand_catalog.rpc.callers import let_in
@@ -63,7 +63,7 @@ class Identification(grpc.aio.ServerInterceptor):
 
     def __init__(self, database: Database, *, executors_show_certificates: bool = False) -> None:
         self._database = database
-        self._hooks: Lane[bytes, HookCaller | None] = Lane(database.read, find_hook_callers)
+        self._hooks: Batcher[bytes, HookCaller | None] = Batcher(database.read, find_hook_callers)
         self._executors_show_certificates = executors_show_certificates
 
     async def intercept_service(

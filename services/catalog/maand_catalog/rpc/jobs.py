@@ -9,7 +9,14 @@ from maand_catalog.rpc.requests import asked_page
 from maand_catalog.rules.identity import HookCaller, Role
 from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.build_transaction import read_ports
-from maand_catalog.store.fleet.listings import ListedHook, ListedJob, list_hook_demands, list_job_files, list_jobs, rollout_order
+from maand_catalog.store.fleet.listings import (
+    ListedHook,
+    ListedJob,
+    list_hook_demands,
+    list_job_files,
+    list_jobs,
+    read_rollout_order,
+)
 from maand_contracts.catalog.v1 import job_pb2 as pb
 from maand_contracts.catalog.v1 import workspace_pb2
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceServicer
@@ -69,7 +76,7 @@ class JobServicer(JobServiceServicer):
     async def GetRolloutOrder(self, request: pb.GetRolloutOrderRequest, context: Any) -> pb.GetRolloutOrderResponse:
         """Return the rollout order in force."""
         require(context, Role.VIEWER)
-        order = await self._database.read(lambda tx: rollout_order(tx, request.bucket_id, request.job))
+        order = await self._database.read(lambda tx: read_rollout_order(tx, request.bucket_id, request.job))
         return pb.GetRolloutOrderResponse(workers=order.hosts, set_by_hook=order.set_by_hook, warning=order.warning)
 
     async def ListHookDemands(self, request: pb.ListHookDemandsRequest, context: Any) -> pb.ListHookDemandsResponse:

@@ -12,8 +12,8 @@ from maand_catalog.rpc.requests import asked_page, checked_id, page_token
 from maand_catalog.rules.identity import Caller, HookCaller, Role
 from maand_catalog.rules.kv_writes import KeyNotFound, Write
 from maand_catalog.rules.namespaces import check_namespace, is_private_key, is_secret, secret_namespace, variables_namespace
-from maand_catalog.rules.policy import Act, PolicyContext, decide
-from maand_catalog.store.fleet.views import Content, read_views
+from maand_catalog.rules.policy import Act, PolicyContext, decide_access
+from maand_catalog.store.fleet.views import NamespaceContent, read_views
 from maand_catalog.store.kv import entries as store
 from maand_catalog.store.kv.batched_store import KvStore
 from maand_catalog.store.kv.ledger import kv_topic
@@ -174,11 +174,13 @@ def shown_keys(caller: Caller, namespace: str, keys: list[str]) -> list[str]:
         return keys
     nothing = PolicyContext()
     return [
-        key for key in keys if not is_private_key(namespace, key) or decide(caller, Act.READ, namespace, key, nothing) is None
+        key
+        for key in keys
+        if not is_private_key(namespace, key) or decide_access(caller, Act.READ, namespace, key, nothing) is None
     ]
 
 
-def parts_of(content: Content) -> Iterator[pb.NamespaceContent]:
+def parts_of(content: NamespaceContent) -> Iterator[pb.NamespaceContent]:
     """Cut one namespace's content into messages of a sane size."""
     part, size = pb.NamespaceContent(namespace=content.namespace, secret=content.secret), 0
     for key, value in content.values.items():

@@ -10,10 +10,10 @@ from maand_catalog.errors import InvalidArgument, PermissionDenied
 from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.rules.identity import Caller, HookCaller
-from maand_catalog.rules.kv_writes import Condition, Write, lifetime
+from maand_catalog.rules.kv_writes import Precondition, Write, checked_ttl
 from maand_catalog.rules.namespaces import ROLLOUT_ORDER, check_key, check_namespace, check_value
-from maand_catalog.rules.policy import Act, Denied, PolicyContext, decide, demanded_job
-from maand_catalog.store.fleet.views import active_workers, demanded_jobs
+from maand_catalog.rules.policy import Act, Denied, PolicyContext, decide_access, demanded_job_of
+from maand_catalog.store.fleet.views import find_active_workers, find_demanded_jobs
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1 import secret_pb2
 
@@ -32,11 +32,11 @@ class Admission:
     async def admit(self, caller: Caller, act: Act, bucket_id: str, namespace: str, key: str = "") -> None:
         """Let the caller do this, or raise `PermissionDenied`."""
         context = PolicyContext()
-        if isinstance(caller, HookCaller) and demanded_job(namespace) not in (None, caller.job):
+        if isinstance(caller, HookCaller) and demanded_job_of(namespace) not in (None, caller.job):
             job = caller.job
-            demanded = await self._database.read(lambda tx: demanded_jobs(tx, bucket_id, job))
+            demanded = await self._database.read(lambda tx: find_demanded_jobs(tx, bucket_id, job))
             context = PolicyContext(demanded_jobs=frozenset(demanded))
-        denied = decide(caller, act, namespace, key, context)
+        denied = decide_access(caller, act, namespace, key, context)
         if denied is not None:
             raise refused(denied)
 
@@ -46,7 +46,7 @@ class Admission:
             return
         if request.ttl_seconds:
             raise InvalidArgument("a rollout order has no TTL: the next build resets it")
-        active = await self._database.read(lambda tx: active_workers(tx, caller.bucket_id, caller.job))
+        active = await self._database.read(lambda tx: find_active_workers(tx, caller.bucket_id, caller.job))
         if sorted(request.value.split(",")) != sorted(active):
             raise InvalidArgument(
                 "a rollout order names every active worker of the job once, comma-joined",
@@ -67,7 +67,7 @@ def asked_write(caller: Caller, request: WriteRequest, act: str, *, value: str |
         key=request.key,
         value=value,
         secret=secret,
-        ttl=None if isinstance(request, DeleteRequest) else lifetime(request.ttl_seconds),
+        ttl=None if isinstance(request, DeleteRequest) else checked_ttl(request.ttl_seconds),
         condition=condition_of(request.precondition),
         writer=caller.name,
         request_id=request_key(caller, act, request.request_id),
@@ -93,13 +93,13 @@ def check_names(namespace: str, key: str) -> None:
     check_key(key)
 
 
-def condition_of(precondition: pb.Precondition) -> Condition | None:
+def condition_of(precondition: pb.Precondition) -> Precondition | None:
     """Read a precondition; unset = unconditional."""
     match precondition.WhichOneof("condition"):
         case "if_version":
-            return Condition(version=precondition.if_version)
+            return Precondition(version=precondition.if_version)
         case "if_absent" if precondition.if_absent:
-            return Condition(version=None)
+            return Precondition(version=None)
         case "if_absent":
             raise InvalidArgument("if_absent is true or unset", help="use if_version for a key that is there")
         case _:

@@ -30,7 +30,7 @@ from maand_catalog.store.runs import ends as run_ends
 from maand_catalog.store.runs import events as run_events
 from maand_catalog.store.runs import leases, tasks
 from maand_catalog.store.runs import records as run_records
-from maand_catalog.store.runs.run_states import CLAIMABLE, get_run, topic
+from maand_catalog.store.runs.run_states import CLAIMABLE_RUNS, get_run, run_topic
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceServicer
@@ -109,13 +109,13 @@ class RunServicer(RunServiceServicer):
         """Stream events: the stored ones, then those to come until the run is at rest."""
         require(context, Role.VIEWER)
         seen = request.after_sequence
-        with self._database.bus.subscribe(topic(request.run_id)) as subscription:
+        with self._database.bus.subscribe(run_topic(request.run_id)) as subscription:
             while True:
                 chunk = await self._database.read(partial(read_after, request, seen))
                 if chunk.events:
                     seen = chunk.events[-1].sequence
                     yield pb.WatchRunResponse(
-                        events=[run_records.from_record(event.payload, event.sequence) for event in chunk.events]
+                        events=[run_records.event_from_record(event.payload, event.sequence) for event in chunk.events]
                     )
                 if chunk.is_all and (not request.follow or is_at_rest(chunk.run)):
                     return
@@ -154,14 +154,14 @@ class RunServicer(RunServiceServicer):
                 try:
                     return self._claimed(run, tx)
                 except CannotDecrypt as error:
-                    run_ends.fail_claimed(tx, run, str(error), help_text=error.help)
+                    run_ends.fail_claimed_run(tx, run, str(error), help_text=error.help)
             return None
 
         async def claim() -> pb.ClaimRunResponse | None:
             return await self._database.write(partial(intention, has_waited=next(looks) > 0))
 
         bus, seconds = self._database.bus, request.wait_seconds
-        claimed = await until_found(bus, CLAIMABLE, claim, wait_seconds=seconds, look_every=CLAIM_LOOKS_EVERY)
+        claimed = await until_found(bus, CLAIMABLE_RUNS, claim, wait_seconds=seconds, look_every=CLAIM_LOOKS_EVERY)
         if claimed is not None and claimed.run.fence > 1:
             self._meter.run_taken_over()
         return claimed or pb.ClaimRunResponse()
@@ -172,7 +172,7 @@ class RunServicer(RunServiceServicer):
             run=run_message(run, tx.now),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run),
-            worker_fence=fence_message(leases.worker_fence(tx, run)),
+            worker_fence=fence_message(leases.worker_fence_of(tx, run)),
         )
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:
@@ -189,7 +189,10 @@ class RunServicer(RunServiceServicer):
         if len(request.events) > MOST_EVENTS or request.ByteSize() > MOST_EVENT_BYTES:
             raise LimitExceeded(f"more than {MOST_EVENTS} events or {MOST_EVENT_BYTES // 2**20} MiB in one call")
         request_id = checked_text(request.request_id, "request_id", longest=128)
-        records, doing = [run_records.to_record(event) for event in request.events], run_records.doing(request.events)
+        records, doing = (
+            [run_records.record_from_event(event) for event in request.events],
+            run_records.describe_progress(request.events),
+        )
         if not all(record.kind for record in records):
             raise InvalidArgument("an event does not say what happened", facts={"field": "events"})
         last = await self._database.write(

@@ -10,10 +10,10 @@ from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.kv_access import bucket_of, request_key
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
 from maand_catalog.rules.identity import HookCaller, Role
-from maand_catalog.rules.semaphores import Claim, Scope, Semaphore, check_capacity, check_semaphore_name, check_timeout
-from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.rules.semaphores import Claim, Scope, Semaphore, check_semaphore_name, checked_capacity, checked_timeout
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.store.semaphores import slots as store
-from maand_catalog.store.semaphores.slots import Ask
+from maand_catalog.store.semaphores.slots import SlotRequest
 from maand_catalog.store.tokens import record_audit
 from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
@@ -25,23 +25,23 @@ from maand_wire.enums import enum_number, enum_word
 class SemaphoreServicer(SemaphoreServiceServicer):
     """Lets hooks acquire and release, and everybody look."""
 
-    def __init__(self, database: Database, room: WaitingRoom) -> None:
+    def __init__(self, database: Database, room: SemaphoreWaiters) -> None:
         self._database = database
         self._room = room
 
     async def Acquire(self, request: pb.AcquireRequest, context: Any) -> pb.AcquireResponse:
         """Block until a slot is granted, the time is over, or the caller is gone."""
         caller = require_hook(context)
-        ask = Ask(
+        ask = SlotRequest(
             scope=scope_of(caller, request.name),
-            capacity=check_capacity(request.capacity),
+            capacity=checked_capacity(request.capacity),
             invocation_id=caller.invocation_id,
             allocation_id=caller.allocation_id,
             worker=caller.worker,
             run_id=caller.run_id,
             request_id=request_key(caller, "acquire", request.request_id),
         )
-        granted = await self._room.acquire(ask, check_timeout(request.timeout_seconds))
+        granted = await self._room.acquire(ask, checked_timeout(request.timeout_seconds))
         return pb.AcquireResponse(
             fencing_token=granted.fencing_token, capacity=granted.capacity, allocation_id=caller.allocation_id
         )
@@ -50,7 +50,7 @@ class SemaphoreServicer(SemaphoreServiceServicer):
         """Give the slot back."""
         caller = require_hook(context)
         scope = scope_of(caller, request.name)
-        await self._database.write(lambda tx: store.release(tx, scope, caller.invocation_id))
+        await self._database.write(lambda tx: store.release_slot(tx, scope, caller.invocation_id))
         return pb.ReleaseResponse()
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:
@@ -78,7 +78,7 @@ class SemaphoreServicer(SemaphoreServiceServicer):
 
 def take_away(tx: Transaction, scope: Scope, allocation_id: str, *, actor: str) -> list[Claim]:
     """Take slots away and note who did it to whom."""
-    taken = store.force_release(tx, scope, allocation_id)
+    taken = store.force_slot_free(tx, scope, allocation_id)
     for claim in taken:
         subject = f"{scope.job} {scope.event} {scope.name} from {claim.worker}, token {claim.ticket} (run {claim.run_id})"
         record_audit(tx, actor=actor, action="semaphore.force_release", subject=subject, bucket_id=scope.bucket_id)

@@ -23,7 +23,7 @@ from maand_catalog.rpc.workers import WorkerServicer
 from maand_catalog.rpc.workspace import WorkspaceServicer
 from maand_catalog.rules.meter import Meter
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.serving.semaphore_waiters import WaitingRoom
+from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.settings import CatalogSettings
 from maand_catalog.store.kv.batched_store import KvStore
 from maand_contracts.catalog.v1 import (
@@ -78,7 +78,7 @@ class Parts:
 
     database: Database
     keyring: Keyring
-    waiting_room: WaitingRoom
+    semaphore_waiters: SemaphoreWaiters
     settings: CatalogSettings
     meter: Meter
 
@@ -95,7 +95,7 @@ def add_services(server: grpc.aio.Server, parts: Parts) -> None:
     kv_pb2_grpc.add_KvServiceServicer_to_server(KvServicer(kv), server)
     run_pb2_grpc.add_RunServiceServicer_to_server(runs, server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(SecretServicer(kv), server)
-    semaphore_pb2_grpc.add_SemaphoreServiceServicer_to_server(SemaphoreServicer(database, parts.waiting_room), server)
+    semaphore_pb2_grpc.add_SemaphoreServiceServicer_to_server(SemaphoreServicer(database, parts.semaphore_waiters), server)
     task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, HookEnvSealer(keyring), lease=settings.lease), server)
     token_pb2_grpc.add_TokenServiceServicer_to_server(TokenServicer(database), server)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(database), server)

@@ -17,7 +17,7 @@ from maand_catalog.rules.identity import Role
 from maand_catalog.rules.runs import Run
 from maand_catalog.rules.tasks import NewTask, Task, TaskKind, TaskState
 from maand_catalog.store.runs import leases, tasks
-from maand_catalog.store.runs.task_states import CLAIMABLE, topic
+from maand_catalog.store.runs.task_states import CLAIMABLE_TASKS, tasks_topic
 from maand_contracts.catalog.v1 import task_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceServicer
 
@@ -102,7 +102,7 @@ class TaskServicer(TaskServiceServicer):
         run_id = checked_id(request.run_id, "run_id") if request.run_id else ""
 
         def is_there(tx: Transaction) -> bool:
-            return tasks.is_anything_claimable(tx, executor_id=executor_id, bucket_ids=bucket_ids, run_id=run_id)
+            return tasks.is_any_task_claimable(tx, executor_id=executor_id, bucket_ids=bucket_ids, run_id=run_id)
 
         def claim(tx: Transaction) -> pb.ClaimTaskResponse | None:
             claimed = tasks.claim_task(tx, executor_id=executor_id, bucket_ids=bucket_ids, run_id=run_id, lease=self._lease)
@@ -114,7 +114,9 @@ class TaskServicer(TaskServiceServicer):
             return await self._database.write(claim) if await self._database.read(is_there) else None
 
         bus, seconds = self._database.bus, request.wait_seconds
-        return await until_found(bus, CLAIMABLE, look, wait_seconds=seconds, look_every=LOOK_EVERY) or pb.ClaimTaskResponse()
+        return (
+            await until_found(bus, CLAIMABLE_TASKS, look, wait_seconds=seconds, look_every=LOOK_EVERY) or pb.ClaimTaskResponse()
+        )
 
     def _claimed(self, task: Task, run: Run, tx: Transaction) -> pb.ClaimTaskResponse:
         """Describe a claim; only hooks are given the values of `hook_env`."""
@@ -123,7 +125,7 @@ class TaskServicer(TaskServiceServicer):
             run=run_message(run, tx.now),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run) if task.kind is TaskKind.HOOKS else {},
-            worker_fence=fence_message(leases.worker_fence(tx, run)),
+            worker_fence=fence_message(leases.worker_fence_of(tx, run)),
         )
 
     async def RenewTask(self, request: pb.RenewTaskRequest, context: Any) -> pb.RenewTaskResponse:
@@ -155,14 +157,14 @@ class TaskServicer(TaskServiceServicer):
         require(context, Role.EXECUTOR)
 
         def read(tx: Transaction) -> list[pb.Task] | None:
-            ended = tasks.read_ended(tx, request.bucket_id, request.run_id, request.fence, after=request.after_sequence)
+            ended = tasks.read_ended_tasks(tx, request.bucket_id, request.run_id, request.fence, after=request.after_sequence)
             return [task_message(task) for task in ended] or None
 
         async def look() -> list[pb.Task] | None:
             return await self._database.read(read)
 
         ended = await until_found(
-            self._database.bus, topic(request.run_id), look, wait_seconds=request.wait_seconds, look_every=LOOK_EVERY
+            self._database.bus, tasks_topic(request.run_id), look, wait_seconds=request.wait_seconds, look_every=LOOK_EVERY
         )
         return pb.AwaitTasksResponse(tasks=ended or [])
 
@@ -172,7 +174,7 @@ class TaskServicer(TaskServiceServicer):
         if len(request.names) > MOST_TASKS:
             raise LimitExceeded(f"more than {MOST_TASKS} tasks in one call", facts={"field": "names"})
         names = list(request.names)
-        await self._database.write(lambda tx: tasks.drop_named(tx, request.bucket_id, request.run_id, request.fence, names))
+        await self._database.write(lambda tx: tasks.drop_named_tasks(tx, request.bucket_id, request.run_id, request.fence, names))
         return pb.DropTasksResponse()
 
 

@@ -7,15 +7,23 @@ from dataclasses import asdict
 from typing import Any
 
 from maand_catalog.building.builder import Builder, BuildRequest
-from maand_catalog.building.documents.compiler import place_finding
+from maand_catalog.building.documents.compiler import locate_finding
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, InvalidWorkspace, LimitExceeded
 from maand_catalog.rpc.callers import require
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.rules.identity import Role
-from maand_catalog.rules.workspace.problems import ordered, tellable
-from maand_catalog.rules.workspace.tree import HELP_LARGE, LARGEST_FILE_BYTES, TreeEntry, accept, listing_findings
-from maand_catalog.store.fleet.blobs import PIECE_BYTES, Blob, blob_sizes, missing_blobs, read_blobs, read_piece, store_blobs
+from maand_catalog.rules.workspace.problems import fit_in_trailer, sort_problems
+from maand_catalog.rules.workspace.tree import HELP_LARGE, LARGEST_FILE_BYTES, TreeEntry, accept_tree, listing_findings
+from maand_catalog.store.fleet.blobs import (
+    PIECE_BYTES,
+    Blob,
+    find_missing_blobs,
+    read_blob_piece,
+    read_blob_sizes,
+    read_blobs,
+    store_blobs,
+)
 from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.snapshots import create_snapshot, read_snapshot
 from maand_contracts.catalog.v1 import workspace_pb2 as pb
@@ -42,7 +50,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
 
         def intention(tx: Transaction) -> list[bytes]:
             get_bucket(tx, request.bucket_id)
-            return missing_blobs(tx, request.bucket_id, digests)
+            return find_missing_blobs(tx, request.bucket_id, digests)
 
         return pb.FindMissingBlobsResponse(missing_sha256=await self._database.read(intention))
 
@@ -62,7 +70,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
         """Return contents in the order asked, piece by piece."""
         require(context, Role.EXECUTOR, Role.OPERATOR)
         digests = checked_digests(request.sha256)
-        sizes = await self._database.read(lambda tx: blob_sizes(tx, request.bucket_id, digests))
+        sizes = await self._database.read(lambda tx: read_blob_sizes(tx, request.bucket_id, digests))
         for group in groups_by_size(digests, sizes):
             if sizes[group[0]] > PIECE_BYTES:
                 async for response in self._pieces(request.bucket_id, group[0], sizes[group[0]]):
@@ -82,7 +90,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
         return await self._database.read(lambda tx: read_blobs(tx, bucket_id, digests))
 
     async def _piece(self, bucket_id: str, digest: bytes, number: int) -> bytes:
-        return await self._database.read(lambda tx: read_piece(tx, bucket_id, digest, number))
+        return await self._database.read(lambda tx: read_blob_piece(tx, bucket_id, digest, number))
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Any) -> pb.CreateSnapshotResponse:
         """Remember a workspace tree."""
@@ -203,12 +211,12 @@ def groups_by_size(digests: Iterable[bytes], sizes: dict[bytes, int]) -> list[li
 
 def accepted_tree(files: Iterable[pb.WorkspaceFile]) -> tuple[TreeEntry, ...]:
     """Return the tree that a listing describes; InvalidWorkspace says what is wrong with one that is no tree."""
-    entries = accept(
+    entries = accept_tree(
         TreeEntry(path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target)
         for file in files
     )
-    findings = (place_finding({}, finding) for finding in listing_findings(entries))
-    problems = ordered(findings)
+    findings = (locate_finding({}, finding) for finding in listing_findings(entries))
+    problems = sort_problems(findings)
     if problems:
-        raise InvalidWorkspace("the workspace cannot be taken in as it is listed", problems=tellable(problems))
+        raise InvalidWorkspace("the workspace cannot be taken in as it is listed", problems=fit_in_trailer(problems))
     return entries

@@ -36,7 +36,7 @@ class KeyNotFound(NotFound):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class Precondition:
     """What must hold for a write to happen: the newest version is `version`, or (None) the key is absent."""
 
     version: int | None
@@ -52,7 +52,7 @@ class Write:
     value: str | None = field(repr=False)
     secret: bool = False
     ttl: timedelta | None = None
-    condition: Condition | None = None
+    condition: Precondition | None = None
     writer: str
     request_id: str = ""
 
@@ -100,7 +100,7 @@ def decide_write(head: Head | None, write: Write, now: datetime) -> Decision:
     newest = head.version if head else 0
     if write.value is None and not present:
         raise KeyNotFound(write.namespace, write.key)
-    if write.condition and not holds(write.condition, newest, present=present):
+    if write.condition and not is_met(write.condition, newest, present=present):
         raise KvPreconditionLost(write.namespace, write.key, newest)
     expires_at = now + write.ttl if write.ttl else None
     if head is None or not present or head.value != write.value:
@@ -110,7 +110,7 @@ def decide_write(head: Head | None, write: Write, now: datetime) -> Decision:
     return NewExpiry(expires_at=expires_at)
 
 
-def holds(condition: Condition, newest: int, *, present: bool) -> bool:
+def is_met(condition: Precondition, newest: int, *, present: bool) -> bool:
     """Whether a precondition holds. A version counts whether or not it is a tombstone or expired: nobody wrote since."""
     return not present if condition.version is None else condition.version == newest
 
@@ -120,7 +120,7 @@ def has_expired(expires_at: datetime | None, now: datetime) -> bool:
     return expires_at is not None and expires_at <= now
 
 
-def lifetime(ttl_seconds: int) -> timedelta | None:
+def checked_ttl(ttl_seconds: int) -> timedelta | None:
     """Turn the wire's TTL into a duration; 0 = stays."""
     if ttl_seconds > LONGEST_TTL.total_seconds():
         raise InvalidArgument(f"a TTL is at most {LONGEST_TTL.days} days", help="leave it out for a value that stays")

@@ -1,4 +1,4 @@
-"""What the catalog's parts tell of their work. This meter listens to nothing; `serving.prometheus.Metrics` is the one Prometheus reads."""
+"""What parts of the catalog tell of their work. This meter listens to nothing; `serving.prometheus.Metrics` is Prometheus's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

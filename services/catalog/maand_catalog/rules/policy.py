@@ -1,6 +1,6 @@
 """Who may do what in the KV store: the specification's table as data, and one function that reads it.
 
-    namespace  --where()-->  Place, as seen by this hook  --HOOK_TABLE-->  Rule for the act  --refusal()-->  Denied or None
+    namespace  --locate_namespace()-->  Place, as seen by this hook  --HOOK_TABLE-->  Rule for the act  --word_denial()-->  Denied or None
 
 People and services go by their role instead: ROLE_TABLE. Decided here once, for every door (KV, secrets, templates).
 """
@@ -64,7 +64,7 @@ class Rule(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """One row of the table. Whoever reads a place may list its keys; nobody reveals from inside a hook."""
 
     read: Rule = Rule.YES
@@ -84,20 +84,20 @@ class Row:
         return cells.get(act, Rule.NO)
 
 
-HOOK_TABLE: Mapping[Place, Row] = {
-    Place.BUCKET: Row(),
-    Place.OWN_WORKER: Row(),
-    Place.OWN_JOB: Row(write=Rule.ROLLOUT_ORDER),
-    Place.OWN_ALLOCATION: Row(),
-    Place.PEER: Row(read=Rule.NOT_PRIVATE_KEYS),
-    Place.OWN_VARIABLES: Row(write=Rule.NOT_IN_HEALTH_CHECK, delete=Rule.NOT_IN_HEALTH_CHECK),
-    Place.OWN_SECRETS: Row(write=Rule.AS_SECRET, delete=Rule.AS_SECRET, write_secret=Rule.NOT_IN_HEALTH_CHECK),
-    Place.DEMANDED: Row(),
-    Place.ELSEWHERE: Row(read=Rule.NO),
+HOOK_TABLE: Mapping[Place, TableRow] = {
+    Place.BUCKET: TableRow(),
+    Place.OWN_WORKER: TableRow(),
+    Place.OWN_JOB: TableRow(write=Rule.ROLLOUT_ORDER),
+    Place.OWN_ALLOCATION: TableRow(),
+    Place.PEER: TableRow(read=Rule.NOT_PRIVATE_KEYS),
+    Place.OWN_VARIABLES: TableRow(write=Rule.NOT_IN_HEALTH_CHECK, delete=Rule.NOT_IN_HEALTH_CHECK),
+    Place.OWN_SECRETS: TableRow(write=Rule.AS_SECRET, delete=Rule.AS_SECRET, write_secret=Rule.NOT_IN_HEALTH_CHECK),
+    Place.DEMANDED: TableRow(),
+    Place.ELSEWHERE: TableRow(read=Rule.NO),
 }
 
 
-class Content(enum.StrEnum):
+class EntryKind(enum.StrEnum):
     """What an entry is, to a person or a service."""
 
     VARIABLE = "a variable"
@@ -106,11 +106,11 @@ class Content(enum.StrEnum):
     BUILT = "written by build"
 
 
-ROLE_TABLE: Mapping[Content, Mapping[Act, Role]] = {
-    Content.VARIABLE: {Act.READ: Role.VIEWER, Act.LIST: Role.VIEWER, Act.WRITE: Role.OPERATOR, Act.DELETE: Role.OPERATOR},
-    Content.SECRET: {Act.LIST: Role.VIEWER, Act.WRITE_SECRET: Role.OPERATOR, Act.REVEAL: Role.OPERATOR},
-    Content.PRIVATE_KEY: {Act.LIST: Role.VIEWER},
-    Content.BUILT: {Act.READ: Role.VIEWER, Act.LIST: Role.VIEWER},
+ROLE_TABLE: Mapping[EntryKind, Mapping[Act, Role]] = {
+    EntryKind.VARIABLE: {Act.READ: Role.VIEWER, Act.LIST: Role.VIEWER, Act.WRITE: Role.OPERATOR, Act.DELETE: Role.OPERATOR},
+    EntryKind.SECRET: {Act.LIST: Role.VIEWER, Act.WRITE_SECRET: Role.OPERATOR, Act.REVEAL: Role.OPERATOR},
+    EntryKind.PRIVATE_KEY: {Act.LIST: Role.VIEWER},
+    EntryKind.BUILT: {Act.READ: Role.VIEWER, Act.LIST: Role.VIEWER},
 }
 """Smallest role for an act; an act that is missing is nobody's."""
 
@@ -130,7 +130,7 @@ class Denied:
     help: str = ""
 
 
-def decide(caller: Caller, act: Act, namespace: str, key: str, context: PolicyContext) -> Denied | None:
+def decide_access(caller: Caller, act: Act, namespace: str, key: str, context: PolicyContext) -> Denied | None:
     """Say whether this caller may do this with that entry; None means yes. `key` is empty when a whole namespace is meant."""
     match caller:
         case HookCaller():
@@ -141,11 +141,11 @@ def decide(caller: Caller, act: Act, namespace: str, key: str, context: PolicyCo
 
 def decide_for_hook(caller: HookCaller, act: Act, namespace: str, key: str, context: PolicyContext) -> Denied | None:
     """Read the cell of the hook table and see whether its rule is kept."""
-    place = where(caller, namespace, context)
+    place = locate_namespace(caller, namespace, context)
     rule = HOOK_TABLE[place].rule(act)
     if RULES[rule](caller, namespace, key):
         return None
-    return refusal(caller, act, namespace, rule)
+    return word_denial(caller, act, namespace, rule)
 
 
 RULES: Mapping[Rule, Callable[[HookCaller, str, str], bool]] = {
@@ -158,14 +158,14 @@ RULES: Mapping[Rule, Callable[[HookCaller, str, str], bool]] = {
 }
 
 
-def where(caller: HookCaller, namespace: str, context: PolicyContext) -> Place:
+def locate_namespace(caller: HookCaller, namespace: str, context: PolicyContext) -> Place:
     """Say where a namespace lies for this hook."""
     own = own_places(caller.job, caller.worker).get(namespace)
     if own is not None:
         return own
     if namespace.startswith(f"{job_namespace(caller.job)}/worker/") and namespace.count("/") == 4:
         return Place.PEER
-    return Place.DEMANDED if demanded_job(namespace) in context.demanded_jobs else Place.ELSEWHERE
+    return Place.DEMANDED if demanded_job_of(namespace) in context.demanded_jobs else Place.ELSEWHERE
 
 
 def own_places(job: str, worker: str) -> dict[str, Place]:
@@ -184,7 +184,7 @@ def own_places(job: str, worker: str) -> dict[str, Place]:
     }
 
 
-def demanded_job(namespace: str) -> str | None:
+def demanded_job_of(namespace: str) -> str | None:
     """Return the job whose content the namespace holds, if it is of a kind that demanding jobs may read."""
     prefix, _, job = namespace.rpartition("/")
     return job if job and prefix in ("maand/job", "vars/job", "secrets/job") else None
@@ -199,7 +199,7 @@ def readable_namespaces(job: str, worker: str, *, demanded_jobs: Iterable[str], 
     return [*own_places(job, worker), *others, *demanded]
 
 
-def refusal(caller: HookCaller, act: Act, namespace: str, rule: Rule) -> Denied:
+def word_denial(caller: HookCaller, act: Act, namespace: str, rule: Rule) -> Denied:
     """Word a refusal of the hook table."""
     who = f"a hook of job {caller.job} on {caller.event}"
     match rule:
@@ -216,7 +216,7 @@ def refusal(caller: HookCaller, act: Act, namespace: str, rule: Rule) -> Denied:
 
 def decide_for_role(caller: RoleCaller, act: Act, namespace: str, key: str) -> Denied | None:
     """Read the cell of the role table and see whether the caller has the role."""
-    content = content_of(namespace, key)
+    content = kind_of_entry(namespace, key)
     role = ROLE_TABLE[content].get(act)
     if role is not None and role in caller.roles:
         return None
@@ -225,21 +225,21 @@ def decide_for_role(caller: RoleCaller, act: Act, namespace: str, key: str) -> D
     return Denied(reason=f"nobody may {act} in {namespace} this way", help=ROLE_HELP.get((content, act), ""))
 
 
-def content_of(namespace: str, key: str) -> Content:
+def kind_of_entry(namespace: str, key: str) -> EntryKind:
     """Say what an entry is, to a person or a service."""
     if is_private_key(namespace, key):
-        return Content.PRIVATE_KEY
+        return EntryKind.PRIVATE_KEY
     if is_secret(namespace, key):
-        return Content.SECRET
-    return Content.VARIABLE if namespace.startswith("vars/") else Content.BUILT
+        return EntryKind.SECRET
+    return EntryKind.VARIABLE if namespace.startswith("vars/") else EntryKind.BUILT
 
 
-ROLE_HELP: Mapping[tuple[Content, Act], str] = {
-    (Content.SECRET, Act.READ): "use `maand secret reveal`; it is audited",
-    (Content.SECRET, Act.WRITE): "use `maand secret set`",
-    (Content.SECRET, Act.DELETE): "use `maand secret delete`",
-    (Content.PRIVATE_KEY, Act.READ): "private keys leave the catalog only for their own allocation",
-    (Content.BUILT, Act.WRITE): "build writes it; people write below vars/",
-    (Content.BUILT, Act.DELETE): "build writes it; people delete below vars/",
-    (Content.VARIABLE, Act.WRITE_SECRET): "secrets live in secrets/job/<job>",
+ROLE_HELP: Mapping[tuple[EntryKind, Act], str] = {
+    (EntryKind.SECRET, Act.READ): "use `maand secret reveal`; it is audited",
+    (EntryKind.SECRET, Act.WRITE): "use `maand secret set`",
+    (EntryKind.SECRET, Act.DELETE): "use `maand secret delete`",
+    (EntryKind.PRIVATE_KEY, Act.READ): "private keys leave the catalog only for their own allocation",
+    (EntryKind.BUILT, Act.WRITE): "build writes it; people write below vars/",
+    (EntryKind.BUILT, Act.DELETE): "build writes it; people delete below vars/",
+    (EntryKind.VARIABLE, Act.WRITE_SECRET): "secrets live in secrets/job/<job>",
 }

@@ -227,7 +227,7 @@ FINISHED = "run_finished"
 """Name of the event that ends a run; there is one, and it is the last."""
 
 
-def bucket_held(holder: Run, *, now: datetime) -> BucketHeld:
+def bucket_held_by(holder: Run, *, now: datetime) -> BucketHeld:
     """Return the error that says who holds the bucket, since when, from where."""
     since = (holder.started_at or holder.created_at).isoformat(timespec="seconds")
     state = holder.state_at(now)
@@ -244,7 +244,7 @@ def bucket_held(holder: Run, *, now: datetime) -> BucketHeld:
     )
 
 
-def barren_takeovers_after(run: Run, why: ClaimEnd) -> int:
+def count_barren_takeovers(run: Run, why: ClaimEnd) -> int:
     """Return how many takeovers in a row recorded no new step, now that the newest claim is over.
 
     The first owner is no takeover, and an executor that was stopped in an orderly way did nothing wrong.

@@ -156,7 +156,7 @@ class Semaphore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upkeep:
+class QueueChanges:
     """What time did to a queue, and what follows."""
 
     gone: tuple[Claim, ...]
@@ -167,7 +167,7 @@ class Upkeep:
         return bool(self.gone or self.left or self.granted)
 
 
-def look_after(capacity: int, claims: Iterable[Claim], now: datetime) -> Upkeep:
+def settle_queue(capacity: int, claims: Iterable[Claim], now: datetime) -> QueueChanges:
     """Say who is gone, who left the line, and whom to grant: as many waiters as there are free slots, strictly by ticket."""
     ordered = sorted(claims, key=lambda claim: claim.ticket)
     gone = [claim for claim in ordered if is_gone(claim, now)]
@@ -175,7 +175,7 @@ def look_after(capacity: int, claims: Iterable[Claim], now: datetime) -> Upkeep:
     there = [claim for claim in ordered if claim not in gone and claim not in left]
     waiting = [claim for claim in there if claim.state is State.WAITING]
     room = capacity - sum(claim.has_slot for claim in there)
-    return Upkeep(gone=tuple(gone), left=tuple(left), granted=tuple(waiting[: max(room, 0)]))
+    return QueueChanges(gone=tuple(gone), left=tuple(left), granted=tuple(waiting[: max(room, 0)]))
 
 
 def is_gone(claim: Claim, now: datetime) -> bool:
@@ -198,7 +198,7 @@ def may_resume(claim: Claim, request_id: str, last_granted: int, *, waited: bool
     return is_its_own and claim.ticket > last_granted
 
 
-def calls_given_before(claim: Claim, call_id: str) -> str:
+def earlier_calls_of(claim: Claim, call_id: str) -> str:
     """Return the `earlier_calls` of a claim once this call is given its slot: those that may have told the hook already."""
     earlier = [call for call in claim.calls if call != call_id] if claim.state is State.HELD else []
     return " ".join(earlier) if len(earlier) <= CALLS_KEPT else FOR_GOOD
@@ -209,14 +209,14 @@ def check_semaphore_name(name: str) -> None:
     check_name("semaphore's name", name, NAME_LIMIT)
 
 
-def check_capacity(capacity: int) -> int:
+def checked_capacity(capacity: int) -> int:
     """Return the capacity asked for; 0 = 1."""
     if capacity > LARGEST_CAPACITY:
         raise InvalidArgument(f"a semaphore has 1 to {LARGEST_CAPACITY} slots, not {capacity}")
     return capacity or 1
 
 
-def check_timeout(timeout_seconds: int) -> timedelta:
+def checked_timeout(timeout_seconds: int) -> timedelta:
     """Return how long to wait; 0 = the default."""
     if timeout_seconds > LONGEST_TIMEOUT.total_seconds():
         raise InvalidArgument(f"one waits at most {LONGEST_TIMEOUT.total_seconds():.0f} seconds, not {timeout_seconds}")

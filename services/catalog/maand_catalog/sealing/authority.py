@@ -103,7 +103,7 @@ class Leaf:
     key: Plaintext
 
 
-def issue(request: LeafRequest, authority: Authority, validity: Validity) -> Leaf:
+def issue_leaf(request: LeafRequest, authority: Authority, validity: Validity) -> Leaf:
     """Issue a certificate: a new P-256 key, signed by the CA, for servers and clients alike."""
     not_before = (validity.now - CLOCK_SKEW).replace(microsecond=0)
     not_after = min(validity.now + validity.lifetime, authority.not_after).replace(microsecond=0)
@@ -132,7 +132,7 @@ def issue(request: LeafRequest, authority: Authority, validity: Validity) -> Lea
         serial=f"{serial:x}",
         not_before=not_before,
         not_after=not_after,
-        key=Plaintext(key_pem(key, pkcs8=request.pkcs8)),
+        key=Plaintext(private_key_pem(key, pkcs8=request.pkcs8)),
     )
 
 
@@ -141,7 +141,7 @@ def ends_before(certificate_pem: bytes, moment: datetime) -> bool:
     return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc < moment
 
 
-def facts_of(request: LeafRequest, leaf: Leaf, authority: Authority) -> tuple[CertificateFacts, ...]:
+def facts_of_leaf(request: LeafRequest, leaf: Leaf, authority: Authority) -> tuple[CertificateFacts, ...]:
     """Return what is remembered of a new certificate, once per host that has it."""
     return tuple(
         CertificateFacts(
@@ -160,7 +160,7 @@ def facts_of(request: LeafRequest, leaf: Leaf, authority: Authority) -> tuple[Ce
     )
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey, *, pkcs8: bool) -> str:
+def private_key_pem(key: ec.EllipticCurvePrivateKey, *, pkcs8: bool) -> str:
     """Write a private key: PKCS#8, or the older form that says `EC PRIVATE KEY`."""
     form = serialization.PrivateFormat.PKCS8 if pkcs8 else serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from maand_catalog.rules.build.certificates import CertificateFacts, LeafRequest, Validity, renew_at
-from maand_catalog.rules.build.plan import Certificates
+from maand_catalog.rules.build.certificates import CertificateFacts, LeafRequest, Validity, first_renewal
+from maand_catalog.rules.build.plan import CertificatePlan
 from maand_catalog.rules.workspace.bucket_facts import BucketConfig
-from maand_catalog.sealing.authority import Authority, BadAuthority, Leaf, facts_of, issue
+from maand_catalog.sealing.authority import Authority, BadAuthority, Leaf, facts_of_leaf, issue_leaf
 from maand_catalog.sealing.keyring import Plaintext
 
 
@@ -39,27 +39,27 @@ def validity_of(config: BucketConfig, now: datetime) -> Validity:
     return Validity(now=now, lifetime=timedelta(days=config.certs_ttl), buffer=timedelta(days=config.certs_renewal_buffer))
 
 
-def issue_all(requests: Iterable[LeafRequest], authority: Authority | None, validity: Validity) -> dict[LeafRequest, Leaf]:
+def issue_leaves(requests: Iterable[LeafRequest], authority: Authority | None, validity: Validity) -> dict[LeafRequest, Leaf]:
     """Issue certificates; `BadAuthority` when some are wanted and there is no CA."""
     requests = list(requests)
     if not requests:
         return {}
     if authority is None:
         raise BadAuthority(f'job "{requests[0].job}" wants certificates, and this bucket has no CA')
-    return {request: issue(request, authority, validity) for request in requests}
+    return {request: issue_leaf(request, authority, validity) for request in requests}
 
 
-def issued_for(
-    certificates: Certificates, authority: Authority | None, validity: Validity, leaves: Mapping[LeafRequest, Leaf]
+def issue_certificates(
+    certificates: CertificatePlan, authority: Authority | None, validity: Validity, leaves: Mapping[LeafRequest, Leaf]
 ) -> Issued:
     """Bring together what stays and what is new; what was not issued ahead is issued now."""
-    late = issue_all((request for request in certificates.to_issue if request not in leaves), authority, validity)
+    late = issue_leaves((request for request in certificates.to_issue if request not in leaves), authority, validity)
     new: list[CertificateFacts] = []
     keys: dict[tuple[str, str, str], Plaintext] = {}
     for request in certificates.to_issue:
         leaf = late.get(request) or leaves[request]
         assert authority is not None, "leaves are issued by a CA"
-        new += facts_of(request, leaf, authority)
+        new += facts_of_leaf(request, leaf, authority)
         keys |= {(request.job, request.name, host): leaf.key for host in request.hosts}
     present = (*certificates.unchanged, *new)
     return Issued(
@@ -67,7 +67,7 @@ def issued_for(
         new=tuple(new),
         keys=keys,
         ca_certificate=authority.pem if authority else "",
-        renew_at=renew_at(present, validity),
+        renew_at=first_renewal(present, validity),
     )
 
 

@@ -64,7 +64,7 @@ class Sealed:
     data: bytes
 
 
-def associated(domain: str, *parts: str | int) -> bytes:
+def associated_data(domain: str, *parts: str | int) -> bytes:
     """Encode what a value is bound to: every part behind its length, so that no two places encode alike."""
     encoded = [str(part).encode() for part in (domain, *parts)]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)

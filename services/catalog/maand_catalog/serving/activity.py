@@ -43,7 +43,7 @@ NOT_ACTIVITY = ("/grpc.", "/maand.catalog.v1.RunService/ClaimRun", "/maand.catal
 """Health checks, reflection, and an executor that waits for work: nobody is at work because of these."""
 
 
-class Metering(grpc.aio.ServerInterceptor):
+class CallMetering(grpc.aio.ServerInterceptor):
     """Watches every call from outside."""
 
     def __init__(self, activity: Activity, meter: Meter) -> None:
@@ -74,7 +74,7 @@ class Metering(grpc.aio.ServerInterceptor):
                     return await behaviour(request, context)
                 finally:
                     self._activity.called()
-                    self._meter.called(method, status_of(context), time.perf_counter() - began)
+                    self._meter.called(method, status_name(context), time.perf_counter() - began)
 
             return call
 
@@ -86,14 +86,14 @@ class Metering(grpc.aio.ServerInterceptor):
                         async for response in behaviour(request, context):
                             yield response
                     finally:
-                        self._meter.called(method, status_of(context), time.perf_counter() - began)
+                        self._meter.called(method, status_name(context), time.perf_counter() - began)
 
             return call
 
         return wrap_handler(handler, unary, stream)
 
 
-def status_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def status_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """Return the name of the status a call ends with: it is set only when it is not OK."""
     code: object = context.code()  # 0 or None while nobody set one, whatever its type says
     return code.name if isinstance(code, grpc.StatusCode) else "OK"

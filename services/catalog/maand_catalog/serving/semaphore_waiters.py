@@ -25,38 +25,38 @@ from maand_catalog.rules.meter import Meter, WaitOutcome
 from maand_catalog.rules.semaphores import ROOM_LEASE, InvocationEnded, Scope, SemaphoreCapacity, SemaphoreTimeout
 from maand_catalog.store.semaphores.locked_semaphore import room_topic
 from maand_catalog.store.semaphores.slots import (
-    Ask,
     Granted,
-    Place,
+    PlaceInLine,
+    SlotRequest,
     close_room,
-    leave,
-    open_room,
-    pick_up,
-    survey,
+    leave_line,
+    pick_up_slots,
+    renew_room,
+    survey_room,
     take_place,
-    tend,
+    tend_semaphores,
 )
 from maand_wire.supervision import keep_running
 
-log = structlog.get_logger("maand.catalog.waiting_room")
+log = structlog.get_logger("maand.catalog.semaphore_waiters")
 
 LOOK_AFTER = timedelta(seconds=1)
 """How often the keeper looks without being woken: a lost notification costs a second, a lapsed run too."""
 
 
 @dataclass(kw_only=True)
-class Call:
+class WaitingCall:
     """One call that waits."""
 
-    ask: Ask
+    ask: SlotRequest
     granted: asyncio.Future[Granted] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_in_line: bool = False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> PlaceInLine:
         """Where it waits."""
-        return Place(scope=self.ask.scope, invocation_id=self.ask.invocation_id, call_id=self.ask.call_id)
+        return PlaceInLine(scope=self.ask.scope, invocation_id=self.ask.invocation_id, call_id=self.ask.call_id)
 
     def end(self) -> None:
         """Note that nobody waits here any more; what it would still have been told has been heard."""
@@ -65,14 +65,14 @@ class Call:
         self.ended.set()
 
 
-class WaitingRoom:
+class SemaphoreWaiters:
     """All calls of this process that wait for a semaphore."""
 
     def __init__(self, database: Database, meter: Meter | None = None) -> None:
         self._meter = meter or Meter()
         self.room_id = str(uuid.uuid4())
         self._database = database
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, WaitingCall] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._lease_renewed_at = float("-inf")
@@ -82,14 +82,14 @@ class WaitingRoom:
         """How many calls wait here now."""
         return len(self._calls)
 
-    async def acquire(self, ask: Ask, timeout: timedelta) -> Granted:  # noqa: ASYNC109 - the contract's timeout, with an error of its own
+    async def acquire(self, ask: SlotRequest, timeout: timedelta) -> Granted:  # noqa: ASYNC109 - the contract's timeout, with an error of its own
         """Return once the slot is granted. `SemaphoreTimeout`, `SemaphoreCapacity`; a cancelled call leaves the line.
 
         `ask` carries who asks and for what; call and room are filled in here.
         """
         call_id = str(uuid.uuid4())
         ask = replace(ask, call_id=call_id, room_id=self.room_id, request_id=ask.request_id or call_id)
-        call = self._calls[call_id] = Call(ask=ask)
+        call = self._calls[call_id] = WaitingCall(ask=ask)
         joining = asyncio.create_task(self._join(call))
         began = time.monotonic()
         outcome: WaitOutcome = "granted"
@@ -100,7 +100,7 @@ class WaitingRoom:
             outcome = wait_outcome(error)
             await asyncio.shield(self._let_go(call, joining))
             if isinstance(error, TimeoutError):
-                raise timed_out(ask.scope, timeout) from error
+                raise timeout_error(ask.scope, timeout) from error
             raise
         finally:
             self._calls.pop(call_id, None)
@@ -123,16 +123,16 @@ class WaitingRoom:
             self._database.bus.check_open()
             await self._database.write(lambda tx: close_room(tx, self.room_id))
 
-    async def _join(self, call: Call) -> Granted | None:
+    async def _join(self, call: WaitingCall) -> Granted | None:
         """Take a place in line; the keeper watches over it from then on."""
         await self._renew_lease()
         granted = await self._database.write(lambda tx: take_place(tx, call.ask))
         call.is_in_line = granted is None
         if self._keeper is None and self._calls:
-            self._keeper = asyncio.create_task(self._keep(), name="catalog-waiting-room")
+            self._keeper = asyncio.create_task(self._keep(), name="catalog-semaphore-waiters")
         return granted
 
-    def _let_go(self, call: Call, joining: asyncio.Task[Granted | None]) -> asyncio.Task[None]:
+    def _let_go(self, call: WaitingCall, joining: asyncio.Task[Granted | None]) -> asyncio.Task[None]:
         """Begin to take a call out of the line; it happens even when the caller is cancelled again meanwhile."""
         self._calls.pop(call.ask.call_id, None)
 
@@ -141,12 +141,12 @@ class WaitingRoom:
         leaving.add_done_callback(self._leaving.discard)
         return leaving
 
-    async def _leave(self, call: Call, joining: asyncio.Task[Granted | None]) -> None:
+    async def _leave(self, call: WaitingCall, joining: asyncio.Task[Granted | None]) -> None:
         """Leave the line; when the database is away the claim stays until the keeper, or the room's lease, removes it."""
         await asyncio.gather(joining, return_exceptions=True)
         try:
             self._database.bus.check_open()
-            await self._database.write(lambda tx: leave(tx, call.place))
+            await self._database.write(lambda tx: leave_line(tx, call.place))
         except (CatalogError, SQLAlchemyError) as error:
             log.warning("could not leave the line", semaphore=call.ask.scope.name, reason=str(error))
 
@@ -154,7 +154,7 @@ class WaitingRoom:
         """Renew the room's lease when a third of it is over, before anybody relies on it."""
         now = time.monotonic()
         if now - self._lease_renewed_at > ROOM_LEASE.total_seconds() / 3:
-            await self._database.write(lambda tx: open_room(tx, self.room_id))
+            await self._database.write(lambda tx: renew_room(tx, self.room_id))
             self._lease_renewed_at = now
 
     # -- the keeper -----------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class WaitingRoom:
 
     async def _pick_up(self) -> None:
         """Tell calls that their slot was granted. A call that went away meanwhile gives it back by itself."""
-        for granted in await self._database.write(lambda tx: pick_up(tx, self.room_id)):
+        for granted in await self._database.write(lambda tx: pick_up_slots(tx, self.room_id)):
             call = self._calls.get(granted.call_id)
             if call is not None and not call.granted.done():
                 call.granted.set_result(granted)
@@ -204,18 +204,18 @@ class WaitingRoom:
     async def _tend(self) -> None:
         """Let go of who is gone and of calls that could not leave, and ask again for calls that are in no line any more."""
         waiting = [call for call in self._calls.values() if call.is_in_line]
-        found = await self._database.read(lambda tx: survey(tx, self.room_id))
+        found = await self._database.read(lambda tx: survey_room(tx, self.room_id))
         if found.untended:
-            await self._database.write(lambda tx: tend(tx, found.untended))
+            await self._database.write(lambda tx: tend_semaphores(tx, found.untended))
         for place in found.in_line:
             if place.call_id not in self._calls:
-                await self._database.write(partial(leave, place=place))
+                await self._database.write(partial(leave_line, place=place))
         in_line = {place.call_id for place in found.in_line}
         for call in waiting:
             if call.ask.call_id not in in_line and not call.granted.done():
                 await self._ask_again(call)
 
-    async def _ask_again(self, call: Call) -> None:
+    async def _ask_again(self, call: WaitingCall) -> None:
         try:
             granted = await self._database.write(lambda tx: take_place(tx, call.ask, waited=True))
         except (InvocationEnded, SemaphoreCapacity) as error:
@@ -225,7 +225,7 @@ class WaitingRoom:
         if granted is not None and not call.granted.done():
             call.granted.set_result(granted)
         if call.ask.call_id not in self._calls:  # it went away meanwhile, and may have left before it asked
-            await self._database.write(lambda tx: leave(tx, call.place))
+            await self._database.write(lambda tx: leave_line(tx, call.place))
 
 
 def wait_outcome(error: BaseException) -> WaitOutcome:
@@ -235,6 +235,6 @@ def wait_outcome(error: BaseException) -> WaitOutcome:
     return "gone" if isinstance(error, asyncio.CancelledError) else "refused"
 
 
-def timed_out(scope: Scope, waited: timedelta) -> SemaphoreTimeout:
+def timeout_error(scope: Scope, waited: timedelta) -> SemaphoreTimeout:
     """Return the error for a call whose time is over."""
     return SemaphoreTimeout(f"semaphore {scope.name} was not granted within {waited.total_seconds():.0f} s")

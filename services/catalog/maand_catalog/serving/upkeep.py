@@ -16,11 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from maand_catalog.database.database import Database
 from maand_catalog.errors import CatalogError
 from maand_catalog.rules.meter import Meter
-from maand_catalog.settings import Upkeep
-from maand_catalog.store.runs.ends import interrupt_lapsed
-from maand_catalog.store.runs.leases import count_unfinished
-from maand_catalog.store.runs.retention import Retention, end_long_waits, needs_care, trim_runs
-from maand_catalog.store.runs.tasks import is_any_lapsed, settle_lapsed
+from maand_catalog.settings import UpkeepIntervals
+from maand_catalog.store.runs.ends import interrupt_lapsed_runs
+from maand_catalog.store.runs.leases import count_unfinished_runs
+from maand_catalog.store.runs.retention import Retention, end_long_waits, is_care_due, trim_runs
+from maand_catalog.store.runs.tasks import is_any_task_lapsed, settle_lapsed_tasks
 from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.upkeep")
@@ -29,7 +29,7 @@ log = structlog.get_logger("maand.catalog.upkeep")
 class Housekeeper:
     """Runs its loops until it is stopped."""
 
-    def __init__(self, database: Database, *, upkeep: Upkeep, retention: Retention, meter: Meter) -> None:
+    def __init__(self, database: Database, *, upkeep: UpkeepIntervals, retention: Retention, meter: Meter) -> None:
         self._database = database
         self._upkeep = upkeep
         self._retention = retention
@@ -54,13 +54,13 @@ class Housekeeper:
                 ("count of runs", self.count, self._upkeep.count_every),
                 ("trim of events", self.trim, self._upkeep.trim_every),
             ):
-                tasks.create_task(keep_running(f"upkeep: {name}", partial(again_and_again, work, every=every)))
+                tasks.create_task(keep_running(f"upkeep: {name}", partial(repeat_work, work, every=every)))
 
     async def look_after_leases(self) -> None:
         """Interrupt and fail what is due; a write happens only when something is."""
-        if not await self._database.read(needs_care):
+        if not await self._database.read(is_care_due):
             return
-        interrupted = await self._database.write(interrupt_lapsed)
+        interrupted = await self._database.write(interrupt_lapsed_runs)
         failed = await self._database.write(end_long_waits)
         for run_id in interrupted:
             log.warning("run interrupted: its lease is over", run=run_id)
@@ -69,9 +69,9 @@ class Housekeeper:
 
     async def look_after_tasks(self) -> None:
         """Take tasks from executors that let their lease lapse."""
-        if not await self._database.read(is_any_lapsed):
+        if not await self._database.read(is_any_task_lapsed):
             return
-        settled = await self._database.write(settle_lapsed)
+        settled = await self._database.write(settle_lapsed_tasks)
         self._meter.tasks_lapsed(len(settled))
         for task in settled:
             log.warning(
@@ -80,7 +80,7 @@ class Housekeeper:
 
     async def count(self) -> None:
         """Tell the meter which runs there are."""
-        self._meter.runs_seen(await self._database.read(count_unfinished))
+        self._meter.runs_seen(await self._database.read(count_unfinished_runs))
 
     async def trim(self) -> None:
         """Trim until nothing is left to trim."""
@@ -88,7 +88,7 @@ class Housekeeper:
             log.info("trimmed events of old runs", runs=trimmed)
 
 
-async def again_and_again(work: Callable[[], Awaitable[None]], *, every: timedelta) -> NoReturn:
+async def repeat_work(work: Callable[[], Awaitable[None]], *, every: timedelta) -> NoReturn:
     """Do the work, wait, and so on; a database that is away or too slow does not end it."""
     while True:
         try:

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from maand_catalog.database.engine import parse_url, sqlite_path
+from maand_catalog.database.engine import parse_database_url, sqlite_path
 from maand_catalog.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from maand_catalog.store.runs.epochs import COPY_MARK
 
@@ -16,13 +16,13 @@ class BackupFailed(FailedPrecondition):
     code = "backup_failed"
 
 
-def back_up(database_url: str, target: Path) -> None:
+def back_up_database(database_url: str, target: Path) -> None:
     """Write the database as it is at this moment into a new file that only this user may read; durable when this returns.
 
     The copy is marked as one. May be done while a catalog serves the database: it is read on one snapshot, nobody waits.
     InvalidArgument for PostgreSQL, AlreadyExists, BackupFailed.
     """
-    url = parse_url(database_url)
+    url = parse_database_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
         raise InvalidArgument(
             "only a SQLite file is backed up this way", help="for PostgreSQL use pg_dump, see docs/operations.md"
@@ -30,18 +30,18 @@ def back_up(database_url: str, target: Path) -> None:
     source = sqlite_path(url)
     if not source.is_file():
         raise InvalidArgument(f"there is no database {source}", help="MAAND_DATABASE_URL names it: sqlite:////absolute/path")
-    make_empty(target)
+    make_empty_file(target)
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
             connection.execute("VACUUM INTO ?", (str(target),))
-        mark(target)
+        mark_copy(target)
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
         raise BackupFailed(f"{source} could not be copied to {target}: {error}") from error
     make_durable(target)
 
 
-def make_empty(target: Path) -> None:
+def make_empty_file(target: Path) -> None:
     """Create the file, private from the beginning. AlreadyExists, BackupFailed."""
     try:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -51,7 +51,7 @@ def make_empty(target: Path) -> None:
         raise BackupFailed(f"{target} cannot be written: {error.strerror}") from error
 
 
-def mark(target: Path) -> None:
+def mark_copy(target: Path) -> None:
     """Make it known as a copy: the first catalog that serves it begins a new epoch (`store.runs.epochs`)."""
     with closing(sqlite3.connect(target)) as copy:
         copy.execute(f"PRAGMA user_version = {COPY_MARK}")

@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from maand_catalog.database.database import Database
-from maand_catalog.database.engine import parse_url, sqlite_path
-from maand_catalog.database.failures import refusals_told
+from maand_catalog.database.engine import parse_database_url, sqlite_path
+from maand_catalog.database.failures import translate_refusals
 from maand_catalog.database.filelock import FileLock
-from maand_catalog.database.migrate import migrate
+from maand_catalog.database.migrate import migrate_database
 from maand_catalog.errors import FailedPrecondition, InvalidArgument
 from maand_catalog.store.backup import make_durable
 from maand_catalog.store.runs.epochs import NewEpoch, begin_epoch
@@ -55,30 +55,30 @@ class Restored:
     epoch: NewEpoch
 
 
-async def restore(database_url: str, source: Path) -> Restored:
+async def restore_database(database_url: str, source: Path) -> Restored:
     """Put a backup in the place of the database, in a new epoch; durable when this returns.
 
     Raises InvalidArgument for PostgreSQL, DatabaseInUse, UnsoundDatabase, SchemaTooNew, or RestoreFailed; then nothing changed.
     """
-    named = sqlite_file(database_url, otherwise="use pg_restore, then `maand-catalog new-epoch`: see docs/operations.md")
+    named = require_sqlite_file(database_url, otherwise="use pg_restore, then `maand-catalog new-epoch`: see docs/operations.md")
     try:
-        with locked_for_restore(named):
+        with lock_for_restore(named):
             target = named.resolve()  # the lock is beside the name, as every catalog takes it; the rest beside the file itself
-            return await restore_locked(source, target)
+            return await restore_under_lock(source, target)
     except (OSError, sqlite3.Error) as error:
         raise RestoreFailed(f"{source} could not be put in the place of {named}: {error}", help="nothing changed") from error
 
 
-def sqlite_file(database_url: str, *, otherwise: str) -> Path:
+def require_sqlite_file(database_url: str, *, otherwise: str) -> Path:
     """Return the file that the URL of a SQLite database names. InvalidArgument for any other, with what to do instead."""
-    url = parse_url(database_url)
+    url = parse_database_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
         raise InvalidArgument("this is for a database in a SQLite file", help=f"for PostgreSQL {otherwise}")
     return sqlite_path(url).absolute()
 
 
 @contextmanager
-def locked_for_restore(database: Path) -> Iterator[None]:
+def lock_for_restore(database: Path) -> Iterator[None]:
     """Keep catalogs off the database, which need not exist yet. DatabaseInUse."""
     database.parent.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(database)
@@ -90,14 +90,14 @@ def locked_for_restore(database: Path) -> Iterator[None]:
         lock.release()
 
 
-async def restore_locked(source: Path, target: Path) -> Restored:
+async def restore_under_lock(source: Path, target: Path) -> Restored:
     """Prepare the copy, then put it in place."""
     check_source(source, target)
     staging = Path(tempfile.mkdtemp(prefix=f"{target.name}.restoring-", dir=target.parent))
     try:
         staged = staging / target.name
-        await asyncio.to_thread(copy_whole, source, staged)
-        above = await asyncio.to_thread(write_out, target)
+        await asyncio.to_thread(copy_database, source, staged)
+        above = await asyncio.to_thread(write_out_log, target)
         revision, epoch = await begin_new_life(staged, above=above)
         kept = await asyncio.to_thread(put_in_place, staged, target)
     finally:
@@ -122,7 +122,7 @@ def check_source(source: Path, target: Path) -> None:
         lock.release()
 
 
-def copy_whole(source: Path, staged: Path) -> None:
+def copy_database(source: Path, staged: Path) -> None:
     """Copy a database with the log that may belong to it, and see that it is sound. UnsoundDatabase."""
     for suffix in ("", "-wal", "-journal"):  # the shared memory is made anew from the log
         part, copy = (file.with_name(file.name + suffix) for file in (source, staged))
@@ -154,7 +154,7 @@ def has_header(file: Path) -> bool:
         return opened.read(len(HEADER)) == HEADER
 
 
-def write_out(target: Path) -> int:
+def write_out_log(target: Path) -> int:
     """Write the log of a killed catalog into the database that is being replaced, so that it is one file, and return its epoch.
 
     0 when it cannot tell: it may be missing or broken. The epoch matters only where the clock was set back since it began.
@@ -174,8 +174,8 @@ async def begin_new_life(staged: Path, *, above: int) -> tuple[str, NewEpoch]:
     """Bring the copy up to date, begin an epoch in it, and leave it as one file. SchemaTooNew."""
     database = await Database.open(f"sqlite:///{staged}")
     try:
-        with refusals_told():
-            revision = await migrate(database)
+        with translate_refusals():
+            revision = await migrate_database(database)
             epoch = await database.write(lambda tx: begin_epoch(tx, above=above), alone=True)
     finally:
         await database.close()  # the last connection's end writes the log into the file and removes it
@@ -196,7 +196,7 @@ def put_in_place(staged: Path, target: Path) -> Path | None:
     kept = target.with_name(f"{target.name}.before-restore-{datetime.now(tz=UTC):%Y%m%dT%H%M%S.%fZ}")
     replaces = target.exists()
     if replaces:
-        second_name(target, kept)
+        give_second_name(target, kept)
     for suffix in BESIDE:
         with suppress(FileNotFoundError):
             target.with_name(target.name + suffix).rename(kept.with_name(kept.name + suffix))
@@ -205,7 +205,7 @@ def put_in_place(staged: Path, target: Path) -> Path | None:
     return kept if replaces else None
 
 
-def second_name(file: Path, name: Path) -> None:
+def give_second_name(file: Path, name: Path) -> None:
     """Let a file have two names; where the file system knows no such thing, the other one only."""
     try:
         os.link(file, name)
@@ -222,7 +222,7 @@ def give_to_owner(file: Path, *, like: Path) -> None:
 
 async def begin_epoch_by_hand(database_url: str, *, above: int) -> NewEpoch:
     """Begin a new epoch of a database that was put back by other means. UnsoundDatabase, DatabaseInUse, SchemaTooNew."""
-    url = parse_url(database_url)
+    url = parse_database_url(database_url)
     file = sqlite_path(url).absolute() if url.get_backend_name() == "sqlite" else None
     if file is not None and not file.is_file():
         raise UnsoundDatabase(f"there is no database {file}")
@@ -230,8 +230,8 @@ async def begin_epoch_by_hand(database_url: str, *, above: int) -> NewEpoch:
     try:
         if file is not None:
             await asyncio.to_thread(check_sound, file, called=file)
-        with refusals_told():
-            await migrate(database)
+        with translate_refusals():
+            await migrate_database(database)
             return await database.write(lambda tx: begin_epoch(tx, above=above), alone=True)
     finally:
         await database.close()

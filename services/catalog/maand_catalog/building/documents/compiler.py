@@ -13,19 +13,25 @@ from pydantic import BaseModel
 from maand_catalog.building.documents.conf_files import BucketConf, JobsConf, MaandConf
 from maand_catalog.building.documents.json_text import read_json
 from maand_catalog.building.documents.manifest_file import RENAMED, ManifestFile
-from maand_catalog.building.documents.source import LARGEST_FILE_BYTES, NotReadable, Source
+from maand_catalog.building.documents.source import LARGEST_SETTINGS_BYTES, NotReadable, Source
 from maand_catalog.building.documents.toml_text import read_toml
-from maand_catalog.building.documents.validation import validate
-from maand_catalog.building.documents.variables import variables
-from maand_catalog.building.documents.workers_file import DisabledFile, WorkersFile, repeated_workers, worker_facts
+from maand_catalog.building.documents.validation import validate_document
+from maand_catalog.building.documents.variables import read_kv_entries
+from maand_catalog.building.documents.workers_file import DisabledFile, WorkersFile, find_repeated_workers, worker_facts
 from maand_catalog.errors import Problem
-from maand_catalog.rules.build.checked_workspace import JobSource, Parts, Workspace, assemble, findings_across_files
-from maand_catalog.rules.build.placement import place, unmatched_jobs
+from maand_catalog.rules.build.checked_workspace import (
+    JobSource,
+    Workspace,
+    WorkspaceParts,
+    assemble_workspace,
+    findings_across_files,
+)
+from maand_catalog.rules.build.placement import describe_unmatched_jobs, place_jobs
 from maand_catalog.rules.workspace import job_files, names
 from maand_catalog.rules.workspace.bucket_facts import CONFIG_FILE, BucketConfig, Disabled, JobSettings, PortPool, WorkerFacts
 from maand_catalog.rules.workspace.manifest import Manifest
-from maand_catalog.rules.workspace.problems import Finding, Rejected, ordered
-from maand_catalog.rules.workspace.tree import TreeEntry, by_job
+from maand_catalog.rules.workspace.problems import Finding, Rejected, sort_problems
+from maand_catalog.rules.workspace.tree import TreeEntry, group_by_job
 from maand_wire.nearest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
@@ -48,7 +54,7 @@ class Compiled:
 
     def problem(self, finding: Finding) -> Problem:
         """Turn a later finding into a problem with its position."""
-        return place_finding(self.sources, finding)
+        return locate_finding(self.sources, finding)
 
 
 def compile_config(content: bytes, bucket_id: str) -> BucketConfig | tuple[Problem, ...]:
@@ -57,9 +63,9 @@ def compile_config(content: bytes, bucket_id: str) -> BucketConfig | tuple[Probl
         source = read_toml(CONFIG_FILE, content)
     except NotReadable as error:
         return (error.problem,)
-    found = validate(MaandConf, source)
+    found = validate_document(MaandConf, source)
     if isinstance(found, tuple):
-        return ordered(found)
+        return sort_problems(found)
     if found.bucket_id != bucket_id:
         message = f'"bucket_id" is {found.bucket_id}, this is bucket {bucket_id}'
         return (source.problem(Finding(code="other_bucket", message=message, file=CONFIG_FILE, path=("bucket_id",))),)
@@ -71,7 +77,7 @@ def wanted_contents(tree: Iterable[TreeEntry]) -> dict[bytes, int]:
     return {
         entry.sha256: entry.size
         for entry in tree
-        if entry.sha256 and entry.size <= LARGEST_FILE_BYTES and is_settings_file(entry.path)
+        if entry.sha256 and entry.size <= LARGEST_SETTINGS_BYTES and is_settings_file(entry.path)
     }
 
 
@@ -88,7 +94,7 @@ def is_jobs_conf(path: str) -> bool:
     return path == JOBS_CONF or (path.startswith("bucket.jobs.") and path.endswith(".conf") and len(path) > len(JOBS_CONF))
 
 
-def place_finding(sources: Mapping[str, Source], finding: Finding) -> Problem:
+def locate_finding(sources: Mapping[str, Source], finding: Finding) -> Problem:
     """Turn a finding into a problem; without a readable text it is about the file as a whole."""
     source = sources.get(finding.file)
     if source is not None:
@@ -119,13 +125,13 @@ class Compiler:
 
     def run(self) -> Compiled:
         """Read everything, then look across files."""
-        files_by_job = by_job(self._tree.values())
+        files_by_job = group_by_job(self._tree.values())
         workers = self._workers()
         disabled = self._model(DISABLED, read_json, DisabledFile)
         pool, bucket_variables = self._bucket_conf()
         settings = self._settings(frozenset(files_by_job))
         jobs = {name: job for name, files in files_by_job.items() if (job := self._job(name, files))}
-        parts = Parts(
+        parts = WorkspaceParts(
             config=self._config,
             job_names=frozenset(files_by_job),
             jobs=jobs,
@@ -136,15 +142,15 @@ class Compiler:
             settings=settings,
         )
         self._add(findings_across_files(parts))
-        self._add(job_files.stand_ins(self._tree.values()))
+        self._add(job_files.find_stand_ins(self._tree.values()))
         self._unknown_files()
         if self._problems:
-            return Compiled(workspace=None, problems=ordered(self._problems))
-        self._warnings += unmatched_jobs(place(parts.workers or (), parts.manifests()), parts.manifests())
-        return Compiled(workspace=assemble(parts, tuple(self._warnings)), problems=(), sources=self._sources)
+            return Compiled(workspace=None, problems=sort_problems(self._problems))
+        self._warnings += describe_unmatched_jobs(place_jobs(parts.workers or (), parts.manifests()), parts.manifests())
+        return Compiled(workspace=assemble_workspace(parts, tuple(self._warnings)), problems=(), sources=self._sources)
 
     def _add(self, findings: Iterable[Finding]) -> None:
-        self._problems += [place_finding(self._sources, finding) for finding in findings]
+        self._problems += [locate_finding(self._sources, finding) for finding in findings]
 
     def _source(self, path: str, read: Read) -> Source | None:
         """Read a settings file, or note why it cannot be read; None also when there is none."""
@@ -155,7 +161,7 @@ class Compiler:
         if entry.link_target:
             self._problems.append(Problem(code="not_a_file", message="a settings file cannot be a symbolic link", file=file))
             return None
-        if entry.size > LARGEST_FILE_BYTES:
+        if entry.size > LARGEST_SETTINGS_BYTES:
             self._problems.append(Problem(code="file_too_large", message="the file is larger than 1024 KiB", file=file))
             return None
         try:
@@ -171,7 +177,7 @@ class Compiler:
         source = self._source(path, read)
         if source is None:
             return None
-        found = validate(model, source, renamed=renamed)
+        found = validate_document(model, source, renamed=renamed)
         if isinstance(found, tuple):
             self._problems += found
             return None
@@ -188,7 +194,7 @@ class Compiler:
         found = self._model(WORKERS, read_json, WorkersFile)
         if found is None:
             return None
-        repeated = repeated_workers(self._sources[f"workspace/{WORKERS}"], found)
+        repeated = find_repeated_workers(self._sources[f"workspace/{WORKERS}"], found)
         self._problems += repeated
         return None if repeated else worker_facts(found)
 
@@ -204,7 +210,7 @@ class Compiler:
         data = data if table is None else data.get(table, {})
         if source is None or not isinstance(data, dict):
             return {}
-        entries, problems = variables(source, data, at)
+        entries, problems = read_kv_entries(source, data, at)
         self._problems += problems
         return entries
 
@@ -224,7 +230,7 @@ class Compiler:
             tables = self._jobs_conf(path, job_names)
             if path in (JOBS_CONF, selected):
                 for job, table in tables.items():
-                    settings[job] = overlay(settings.get(job, JobSettings()), table)
+                    settings[job] = overlay_settings(settings.get(job, JobSettings()), table)
         return settings
 
     def _jobs_conf(self, path: str, job_names: frozenset[str]) -> dict[str, JobSettings]:
@@ -250,7 +256,7 @@ class Compiler:
     def _job(self, name: str, files: tuple[TreeEntry, ...]) -> JobSource | None:
         directory = f"workspace/jobs/{name}"
         try:
-            names.job_name(name)
+            names.checked_job_name(name)
         except Rejected as error:
             self._problems.append(Problem(code=error.code, message=error.message, file=directory, help=error.help))
         self._add(job_files.tree_findings(directory, files))
@@ -263,7 +269,7 @@ class Compiler:
             return None
         self._add(job_files.manifest_findings(directory, files, manifest))
         self._warnings += [
-            f"{directory}/{path} is not named in the manifest" for path in job_files.unnamed_scripts(files, manifest)
+            f"{directory}/{path} is not named in the manifest" for path in job_files.find_unnamed_scripts(files, manifest)
         ]
         scripts = job_files.hook_scripts(files, manifest)
         return JobSource(name=name, manifest=manifest, files=files, scripts=scripts, variables=entries)
@@ -296,7 +302,7 @@ class Compiler:
                 self._warnings.append(f"workspace/{path} is not read{f', {hint}' if hint else ''}")
 
 
-def overlay(below: JobSettings, above: JobSettings) -> JobSettings:
+def overlay_settings(below: JobSettings, above: JobSettings) -> JobSettings:
     """Lay one job's table over another; keys of the upper one win."""
     merged = replace(below, variables=tuple((dict(below.variables) | dict(above.variables)).items()))
     if above.memory_mb is not None:

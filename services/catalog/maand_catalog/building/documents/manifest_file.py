@@ -20,10 +20,10 @@ from maand_catalog.building.documents.fields import (
     ProbePort,
     SubjectPart,
     VersionText,
-    http_path,
+    checked_http_path,
     when_text,
 )
-from maand_catalog.building.documents.validation import FileModel, NonEmpty, checked, refusal
+from maand_catalog.building.documents.validation import FileModel, NonEmpty, rule_error, validated_by
 from maand_catalog.rules.workspace.manifest import Amounts, CertificateSpec, Demand, HealthCheck, HookFacts, Manifest, Probe
 
 LONGEST_TIMEOUT_SECONDS = 7 * 24 * 3600
@@ -46,7 +46,7 @@ class Range(FileModel):
     def ends_are_in_order(self) -> Self:
         """Refuse a range whose ends are swapped."""
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise refusal("min_above_max", '"min" is larger than "max"', "min")
+            raise rule_error("min_above_max", '"min" is larger than "max"', "min")
         return self
 
 
@@ -92,7 +92,7 @@ class Demands(FileModel):
     def names_both(self) -> Self:
         """Refuse half a demand."""
         if bool(self.job) != bool(self.hook):
-            raise refusal("half_a_demand", '"demands" names both "job" and "hook", or neither', "job" if self.job else "hook")
+            raise rule_error("half_a_demand", '"demands" names both "job" and "hook", or neither', "job" if self.job else "hook")
         return self
 
 
@@ -110,7 +110,7 @@ class HookModel(FileModel):
         """Refuse an event that is named twice."""
         for index, event in enumerate(self.executed_on):
             if event in self.executed_on[:index]:
-                raise refusal("repeated_event", f'"executed_on" names "{event}" twice', "executed_on", index)
+                raise rule_error("repeated_event", f'"executed_on" names "{event}" twice', "executed_on", index)
         return self
 
 
@@ -126,7 +126,7 @@ class HttpCheck(FileModel):
 
     type: Literal["http"]
     port: ProbePort
-    path: Annotated[str, checked(when_text(http_path))] = "/"
+    path: Annotated[str, validated_by(when_text(checked_http_path))] = "/"
     expect_status: Annotated[int, Field(ge=100, le=599)] = 200
     scheme: Literal["http", "https"] = "http"
 
@@ -195,7 +195,7 @@ class ManifestFile(FileModel):
         """Refuse globs that no policy would look at."""
         if self.restart_globs and self.restart_policy != "reload":
             message = '"restart_globs" counts only with "restart_policy": "reload"'
-            raise refusal("globs_without_reload", message, "restart_globs")
+            raise rule_error("globs_without_reload", message, "restart_globs")
         return self
 
     def to_facts(self) -> Manifest:

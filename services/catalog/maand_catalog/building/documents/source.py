@@ -8,7 +8,7 @@ from typing import Any
 from maand_catalog.errors import Problem
 from maand_catalog.rules.workspace.problems import Finding, KeyPath
 
-LARGEST_FILE_BYTES = 1024 * 1024
+LARGEST_SETTINGS_BYTES = 1024 * 1024
 """Largest file of settings that is read. Payload files have their own, larger limit."""
 
 DEEPEST = 32
@@ -51,24 +51,24 @@ class Source:
         while path and path not in self.spots:
             path, at = path[:-1], "value"
         spot = self.spots.get(path, Spot(key=0, value=0))
-        line, column = position(self.text, spot.key if at == "key" else spot.value)
+        line, column = position_of(self.text, spot.key if at == "key" else spot.value)
         return Problem(code=finding.code, message=finding.message, file=self.file, line=line, column=column, help=finding.help)
 
 
-def position(text: str, offset: int) -> tuple[int, int]:
+def position_of(text: str, offset: int) -> tuple[int, int]:
     """Return line and column, both from 1, of a character offset."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
-def decode(file: str, content: bytes) -> str:
+def decode_text(file: str, content: bytes) -> str:
     """Return the text of a settings file, or raise `NotReadable` for what is empty, huge, or not UTF-8."""
-    if len(content) > LARGEST_FILE_BYTES:
-        limit = LARGEST_FILE_BYTES // 1024
+    if len(content) > LARGEST_SETTINGS_BYTES:
+        limit = LARGEST_SETTINGS_BYTES // 1024
         raise NotReadable(Problem(code="file_too_large", message=f"the file is larger than {limit} KiB", file=file))
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        line, column = position(content[: error.start].decode("utf-8"), len(content[: error.start].decode("utf-8")))
+        line, column = position_of(content[: error.start].decode("utf-8"), len(content[: error.start].decode("utf-8")))
         raise NotReadable(
             Problem(code="not_utf8", message="the file is not UTF-8 text", file=file, line=line, column=column)
         ) from error
@@ -90,13 +90,13 @@ def refuse_deep(source: Source) -> Source:
     """Refuse what is nested deeper than any file of maand needs; return the source otherwise."""
     level: list[Any] = [source.data]
     for _ in range(DEEPEST):
-        level = [child for parent in level for child in children(parent)]
+        level = [child for parent in level for child in children_of(parent)]
         if not level:
             return source
-    raise NotReadable(too_deep(source.file))
+    raise NotReadable(too_deep_problem(source.file))
 
 
-def children(value: Any) -> Iterator[Any]:
+def children_of(value: Any) -> Iterator[Any]:
     """Yield the parts of a table or a list."""
     if isinstance(value, dict):
         yield from value.values()
@@ -104,7 +104,7 @@ def children(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def too_deep(file: str) -> Problem:
+def too_deep_problem(file: str) -> Problem:
     """Say that nesting went too far."""
     return Problem(code="too_deep", message=f"the file nests deeper than {DEEPEST} levels", file=file)
 
@@ -113,21 +113,21 @@ def refuse_nul(source: Source) -> Source:
     """Refuse a text with an escaped U+0000, which no shell, file name or database takes; return the source otherwise."""
     for escape in ("\\u0000", "\\U00000000"):
         offset = source.text.find(escape)
-        if offset >= 0 and "\0" in "".join(texts(source.data)):
-            line, column = position(source.text, offset)
+        if offset >= 0 and "\0" in "".join(walk_texts(source.data)):
+            line, column = position_of(source.text, offset)
             message = "the character U+0000 cannot be part of a text"
             raise NotReadable(Problem(code="nul_character", message=message, file=source.file, line=line, column=column))
     return source
 
 
-def texts(value: Any) -> Iterator[str]:
+def walk_texts(value: Any) -> Iterator[str]:
     """Yield every text of a document, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, each in value.items():
             yield key
-            yield from texts(each)
+            yield from walk_texts(each)
     elif isinstance(value, list):
         for each in value:
-            yield from texts(each)
+            yield from walk_texts(each)

@@ -5,7 +5,16 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
-from maand_catalog.building.documents.source import NotReadable, Source, Spot, decode, position, refuse_deep, refuse_nul, too_deep
+from maand_catalog.building.documents.source import (
+    NotReadable,
+    Source,
+    Spot,
+    decode_text,
+    position_of,
+    refuse_deep,
+    refuse_nul,
+    too_deep_problem,
+)
 from maand_catalog.errors import Problem
 from maand_catalog.rules.workspace.problems import Finding, KeyPath
 
@@ -24,43 +33,43 @@ SCALAR = re.compile(r'''"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?'{3,5}|"(?:[^"\\]|\\.)
 
 def read_toml(file: str, content: bytes) -> Source:
     """Parse a TOML file, or raise `NotReadable` with the position of what is wrong. An empty file is an empty table."""
-    text = decode(file, content)
+    text = decode_text(file, content)
     if LONG_KEY.search(text):
-        raise NotReadable(too_deep(file))
+        raise NotReadable(too_deep_problem(file))
     try:
-        return refuse_large(refuse_nul(refuse_deep(Source(file, text, tomllib.loads(text), toml_spots))))
+        return refuse_large(refuse_nul(refuse_deep(Source(file, text, tomllib.loads(text), find_toml_spots))))
     except tomllib.TOMLDecodeError as error:
-        raise NotReadable(syntax_problem(file, text, str(error))) from error
+        raise NotReadable(toml_syntax_problem(file, text, str(error))) from error
     except RecursionError as error:
-        raise NotReadable(too_deep(file)) from error
+        raise NotReadable(too_deep_problem(file)) from error
     except ValueError as error:  # a number with thousands of digits
         raise NotReadable(Problem(code="number_too_large", message="a number is too large", file=file)) from error
 
 
 def refuse_large(source: Source) -> Source:
     """Refuse a whole number beyond the 64 bits of TOML (in hexadecimal tomllib reads any); return the source otherwise."""
-    for path, value in leaves(source.data):
+    for path, value in walk_values(source.data):
         if isinstance(value, int) and value.bit_length() > LARGEST_BITS:
             finding = Finding(code="number_too_large", message="a number is too large", file=source.file, path=path)
             raise NotReadable(source.problem(finding))
     return source
 
 
-def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+def walk_values(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Yield every value that is neither table nor list, with its path."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if inside is None:
         yield path, value
         return
     for step, each in inside:
-        yield from leaves(each, (*path, step))
+        yield from walk_values(each, (*path, step))
 
 
-def syntax_problem(file: str, text: str, said: str) -> Problem:
+def toml_syntax_problem(file: str, text: str, said: str) -> Problem:
     """Read the position out of tomllib's message. It stands after a repeated key's value, so that only the line is told."""
     match = PLACE.fullmatch(said)
     message, line, column = (match[1], match[2], match[3]) if match else (said, None, None)
-    end_line, end_column = position(text, len(text.rstrip("\n")))
+    end_line, end_column = position_of(text, len(text.rstrip("\n")))
     if message.startswith(("Cannot overwrite", "Cannot declare")):
         return Problem(code="duplicate_key", message="a key or table is given twice", file=file, line=int(line or end_line))
     return Problem(
@@ -72,12 +81,12 @@ def syntax_problem(file: str, text: str, said: str) -> Problem:
     )
 
 
-def toml_spots(text: str) -> dict[KeyPath, Spot]:
+def find_toml_spots(text: str) -> dict[KeyPath, Spot]:
     """Find the offsets of every key and value of a well-formed TOML text."""
-    return Walk(text.replace("\r\n", " \n")).spots
+    return TomlWalk(text.replace("\r\n", " \n")).spots
 
 
-class Walk:
+class TomlWalk:
     """One pass over well-formed TOML. Offsets are those of the text; table headers count as the keys they name."""
 
     def __init__(self, text: str) -> None:
@@ -140,7 +149,7 @@ class Walk:
         while True:
             start = self.skip(SPACE)
             self.skip(KEY_PART)
-            parts.append((bare(self.text[start : self.at]), start))
+            parts.append((unquote_key(self.text[start : self.at]), start))
             self.skip(SPACE)
             if self.text[self.at] != ".":
                 return parts
@@ -167,7 +176,7 @@ class Walk:
         self.at += 1
 
 
-def bare(written: str) -> str:
+def unquote_key(written: str) -> str:
     """Return a key without its quotes and escapes."""
     if written.startswith("'"):
         return written[1:-1]

@@ -21,7 +21,7 @@ class FileModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def checked(rule: Callable[[Any], Any]) -> BeforeValidator:
+def validated_by(rule: Callable[[Any], Any]) -> BeforeValidator:
     """Let a pure rule validate a field; what it rejects becomes a finding at the field."""
 
     def run(value: Any) -> Any:
@@ -33,36 +33,38 @@ def checked(rule: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(run)
 
 
-def refusal(code: LiteralString, message: str, *at: str | int) -> PydanticCustomError:
+def rule_error(code: LiteralString, message: str, *at: str | int) -> PydanticCustomError:
     """Return the error of a rule about several fields; `at` leads from the model to the one to mend."""
     return PydanticCustomError(code, "{message}", {"message": message, "at": at})
 
 
-def no_empty_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def refuse_empty_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Refuse a list without items; items that are wrong are told by themselves."""
     if not values:
         raise PydanticCustomError("empty_list", "the list needs at least one item")
     return values
 
 
-NonEmpty = AfterValidator(no_empty_list)
+NonEmpty = AfterValidator(refuse_empty_list)
 """Marks a list that needs an item."""
 
 
-def validate(model: type[M], source: Source, *, renamed: Mapping[str, str] | None = None) -> M | tuple[Problem, ...]:
+def validate_document(model: type[M], source: Source, *, renamed: Mapping[str, str] | None = None) -> M | tuple[Problem, ...]:
     """Validate a document; return the model, or all its problems with positions."""
     try:
         return model.model_validate(source.data)
     except ValidationError as error:
-        return tuple(source.problem(finding) for finding in findings(model, source, error, renamed or {}))
+        return tuple(source.problem(finding) for finding in findings_of_errors(model, source, error, renamed or {}))
 
 
-def findings(model: type[BaseModel], source: Source, error: ValidationError, renamed: Mapping[str, str]) -> list[Finding]:
+def findings_of_errors(
+    model: type[BaseModel], source: Source, error: ValidationError, renamed: Mapping[str, str]
+) -> list[Finding]:
     """Say each error in one sentence, with the nearest known key where a key is unknown."""
-    return [finding(model, source, each, renamed) for each in error.errors(include_url=False)]
+    return [finding_of_error(model, source, each, renamed) for each in error.errors(include_url=False)]
 
 
-def finding(model: type[BaseModel], source: Source, error: ErrorDetails, renamed: Mapping[str, str]) -> Finding:
+def finding_of_error(model: type[BaseModel], source: Source, error: ErrorDetails, renamed: Mapping[str, str]) -> Finding:
     """Translate one pydantic error."""
     path = real_path(source.data, tuple(step for step in error["loc"] if step != "[key]"))
     name = str(path[-1]) if path else "the document"
@@ -79,13 +81,13 @@ def finding(model: type[BaseModel], source: Source, error: ErrorDetails, renamed
         case "union_tag_not_found":
             return Finding(code="missing_key", message='"type" is missing', file=source.file, path=path)
         case "union_tag_invalid":
-            return unknown_kind(source.file, path, error)
+            return unknown_kind_finding(source.file, path, error)
         case _:
             at: Literal["key", "value"] = "key" if error["loc"][-1:] == ("[key]",) else "value"
             return replace(value_finding(source.file, path, error), at=at)
 
 
-def unknown_kind(file: str, path: KeyPath, error: ErrorDetails) -> Finding:
+def unknown_kind_finding(file: str, path: KeyPath, error: ErrorDetails) -> Finding:
     """Say that a `type` is none of the known ones."""
     context = error.get("ctx") or {}
     known = [word.strip().strip("'") for word in str(context["expected_tags"]).split(",")]
@@ -99,7 +101,7 @@ def value_finding(file: str, path: KeyPath, error: ErrorDetails) -> Finding:
     context = error.get("ctx") or {}
     kind = error["type"]
     path = (*path, *context.get("at", ()))
-    where = subject(path)
+    where = name_of_path(path)
     if kind in EXPECTED_TYPES:
         return Finding(
             code="wrong_type",
@@ -144,13 +146,13 @@ LIMITS = {
 }
 
 
-def subject(path: KeyPath) -> str:
+def name_of_path(path: KeyPath) -> str:
     """Name what a path leads to: `"selectors"`, `item 2 of "selectors"`, or the document."""
     if not path:
         return "the document"
     if isinstance(path[-1], str):
         return f'"{path[-1]}"'
-    return f"item {path[-1] + 1} of {subject(path[:-1])}"
+    return f"item {path[-1] + 1} of {name_of_path(path[:-1])}"
 
 
 def type_word(value: Any) -> str:

@@ -10,14 +10,14 @@ from maand_catalog.rules.namespaces import KEY_LIMIT, VALUE_LIMIT
 from maand_catalog.rules.workspace.problems import Finding, KeyPath
 
 
-def variables(source: Source, data: dict[str, Any], at: KeyPath = ()) -> tuple[dict[str, str], tuple[Problem, ...]]:
+def read_kv_entries(source: Source, data: dict[str, Any], at: KeyPath = ()) -> tuple[dict[str, str], tuple[Problem, ...]]:
     """Return the KV entries of a table, and what of it cannot be one."""
     entries: dict[str, str] = {}
     problems: list[Problem] = []
-    for path, value in leaves(data, ()):
+    for path, value in walk_table(data, ()):
         key = ".".join(str(part) for part in path)
-        wrong = wrong_entry(key, value, as_text(value)) or given_before(key, entries)
-        entries[key] = as_text(value)
+        wrong = wrong_entry(key, value, to_kv_text(value)) or repeated_entry(key, entries)
+        entries[key] = to_kv_text(value)
         if wrong:
             problems.append(
                 source.problem(Finding(code=wrong[0], message=wrong[1], file=source.file, path=(*at, *path), at="key"))
@@ -25,27 +25,27 @@ def variables(source: Source, data: dict[str, Any], at: KeyPath = ()) -> tuple[d
     return entries, tuple(problems)
 
 
-def leaves(table: dict[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+def walk_table(table: dict[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
     """Yield every value that is no table with its path."""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from leaves(value, (*above, key))
+            yield from walk_table(value, (*above, key))
         else:
             yield (*above, key), value
 
 
-def as_text(value: Any) -> str:
+def to_kv_text(value: Any) -> str:
     """Write a TOML value as KV keeps it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, list):
-        return ",".join(as_text(item) for item in value)
+        return ",".join(to_kv_text(item) for item in value)
     return str(value)
 
 
-def given_before(key: str, entries: Mapping[str, str]) -> tuple[str, str] | None:
+def repeated_entry(key: str, entries: Mapping[str, str]) -> tuple[str, str] | None:
     """Say that `"a.b"` and `b` of table `a` are one key of the KV store."""
     return ("duplicate_key", f'"{key}" is given twice: a table\'s key is joined by a dot') if key in entries else None
 

@@ -6,14 +6,14 @@ from pydantic import Field, RootModel, WithJsonSchema
 
 from maand_catalog.building.documents.fields import Cpu, Label, Memory, when_text
 from maand_catalog.building.documents.source import Source
-from maand_catalog.building.documents.validation import FileModel, checked
+from maand_catalog.building.documents.validation import FileModel, validated_by
 from maand_catalog.errors import Problem
 from maand_catalog.rules.workspace import names
 from maand_catalog.rules.workspace.bucket_facts import EVERY_WORKER, Disabled, WorkerFacts
 from maand_catalog.rules.workspace.problems import Finding
 
-Host = Annotated[str, checked(when_text(names.host))]
-Tags = dict[Annotated[str, checked(when_text(names.tag))], Annotated[str, Field(max_length=4096)]]
+Host = Annotated[str, validated_by(when_text(names.checked_host))]
+Tags = dict[Annotated[str, validated_by(when_text(names.checked_tag))], Annotated[str, Field(max_length=4096)]]
 Labels = Annotated[tuple[Label, ...], Field(strict=False)]
 LARGEST_POSITION = 1_000_000
 
@@ -28,7 +28,7 @@ class WorkerModel(FileModel):
     cpu: Cpu = 0
     tags: Tags = Field(default_factory=dict)
     position: Annotated[int, Field(ge=0, le=LARGEST_POSITION)] | None = None
-    ssh_user: Annotated[str, checked(when_text(names.user))] = ""
+    ssh_user: Annotated[str, validated_by(when_text(names.checked_user))] = ""
     ssh_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
 
@@ -75,7 +75,7 @@ def worker_facts(found: WorkersFile) -> tuple[WorkerFacts, ...]:
     )
 
 
-def repeated_workers(source: Source, found: WorkersFile) -> tuple[Problem, ...]:
+def find_repeated_workers(source: Source, found: WorkersFile) -> tuple[Problem, ...]:
     """Find hosts and positions that are given to two workers."""
     problems: list[Problem] = []
     for key in ("host", "position"):

@@ -26,7 +26,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from maand_catalog.errors import FailedPrecondition
-from maand_catalog.rules.workspace.written_values import FIRST
+from maand_catalog.rules.workspace.written_values import FIRST_VERSION
 
 
 class AllocationState(StrEnum):
@@ -43,7 +43,7 @@ class AllocationState(StrEnum):
 
 S = AllocationState
 
-MOVES: dict[AllocationState, frozenset[AllocationState]] = {
+ALLOWED_MOVES: dict[AllocationState, frozenset[AllocationState]] = {
     S.PLANNED: frozenset({S.DEPLOYING, S.PROMOTED, S.FAILED, S.STOPPED, S.REMOVED}),
     S.DEPLOYING: frozenset({S.PROMOTED, S.PENDING, S.FAILED, S.STOPPED, S.REMOVED}),
     S.PROMOTED: frozenset({S.DEPLOYING, S.PENDING, S.FAILED, S.STOPPED, S.REMOVED}),
@@ -74,7 +74,7 @@ class Allocation:
     state_since: datetime
     removed: bool = False
     disabled: bool = False
-    current_version: str = FIRST
+    current_version: str = FIRST_VERSION
     deployed_sha256: bytes = b""
     promoted_target_sha256: bytes = b""
     state: AllocationState = S.PLANNED
@@ -97,15 +97,15 @@ class Target:
     sha256: bytes
 
 
-def allocation_id(bucket_id: str, job: str, worker: str) -> str:
+def allocation_id_of(bucket_id: str, job: str, worker: str) -> str:
     """Return the id of a job on a worker: the same for the same names, for ever."""
     return str(uuid.uuid5(uuid.UUID(bucket_id), f"{job}|{worker}"))
 
 
-def check_move(allocation: Allocation, to: AllocationState) -> None:
+def check_allocation_move(allocation: Allocation, to: AllocationState) -> None:
     """Refuse a move that the table does not have, or that the allocation's flags contradict."""
     where = f"{allocation.job} on {allocation.worker}"
-    if to != allocation.state and to not in MOVES[allocation.state]:
+    if to != allocation.state and to not in ALLOWED_MOVES[allocation.state]:
         raise MoveNotAllowed(f"{where} is {allocation.state} and cannot become {to}")
     if to is S.REMOVED and not allocation.removed:
         raise MoveNotAllowed(f"{where} is still in the workspace and cannot become removed")
@@ -113,10 +113,10 @@ def check_move(allocation: Allocation, to: AllocationState) -> None:
         raise MoveNotAllowed(f"{where} is not disabled and cannot become stopped")
 
 
-def placed(bucket_id: str, target: Target, now: datetime) -> Allocation:
+def place_allocation(bucket_id: str, target: Target, now: datetime) -> Allocation:
     """Return a job's first placement on a worker."""
     return Allocation(
-        allocation_id=allocation_id(bucket_id, target.job, target.worker),
+        allocation_id=allocation_id_of(bucket_id, target.job, target.worker),
         job=target.job,
         worker=target.worker,
         position=target.position,
@@ -128,7 +128,7 @@ def placed(bucket_id: str, target: Target, now: datetime) -> Allocation:
     )
 
 
-def kept(before: Allocation, target: Target, now: datetime) -> Allocation:
+def keep_allocation(before: Allocation, target: Target, now: datetime) -> Allocation:
     """Return an allocation that a build wants, again or still."""
     wanted = replace(
         before,
@@ -139,27 +139,29 @@ def kept(before: Allocation, target: Target, now: datetime) -> Allocation:
         target_sha256=target.sha256,
     )
     if before.state is S.REMOVED:
-        return returned(wanted, now)
+        return readmit_allocation(wanted, now)
     if wanted.state is S.PROMOTED and wanted.target_sha256 != wanted.promoted_target_sha256:
-        return moved(wanted, S.PENDING, "something newer was built", now)
+        return with_state(wanted, S.PENDING, "something newer was built", now)
     if wanted.state is S.PENDING and wanted.target_sha256 == wanted.promoted_target_sha256:
-        return moved(wanted, S.PROMOTED, "what was built is what runs", now)
+        return with_state(wanted, S.PROMOTED, "what was built is what runs", now)
     if wanted.state is S.STOPPED and before.disabled and not wanted.disabled:
         return replace(wanted, message="enabled again; the next deploy starts it")
     return wanted
 
 
-def returned(wanted: Allocation, now: datetime) -> Allocation:
+def readmit_allocation(wanted: Allocation, now: datetime) -> Allocation:
     """Begin anew with an allocation that had been removed: its files are gone from the worker."""
-    fresh = replace(wanted, current_version=FIRST, deployed_sha256=b"", promoted_target_sha256=b"", post_deploy_owed=False)
-    return moved(fresh, S.PLANNED, "came back into the workspace", now)
+    fresh = replace(
+        wanted, current_version=FIRST_VERSION, deployed_sha256=b"", promoted_target_sha256=b"", post_deploy_owed=False
+    )
+    return with_state(fresh, S.PLANNED, "came back into the workspace", now)
 
 
-def left(before: Allocation, now: datetime) -> Allocation:
+def retire_allocation(before: Allocation, now: datetime) -> Allocation:
     """Return an allocation whose job or worker left the workspace. What never was deployed needs no stop."""
     gone = replace(before, removed=True)
     if before.state is S.PLANNED:
-        return moved(gone, S.REMOVED, "left the workspace before it was ever deployed", now)
+        return with_state(gone, S.REMOVED, "left the workspace before it was ever deployed", now)
     if not before.removed:
         return replace(gone, message="left the workspace; the next deploy stops it")
     return gone
@@ -176,7 +178,7 @@ def owes_start(allocation: Allocation, to: AllocationState) -> bool:
     return allocation.start_owed or stopping or to in (S.STOPPED, S.REMOVED)
 
 
-def moved(allocation: Allocation, to: AllocationState, message: str, now: datetime, *, run_id: str = "") -> Allocation:
+def with_state(allocation: Allocation, to: AllocationState, message: str, now: datetime, *, run_id: str = "") -> Allocation:
     """Return the allocation in another state: the one place where a state changes."""
     return replace(
         allocation, state=to, state_since=now, message=message, run_id=run_id or allocation.run_id, moves=allocation.moves + 1

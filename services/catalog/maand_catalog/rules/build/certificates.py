@@ -63,15 +63,15 @@ class Validity:
     buffer: timedelta
 
 
-def leaf_requests(placement: Placement, manifests: Mapping[str, Manifest]) -> Iterator[LeafRequest]:
+def list_leaf_requests(placement: Placement, manifests: Mapping[str, Manifest]) -> Iterator[LeafRequest]:
     """Yield every certificate that is wanted, by job and name."""
     for job, manifest in manifests.items():
         for spec in manifest.certificates if placement[job] else ():
             groups = [placement[job]] if spec.one else [(host,) for host in placement[job]]
-            yield from (leaf_request(job, spec, hosts) for hosts in groups)
+            yield from (leaf_request_of(job, spec, hosts) for hosts in groups)
 
 
-def leaf_request(job: str, spec: CertificateSpec, hosts: tuple[str, ...]) -> LeafRequest:
+def leaf_request_of(job: str, spec: CertificateSpec, hosts: tuple[str, ...]) -> LeafRequest:
     """Describe one wanted certificate."""
     subject = {"common_name": job, **dict(spec.subject)}
     return LeafRequest(job=job, name=spec.name, hosts=hosts, subject=tuple(sorted(subject.items())), pkcs8=spec.pkcs8)
@@ -90,6 +90,6 @@ def needs_issue(request: LeafRequest, present: Sequence[CertificateFacts], issue
     return leaf.not_after - validity.now < validity.buffer and leaf.not_after < issuer.not_after
 
 
-def renew_at(present: Sequence[CertificateFacts], validity: Validity) -> datetime | None:
+def first_renewal(present: Sequence[CertificateFacts], validity: Validity) -> datetime | None:
     """Return when the first of these certificates will need renewal; None = there are none."""
     return min((leaf.not_after - validity.buffer for leaf in present), default=None)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from maand_catalog.rules.build.demands import demand_findings
 from maand_catalog.rules.build.deployment_seq import deployment_sequence
-from maand_catalog.rules.build.placement import Placement, disabled_findings, place, selectors_of, too_few_allocations
+from maand_catalog.rules.build.placement import Placement, allocation_count_findings, disabled_findings, place_jobs, selectors_of
 from maand_catalog.rules.build.ports import port_findings
-from maand_catalog.rules.build.resources import Reservation, capacity_findings, reservation_findings, reserve
+from maand_catalog.rules.build.resources import Reservation, capacity_findings, reservation_findings, reservation_of
 from maand_catalog.rules.workspace.bucket_facts import BucketConfig, Disabled, JobSettings, PortPool, WorkerFacts
 from maand_catalog.rules.workspace.job_files import MAKEFILES, HookScript
 from maand_catalog.rules.workspace.manifest import Manifest
@@ -39,7 +39,7 @@ class JobSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class WorkspaceParts:
     """What could be read of a workspace. Jobs whose manifest is wrong are only in `job_names`; unreadable workers are None."""
 
     config: BucketConfig
@@ -64,7 +64,7 @@ class Parts:
 class Workspace:
     """A workspace without a fault."""
 
-    parts: Parts
+    parts: WorkspaceParts
     workers: tuple[WorkerFacts, ...]
     placement: Placement
     sequence: Mapping[str, int]
@@ -72,10 +72,10 @@ class Workspace:
     warnings: tuple[str, ...] = ()
 
 
-def findings_across_files(parts: Parts) -> Iterator[Finding]:
+def findings_across_files(parts: WorkspaceParts) -> Iterator[Finding]:
     """Apply every rule that looks at more than one file, as far as the files could be read."""
     manifests = parts.manifests()
-    placement = None if parts.workers is None else place(parts.workers, manifests)
+    placement = None if parts.workers is None else place_jobs(parts.workers, manifests)
     hosts = None if parts.workers is None else {worker.host for worker in parts.workers}
     yield from demand_findings(manifests, parts.job_names)
     yield from port_findings(manifests, placement)
@@ -83,24 +83,24 @@ def findings_across_files(parts: Parts) -> Iterator[Finding]:
     for job, manifest in manifests.items():
         yield from reservation_findings(job, manifest, parts.settings_of(job))
     if parts.workers is not None and placement is not None:
-        yield from too_few_allocations(placement, manifests)
-        yield from capacity_findings(parts.workers, placement, reservations(parts), parts.disabled)
+        yield from allocation_count_findings(placement, manifests)
+        yield from capacity_findings(parts.workers, placement, reservations_of(parts), parts.disabled)
 
 
-def reservations(parts: Parts) -> dict[str, Reservation]:
+def reservations_of(parts: WorkspaceParts) -> dict[str, Reservation]:
     """Return what every job reserves per allocation."""
-    return {name: reserve(job.manifest, parts.settings_of(name)) for name, job in parts.jobs.items()}
+    return {name: reservation_of(job.manifest, parts.settings_of(name)) for name, job in parts.jobs.items()}
 
 
-def assemble(parts: Parts, warnings: tuple[str, ...]) -> Workspace:
+def assemble_workspace(parts: WorkspaceParts, warnings: tuple[str, ...]) -> Workspace:
     """Return the workspace; only for parts without findings."""
     assert parts.workers is not None, "a workspace without workers.json has a finding"
     manifests = parts.manifests()
     return Workspace(
         parts=parts,
         workers=parts.workers,
-        placement=place(parts.workers, manifests),
+        placement=place_jobs(parts.workers, manifests),
         sequence=deployment_sequence({job: manifest.demanded_jobs() for job, manifest in manifests.items()}),
-        reservations=reservations(parts),
+        reservations=reservations_of(parts),
         warnings=warnings,
     )

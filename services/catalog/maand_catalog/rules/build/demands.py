@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Set
 
-from maand_catalog.rules.build.deployment_seq import cycles
-from maand_catalog.rules.workspace.job_files import MANIFEST
+from maand_catalog.rules.build.deployment_seq import find_cycles
+from maand_catalog.rules.workspace.job_files import manifest_path
 from maand_catalog.rules.workspace.manifest import Demand, HookFacts, Manifest
 from maand_catalog.rules.workspace.problems import Finding
-from maand_catalog.rules.workspace.written_values import within
+from maand_catalog.rules.workspace.written_values import is_version_within
 from maand_wire.nearest import did_you_mean
 
 
@@ -15,16 +15,16 @@ def demand_findings(manifests: Mapping[str, Manifest], job_names: Set[str]) -> I
     for job, manifest in manifests.items():
         for hook in manifest.hooks:
             if hook.demand and hook.demand.job:
-                yield from one_demand(job, hook, hook.demand, manifests, job_names)
-    yield from missing_versions(manifests)
+                yield from check_demand(job, hook, hook.demand, manifests, job_names)
+    yield from find_missing_versions(manifests)
     yield from cycle_findings(manifests)
 
 
-def one_demand(
+def check_demand(
     job: str, hook: HookFacts, demand: Demand, manifests: Mapping[str, Manifest], job_names: Set[str]
 ) -> Iterator[Finding]:
     """Check one demand: not itself, a job and a hook that exist, a version in range."""
-    file = manifest_file(job)
+    file = manifest_path(job)
     path = ("hooks", hook.name, "demands")
     if demand.job == job:
         yield Finding(code="demands_itself", message=f'"{job}" demands itself', file=file, path=(*path, "job"))
@@ -45,17 +45,17 @@ def one_demand(
             path=(*path, "hook"),
             help=did_you_mean(demand.hook, known),
         )
-    yield from version_range(file, path, demand, demanded)
+    yield from check_version_range(file, path, demand, demanded)
 
 
-def version_range(file: str, path: tuple[str, ...], demand: Demand, demanded: Manifest) -> Iterator[Finding]:
+def check_version_range(file: str, path: tuple[str, ...], demand: Demand, demanded: Manifest) -> Iterator[Finding]:
     """Check the demanded job's version against `min_version` and `max_version`."""
     if demanded.version is None:
         return
     ends = (("min_version", demand.min_version, "at least"), ("max_version", demand.max_version, "at most"))
     for key, end, words in ends:
         smallest, largest = (end, None) if key == "min_version" else (None, end)
-        if end is not None and not within(demanded.version, smallest=smallest, largest=largest):
+        if end is not None and not is_version_within(demanded.version, smallest=smallest, largest=largest):
             yield Finding(
                 code="version_out_of_range",
                 message=f'job "{demand.job}" is {demanded.version}, {words} {end} is demanded',
@@ -64,7 +64,7 @@ def version_range(file: str, path: tuple[str, ...], demand: Demand, demanded: Ma
             )
 
 
-def missing_versions(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
+def find_missing_versions(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
     """Find jobs that demand or are demanded and have no version to compare."""
     demanded = frozenset[str]().union(*(manifest.demanded_jobs() for manifest in manifests.values()))
     for job, manifest in manifests.items():
@@ -73,7 +73,7 @@ def missing_versions(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
             yield Finding(
                 code="missing_version",
                 message=f'"{job}" {reason} and has no version',
-                file=manifest_file(job),
+                file=manifest_path(job),
                 help='add "version": "1.0.0"',
             )
 
@@ -81,18 +81,13 @@ def missing_versions(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
 def cycle_findings(manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
     """Find circles of demands and show the way round; a job that demands itself is told by its own rule."""
     graph = {job: manifest.demanded_jobs() - {job} for job, manifest in manifests.items()}
-    for cycle in cycles(graph):
+    for cycle in find_cycles(graph):
         following = cycle[1]
         hook = next(each.name for each in manifests[cycle[0]].hooks if each.demand and each.demand.job == following)
         yield Finding(
             code="demand_cycle",
             message=f"demands go round in a circle: {' -> '.join((*cycle, cycle[0]))}",
-            file=manifest_file(cycle[0]),
+            file=manifest_path(cycle[0]),
             path=("hooks", hook, "demands", "job"),
             help="remove one of these demands",
         )
-
-
-def manifest_file(job: str) -> str:
-    """Return where a job's manifest is, relative to the bucket."""
-    return f"workspace/jobs/{job}/{MANIFEST}"

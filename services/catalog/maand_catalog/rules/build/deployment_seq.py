@@ -29,7 +29,7 @@ def deployment_sequence(demands: Mapping[str, Set[str]]) -> dict[str, int]:
     return sequence
 
 
-def cycles(demands: Mapping[str, Set[str]]) -> list[tuple[str, ...]]:
+def find_cycles(demands: Mapping[str, Set[str]]) -> list[tuple[str, ...]]:
     """Return the cycles that keep jobs from having a wave, each as the jobs along it, from its first name on."""
     left = demands.keys() - deployment_sequence(demands).keys()
     found: list[tuple[str, ...]] = []
@@ -44,11 +44,11 @@ def cycles(demands: Mapping[str, Set[str]]) -> list[tuple[str, ...]]:
             trail.append(job)
             job = min(demands[job] & left)
         if job in places:
-            found.append(from_first_name(trail[places[job] :]))
+            found.append(turn_to_first_name(trail[places[job] :]))
     return found
 
 
-def from_first_name(cycle: list[str]) -> tuple[str, ...]:
+def turn_to_first_name(cycle: list[str]) -> tuple[str, ...]:
     """Turn a cycle so that it begins with its first name, however it was found."""
     first = cycle.index(min(cycle))
     return (*cycle[first:], *cycle[:first])

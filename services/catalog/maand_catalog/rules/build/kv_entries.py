@@ -42,12 +42,12 @@ class Built:
         return tuple(host for host in self.workspace.placement[job] if not disabled.covers(job, host))
 
 
-def worker_id(bucket_id: str, host: str) -> str:
+def worker_id_of(bucket_id: str, host: str) -> str:
     """Return the id of a worker, stable for bucket and host."""
     return str(uuid.uuid5(uuid.UUID(bucket_id), f"worker:{host}"))
 
 
-def job_id(bucket_id: str, job: str) -> str:
+def job_id_of(bucket_id: str, job: str) -> str:
     """Return the id of a job, stable for bucket and name."""
     return str(uuid.uuid5(uuid.UUID(bucket_id), f"job:{job}"))
 
@@ -56,10 +56,10 @@ def owned_entries(built: Built) -> dict[str, Entries]:
     """Return all entries by namespace; private keys of certificates are added where they are sealed."""
     workspace = built.workspace
     entries = {"maand/bucket": bucket_entries(built), "maand/worker": fleet_entries(built)}
-    entries |= dict(worker_namespaces(built))
+    entries |= dict(worker_entries(built))
     for job in workspace.parts.jobs:
         entries[job_namespace(job)] = job_entries(built, job)
-        entries |= dict(allocation_namespaces(built, job))
+        entries |= dict(allocation_entries(built, job))
         entries[settings_namespace(job)] = dict(workspace.parts.settings_of(job).variables)
     for leaf in built.certificates:
         entries[allocation_namespace(leaf.job, leaf.worker)][f"certs/{leaf.name}.crt"] = leaf.pem
@@ -90,18 +90,18 @@ def fleet_entries(built: Built) -> Entries:
     """Return `maand/worker`."""
     entries = {"certs/ca.crt": built.ca_certificate} if built.ca_certificate else {}
     for label, hosts in hosts_by_label(built.workspace.workers).items():
-        entries |= numbered(label, hosts)
+        entries |= numbered_entries(label, hosts)
         entries[f"{label}_workers"] = ",".join(hosts)
         entries[f"{label}_workers_length"] = str(len(hosts))
     return entries
 
 
-def numbered(name: str, hosts: Sequence[str]) -> Entries:
+def numbered_entries(name: str, hosts: Sequence[str]) -> Entries:
     """Return `<name>_0`, `<name>_1` and so on."""
     return {f"{name}_{index}": host for index, host in enumerate(hosts)}
 
 
-def worker_namespaces(built: Built) -> Iterator[tuple[str, Entries]]:
+def worker_entries(built: Built) -> Iterator[tuple[str, Entries]]:
     """Yield `maand/worker/<host>` and its `tags`."""
     by_label = hosts_by_label(built.workspace.workers)
     index_by_label = {label: {host: index for index, host in enumerate(hosts)} for label, hosts in by_label.items()}
@@ -112,7 +112,7 @@ def worker_namespaces(built: Built) -> Iterator[tuple[str, Entries]]:
     for worker in built.workspace.workers:
         entries = {
             "worker_ip": worker.host,
-            "worker_id": worker_id(built.bucket_id, worker.host),
+            "worker_id": worker_id_of(built.bucket_id, worker.host),
             "hostname": worker.hostname or worker.host,
             "position": str(worker.position),
             "labels": ",".join(worker.labels),
@@ -121,13 +121,13 @@ def worker_namespaces(built: Built) -> Iterator[tuple[str, Entries]]:
             "jobs": ",".join(jobs_on.get(worker.host, ())),
         }
         for label in worker.labels:
-            entries[f"{label}_peers"] = others(by_label[label], worker.host)
+            entries[f"{label}_peers"] = hosts_without(by_label[label], worker.host)
             entries[f"{label}_allocation_index"] = str(index_by_label[label][worker.host])
         yield worker_namespace(worker.host), entries
         yield tags_namespace(worker.host), dict(worker.tags)
 
 
-def others(hosts: Sequence[str], host: str) -> str:
+def hosts_without(hosts: Sequence[str], host: str) -> str:
     """Return all hosts but one, comma-joined."""
     return ",".join(each for each in hosts if each != host)
 
@@ -136,8 +136,8 @@ def job_entries(built: Built, job: str) -> Entries:
     """Return `maand/job/<job>`."""
     workspace, manifest = built.workspace, built.workspace.parts.jobs[job].manifest
     hosts, reserved = workspace.placement[job], workspace.reservations[job]
-    return numbered("worker", hosts) | {
-        "job_id": job_id(built.bucket_id, job),
+    return numbered_entries("worker", hosts) | {
+        "job_id": job_id_of(built.bucket_id, job),
         "name": job,
         "version": manifest.version_or_first(),
         "selectors": ",".join(selectors_of(job, manifest)),
@@ -158,7 +158,7 @@ def first_said(said: int | None, otherwise: int) -> int:
     return otherwise if said is None else said
 
 
-def allocation_namespaces(built: Built, job: str) -> Iterator[tuple[str, Entries]]:
+def allocation_entries(built: Built, job: str) -> Iterator[tuple[str, Entries]]:
     """Yield `maand/job/<job>/worker/<host>` of every allocation that is not removed."""
     hosts = built.workspace.placement[job]
     version = built.workspace.parts.jobs[job].manifest.version_or_first()
@@ -167,7 +167,7 @@ def allocation_namespaces(built: Built, job: str) -> Iterator[tuple[str, Entries
             allocation_namespace(job, host),
             {
                 f"{job}_allocation_index": str(index),
-                "peer_workers": others(hosts, host),
+                "peer_workers": hosts_without(hosts, host),
                 "version": version,
             },
         )

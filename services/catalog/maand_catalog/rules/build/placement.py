@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from maand_catalog.rules.build.demands import manifest_file
 from maand_catalog.rules.workspace.bucket_facts import Disabled, WorkerFacts
+from maand_catalog.rules.workspace.job_files import manifest_path
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Finding, KeyPath
 from maand_wire.nearest import did_you_mean
@@ -20,7 +20,7 @@ def selectors_of(job: str, manifest: Manifest) -> tuple[str, ...]:
     return (job,) if manifest.selectors is None else manifest.selectors
 
 
-def place(workers: Sequence[WorkerFacts], manifests: Mapping[str, Manifest]) -> dict[str, tuple[str, ...]]:
+def place_jobs(workers: Sequence[WorkerFacts], manifests: Mapping[str, Manifest]) -> dict[str, tuple[str, ...]]:
     """Return where each job goes: every worker that has all the selectors, by position."""
     hosts_by_label: dict[str, set[str]] = {}
     for worker in workers:
@@ -34,20 +34,20 @@ def place(workers: Sequence[WorkerFacts], manifests: Mapping[str, Manifest]) -> 
     return placed
 
 
-def too_few_allocations(placement: Placement, manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
+def allocation_count_findings(placement: Placement, manifests: Mapping[str, Manifest]) -> Iterator[Finding]:
     """Find jobs with fewer allocations than their manifest wants; disabled ones count, since they are placed."""
     for job, manifest in manifests.items():
         if len(placement[job]) < manifest.min_allocations_count:
             yield Finding(
                 code="too_few_allocations",
                 message=f"{len(placement[job])} workers match, at least {manifest.min_allocations_count} are wanted",
-                file=manifest_file(job),
+                file=manifest_path(job),
                 path=("min_allocations_count",),
                 help=f"give more workers the labels {', '.join(selectors_of(job, manifest))}",
             )
 
 
-def unmatched_jobs(placement: Placement, manifests: Mapping[str, Manifest]) -> list[str]:
+def describe_unmatched_jobs(placement: Placement, manifests: Mapping[str, Manifest]) -> list[str]:
     """Return a sentence for each job that no worker matches: allowed, and seldom meant."""
     return [
         f'job "{job}" matches no worker: no worker has the labels {", ".join(selectors_of(job, manifests[job]))}'
@@ -62,19 +62,19 @@ def disabled_findings(
     """Find names in `disabled.json` that nothing has. What could not be read (None) is not judged."""
     for job, on_hosts in disabled.jobs.items():
         if job not in job_names:
-            yield unknown_in_disabled("unknown_job", f'there is no job "{job}"', ("jobs", job), job, job_names)
+            yield unknown_name_finding("unknown_job", f'there is no job "{job}"', ("jobs", job), job, job_names)
         elif placement is not None and job in placement:
             for index, host in enumerate(on_hosts):
                 if host not in placement[job]:
                     path = ("jobs", job, "allocations", index)
                     message = f'job "{job}" is not placed on "{host}"'
-                    yield unknown_in_disabled("unknown_allocation", message, path, host, placement[job])
+                    yield unknown_name_finding("unknown_allocation", message, path, host, placement[job])
     for index, host in enumerate(disabled.workers):
         if hosts is not None and host not in hosts:
-            yield unknown_in_disabled("unknown_worker", f'there is no worker "{host}"', ("workers", index), host, hosts)
+            yield unknown_name_finding("unknown_worker", f'there is no worker "{host}"', ("workers", index), host, hosts)
 
 
-def unknown_in_disabled(code: str, message: str, path: KeyPath, word: str, known: Iterable[str]) -> Finding:
+def unknown_name_finding(code: str, message: str, path: KeyPath, word: str, known: Iterable[str]) -> Finding:
     """Point at a name in `disabled.json` and suggest the nearest one that exists."""
     hint = did_you_mean(word, known)
     return Finding(code=code, message=message, file=DISABLED_FILE, path=path, at="key", help=hint)

@@ -8,10 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from maand_catalog.rules.build.allocations import Allocation, AllocationState, Target, kept, left, placed
-from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest, Validity, leaf_requests, needs_issue
+from maand_catalog.rules.build.allocations import (
+    Allocation,
+    AllocationState,
+    Target,
+    keep_allocation,
+    place_allocation,
+    retire_allocation,
+)
+from maand_catalog.rules.build.certificates import (
+    CertificateFacts,
+    Issuer,
+    LeafRequest,
+    Validity,
+    list_leaf_requests,
+    needs_issue,
+)
 from maand_catalog.rules.build.checked_workspace import JobSource, Workspace
-from maand_catalog.rules.build.ports import PortFacts, assign, empty_pool_findings, requests
+from maand_catalog.rules.build.ports import PortFacts, assign_ports, empty_pool_findings, port_requests
 from maand_catalog.rules.workspace.job_files import TEMPLATE_SUFFIX, goes_to_workers
 from maand_catalog.rules.workspace.problems import Finding
 
@@ -30,7 +44,7 @@ class Remembered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificates:
+class CertificatePlan:
     """Which certificates stay, which are to be issued."""
 
     unchanged: tuple[CertificateFacts, ...] = ()
@@ -45,7 +59,7 @@ class BuildPlan:
     ports: PortsByName
     allocations: tuple[Allocation, ...]
     changed_allocations: tuple[Allocation, ...]
-    certificates: Certificates
+    certificates: CertificatePlan
     removed_workers: frozenset[str]
     removed_jobs: frozenset[str]
     added: int
@@ -60,17 +74,17 @@ def plan_ports(workspace: Workspace, remembered: Remembered) -> tuple[dict[str, 
     """Return the port numbers, and what found none."""
     pool = workspace.parts.pool
     kept_numbers = {port.name: (port.job, port.number) for port in remembered.ports.values()}
-    assigned, unserved = assign(requests(workspace.parts.manifests()), pool, kept_numbers)
+    assigned, unserved = assign_ports(port_requests(workspace.parts.manifests()), pool, kept_numbers)
     return assigned, list(empty_pool_findings(unserved, pool))
 
 
 def plan_certificates(
     workspace: Workspace, present: Sequence[CertificateFacts], issuer: Issuer | None, validity: Validity
-) -> Certificates:
+) -> CertificatePlan:
     """Decide which leaves are issued. Without a CA there is nothing to decide; the caller refuses if any is wanted."""
-    wanted = tuple(leaf_requests(workspace.placement, workspace.parts.manifests()))
+    wanted = tuple(list_leaf_requests(workspace.placement, workspace.parts.manifests()))
     if issuer is None:
-        return Certificates(to_issue=wanted)
+        return CertificatePlan(to_issue=wanted)
     by_name: dict[tuple[str, str, str], CertificateFacts] = {(leaf.job, leaf.name, leaf.worker): leaf for leaf in present}
     unchanged: list[CertificateFacts] = []
     to_issue: list[LeafRequest] = []
@@ -81,7 +95,7 @@ def plan_certificates(
             to_issue.append(request)
         else:
             unchanged += has
-    return Certificates(unchanged=tuple(unchanged), to_issue=tuple(to_issue))
+    return CertificatePlan(unchanged=tuple(unchanged), to_issue=tuple(to_issue))
 
 
 def plan_build(
@@ -90,7 +104,7 @@ def plan_build(
     remembered: Remembered,
     *,
     ports: PortsByName,
-    certificates: Certificates,
+    certificates: CertificatePlan,
     serials: Mapping[tuple[str, str], Sequence[str]],
     now: datetime,
 ) -> BuildPlan:
@@ -98,10 +112,10 @@ def plan_build(
     before = {allocation.allocation_id: allocation for allocation in remembered.allocations}
     by_place = {(allocation.job, allocation.worker): allocation for allocation in remembered.allocations}
     after: list[Allocation] = []
-    for target in targets(workspace, ports, serials):
+    for target in wanted_targets(workspace, ports, serials):
         known = by_place.pop((target.job, target.worker), None)
-        after.append(kept(known, target, now) if known else placed(bucket_id, target, now))
-    after += [left(allocation, now) for allocation in by_place.values()]
+        after.append(keep_allocation(known, target, now) if known else place_allocation(bucket_id, target, now))
+    after += [retire_allocation(allocation, now) for allocation in by_place.values()]
     present_workers = {worker.host for worker in workspace.workers}
     return BuildPlan(
         workspace=workspace,
@@ -111,22 +125,24 @@ def plan_build(
         certificates=certificates,
         removed_workers=remembered.workers - present_workers,
         removed_jobs=remembered.jobs - workspace.parts.jobs.keys(),
-        added=sum(is_new(each, before.get(each.allocation_id)) for each in after),
+        added=sum(is_newly_placed(each, before.get(each.allocation_id)) for each in after),
         left=sum(each.removed and not before[each.allocation_id].removed for each in after if each.allocation_id in before),
     )
 
 
-def is_new(after: Allocation, before: Allocation | None) -> bool:
+def is_newly_placed(after: Allocation, before: Allocation | None) -> bool:
     """Whether a build places an allocation for the first time, or again after it was gone."""
     return before is None or (before.state is AllocationState.REMOVED and not after.removed)
 
 
-def targets(workspace: Workspace, ports: PortsByName, serials: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[Target]:
+def wanted_targets(
+    workspace: Workspace, ports: PortsByName, serials: Mapping[tuple[str, str], Sequence[str]]
+) -> Iterator[Target]:
     """Yield what is wanted of every placed allocation."""
     disabled = workspace.parts.disabled
     for name, job in workspace.parts.jobs.items():
         version = job.manifest.version_or_first()
-        common = content_digest(job, workspace, ports)
+        common = job_content_digest(job, workspace, ports)
         for position, host in enumerate(workspace.placement[name]):
             own = "\0".join(sorted(serials.get((name, host), ())))
             yield Target(
@@ -139,19 +155,19 @@ def targets(workspace: Workspace, ports: PortsByName, serials: Mapping[tuple[str
             )
 
 
-def content_digest(job: JobSource, workspace: Workspace, ports: PortsByName) -> bytes:
+def job_content_digest(job: JobSource, workspace: Workspace, ports: PortsByName) -> bytes:
     """Return the digest of what all allocations of a job have in common. Configuration counts where templates could show it."""
     digest = hashlib.sha256(job.manifest.version_or_first().encode())
     files = [entry for entry in job.files if goes_to_workers(entry.path)]
     for entry in files:
         digest.update(b"\0file\0" + entry.line().encode())
     if any(entry.path.endswith(TEMPLATE_SUFFIX) for entry in files):
-        for key, value in configuration(job, workspace, ports):
+        for key, value in job_configuration(job, workspace, ports):
             digest.update(f"\0{key}\0{value}".encode())
     return digest.digest()
 
 
-def configuration(job: JobSource, workspace: Workspace, ports: PortsByName) -> Iterator[tuple[str, str]]:
+def job_configuration(job: JobSource, workspace: Workspace, ports: PortsByName) -> Iterator[tuple[str, str]]:
     """Yield the configuration of a job: variables of the bucket and its own, and its ports."""
     parts = workspace.parts
     yield from (("bucket", f"{key}={value}") for key, value in sorted(parts.bucket_variables.items()))

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from maand_catalog.rules.build.demands import manifest_file
 from maand_catalog.rules.build.placement import Placement
 from maand_catalog.rules.workspace.bucket_facts import PortPool
+from maand_catalog.rules.workspace.job_files import manifest_path
 from maand_catalog.rules.workspace.manifest import Manifest
 from maand_catalog.rules.workspace.problems import Finding
 from maand_wire.nearest import did_you_mean
@@ -30,7 +30,7 @@ class PortRequest:
     number: int | None
 
 
-def requests(manifests: Mapping[str, Manifest]) -> list[PortRequest]:
+def port_requests(manifests: Mapping[str, Manifest]) -> list[PortRequest]:
     """Return all ports that are asked for, by job and name."""
     return [
         PortRequest(name=name, job=job, number=number)
@@ -41,10 +41,10 @@ def requests(manifests: Mapping[str, Manifest]) -> list[PortRequest]:
 
 def port_findings(manifests: Mapping[str, Manifest], placement: Placement | None) -> Iterator[Finding]:
     """Check names and fixed numbers, and that health checks name ports that exist."""
-    asked = requests(manifests)
-    yield from repeated_names(asked)
+    asked = port_requests(manifests)
+    yield from find_repeated_names(asked)
     if placement is not None:
-        yield from shared_numbers(asked, placement)
+        yield from find_shared_numbers(asked, placement)
     known = {request.name for request in asked}
     for job, manifest in manifests.items():
         for index, probe in enumerate(manifest.health_check.probes if manifest.health_check else ()):
@@ -52,13 +52,13 @@ def port_findings(manifests: Mapping[str, Manifest], placement: Placement | None
                 yield Finding(
                     code="unknown_port",
                     message=f'there is no port "{probe.port}"',
-                    file=manifest_file(job),
+                    file=manifest_path(job),
                     path=("health_check", "checks", index, "port"),
                     help=did_you_mean(probe.port, known),
                 )
 
 
-def repeated_names(asked: Sequence[PortRequest]) -> Iterator[Finding]:
+def find_repeated_names(asked: Sequence[PortRequest]) -> Iterator[Finding]:
     """Find port names that two jobs use; the bucket has one list of ports."""
     first: dict[str, str] = {}
     for request in asked:
@@ -67,7 +67,7 @@ def repeated_names(asked: Sequence[PortRequest]) -> Iterator[Finding]:
             yield port_finding("duplicate_port_name", f'job "{owner}" has a port "{request.name}" already', request, at="key")
 
 
-def shared_numbers(asked: Sequence[PortRequest], placement: Placement) -> Iterator[Finding]:
+def find_shared_numbers(asked: Sequence[PortRequest], placement: Placement) -> Iterator[Finding]:
     """Find fixed numbers that two ports of one worker would have."""
     owners: dict[int, list[PortRequest]] = {}
     for request in asked:
@@ -84,7 +84,7 @@ def shared_numbers(asked: Sequence[PortRequest], placement: Placement) -> Iterat
         owners[request.number].append(request)
 
 
-def assign(
+def assign_ports(
     asked: Sequence[PortRequest], pool: PortPool, kept: Mapping[str, tuple[str, int]]
 ) -> tuple[dict[str, PortFacts], list[PortRequest]]:
     """Return every port with its number, and the requests that found the pool empty.
@@ -135,7 +135,7 @@ def port_finding(code: str, message: str, request: PortRequest, *, at: str = "va
     return Finding(
         code=code,
         message=message,
-        file=manifest_file(request.job),
+        file=manifest_path(request.job),
         path=("resources", "ports", request.name),
         at="key" if at == "key" else "value",
         help=help_text,

@@ -17,12 +17,15 @@ class Reservation:
     cpu_mhz: int
 
 
-def reserve(manifest: Manifest, settings: JobSettings) -> Reservation:
+def reservation_of(manifest: Manifest, settings: JobSettings) -> Reservation:
     """Return the reservation: the operator's value, else the manifest's largest, else its smallest, else nothing."""
-    return Reservation(memory_mb=amount(settings.memory_mb, manifest.memory), cpu_mhz=amount(settings.cpu_mhz, manifest.cpu))
+    return Reservation(
+        memory_mb=first_named_amount(settings.memory_mb, manifest.memory),
+        cpu_mhz=first_named_amount(settings.cpu_mhz, manifest.cpu),
+    )
 
 
-def amount(chosen: int | None, asked: Amounts) -> int:
+def first_named_amount(chosen: int | None, asked: Amounts) -> int:
     """Return the first amount that somebody named."""
     return next((value for value in (chosen, asked.largest, asked.smallest) if value is not None), 0)
 
@@ -61,10 +64,10 @@ def capacity_findings(
         for key, unit, has in (("memory", "mb", worker.memory_mb), ("cpu", "mhz", worker.cpu_mhz)):
             shares = {job: getattr(reservations[job], f"{key}_{unit}") for job in jobs_on[worker.host]}
             if has and sum(shares.values()) > has:
-                yield over_capacity(worker, key, unit, has, shares)
+                yield over_capacity_finding(worker, key, unit, has, shares)
 
 
-def over_capacity(worker: WorkerFacts, key: str, unit: str, has: int, shares: Mapping[str, int]) -> Finding:
+def over_capacity_finding(worker: WorkerFacts, key: str, unit: str, has: int, shares: Mapping[str, int]) -> Finding:
     """Say what a worker lacks and who takes most of it."""
     largest = sorted(shares.items(), key=lambda share: (-share[1], share[0]))[:3]
     takers = ", ".join(f"{job} {share}" for job, share in largest)

@@ -33,18 +33,23 @@ class HookScript:
     runtime: str
 
 
+def manifest_path(job: str) -> str:
+    """Return where a job's manifest is, relative to the bucket."""
+    return f"workspace/jobs/{job}/{MANIFEST}"
+
+
 def goes_to_workers(path: str) -> bool:
     """Whether a job's file is copied to workers: all but hooks, the manifest and `vars.toml`."""
     return path not in (MANIFEST, VARIABLES) and path.split("/", 1)[0] != HOOKS
 
 
-def stand_ins(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
+def find_stand_ins(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
     """Find what stands in the place of `jobs/` or of a job's directory: read as nothing, it would remove running jobs.
 
     A checkout without symbolic links (`core.symlinks=false`) has a small file with the target in the place of each.
     """
     for entry in entries:
-        if entry.path == "jobs" or stands_for_a_job(entry):
+        if entry.path == "jobs" or stands_for_job(entry):
             what = "a symbolic link" if entry.link_target else "a file"
             yield Finding(
                 code="not_a_directory",
@@ -54,7 +59,7 @@ def stand_ins(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
             )
 
 
-def stands_for_a_job(entry: TreeEntry) -> bool:
+def stands_for_job(entry: TreeEntry) -> bool:
     """Whether an entry directly under `jobs/` is in the place of a job: any link, and a file named as a job may be."""
     top, _, name = entry.path.partition("/")
     if top != "jobs" or not name or "/" in name or name.startswith("."):
@@ -65,8 +70,8 @@ def stands_for_a_job(entry: TreeEntry) -> bool:
 def tree_findings(directory: str, files: tuple[TreeEntry, ...]) -> Iterator[Finding]:
     """Check what can be said without the manifest."""
     by_path = {entry.path: entry for entry in files}
-    yield from reserved_names(directory, files)
-    yield from twice_on_the_worker(directory, by_path)
+    yield from find_reserved_names(directory, files)
+    yield from find_double_targets(directory, by_path)
     for entry in files:
         old = OLD_SCRIPT.fullmatch(entry.path)
         if old:
@@ -80,7 +85,7 @@ def tree_findings(directory: str, files: tuple[TreeEntry, ...]) -> Iterator[Find
             yield from link_findings(directory, by_path, entry)
 
 
-def reserved_names(directory: str, files: tuple[TreeEntry, ...]) -> Iterator[Finding]:
+def find_reserved_names(directory: str, files: tuple[TreeEntry, ...]) -> Iterator[Finding]:
     """Find top-level names that would collide with what the job writes on its worker."""
     for name in sorted({entry.path.split("/", 1)[0].removesuffix(TEMPLATE_SUFFIX) for entry in files}.intersection(RESERVED)):
         yield Finding(
@@ -91,7 +96,7 @@ def reserved_names(directory: str, files: tuple[TreeEntry, ...]) -> Iterator[Fin
         )
 
 
-def twice_on_the_worker(directory: str, by_path: Mapping[str, TreeEntry]) -> Iterator[Finding]:
+def find_double_targets(directory: str, by_path: Mapping[str, TreeEntry]) -> Iterator[Finding]:
     """Find templates whose result another file already is."""
     for path in by_path:
         if path.endswith(TEMPLATE_SUFFIX) and path.removesuffix(TEMPLATE_SUFFIX) in by_path and goes_to_workers(path):
@@ -165,7 +170,7 @@ def script_findings(directory: str, paths: set[str], hook: HookFacts) -> Iterato
     scripts = scripts_of(paths, hook.name)
     file = f"{directory}/{MANIFEST}"
     if not scripts:
-        near = did_you_mean(hook.name, {PurePosixPath(path).stem for path in all_scripts(paths)})
+        near = did_you_mean(hook.name, {PurePosixPath(path).stem for path in list_scripts(paths)})
         yield Finding(
             code="missing_script",
             message=f'"{hook.name}" has no script',
@@ -199,7 +204,7 @@ def scripts_of(paths: set[str], hook: str) -> list[str]:
     return [path for suffix in RUNTIME_BY_SUFFIX if (path := f"{HOOKS}/{hook}{suffix}") in paths]
 
 
-def all_scripts(paths: set[str]) -> list[str]:
+def list_scripts(paths: set[str]) -> list[str]:
     """Return everything that looks like the script of a hook."""
     return [path for path in sorted(paths) if re.fullmatch(r"_hooks/hook_[a-z0-9_]+\.(py|ts|js)", path)]
 
@@ -215,7 +220,7 @@ def hook_scripts(files: tuple[TreeEntry, ...], manifest: Manifest) -> tuple[Hook
     )
 
 
-def unnamed_scripts(files: tuple[TreeEntry, ...], manifest: Manifest) -> list[str]:
+def find_unnamed_scripts(files: tuple[TreeEntry, ...], manifest: Manifest) -> list[str]:
     """Return scripts named like hooks that the manifest does not mention: likely forgotten."""
     named = {hook.name for hook in manifest.hooks}
-    return [path for path in all_scripts({entry.path for entry in files}) if PurePosixPath(path).stem not in named]
+    return [path for path in list_scripts({entry.path for entry in files}) if PurePosixPath(path).stem not in named]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maand_catalog.rules.workspace.written_values import FIRST
+from maand_catalog.rules.workspace.written_values import FIRST_VERSION
 
 EVENTS = (
     "post_build",
@@ -105,7 +105,7 @@ class Manifest:
 
     def version_or_first(self) -> str:
         """Return the version, `0.0.0` when the manifest names none."""
-        return self.version or FIRST
+        return self.version or FIRST_VERSION
 
     def owns_lifecycle(self) -> bool:
         """Whether a `job_control` hook starts and stops the job, so that no Makefile is needed."""

@@ -11,41 +11,43 @@ HOOK = re.compile(r"hook_[a-z0-9_]+")
 LABEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 CERTIFICATE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 DNS_PART = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)
-LONGEST = 200
+LONGEST_NAME = 200
 """Longest name of any kind, so that it fits a KV key with what build puts around it."""
 
 LONGEST_HOST = 175
 """With the longest job name it still fits a KV namespace: `maand/job/<63>/worker/<175>` has 256 characters."""
 
 
-def job_name(text: str) -> str:
+def checked_job_name(text: str) -> str:
     """Accept the name of a job."""
-    return matching(
+    return checked_shape(
         JOB, text, "bad_job_name", "a job", 'lower-case letters, digits, "_" and "-", at most 63, no leading "_" or "-"'
     )
 
 
-def port_name(text: str) -> str:
+def checked_port_name(text: str) -> str:
     """Accept the name of a port."""
-    return matching(PORT, text, "bad_port_name", "a port", 'lower-case letters, digits and "_", beginning with a letter')
+    return checked_shape(PORT, text, "bad_port_name", "a port", 'lower-case letters, digits and "_", beginning with a letter')
 
 
-def hook_name(text: str) -> str:
+def checked_hook_name(text: str) -> str:
     """Accept the name of a hook."""
-    return matching(HOOK, text, "bad_hook_name", "a hook", '"hook_" and then lower-case letters, digits and "_"')
+    return checked_shape(HOOK, text, "bad_hook_name", "a hook", '"hook_" and then lower-case letters, digits and "_"')
 
 
-def label(text: str) -> str:
+def checked_label(text: str) -> str:
     """Accept a worker's label, which is also a job's selector."""
-    return matching(LABEL, text, "bad_label", "a label", 'lower-case letters, digits, "_", "-" and "."')
+    return checked_shape(LABEL, text, "bad_label", "a label", 'lower-case letters, digits, "_", "-" and "."')
 
 
-def certificate_name(text: str) -> str:
+def checked_certificate_name(text: str) -> str:
     """Accept the name of a certificate: it becomes a file name."""
-    return matching(CERTIFICATE, text, "bad_certificate_name", "a certificate", 'lower-case letters, digits, "_", "-" and "."')
+    return checked_shape(
+        CERTIFICATE, text, "bad_certificate_name", "a certificate", 'lower-case letters, digits, "_", "-" and "."'
+    )
 
 
-def host(text: str) -> str:
+def checked_host(text: str) -> str:
     """Accept an IP address or a DNS name."""
     if len(text) <= LONGEST_HOST and (is_address(text) or is_dns_name(text)):
         return text
@@ -54,32 +56,32 @@ def host(text: str) -> str:
     )
 
 
-def user(text: str) -> str:
+def checked_user(text: str) -> str:
     """Accept the name of a user on a worker; empty = the usual one."""
-    if not text or (len(text) <= LONGEST and text.isprintable() and not text.startswith("-") and " " not in text):
+    if not text or (len(text) <= LONGEST_NAME and text.isprintable() and not text.startswith("-") and " " not in text):
         return text
     raise Rejected("bad_user", f'"{text[:60]}" cannot be the name of a user')
 
 
-def subject_part(text: str) -> str:
+def checked_subject_part(text: str) -> str:
     """Accept a part of a certificate's subject; X.509 counts bytes."""
     if text.strip() and len(text.encode()) <= 64 and text.isprintable():
         return text
     raise Rejected("bad_subject", "a part of a subject has 1 to 64 bytes and no control characters")
 
 
-def country(text: str) -> str:
+def checked_country(text: str) -> str:
     """Accept a country code."""
     if len(text) == 2 and text.isascii() and text.isalpha():
         return text
     raise Rejected("bad_subject", f'"{text[:60]}" is not a country code', help='write two letters, for example "DE"')
 
 
-def tag(text: str) -> str:
+def checked_tag(text: str) -> str:
     """Accept the name of a tag: it becomes a KV key."""
-    if text.strip() and len(text) <= LONGEST and text.isprintable():
+    if text.strip() and len(text) <= LONGEST_NAME and text.isprintable():
         return text
-    raise Rejected("bad_tag", f"a tag has 1 to {LONGEST} characters and no control characters")
+    raise Rejected("bad_tag", f"a tag has 1 to {LONGEST_NAME} characters and no control characters")
 
 
 def is_address(text: str) -> bool:
@@ -97,8 +99,8 @@ def is_dns_name(text: str) -> bool:
     return all(DNS_PART.fullmatch(part) for part in parts) and not parts[-1].isdigit()
 
 
-def matching(shape: re.Pattern[str], text: str, code: str, noun: str, rule: str) -> str:
+def checked_shape(shape: re.Pattern[str], text: str, code: str, noun: str, rule: str) -> str:
     """Return the text when it has the shape; else say the rule."""
-    if shape.fullmatch(text) and len(text) <= LONGEST:
+    if shape.fullmatch(text) and len(text) <= LONGEST_NAME:
         return text
     raise Rejected(code, f'"{text[:60]}" cannot be the name of {noun}', help=f"use {rule}")

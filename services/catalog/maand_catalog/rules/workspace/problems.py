@@ -40,12 +40,12 @@ class Rejected(ValueError):
         self.help = help
 
 
-def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def sort_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Sort problems by file, line and column, each once: the order in which a person mends them."""
     return tuple(sorted(set(problems), key=lambda each: (each.file, each.line, each.column, each.code, each.message)))
 
 
-def tellable(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+def fit_in_trailer(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     """Return the first problems that fit into the trailer of a failed call; clients refuse larger ones."""
     room = TRAILER_BYTES
     told: list[Problem] = []

@@ -30,24 +30,24 @@ class TreeEntry:
         return f"{self.path}\t{self.sha256.hex()}\t{self.mode:o}\t{self.size}\t{self.link_target}"
 
 
-def pack(entries: Iterable[TreeEntry]) -> bytes:
+def pack_tree(entries: Iterable[TreeEntry]) -> bytes:
     """Return the compact form."""
     return zlib.compress("\n".join(entry.line() for entry in entries).encode(), 1)
 
 
-def unpack(packed: bytes) -> tuple[TreeEntry, ...]:
+def unpack_tree(packed: bytes) -> tuple[TreeEntry, ...]:
     """Read the compact form."""
     lines = zlib.decompress(packed).decode()
-    return tuple(from_line(line) for line in lines.split("\n")) if lines else ()
+    return tuple(entry_from_line(line) for line in lines.split("\n")) if lines else ()
 
 
-def from_line(line: str) -> TreeEntry:
+def entry_from_line(line: str) -> TreeEntry:
     """Read one line of the compact form."""
     path, sha256, mode, size, link_target = line.split("\t")
     return TreeEntry(path=path, sha256=bytes.fromhex(sha256), mode=int(mode, 8), size=int(size), link_target=link_target)
 
 
-def snapshot_id(entries: Iterable[TreeEntry]) -> str:
+def snapshot_id_of(entries: Iterable[TreeEntry]) -> str:
     """Return the id of a tree: equal trees have equal ids, whatever the order they were listed in."""
     lines = sorted(entry.line() for entry in entries)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -59,7 +59,7 @@ def is_stored(path: str) -> bool:
     return not (len(parts) > 3 and parts[0] == "jobs" and parts[2] == "_hooks" and parts[3] in NOT_STORED)
 
 
-def accept(entries: Iterable[TreeEntry]) -> tuple[TreeEntry, ...]:
+def accept_tree(entries: Iterable[TreeEntry]) -> tuple[TreeEntry, ...]:
     """Return what of a listed tree is kept, by path. What is wrong with the list, `listing_findings` says."""
     return tuple(sorted((entry for entry in entries if is_stored(entry.path)), key=lambda entry: entry.path))
 
@@ -71,45 +71,45 @@ def listing_findings(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
     for entry in entries:
         yield from entry_findings(entry)
         if entry.path in paths:
-            yield finding(entry, "duplicate_path", "is listed twice")
+            yield entry_finding(entry, "duplicate_path", "is listed twice")
         paths.add(entry.path)
         parts = entry.path.split("/")
         directories.update("/".join(parts[:count]) for count in range(1, len(parts)))
     for path in sorted(paths & directories):
-        yield finding(TreeEntry(path=path), "bad_path", "is listed as a file and as a directory")
+        yield entry_finding(TreeEntry(path=path), "bad_path", "is listed as a file and as a directory")
 
 
 def entry_findings(entry: TreeEntry) -> Iterator[Finding]:
     """Find what is wrong with one entry."""
-    if not is_text(entry.path) or any(part in ("", ".", "..") for part in entry.path.split("/")):
-        yield finding(entry, "bad_path", "is not a path inside the workspace")
+    if not is_path(entry.path) or any(part in ("", ".", "..") for part in entry.path.split("/")):
+        yield entry_finding(entry, "bad_path", "is not a path inside the workspace")
     if entry.size > LARGEST_FILE_BYTES:
-        yield finding(entry, "file_too_large", "is larger than 64 MiB", help_text=HELP_LARGE)
+        yield entry_finding(entry, "file_too_large", "is larger than 64 MiB", help_text=HELP_LARGE)
     if entry.mode & ~0o777:
-        yield finding(entry, "bad_mode", "has a mode beyond permission bits")
+        yield entry_finding(entry, "bad_mode", "has a mode beyond permission bits")
     if bool(entry.link_target) == bool(entry.sha256) or (entry.sha256 and len(entry.sha256) != 32):
-        yield finding(entry, "bad_entry", "needs either a SHA-256 or a link target")
-    if not is_text(entry.link_target):
-        yield finding(entry, "bad_link", "is a link whose target is not a path")
+        yield entry_finding(entry, "bad_entry", "needs either a SHA-256 or a link target")
+    if not is_path(entry.link_target):
+        yield entry_finding(entry, "bad_link", "is a link whose target is not a path")
 
 
-def finding(entry: TreeEntry, code: str, what: str, *, help_text: str = "") -> Finding:
+def entry_finding(entry: TreeEntry, code: str, what: str, *, help_text: str = "") -> Finding:
     """Say something about one entry as a whole."""
-    path = shown(entry.path[:LONGEST_PATH])
+    path = escape_path(entry.path[:LONGEST_PATH])
     return Finding(code=code, message=f'"{path[:200]}" {what}', file=f"workspace/{path}", help=help_text)
 
 
-def shown(path: str) -> str:
+def escape_path(path: str) -> str:
     """Return a path as a terminal may see it: control characters escaped."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in path)
 
 
-def is_text(path: str) -> bool:
+def is_path(path: str) -> bool:
     """Whether a path can be kept and shown: not too long, no control characters."""
     return len(path) <= LONGEST_PATH and not any(ord(letter) < 32 or ord(letter) == 127 for letter in path)
 
 
-def by_job(entries: Iterable[TreeEntry]) -> dict[str, tuple[TreeEntry, ...]]:
+def group_by_job(entries: Iterable[TreeEntry]) -> dict[str, tuple[TreeEntry, ...]]:
     """Return the files of each directory under `jobs/`, paths relative to it."""
     jobs: dict[str, list[TreeEntry]] = {}
     for entry in entries:

@@ -11,13 +11,13 @@ from functools import total_ordering
 
 from maand_catalog.rules.workspace.problems import Rejected
 
-FIRST = "0.0.0"
+FIRST_VERSION = "0.0.0"
 """Version of a job whose manifest names none, and of an allocation before its first promotion."""
 
-LONGEST = 100
+LONGEST_VERSION = 100
 """Longest version, characters."""
 
-SHAPE = re.compile(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?", re.ASCII)
+VERSION_SHAPE = re.compile(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?", re.ASCII)
 
 
 @total_ordering
@@ -45,8 +45,8 @@ class Version:
 
 def parse_version(text: str) -> Version:
     """Read a version; missing parts are 0, so that `1`, `v1.0` and `1.0.0` are equal."""
-    match = SHAPE.fullmatch(text)
-    if match is None or len(text) > LONGEST:
+    match = VERSION_SHAPE.fullmatch(text)
+    if match is None or len(text) > LONGEST_VERSION:
         raise Rejected(
             "bad_version",
             f'"{text[:60]}" is not a version',
@@ -56,7 +56,7 @@ def parse_version(text: str) -> Version:
     return Version((int(major), int(minor or 0), int(patch or 0)), tuple(prerelease.split(".")) if prerelease else ())
 
 
-def within(version: str, *, smallest: str | None, largest: str | None) -> bool:
+def is_version_within(version: str, *, smallest: str | None, largest: str | None) -> bool:
     """Whether a version lies in a range, both ends included; None = no end."""
     value = parse_version(version)
     if smallest is not None and value < parse_version(smallest):
@@ -66,31 +66,31 @@ def within(version: str, *, smallest: str | None, largest: str | None) -> bool:
 
 MEMORY_UNITS = {"mb": 1, "gb": 1024, "tb": 1024 * 1024}
 CPU_UNITS = {"mhz": 1, "ghz": 1000}
-LARGEST = 2**40
+LARGEST_AMOUNT = 2**40
 """No machine has more; a larger number is a slip of the keyboard and would not fit a database column."""
 
-AMOUNT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+AMOUNT_SHAPE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
 
-def memory_mb(written: object) -> int:
+def parse_memory_mb(written: object) -> int:
     """Return MiB for `"4096 mb"`, `"4 gb"`, `"1 tb"`, `"512"` or 512."""
-    return amount(written, MEMORY_UNITS, code="bad_memory", example='"512 mb", "4 gb" or "1 tb"')
+    return parse_amount(written, MEMORY_UNITS, code="bad_memory", example='"512 mb", "4 gb" or "1 tb"')
 
 
-def cpu_mhz(written: object) -> int:
+def parse_cpu_mhz(written: object) -> int:
     """Return MHz for `"2000 mhz"`, `"2 ghz"`, `"800"` or 800."""
-    return amount(written, CPU_UNITS, code="bad_cpu", example='"2000 mhz" or "2 ghz"')
+    return parse_amount(written, CPU_UNITS, code="bad_cpu", example='"2000 mhz" or "2 ghz"')
 
 
-def amount(written: object, units: dict[str, int], *, code: str, example: str) -> int:
+def parse_amount(written: object, units: dict[str, int], *, code: str, example: str) -> int:
     """Read a number with an optional unit; the result is whole in the smallest unit."""
     if isinstance(written, bool) or not isinstance(written, int | float | str):
         raise Rejected(code, "an amount is a string or a number", help=f"write {example}")
-    match = AMOUNT.fullmatch(str(written))
+    match = AMOUNT_SHAPE.fullmatch(str(written))
     unit = match[2].lower() if match else ""
     if match is None or (unit and unit not in units):
         raise Rejected(code, f'"{str(written)[:60]}" is not an amount', help=f"write {example}")
     value = Decimal(match[1]) * units.get(unit, 1)
-    if value != int(value) or value > LARGEST:
+    if value != int(value) or value > LARGEST_AMOUNT:
         raise Rejected(code, f'"{written}" is not a whole number of {next(iter(units))}, or too large', help=f"write {example}")
     return int(value)

@@ -11,7 +11,14 @@ from sqlalchemy import Row, delete, insert, select, update
 from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, put_rows, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
-from maand_catalog.rules.build.allocations import Allocation, AllocationState, MoveNotAllowed, check_move, moved, owes_start
+from maand_catalog.rules.build.allocations import (
+    Allocation,
+    AllocationState,
+    MoveNotAllowed,
+    check_allocation_move,
+    owes_start,
+    with_state,
+)
 from maand_catalog.store.tables.fleet import allocation_moves, allocations, certificates, deployed_files, jobs, workers
 
 MOVES_KEPT = 100
@@ -30,7 +37,7 @@ class DeployedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Move:
+class AllocationMove:
     """What a run makes of one allocation. Empty values leave what is kept as it is."""
 
     allocation_id: str
@@ -42,7 +49,7 @@ class Move:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
+class AllocationFilter:
     """Which allocations are meant; empty collections mean all."""
 
     jobs: Collection[str] = ()
@@ -51,7 +58,7 @@ class Filter:
 
 
 def list_allocations(
-    tx: Transaction, bucket_id: str, wanted: Filter, *, after: tuple[Any, ...] | None = None, limit: int | None = None
+    tx: Transaction, bucket_id: str, wanted: AllocationFilter, *, after: tuple[Any, ...] | None = None, limit: int | None = None
 ) -> list[Allocation]:
     """Return allocations by job, index and id; `after` is that of the last one seen."""
     a = allocations.c
@@ -64,7 +71,7 @@ def list_allocations(
         query = query.where(one_of(tx, a.worker, list(wanted.workers)))
     if not wanted.include_removed:
         query = query.where(a.removed.is_(False))
-    return [to_allocation(row) for row in tx.connection.execute(query)]
+    return [allocation_from_row(row) for row in tx.connection.execute(query)]
 
 
 def find_allocations(
@@ -79,14 +86,14 @@ def find_allocations(
             .order_by(allocations.c.allocation_id)
         )
         rows = tx.connection.execute(query.with_for_update() if locked else query)
-        found.update({row.allocation_id: to_allocation(row) for row in rows})
+        found.update({row.allocation_id: allocation_from_row(row) for row in rows})
     unknown = next((each for each in allocation_ids if each not in found), None)
     if unknown is not None:
         raise NotFound(f"there is no allocation {unknown[:64]}")
     return found
 
 
-def to_allocation(row: Row[tuple[object, ...]]) -> Allocation:
+def allocation_from_row(row: Row[tuple[object, ...]]) -> Allocation:
     """Read one row."""
     values = {name: getattr(row, name) for name in FIELDS}
     for name in ("target_sha256", "deployed_sha256", "promoted_target_sha256"):
@@ -94,7 +101,7 @@ def to_allocation(row: Row[tuple[object, ...]]) -> Allocation:
     return Allocation(**values | {"state": AllocationState(values["state"])})
 
 
-def to_row(bucket_id: str, allocation: Allocation) -> dict[str, object]:
+def row_from_allocation(bucket_id: str, allocation: Allocation) -> dict[str, object]:
     """Return an allocation as a row."""
     return {"bucket_id": bucket_id, **{name: getattr(allocation, name) for name in FIELDS}, "state": str(allocation.state)}
 
@@ -104,7 +111,7 @@ def put_allocations(
 ) -> None:
     """Write allocations, and a line of history for each whose state changed."""
     after = list(after)
-    put_rows(tx, allocations, (to_row(bucket_id, allocation) for allocation in after))
+    put_rows(tx, allocations, (row_from_allocation(bucket_id, allocation) for allocation in after))
     history = [
         {
             "bucket_id": bucket_id,
@@ -123,12 +130,12 @@ def put_allocations(
         tx.connection.execute(insert(allocation_moves), list(chunk))
 
 
-def move_allocations(tx: Transaction, bucket_id: str, moves: Sequence[Move], *, run_id: str) -> None:
+def move_allocations(tx: Transaction, bucket_id: str, moves: Sequence[AllocationMove], *, run_id: str) -> None:
     """Move allocations, all or none. Staying in a state with equal content changes nothing."""
     before = find_allocations(tx, bucket_id, [move.allocation_id for move in moves], locked=True)
     if len(before) < len(moves):
         raise MoveNotAllowed("an allocation is moved twice in one call")
-    after = [applied(before[move.allocation_id], move, tx, run_id=run_id) for move in moves]
+    after = [apply_move(before[move.allocation_id], move, tx, run_id=run_id) for move in moves]
     changed = [each for each in after if each != before[each.allocation_id]]
     put_allocations(tx, bucket_id, changed, before, run_id=run_id)
     put_rows(
@@ -142,9 +149,9 @@ def move_allocations(tx: Transaction, bucket_id: str, moves: Sequence[Move], *, 
     )
 
 
-def applied(allocation: Allocation, move: Move, tx: Transaction, *, run_id: str) -> Allocation:
+def apply_move(allocation: Allocation, move: AllocationMove, tx: Transaction, *, run_id: str) -> Allocation:
     """Return the allocation after a move; `MoveNotAllowed`."""
-    check_move(allocation, move.to)
+    check_allocation_move(allocation, move.to)
     now = replace(
         allocation,
         current_version=move.current_version or allocation.current_version,
@@ -155,10 +162,10 @@ def applied(allocation: Allocation, move: Move, tx: Transaction, *, run_id: str)
         now = replace(now, promoted_target_sha256=allocation.target_sha256)
     if now == allocation and move.to == allocation.state:
         return allocation
-    return moved(now, move.to, move.message, tx.now, run_id=run_id)
+    return with_state(now, move.to, move.message, tx.now, run_id=run_id)
 
 
-def owe_post_deploy(tx: Transaction, bucket_id: str, names: Sequence[str], *, owed: bool) -> None:
+def mark_post_deploy_owed(tx: Transaction, bucket_id: str, names: Sequence[str], *, owed: bool) -> None:
     """Remember whether jobs still owe `post_deploy`."""
     for chunk in in_chunks(names):
         owing = update(allocations).where(allocations.c.bucket_id == bucket_id, one_of(tx, allocations.c.job, chunk))
@@ -212,7 +219,7 @@ def forget_allocations(tx: Transaction, bucket_id: str, allocation_ids: Sequence
     return list(found.values())
 
 
-def forget_emptied(tx: Transaction, bucket_id: str) -> tuple[list[str], list[str]]:
+def forget_emptied_jobs_and_workers(tx: Transaction, bucket_id: str) -> tuple[list[str], list[str]]:
     """Forget jobs and workers that left the workspace and have no allocation any more; return their names."""
     gone_jobs = delete(jobs).where(
         jobs.c.bucket_id == bucket_id,

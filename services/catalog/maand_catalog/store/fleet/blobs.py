@@ -22,7 +22,7 @@ class Blob:
     data: bytes
 
 
-def missing_blobs(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> list[bytes]:
+def find_missing_blobs(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> list[bytes]:
     """Return which of these contents are not kept, in the order asked, each once."""
     held: set[bytes] = set()
     for chunk in in_chunks(digests):
@@ -35,7 +35,7 @@ def missing_blobs(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> 
 def store_blobs(tx: Transaction, bucket_id: str, contents: Iterable[Blob]) -> tuple[int, int]:
     """Keep contents that are not kept yet; return how many were new, and their bytes. Digests were verified before."""
     by_digest = {blob.sha256: blob for blob in contents}
-    new = [by_digest[digest] for digest in missing_blobs(tx, bucket_id, list(by_digest))]
+    new = [by_digest[digest] for digest in find_missing_blobs(tx, bucket_id, list(by_digest))]
     if not new:
         return 0, 0
     rows = [{"bucket_id": bucket_id, "sha256": blob.sha256, "size": len(blob.data), "created_at": tx.now} for blob in new]
@@ -43,13 +43,13 @@ def store_blobs(tx: Transaction, bucket_id: str, contents: Iterable[Blob]) -> tu
     pieces = [
         {"bucket_id": bucket_id, "sha256": blob.sha256, "piece": number, "data": piece}
         for blob in new
-        for number, piece in enumerate(pieces_of(blob.data))
+        for number, piece in enumerate(cut_in_pieces(blob.data))
     ]
     tx.connection.execute(upsert(tx, blob_pieces).on_conflict_do_nothing(), pieces)
     return len(new), sum(len(blob.data) for blob in new)
 
 
-def pieces_of(data: bytes) -> Iterator[bytes]:
+def cut_in_pieces(data: bytes) -> Iterator[bytes]:
     """Cut a content into pieces; an empty one is one empty piece."""
     for start in range(0, max(len(data), 1), PIECE_BYTES):
         yield data[start : start + PIECE_BYTES]
@@ -69,7 +69,7 @@ def read_blobs(tx: Transaction, bucket_id: str, digests: Collection[bytes]) -> d
     return {digest: b"".join(pieces) for digest, pieces in found.items()}
 
 
-def blob_sizes(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> dict[bytes, int]:
+def read_blob_sizes(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> dict[bytes, int]:
     """Return the size of each content; `NotFound` names the first that is not kept."""
     sizes: dict[bytes, int] = {}
     for chunk in in_chunks(digests):
@@ -81,7 +81,7 @@ def blob_sizes(tx: Transaction, bucket_id: str, digests: Sequence[bytes]) -> dic
     return sizes
 
 
-def read_piece(tx: Transaction, bucket_id: str, digest: bytes, piece: int) -> bytes:
+def read_blob_piece(tx: Transaction, bucket_id: str, digest: bytes, piece: int) -> bytes:
     """Return one piece of a content that is kept."""
     wanted = select(blob_pieces.c.data).where(
         blob_pieces.c.bucket_id == bucket_id, blob_pieces.c.sha256 == digest, blob_pieces.c.piece == piece

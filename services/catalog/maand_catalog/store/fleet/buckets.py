@@ -49,29 +49,29 @@ def apply_config(tx: Transaction, bucket_id: str, maand_conf: bytes) -> StoredBu
 
 def get_bucket(tx: Transaction, bucket_id: str) -> StoredBucket:
     """Return one bucket. NotFound."""
-    row = tx.connection.execute(bucket_rows().where(buckets.c.bucket_id == bucket_id)).one_or_none()
+    row = tx.connection.execute(select_buckets().where(buckets.c.bucket_id == bucket_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no bucket {bucket_id[:64]}", help="run `maand init`, or name the bucket that maand.conf names")
-    return to_bucket(row)
+    return bucket_from_row(row)
 
 
 def list_buckets(tx: Transaction, *, after: str, limit: int) -> list[StoredBucket]:
     """Return buckets, oldest first, from the one after a bucket's id."""
-    wanted = bucket_rows().order_by(buckets.c.created_at, buckets.c.bucket_id).limit(limit)
+    wanted = select_buckets().order_by(buckets.c.created_at, buckets.c.bucket_id).limit(limit)
     if after:
         before = get_bucket(tx, after)
         wanted = wanted.where(tuple_(buckets.c.created_at, buckets.c.bucket_id) > (before.created_at, before.bucket_id))
-    return [to_bucket(row) for row in tx.connection.execute(wanted)]
+    return [bucket_from_row(row) for row in tx.connection.execute(wanted)]
 
 
-def bucket_rows() -> Select[tuple[object, ...]]:
+def select_buckets() -> Select[tuple[object, ...]]:
     """Select buckets with their newest build."""
     return select(buckets, *(column.label(f"build_{column.name}") for column in builds.columns)).outerjoin(
         builds, buckets.c.bucket_id == builds.c.bucket_id
     )
 
 
-def to_bucket(row: Row[tuple[object, ...]]) -> StoredBucket:
+def bucket_from_row(row: Row[tuple[object, ...]]) -> StoredBucket:
     """Read one selected row."""
     return StoredBucket(
         bucket_id=row.bucket_id,

@@ -20,14 +20,14 @@ from maand_catalog.rules.namespaces import (
 )
 from maand_catalog.sealing.certificates import Issued
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.fleet.views import active_workers_by_job
+from maand_catalog.store.fleet.views import find_active_workers_by_job
 from maand_catalog.store.kv.bulk import KEEP, WantedKeys, merge_namespaces, replace_owned_namespaces
 from maand_catalog.store.tables.fleet import jobs
 
 WRITER = "build"
 
 
-def write_entries(tx: Transaction, keyring: Keyring, bucket_id: str, plan: BuildPlan, issued: Issued) -> None:
+def write_owned_entries(tx: Transaction, keyring: Keyring, bucket_id: str, plan: BuildPlan, issued: Issued) -> None:
     """Make the KV that build owns hold exactly what it should; what removed allocations may still need is left alone."""
     facts = Built(
         bucket_id=bucket_id,
@@ -40,10 +40,10 @@ def write_entries(tx: Transaction, keyring: Keyring, bucket_id: str, plan: Build
     for leaf in issued.certificates:
         key = issued.keys.get((leaf.job, leaf.name, leaf.worker), KEEP)
         wanted[allocation_namespace(leaf.job, leaf.worker)][private_key_name(leaf.name)] = key
-    replace_owned_namespaces(tx, keyring, bucket_id=bucket_id, wanted=wanted, writer=WRITER, spared=spared_namespaces(plan))
+    replace_owned_namespaces(tx, keyring, bucket_id=bucket_id, wanted=wanted, writer=WRITER, spared=find_spared_namespaces(plan))
 
 
-def spared_namespaces(plan: BuildPlan) -> frozenset[str]:
+def find_spared_namespaces(plan: BuildPlan) -> frozenset[str]:
     """Return the namespaces of what left but is still to be stopped or forgotten."""
     spared: set[str] = set()
     present_jobs = plan.workspace.parts.jobs.keys()
@@ -91,7 +91,7 @@ def merge_variables(
 
 def reset_rollout_orders(tx: Transaction, keyring: Keyring, bucket_id: str) -> None:
     """Put every job's rollout order back to position order; writes only what a hook had changed."""
-    hosts = active_workers_by_job(tx, bucket_id)
+    hosts = find_active_workers_by_job(tx, bucket_id)
     names = tx.connection.scalars(select(jobs.c.name).where(jobs.c.bucket_id == bucket_id, jobs.c.removed.is_(False)))
     wanted: dict[str, WantedKeys] = {job_namespace(name): {ROLLOUT_ORDER: ",".join(hosts.get(name, ()))} for name in names}
     merge_namespaces(tx, keyring, bucket_id=bucket_id, wanted=wanted, writer=WRITER)

@@ -14,14 +14,19 @@ from maand_catalog.database.statements import ROWS_AT_ONCE, in_chunks, one_of, p
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.build.certificates import CertificateFacts
 from maand_catalog.rules.build.checked_workspace import JobSource
-from maand_catalog.rules.build.kv_entries import job_id, worker_id
+from maand_catalog.rules.build.kv_entries import job_id_of, worker_id_of
 from maand_catalog.rules.build.plan import BuildPlan, Remembered
 from maand_catalog.rules.build.ports import PortFacts
-from maand_catalog.rules.workspace.tree import pack
+from maand_catalog.rules.workspace.tree import pack_tree
 from maand_catalog.sealing.certificates import Issued
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.fleet.allocations import Filter, forget_emptied, list_allocations, put_allocations
-from maand_catalog.store.fleet.build_kv import merge_variables, read_variables, variables_of, write_entries
+from maand_catalog.store.fleet.allocations import (
+    AllocationFilter,
+    forget_emptied_jobs_and_workers,
+    list_allocations,
+    put_allocations,
+)
+from maand_catalog.store.fleet.build_kv import merge_variables, read_variables, variables_of, write_owned_entries
 from maand_catalog.store.tables.buckets import builds
 from maand_catalog.store.tables.fleet import certificates, hooks, job_demands, jobs, ports, workers
 
@@ -42,7 +47,7 @@ def read_remembered(tx: Transaction, bucket_id: str) -> Remembered:
     """Return what earlier builds left behind."""
     return Remembered(
         ports=read_ports(tx, bucket_id),
-        allocations=list_allocations(tx, bucket_id, Filter(include_removed=True)),
+        allocations=list_allocations(tx, bucket_id, AllocationFilter(include_removed=True)),
         certificates=read_certificates(tx, bucket_id),
         workers=frozenset(tx.connection.scalars(select(workers.c.host).where(workers.c.bucket_id == bucket_id))),
         jobs=frozenset(tx.connection.scalars(select(jobs.c.name).where(jobs.c.bucket_id == bucket_id))),
@@ -73,10 +78,10 @@ def read_certificates(
     wanted = select_page(select(certificates).where(c.bucket_id == bucket_id), c.job, c.name, c.worker, after=after, limit=limit)
     if job_names:
         wanted = wanted.where(one_of(tx, c.job, job_names))
-    return [to_certificate(row._mapping) for row in tx.connection.execute(wanted)]  # noqa: SLF001 - SQLAlchemy's documented name
+    return [certificate_from_row(row._mapping) for row in tx.connection.execute(wanted)]  # noqa: SLF001 - SQLAlchemy's documented name
 
 
-def to_certificate(row: Mapping[Any, Any]) -> CertificateFacts:
+def certificate_from_row(row: Mapping[Any, Any]) -> CertificateFacts:
     """Read one row."""
     values = {name: row[name] for name in CERTIFICATE_FIELDS}
     values |= {"spec_sha256": bytes(values["spec_sha256"]), "ca_sha256": bytes(values["ca_sha256"])}
@@ -95,8 +100,8 @@ def write_build(
     before = {allocation.allocation_id: allocation for allocation in remembered.allocations}
     put_allocations(tx, bucket_id, plan.changed_allocations, before, run_id=build.run_id)
     write_certificates(tx, bucket_id, plan, remembered, issued)
-    forget_emptied(tx, bucket_id)
-    write_entries(tx, keyring, bucket_id, plan, issued)
+    forget_emptied_jobs_and_workers(tx, bucket_id)
+    write_owned_entries(tx, keyring, bucket_id, plan, issued)
     merge_variables(tx, keyring, bucket_id, variables_of(plan), before=variables_before)
     record_build(tx, build, plan, issued)
 
@@ -111,7 +116,7 @@ def write_workers(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
             {
                 "bucket_id": bucket_id,
                 "host": worker.host,
-                "worker_id": worker_id(bucket_id, worker.host),
+                "worker_id": worker_id_of(bucket_id, worker.host),
                 "hostname": worker.hostname,
                 "position": worker.position,
                 "labels": list(worker.labels),
@@ -134,12 +139,12 @@ def write_workers(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
 def write_jobs(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
     """Write jobs with hooks and demands; those that left stay as they were, marked removed, until gc."""
     present = plan.workspace.parts.jobs
-    put_rows(tx, jobs, [job_row(bucket_id, job, plan) for job in present.values()])
+    put_rows(tx, jobs, [row_of_job(bucket_id, job, plan) for job in present.values()])
     for chunk in in_chunks(sorted(present)):
         tx.connection.execute(delete(hooks).where(hooks.c.bucket_id == bucket_id, one_of(tx, hooks.c.job, chunk)))
         of_chunk = one_of(tx, job_demands.c.job, chunk)
         tx.connection.execute(delete(job_demands).where(job_demands.c.bucket_id == bucket_id, of_chunk))
-    put_rows(tx, hooks, [row for job in present.values() for row in hook_rows(bucket_id, job)])
+    put_rows(tx, hooks, [row for job in present.values() for row in rows_of_hooks(bucket_id, job)])
     put_rows(
         tx,
         job_demands,
@@ -154,13 +159,13 @@ def write_jobs(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
         tx.connection.execute(gone.values(removed=True))
 
 
-def job_row(bucket_id: str, job: JobSource, plan: BuildPlan) -> dict[str, object]:
+def row_of_job(bucket_id: str, job: JobSource, plan: BuildPlan) -> dict[str, object]:
     """Return one job as a row."""
     manifest, reserved = job.manifest, plan.workspace.reservations[job.name]
     return {
         "bucket_id": bucket_id,
         "name": job.name,
-        "job_id": job_id(bucket_id, job.name),
+        "job_id": job_id_of(bucket_id, job.name),
         "version": manifest.version_or_first(),
         "deployment_seq": plan.workspace.sequence[job.name],
         "memory_mb": reserved.memory_mb,
@@ -169,7 +174,7 @@ def job_row(bucket_id: str, job: JobSource, plan: BuildPlan) -> dict[str, object
         "has_makefile": job.has_makefile(),
         "facts": job_facts(job, plan),
         "variables": dict(job.variables),
-        "tree": pack(job.files),
+        "tree": pack_tree(job.files),
     }
 
 
@@ -202,7 +207,7 @@ def probe_facts(probe: dict[str, Any], numbers: Mapping[str, PortFacts]) -> dict
     return probe | {"port": numbers[port].number if isinstance(port, str) else port}
 
 
-def hook_rows(bucket_id: str, job: JobSource) -> Iterable[dict[str, object]]:
+def rows_of_hooks(bucket_id: str, job: JobSource) -> Iterable[dict[str, object]]:
     """Yield the hooks of a job as rows."""
     for script in job.scripts:
         hook, demand = script.hook, script.hook.demand

@@ -10,9 +10,8 @@ from maand_catalog.database.statements import in_chunks, one_of, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.namespaces import ROLLOUT_ORDER, job_namespace
-from maand_catalog.rules.workspace.problems import did_you_mean
-from maand_catalog.rules.workspace.tree import TreeEntry, unpack
-from maand_catalog.store.fleet.views import active_workers
+from maand_catalog.rules.workspace.tree import TreeEntry, unpack_tree
+from maand_catalog.store.fleet.views import find_active_workers
 from maand_catalog.store.kv.entries import get_entry
 from maand_catalog.store.tables.fleet import hooks, job_demands, jobs, workers
 from maand_wire.nearest import did_you_mean
@@ -117,16 +116,16 @@ def list_jobs(
     j = jobs.c
     wanted = select_page(select(*JOB_COLUMNS).where(j.bucket_id == bucket_id), j.name, after=after, limit=limit)
     if names:
-        check_names(tx, bucket_id, names, include_removed=include_removed)
+        check_job_names(tx, bucket_id, names, include_removed=include_removed)
         wanted = wanted.where(one_of(tx, j.name, names))
     if not include_removed:
         wanted = wanted.where(j.removed.is_(False))
     rows = tx.connection.execute(wanted).mappings().all()
     found = [ListedJob(**row) for row in rows]
-    return with_hooks(tx, bucket_id, found)
+    return add_hooks(tx, bucket_id, found)
 
 
-def with_hooks(tx: Transaction, bucket_id: str, found: list[ListedJob]) -> list[ListedJob]:
+def add_hooks(tx: Transaction, bucket_id: str, found: list[ListedJob]) -> list[ListedJob]:
     """Add hooks by name and demanded jobs to listed jobs."""
     by_name = {job.name: job for job in found}
     for names in in_chunks(sorted(by_name)):
@@ -140,7 +139,7 @@ def with_hooks(tx: Transaction, bucket_id: str, found: list[ListedJob]) -> list[
     return found
 
 
-def check_names(tx: Transaction, bucket_id: str, names: Sequence[str], *, include_removed: bool) -> None:
+def check_job_names(tx: Transaction, bucket_id: str, names: Sequence[str], *, include_removed: bool) -> None:
     """Refuse a name that no job has, with the nearest one that exists."""
     wanted = select(jobs.c.name).where(jobs.c.bucket_id == bucket_id)
     if not include_removed:
@@ -156,9 +155,9 @@ def list_job_files(tx: Transaction, bucket_id: str, job: str) -> tuple[TreeEntry
     wanted = select(jobs.c.tree).where(jobs.c.bucket_id == bucket_id, jobs.c.name == job)
     tree = tx.connection.scalar(wanted)
     if tree is None:
-        check_names(tx, bucket_id, [job], include_removed=True)
+        check_job_names(tx, bucket_id, [job], include_removed=True)
         raise NotFound(f'there is no job "{job[:64]}"')
-    return unpack(bytes(tree))
+    return unpack_tree(bytes(tree))
 
 
 def list_hook_demands(
@@ -175,10 +174,10 @@ def list_hook_demands(
     return [ListedHook(**row) for row in tx.connection.execute(page).mappings()]
 
 
-def rollout_order(tx: Transaction, bucket_id: str, job: str) -> RolloutOrder:
+def read_rollout_order(tx: Transaction, bucket_id: str, job: str) -> RolloutOrder:
     """Return the order in force: the KV entry when it still is a permutation of the active workers, else position order."""
-    check_names(tx, bucket_id, [job], include_removed=True)
-    by_position = active_workers(tx, bucket_id, job)
+    check_job_names(tx, bucket_id, [job], include_removed=True)
+    by_position = find_active_workers(tx, bucket_id, job)
     try:
         entry = get_entry(tx, bucket_id, job_namespace(job), ROLLOUT_ORDER)
     except NotFound:

@@ -8,8 +8,8 @@ from sqlalchemy import delete, select
 from maand_catalog.database.statements import in_chunks, one_of, upsert
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import FailedPrecondition, NotFound
-from maand_catalog.rules.workspace.tree import TreeEntry, pack, snapshot_id, unpack
-from maand_catalog.store.fleet.blobs import missing_blobs
+from maand_catalog.rules.workspace.tree import TreeEntry, pack_tree, snapshot_id_of, unpack_tree
+from maand_catalog.store.fleet.blobs import find_missing_blobs
 from maand_catalog.store.tables.buckets import blobs, builds, snapshots
 from maand_catalog.store.tables.fleet import jobs
 
@@ -26,16 +26,16 @@ class ContentMissing(FailedPrecondition):
 def create_snapshot(tx: Transaction, bucket_id: str, entries: Sequence[TreeEntry]) -> str:
     """Remember a tree whose contents are all kept, and return its id. Equal trees are one snapshot."""
     digests = [entry.sha256 for entry in entries if entry.sha256]
-    missing = missing_blobs(tx, bucket_id, digests)
+    missing = find_missing_blobs(tx, bucket_id, digests)
     if missing:
         raise ContentMissing(f"{len(missing)} contents of this tree were not uploaded", facts={"missing": len(missing)})
-    name = snapshot_id(entries)
+    name = snapshot_id_of(entries)
     row = {
         "bucket_id": bucket_id,
         "snapshot_id": name,
         "created_at": tx.now,
         "files": len(entries),
-        "tree": pack(entries),
+        "tree": pack_tree(entries),
     }
     refresh = upsert(tx, snapshots).values(row)
     refresh = refresh.on_conflict_do_update(index_elements=["bucket_id", "snapshot_id"], set_={"created_at": tx.now})
@@ -49,7 +49,7 @@ def read_snapshot(tx: Transaction, bucket_id: str, name: str) -> tuple[TreeEntry
     tree = tx.connection.scalar(wanted)
     if tree is None:
         raise NotFound(f"there is no snapshot {name[:64]}", help="create it from the workspace first")
-    return unpack(bytes(tree))
+    return unpack_tree(bytes(tree))
 
 
 def forget_unused_content(tx: Transaction, bucket_id: str) -> int:
@@ -63,7 +63,7 @@ def forget_unused_content(tx: Transaction, bucket_id: str) -> int:
     )
     trees = [*tx.connection.scalars(select(snapshots.c.tree).where(snapshots.c.bucket_id == bucket_id))]
     trees += tx.connection.scalars(select(jobs.c.tree).where(jobs.c.bucket_id == bucket_id))
-    used = {entry.sha256 for tree in trees for entry in unpack(bytes(tree))}
+    used = {entry.sha256 for tree in trees for entry in unpack_tree(bytes(tree))}
     held = tx.connection.scalars(select(blobs.c.sha256).where(blobs.c.bucket_id == bucket_id, blobs.c.created_at < old))
     unused = [bytes(digest) for digest in held if bytes(digest) not in used]
     for chunk in in_chunks(unused):

@@ -11,18 +11,18 @@ from maand_catalog.errors import InvalidArgument, NotFound
 from maand_catalog.rules.namespaces import holds_secrets, is_private_key
 from maand_catalog.rules.policy import readable_namespaces
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.kv.entries import entries_of, is_present, stream, to_entry
+from maand_catalog.store.kv.entries import entry_from_row, is_present, select_entries, stream_rows
 from maand_catalog.store.runs.invocations import find_places
 from maand_catalog.store.tables.fleet import allocations, job_demands, workers
 from maand_catalog.store.tables.kv import kv_versions
 
 
-def active_workers(tx: Transaction, bucket_id: str, job: str) -> list[str]:
+def find_active_workers(tx: Transaction, bucket_id: str, job: str) -> list[str]:
     """Return the hosts of a job's active allocations (neither removed nor disabled), by worker position."""
-    return active_workers_by_job(tx, bucket_id, [job]).get(job, [])
+    return find_active_workers_by_job(tx, bucket_id, [job]).get(job, [])
 
 
-def active_workers_by_job(tx: Transaction, bucket_id: str, jobs: Iterable[str] | None = None) -> dict[str, list[str]]:
+def find_active_workers_by_job(tx: Transaction, bucket_id: str, jobs: Iterable[str] | None = None) -> dict[str, list[str]]:
     """Return the hosts of active allocations by worker position, for some jobs or for all that have any."""
     wanted = (
         select(allocations.c.job, allocations.c.worker)
@@ -38,20 +38,20 @@ def active_workers_by_job(tx: Transaction, bucket_id: str, jobs: Iterable[str] |
     return hosts
 
 
-def demanded_jobs(tx: Transaction, bucket_id: str, job: str) -> set[str]:
+def find_demanded_jobs(tx: Transaction, bucket_id: str, job: str) -> set[str]:
     """Return the jobs that a job's hooks demand directly."""
     wanted = select(job_demands.c.demanded_job).where(job_demands.c.bucket_id == bucket_id, job_demands.c.job == job)
     return set(tx.connection.scalars(wanted))
 
 
-MOST_ALLOCATIONS = 10_000
+MOST_VIEWS = 10_000
 
 v = kv_versions.c
 a = allocations.c
 
 
 @dataclass(kw_only=True)
-class Content:
+class NamespaceContent:
     """Values of one namespace, in clear."""
 
     namespace: str
@@ -60,7 +60,7 @@ class Content:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class AllocationView:
     """What one allocation may read."""
 
     allocation_id: str
@@ -69,12 +69,12 @@ class View:
 
 def read_views(
     tx: Transaction, keyring: Keyring, bucket_id: str, allocation_ids: Sequence[str]
-) -> tuple[list[Content], list[View]]:
+) -> tuple[list[NamespaceContent], list[AllocationView]]:
     """Return contents and views of allocations of one job. Private keys are left out: they reach a worker as files only."""
     job, workers = find_job_and_workers(tx, bucket_id, allocation_ids)
-    demanded, peers = demanded_jobs(tx, bucket_id, job), peers_of(tx, bucket_id, job)
+    demanded, peers = find_demanded_jobs(tx, bucket_id, job), find_peers(tx, bucket_id, job)
     views = [
-        View(
+        AllocationView(
             allocation_id=allocation_id,
             namespaces=tuple(readable_namespaces(job, worker, demanded_jobs=demanded, peers=peers)),
         )
@@ -86,8 +86,8 @@ def read_views(
 
 def find_job_and_workers(tx: Transaction, bucket_id: str, allocation_ids: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Return the one job of these allocations, and the worker of each, in the order asked."""
-    if not 0 < len(allocation_ids) <= MOST_ALLOCATIONS:
-        raise InvalidArgument(f"1 to {MOST_ALLOCATIONS} allocations are read at once, not {len(allocation_ids)}")
+    if not 0 < len(allocation_ids) <= MOST_VIEWS:
+        raise InvalidArgument(f"1 to {MOST_VIEWS} allocations are read at once, not {len(allocation_ids)}")
     found = find_places(tx, bucket_id, allocation_ids)
     missing = [allocation_id for allocation_id in allocation_ids if allocation_id not in found]
     if missing:
@@ -98,22 +98,22 @@ def find_job_and_workers(tx: Transaction, bucket_id: str, allocation_ids: Sequen
     return jobs.pop(), {allocation_id: found[allocation_id][1] for allocation_id in allocation_ids}
 
 
-def peers_of(tx: Transaction, bucket_id: str, job: str) -> list[str]:
+def find_peers(tx: Transaction, bucket_id: str, job: str) -> list[str]:
     """Return the workers of a job's allocations that are not removed."""
     query = select(a.worker).where(a.bucket_id == bucket_id, a.job == job, a.removed.is_(False)).order_by(a.position)
     return list(tx.connection.scalars(query))
 
 
-def read_contents(tx: Transaction, keyring: Keyring, bucket_id: str, namespaces: Collection[str]) -> Iterator[Content]:
+def read_contents(tx: Transaction, keyring: Keyring, bucket_id: str, namespaces: Collection[str]) -> Iterator[NamespaceContent]:
     """Yield the present values of each namespace that holds any."""
     for chunk in in_chunks(sorted(namespaces)):
-        wanted = entries_of(bucket_id).where(one_of(tx, v.namespace, chunk), is_present(tx)).order_by(v.namespace, v.key)
-        content = Content(namespace="", secret=False)
-        for row in stream(tx, wanted):
-            entry = to_entry(row)
+        wanted = select_entries(bucket_id).where(one_of(tx, v.namespace, chunk), is_present(tx)).order_by(v.namespace, v.key)
+        content = NamespaceContent(namespace="", secret=False)
+        for row in stream_rows(tx, wanted):
+            entry = entry_from_row(row)
             if entry.namespace != content.namespace:
                 yield from [content] if content.values else []
-                content = Content(namespace=entry.namespace, secret=holds_secrets(entry.namespace))
+                content = NamespaceContent(namespace=entry.namespace, secret=holds_secrets(entry.namespace))
             if not is_private_key(entry.namespace, entry.key):
                 content.values[entry.key] = entry.text(keyring)
         yield from [content] if content.values else []

@@ -1,18 +1,18 @@
-"""The door to the KV store for everything asynchronous: gets and puts of many callers, batched each in a lane of its own."""
+"""The door to the KV store for everything asynchronous: gets and puts of many callers, each in batches of their own."""
 
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maand_catalog.database.batching import Lane
+from maand_catalog.database.batching import Batcher
 from maand_catalog.database.database import Database
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import CatalogError
 from maand_catalog.rules.kv_writes import KeyNotFound, Write
 from maand_catalog.rules.meter import Meter
 from maand_catalog.sealing.keyring import Keyring
-from maand_catalog.store.kv.entries import Entry, find_newest, get_entry, is_absent
+from maand_catalog.store.kv.entries import Entry, find_newest_entries, get_entry, is_absent
 from maand_catalog.store.kv.writes import KvWriter, Written
 
 
@@ -32,23 +32,23 @@ def get_entries(tx: Transaction, lookups: Sequence[Lookup]) -> list[Entry | Exce
     for lookup in lookups:
         if not lookup.version:
             names[lookup.bucket_id].add((lookup.namespace, lookup.key))
-    newest = {bucket_id: find_newest(tx, bucket_id, wanted) for bucket_id, wanted in names.items()}
+    newest = {bucket_id: find_newest_entries(tx, bucket_id, wanted) for bucket_id, wanted in names.items()}
     return [
-        old_version(tx, lookup)
+        answer_version(tx, lookup)
         if lookup.version
-        else newest_version(tx, lookup, newest[lookup.bucket_id].get((lookup.namespace, lookup.key)))
+        else answer_newest(tx, lookup, newest[lookup.bucket_id].get((lookup.namespace, lookup.key)))
         for lookup in lookups
     ]
 
 
-def newest_version(tx: Transaction, lookup: Lookup, entry: Entry | None) -> Entry | Exception:
+def answer_newest(tx: Transaction, lookup: Lookup, entry: Entry | None) -> Entry | Exception:
     """Answer with the newest version unless a read at this moment does not find it."""
     if entry is None or is_absent(tx, entry):
         return KeyNotFound(lookup.namespace, lookup.key)
     return entry
 
 
-def old_version(tx: Transaction, lookup: Lookup) -> Entry | Exception:
+def answer_version(tx: Transaction, lookup: Lookup) -> Entry | Exception:
     """Answer with the version named."""
     try:
         return get_entry(tx, lookup.bucket_id, lookup.namespace, lookup.key, lookup.version)
@@ -62,8 +62,8 @@ class KvStore:
 
     database: Database
     keyring: Keyring
-    reads: Lane[Lookup, Entry]
-    writes: Lane[Write, Written]
+    reads: Batcher[Lookup, Entry]
+    writes: Batcher[Write, Written]
     meter: Meter
 
     @classmethod
@@ -72,8 +72,8 @@ class KvStore:
         return cls(
             database=database,
             keyring=keyring,
-            reads=Lane(database.read, get_entries),
-            writes=Lane(database.write, KvWriter(keyring).carry_out),
+            reads=Batcher(database.read, get_entries),
+            writes=Batcher(database.write, KvWriter(keyring).carry_out),
             meter=meter or Meter(),
         )
 

@@ -17,14 +17,14 @@ from maand_catalog.database.statements import in_chunks, one_of
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.namespaces import BUILD_OWNED, check_key, check_namespace, check_value
 from maand_catalog.sealing.keyring import Keyring, Plaintext
-from maand_catalog.store.kv.entries import Entry, below, entries_of, stream, to_entry
+from maand_catalog.store.kv.entries import Entry, entry_from_row, is_below, select_entries, stream_rows
 from maand_catalog.store.kv.ledger import Ledger, comparable_value, reserve_revisions
 from maand_catalog.store.kv.writes import REQUESTS_KEPT
 from maand_catalog.store.tables.kv import kv_buckets, kv_requests, kv_versions
 
 v = kv_versions.c
 
-MANY = 5_000
+ANALYZE_BEYOND = 5_000
 """Changes after which PostgreSQL's statistics are renewed at once: planned for a small table, a lookup would read all of it."""
 
 
@@ -79,9 +79,9 @@ def replace_owned_namespaces(
     """
     reserve_revisions(tx, bucket_id, 0)
     wanted = {namespace: keys for namespace, keys in wanted.items() if namespace not in spared}
-    where = or_(*(below(prefix) for prefix in owned))
-    stored = (pair for pair in stored_namespaces(tx, bucket_id, where) if pair[0] not in spared)
-    return write_differences(tx, keyring, bucket_id, list(differences(keyring, stored, wanted, stale=None)), writer)
+    where = or_(*(is_below(prefix) for prefix in owned))
+    stored = (pair for pair in read_namespaces(tx, bucket_id, where) if pair[0] not in spared)
+    return write_differences(tx, keyring, bucket_id, list(find_differences(keyring, stored, wanted, stale=None)), writer)
 
 
 def merge_namespaces(
@@ -98,17 +98,17 @@ def merge_namespaces(
     stale = stale or {}
     namespaces = sorted({*wanted, *stale})
     chunks = in_chunks(namespaces)
-    stored = chain.from_iterable(stored_namespaces(tx, bucket_id, one_of(tx, v.namespace, chunk)) for chunk in chunks)
-    return write_differences(tx, keyring, bucket_id, list(differences(keyring, stored, wanted, stale=stale)), writer)
+    stored = chain.from_iterable(read_namespaces(tx, bucket_id, one_of(tx, v.namespace, chunk)) for chunk in chunks)
+    return write_differences(tx, keyring, bucket_id, list(find_differences(keyring, stored, wanted, stale=stale)), writer)
 
 
 def read_sealed(tx: Transaction, keyring: Keyring, bucket_id: str, namespaces: Iterable[str]) -> dict[tuple[str, str], Plaintext]:
     """Return the present sealed values of these namespaces by namespace and key, decrypted: an allocation's private keys."""
     opened = {}
     for chunk in in_chunks(sorted(namespaces)):
-        wanted = entries_of(bucket_id).where(v.newest, v.sealed.is_not(None), one_of(tx, v.namespace, chunk))
-        for row in stream(tx, wanted):
-            entry = to_entry(row)
+        wanted = select_entries(bucket_id).where(v.newest, v.sealed.is_not(None), one_of(tx, v.namespace, chunk))
+        for row in stream_rows(tx, wanted):
+            entry = entry_from_row(row)
             opened[entry.namespace, entry.key] = Plaintext(entry.text(keyring))
     return opened
 
@@ -118,12 +118,12 @@ def purge_namespaces(tx: Transaction, bucket_id: str, prefixes: Collection[str])
     reserve_revisions(tx, bucket_id, 0)
     purged = 0
     for chunk in in_chunks(sorted(prefixes)):
-        gone = (v.bucket_id == bucket_id) & or_(*(below(prefix) for prefix in chunk))
-        purged += forget(tx, bucket_id, gone)
+        gone = (v.bucket_id == bucket_id) & or_(*(is_below(prefix) for prefix in chunk))
+        purged += forget_versions(tx, bucket_id, gone)
     return purged
 
 
-def forget(tx: Transaction, bucket_id: str, gone: ColumnElement[bool]) -> int:
+def forget_versions(tx: Transaction, bucket_id: str, gone: ColumnElement[bool]) -> int:
     """Remove versions and note the newest revision removed: a watch cannot resume from before it."""
     newest = tx.connection.scalar(select(func.max(v.revision)).where(gone))
     if newest is None:
@@ -138,15 +138,15 @@ def forget(tx: Transaction, bucket_id: str, gone: ColumnElement[bool]) -> int:
 StoredNamespace = tuple[str, list[Entry]]
 
 
-def stored_namespaces(tx: Transaction, bucket_id: str, where: ColumnElement[bool]) -> Iterator[StoredNamespace]:
+def read_namespaces(tx: Transaction, bucket_id: str, where: ColumnElement[bool]) -> Iterator[StoredNamespace]:
     """Yield the newest versions of each namespace, in order, without holding more than one namespace."""
-    wanted = entries_of(bucket_id).where(v.newest, where).order_by(v.namespace, v.key)
-    entries = (to_entry(row) for row in stream(tx, wanted))
+    wanted = select_entries(bucket_id).where(v.newest, where).order_by(v.namespace, v.key)
+    entries = (entry_from_row(row) for row in stream_rows(tx, wanted))
     for namespace, group in groupby(entries, key=lambda entry: entry.namespace):
         yield namespace, list(group)
 
 
-def differences(
+def find_differences(
     keyring: Keyring,
     stored: Iterable[StoredNamespace],
     wanted: Mapping[str, WantedKeys],
@@ -157,15 +157,15 @@ def differences(
     for namespace, entries in stored:
         seen.add(namespace)
         keys = wanted.get(namespace, {})
-        yield from changed_entries(keyring, entries, keys, None if stale is None else stale.get(namespace, ()))
+        yield from find_changed_entries(keyring, entries, keys, None if stale is None else stale.get(namespace, ()))
         known = {entry.key for entry in entries}
-        yield from new_keys(namespace, {key: value for key, value in keys.items() if key not in known})
+        yield from first_versions(namespace, {key: value for key, value in keys.items() if key not in known})
     for namespace, keys in wanted.items():
         if namespace not in seen:
-            yield from new_keys(namespace, keys)
+            yield from first_versions(namespace, keys)
 
 
-def changed_entries(
+def find_changed_entries(
     keyring: Keyring, entries: Iterable[Entry], wanted: WantedKeys, stale: Collection[str] | None
 ) -> Iterator[Difference]:
     """Yield the keys of one namespace whose stored value differs from the wanted one, or that shall go."""
@@ -173,38 +173,38 @@ def changed_entries(
         value = wanted.get(entry.key)
         if value is None and (entry.is_tombstone or not (stale is None or entry.key in stale)):
             continue
-        if value is not None and agrees(keyring, entry, value):
+        if value is not None and holds_wanted(keyring, entry, value):
             continue
         yield Difference(
             namespace=entry.namespace,
             key=entry.key,
-            value=None if value is None else text_of(value),
+            value=None if value is None else wanted_text(value),
             secret=isinstance(value, Plaintext) or entry.sealed is not None,
             version=entry.version + 1,
             replaces=entry.revision,
         )
 
 
-def agrees(keyring: Keyring, entry: Entry, value: Wanted) -> bool:
+def holds_wanted(keyring: Keyring, entry: Entry, value: Wanted) -> bool:
     """Whether an entry already holds the value, in the form it is wanted in, for good."""
     if isinstance(value, Keep):
         return True
     if entry.is_tombstone or entry.expires_at is not None or isinstance(value, Plaintext) != (entry.sealed is not None):
         return False
-    return comparable_value(keyring, entry) == text_of(value)
+    return comparable_value(keyring, entry) == wanted_text(value)
 
 
-def new_keys(namespace: str, keys: WantedKeys) -> Iterator[Difference]:
+def first_versions(namespace: str, keys: WantedKeys) -> Iterator[Difference]:
     """Yield the first versions of keys never written."""
     check_namespace(namespace)
     for key, value in keys.items():
         if not isinstance(value, Keep):
             check_key(key)
             secret = isinstance(value, Plaintext)
-            yield Difference(namespace=namespace, key=key, value=text_of(value), secret=secret, version=1, replaces=None)
+            yield Difference(namespace=namespace, key=key, value=wanted_text(value), secret=secret, version=1, replaces=None)
 
 
-def text_of(value: str | Plaintext | Keep) -> str:
+def wanted_text(value: str | Plaintext | Keep) -> str:
     """Return a wanted value's text."""
     assert not isinstance(value, Keep)
     text = value if isinstance(value, str) else value.reveal()
@@ -227,7 +227,7 @@ def write_differences(tx: Transaction, keyring: Keyring, bucket_id: str, changes
             replaces=change.replaces,
         )
     ledger.write()
-    if tx.dialect == "postgresql" and len(changes) > MANY:
+    if tx.dialect == "postgresql" and len(changes) > ANALYZE_BEYOND:
         tx.connection.exec_driver_sql("ANALYZE kv_versions")
     deleted = sum(change.value is None for change in changes)
     return Changed(written=len(changes) - deleted, deleted=deleted)
@@ -251,4 +251,4 @@ def trim_history(tx: Transaction, bucket_id: str, *, retain: timedelta) -> int:
         .scalar_subquery()
     )
     old = (v.bucket_id == bucket_id) & (v.created_at < tx.now - retain) & (v.version <= newest_version - VERSIONS_KEPT)
-    return forget(tx, bucket_id, old)
+    return forget_versions(tx, bucket_id, old)

@@ -12,7 +12,7 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import OutOfRange
 from maand_catalog.rules.kv_writes import KeyNotFound, has_expired
 from maand_catalog.rules.namespaces import is_private_key
-from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext, Sealed, associated
+from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext, Sealed, associated_data
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions
 
 v = kv_versions.c
@@ -68,16 +68,16 @@ class Entry:
         return self.value or ""
 
 
-def binding(bucket_id: str, namespace: str, key: str, version: int) -> bytes:
+def kv_binding(bucket_id: str, namespace: str, key: str, version: int) -> bytes:
     """Return what a sealed value is bound to."""
-    return associated("kv", bucket_id, namespace, key, version)
+    return associated_data("kv", bucket_id, namespace, key, version)
 
 
 def open_entry(keyring: Keyring, entry: Entry) -> Plaintext:
     """Decrypt a sealed entry. `CannotDecrypt` names it, and what to do."""
     assert entry.sealed is not None
     try:
-        return keyring.open(entry.sealed, binding(entry.bucket_id, entry.namespace, entry.key, entry.version))
+        return keyring.open(entry.sealed, kv_binding(entry.bucket_id, entry.namespace, entry.key, entry.version))
     except CannotDecrypt as error:
         instead = "run `maand build`" if is_private_key(entry.namespace, entry.key) else "write a new version"
         raise CannotDecrypt(
@@ -89,21 +89,21 @@ def open_entry(keyring: Keyring, entry: Entry) -> Plaintext:
 
 def get_entry(tx: Transaction, bucket_id: str, namespace: str, key: str, version: int = 0) -> Entry:
     """Return the newest version, or the one named. `KeyNotFound` when absent, deleted or expired."""
-    wanted = entries_of(bucket_id).where(v.namespace == namespace, v.key == key)
+    wanted = select_entries(bucket_id).where(v.namespace == namespace, v.key == key)
     row = tx.connection.execute(wanted.where(v.version == version) if version else wanted.where(v.newest)).first()
-    entry = to_entry(row) if row else None
+    entry = entry_from_row(row) if row else None
     if entry is None or is_absent(tx, entry):
         raise KeyNotFound(namespace, key, version)
     return entry
 
 
-def find_newest(tx: Transaction, bucket_id: str, names: Collection[Name]) -> dict[Name, Entry]:
+def find_newest_entries(tx: Transaction, bucket_id: str, names: Collection[Name]) -> dict[Name, Entry]:
     """Return the newest versions of these keys, tombstones and expired ones too; a key never written is missing."""
     found = {}
     for chunk in in_chunks(sorted(names)):
         asked = {"bucket": bucket_id, **NAMES.parameters(tx.dialect, chunk)}
         for row in tx.connection.execute(NEWEST[tx.dialect], asked):
-            entry = to_entry(row)
+            entry = entry_from_row(row)
             found[entry.namespace, entry.key] = entry
     return found
 
@@ -117,7 +117,7 @@ def find_lost_values(tx: Transaction, keyring: Keyring, bucket_id: str, *, below
     lost = keyring.missing(key_ids)
     if not lost:
         return frozenset()
-    wanted = select(v.namespace, v.key).where(v.bucket_id == bucket_id, v.key_id.in_(lost), v.newest, below(below_namespace))
+    wanted = select(v.namespace, v.key).where(v.bucket_id == bucket_id, v.key_id.in_(lost), v.newest, is_below(below_namespace))
     return frozenset((row.namespace, row.key) for row in tx.connection.execute(wanted))
 
 
@@ -131,18 +131,20 @@ def list_entries(
     tx: Transaction, bucket_id: str, prefix: str, *, limit: int, after: tuple[Any, ...] | None, secrets: bool = False
 ) -> tuple[list[Entry], bool]:
     """Return one page of present entries below a prefix by namespace and key, and whether more follow. Secrets on request."""
-    wanted = entries_of(bucket_id).where(is_present(tx), below(prefix), v.sealed.is_not(None) if secrets else v.sealed.is_(None))
-    return page_of(tx, select_page(wanted, v.namespace, v.key, after=after, limit=limit + 1), limit)
+    wanted = select_entries(bucket_id).where(
+        is_present(tx), is_below(prefix), v.sealed.is_not(None) if secrets else v.sealed.is_(None)
+    )
+    return read_page(tx, select_page(wanted, v.namespace, v.key, after=after, limit=limit + 1), limit)
 
 
 def list_versions(
     tx: Transaction, bucket_id: str, namespace: str, key: str, *, limit: int, before: int | None
 ) -> tuple[list[Entry], bool]:
     """Return one page of a key's versions, newest first, tombstones too, and whether more follow."""
-    wanted = entries_of(bucket_id).where(v.namespace == namespace, v.key == key)
+    wanted = select_entries(bucket_id).where(v.namespace == namespace, v.key == key)
     if before is not None:
         wanted = wanted.where(v.version < before)
-    return page_of(tx, wanted.order_by(v.version.desc()).limit(limit + 1), limit)
+    return read_page(tx, wanted.order_by(v.version.desc()).limit(limit + 1), limit)
 
 
 def read_revision(tx: Transaction, bucket_id: str) -> int:
@@ -167,21 +169,24 @@ def list_changes(tx: Transaction, bucket_id: str, prefix: str, after_revision: i
     check_resumable(tx, bucket_id, after_revision)
     told = read_revision(tx, bucket_id)
     wanted = (
-        entries_of(bucket_id).where(v.revision > after_revision, below(prefix)).order_by(v.revision).limit(FETCHED_AT_ONCE + 1)
+        select_entries(bucket_id)
+        .where(v.revision > after_revision, is_below(prefix))
+        .order_by(v.revision)
+        .limit(FETCHED_AT_ONCE + 1)
     )
-    entries, more = page_of(tx, wanted, FETCHED_AT_ONCE)
+    entries, more = read_page(tx, wanted, FETCHED_AT_ONCE)
     return entries, entries[-1].revision if more else told
 
 
 # -- parts of the statements ------------------------------------------------------------------------------------------------
 
 
-def entries_of(bucket_id: str) -> Select[tuple[object, ...]]:
+def select_entries(bucket_id: str) -> Select[tuple[object, ...]]:
     """Select what an `Entry` is made of."""
     return ENTRIES.where(v.bucket_id == bucket_id)
 
 
-def to_entry(row: Any) -> Entry:
+def entry_from_row(row: Any) -> Entry:
     """Make an entry of a row of `ENTRIES`."""
     return Entry(
         bucket_id=row.bucket_id,
@@ -207,26 +212,26 @@ def is_present(tx: Transaction) -> ColumnElement[bool]:
     return and_(v.newest, or_(v.value.is_not(None), v.sealed.is_not(None)), or_(v.expires_at.is_(None), v.expires_at > tx.now))
 
 
-def below(prefix: str) -> ColumnElement[bool]:
+def is_below(prefix: str) -> ColumnElement[bool]:
     """Keep namespaces that equal the prefix or begin with it and `/`. A range, so that the index serves it: `0` follows `/`."""
     if not prefix:
         return v.namespace >= ""
     return or_(v.namespace == prefix, and_(v.namespace >= prefix + "/", v.namespace < prefix + "0"))
 
 
-def page_of(tx: Transaction, wanted: Select[tuple[object, ...]], limit: int) -> tuple[list[Entry], bool]:
+def read_page(tx: Transaction, wanted: Select[tuple[object, ...]], limit: int) -> tuple[list[Entry], bool]:
     """Take rows until the page is full by number or by size, and say whether there was one more."""
     page: list[Entry] = []
     size = 0
-    for row in stream(tx, wanted):
+    for row in stream_rows(tx, wanted):
         if len(page) == limit or size >= PAGE_BYTES:
             return page, True
-        page.append(to_entry(row))
+        page.append(entry_from_row(row))
         size += page[-1].size
     return page, False
 
 
-def stream(tx: Transaction, wanted: Select[tuple[object, ...]]) -> Iterator[Row[tuple[object, ...]]]:
+def stream_rows(tx: Transaction, wanted: Select[tuple[object, ...]]) -> Iterator[Row[tuple[object, ...]]]:
     """Fetch rows a few hundred at a time: a page of large values is not read in whole to be cut."""
     with tx.connection.execute(wanted.execution_options(yield_per=FETCHED_AT_ONCE)) as rows:
         yield from rows

@@ -16,7 +16,7 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.kv_writes import UNREADABLE, Head
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
-from maand_catalog.store.kv.entries import Entry, Name, binding, find_newest
+from maand_catalog.store.kv.entries import Entry, Name, find_newest_entries, kv_binding
 from maand_catalog.store.tables.buckets import buckets
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions
 
@@ -68,7 +68,7 @@ class Ledger:
                 value=comparable_value(self._keyring, entry),
                 expires_at=entry.expires_at,
             )
-            for name, entry in find_newest(self._tx, self._bucket_id, names).items()
+            for name, entry in find_newest_entries(self._tx, self._bucket_id, names).items()
         }
 
     def enter(
@@ -83,6 +83,7 @@ class Ledger:
         replaces: int | None = None,
     ) -> int:
         """Enter a new version (value None = tombstone) and return its revision; `replaces` is the revision of the newest one."""
+        # Entered before in this batch: that version is stored too, but not as the newest; what it replaced was noted with it.
         if name in self._entered:
             self._superseded.append({**self._entered[name], "newest": False})
         elif replaces is not None:
@@ -139,7 +140,7 @@ class Ledger:
         """Return the columns of a value: in clear, sealed for exactly this place, or a tombstone."""
         if value is None or not secret:
             return {"value": value, "sealed": None, "key_id": None}
-        sealed = self._keyring.seal(Plaintext(value), binding(self._bucket_id, *name, version))
+        sealed = self._keyring.seal(Plaintext(value), kv_binding(self._bucket_id, *name, version))
         return {"value": None, "sealed": sealed.data, "key_id": sealed.key_id}
 
 
@@ -157,11 +158,11 @@ def reserve_revisions(tx: Transaction, bucket_id: str, room: int) -> int:
     last: int | None = tx.connection.scalar(RESERVE, asked)
     if last is not None:
         return last
-    begin_bucket(tx, bucket_id)
+    begin_kv_bucket(tx, bucket_id)
     return int(tx.connection.execute(RESERVE, asked).scalar_one())
 
 
-def begin_bucket(tx: Transaction, bucket_id: str) -> None:
+def begin_kv_bucket(tx: Transaction, bucket_id: str) -> None:
     """Store the row that orders the bucket's writes; another replica may do so at the same time."""
     if not tx.connection.scalar(select(exists().where(buckets.c.bucket_id == bucket_id))):
         raise NotFound(f"there is no bucket {bucket_id}", help="run `maand init`, or name the bucket that maand.conf names")

@@ -12,8 +12,17 @@ from maand_catalog.database.statements import DIALECTS, OneOf
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.namespaces import SECRETS
 from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Plaintext
-from maand_catalog.store.kv.entries import ENTRIES, PAGE_BYTES, Entry, binding, entries_of, open_entry, page_of, to_entry
-from maand_catalog.store.runs.hook_env import count_pending, rotate_hook_env
+from maand_catalog.store.kv.entries import (
+    ENTRIES,
+    PAGE_BYTES,
+    Entry,
+    entry_from_row,
+    kv_binding,
+    open_entry,
+    read_page,
+    select_entries,
+)
+from maand_catalog.store.runs.hook_env import count_stale_hook_env, rotate_hook_env
 from maand_catalog.store.tables.kv import kv_buckets, kv_versions
 from maand_catalog.store.tokens import record_audit
 
@@ -66,8 +75,8 @@ def read_mask_page(tx: Transaction, keyring: Keyring, bucket_id: str, after_revi
         return MaskPage(revision=revision)
     sizes = list_sealed(tx, bucket_id, after_revision, whole=whole)
     wanted = cut_page(sizes)
-    entries = read_entries(tx, bucket_id, wanted)
-    values, unreadable = open_all(keyring, entries)
+    entries = read_entries_by_revision(tx, bucket_id, wanted)
+    values, unreadable = open_entries(keyring, entries)
     more = len(wanted) < len(sizes)
     return MaskPage(
         revision=wanted[-1] if more else revision,
@@ -111,24 +120,24 @@ def cut_page(sizes: Sequence[tuple[int, int]]) -> list[int]:
     return page
 
 
-def read_entries(tx: Transaction, bucket_id: str, revisions: Sequence[int]) -> list[Entry]:
+def read_entries_by_revision(tx: Transaction, bucket_id: str, revisions: Sequence[int]) -> list[Entry]:
     """Return entries by their revisions."""
     if not revisions:
         return []
     asked = {"bucket": bucket_id, **REVISIONS.parameters(tx.dialect, revisions)}
-    return [to_entry(row) for row in tx.connection.execute(ENTRIES_BY_REVISION[tx.dialect], asked)]
+    return [entry_from_row(row) for row in tx.connection.execute(ENTRIES_BY_REVISION[tx.dialect], asked)]
 
 
 Opened = tuple[Entry, Plaintext]
 
 
-def open_all(keyring: Keyring, entries: Sequence[Entry]) -> tuple[list[Opened], tuple[Entry, ...]]:
+def open_entries(keyring: Keyring, entries: Sequence[Entry]) -> tuple[list[Opened], tuple[Entry, ...]]:
     """Open sealed entries, and return those that cannot be opened apart. A missing key is looked for in the file once."""
     opened: list[Opened] = []
     unreadable: list[Entry] = []
     missing = keyring.missing({entry.sealed.key_id for entry in entries if entry.sealed is not None})
     for entry in entries:
-        value = None if entry.sealed is None or entry.sealed.key_id in missing else try_open(keyring, entry)
+        value = None if entry.sealed is None or entry.sealed.key_id in missing else try_open_entry(keyring, entry)
         if value is None:
             unreadable.append(entry)
         else:
@@ -136,7 +145,7 @@ def open_all(keyring: Keyring, entries: Sequence[Entry]) -> tuple[list[Opened], 
     return opened, tuple(unreadable)
 
 
-def try_open(keyring: Keyring, entry: Entry) -> Plaintext | None:
+def try_open_entry(keyring: Keyring, entry: Entry) -> Plaintext | None:
     """Open an entry whose key is there; None when it was moved or damaged."""
     try:
         return open_entry(keyring, entry)
@@ -151,25 +160,25 @@ def rotate_page(tx: Transaction, keyring: Keyring, bucket_id: str, *, after_revi
     with: then no older key is needed any more.
     """
     pending = (v.bucket_id == bucket_id) & v.key_id.is_not(None) & (v.key_id != keyring.newest)
-    page = entries_of(bucket_id).where(pending, v.revision > after_revision).order_by(v.revision).limit(ROTATED_AT_ONCE + 1)
-    entries, more = page_of(tx, page, ROTATED_AT_ONCE)
-    opened, unreadable = open_all(keyring, entries)
+    page = select_entries(bucket_id).where(pending, v.revision > after_revision).order_by(v.revision).limit(ROTATED_AT_ONCE + 1)
+    entries, more = read_page(tx, page, ROTATED_AT_ONCE)
+    opened, unreadable = open_entries(keyring, entries)
     if opened:
         stored = update(kv_versions).where(v.bucket_id == bucket_id, v.revision == bindparam("of"), v.key_id == bindparam("old"))
-        changes = [resealed(keyring, entry, value) for entry, value in opened]
+        changes = [reseal_entry(keyring, entry, value) for entry, value in opened]
         tx.connection.execute(stored.values(sealed=bindparam("data"), key_id=bindparam("new")), changes)
     rotated = len(opened) + (0 if more else rotate_hook_env(tx, keyring, bucket_id))
     if rotated:
         subject = f"{rotated} values to key {keyring.newest}"
         record_audit(tx, actor=actor, action="secret.rotate", subject=subject, bucket_id=bucket_id)
-    remaining = (tx.connection.scalar(select(func.count()).where(pending)) or 0) + count_pending(tx, keyring, bucket_id)
+    remaining = (tx.connection.scalar(select(func.count()).where(pending)) or 0) + count_stale_hook_env(tx, keyring, bucket_id)
     next_revision = entries[-1].revision if more else None
     return Rotated(rotated=rotated, remaining=remaining, next_revision=next_revision, unreadable=unreadable)
 
 
-def resealed(keyring: Keyring, entry: Entry, value: Plaintext) -> dict[str, object]:
+def reseal_entry(keyring: Keyring, entry: Entry, value: Plaintext) -> dict[str, object]:
     """Return the parameters that replace an entry's ciphertext by one under the newest key."""
     assert entry.sealed is not None
-    place = binding(entry.bucket_id, entry.namespace, entry.key, entry.version)
+    place = kv_binding(entry.bucket_id, entry.namespace, entry.key, entry.version)
     sealed = keyring.seal(value, place)
     return {"of": entry.revision, "old": entry.sealed.key_id, "new": sealed.key_id, "data": sealed.data}

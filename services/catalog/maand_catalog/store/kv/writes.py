@@ -30,7 +30,7 @@ class Written:
 
 
 class KvWriter:
-    """Carries out batches of writes; the function behind the KV lane."""
+    """Carries out batches of writes; the function behind the batcher of KV writes."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
@@ -52,14 +52,14 @@ class KvWriter:
             ledger = Ledger(tx, self._keyring, bucket_id, room=len(writes))
         except CatalogError as error:
             return [error] * len(writes)
-        batch = Batch(tx, ledger, recall(tx, bucket_id, writes), writes)
+        batch = BucketWrites(tx, ledger, recall_answers(tx, bucket_id, writes), writes)
         outcomes = [batch.carry_out(write) for write in writes]
         ledger.write()
-        remember(tx, bucket_id, batch.to_remember)
+        remember_answers(tx, bucket_id, batch.to_remember)
         return outcomes
 
 
-class Batch:
+class BucketWrites:
     """Writes to one bucket: what is newest now, what was already answered, what is new."""
 
     def __init__(self, tx: Transaction, ledger: Ledger, answered: Mapping[str, "Answer"], writes: Iterable[Write]) -> None:
@@ -124,7 +124,7 @@ class Answer:
         return self.written
 
 
-def recall(tx: Transaction, bucket_id: str, writes: Iterable[Write]) -> dict[str, Answer]:
+def recall_answers(tx: Transaction, bucket_id: str, writes: Iterable[Write]) -> dict[str, Answer]:
     """Return the answers already given to requests of these writes."""
     ids = sorted({write.request_id for write in writes if write.request_id})
     if not ids:
@@ -138,7 +138,7 @@ def recall(tx: Transaction, bucket_id: str, writes: Iterable[Write]) -> dict[str
     }
 
 
-def remember(tx: Transaction, bucket_id: str, answers: Sequence[tuple[str, Answer]]) -> None:
+def remember_answers(tx: Transaction, bucket_id: str, answers: Sequence[tuple[str, Answer]]) -> None:
     """Keep answers for repeats, and forget those that nobody repeats any more."""
     if not answers:
         return

@@ -16,12 +16,12 @@ from maand_catalog.rules.runs import (
     RunNotInterrupted,
     RunRequest,
     RunState,
-    bucket_held,
+    bucket_held_by,
     next_cancel_level,
 )
 from maand_catalog.rules.tasks import TaskState
-from maand_catalog.store.runs.ends import cancel_at_once, interrupt
-from maand_catalog.store.runs.run_states import CLAIMABLE, RUN_COLUMNS, get_run, move, run_has_lapsed, to_run, topic
+from maand_catalog.store.runs.ends import cancel_run_at_once, interrupt_run
+from maand_catalog.store.runs.run_states import CLAIMABLE_RUNS, RUN_COLUMNS, get_run, move_run, run_has_lapsed, run_topic, to_run
 from maand_catalog.store.runs.task_states import drop_tasks
 from maand_catalog.store.tables.buckets import buckets
 from maand_catalog.store.tables.runs import runs
@@ -38,13 +38,13 @@ def create_run(tx: Transaction, request: RunRequest) -> Run:
     4. Another hold in the bucket: wait for it with a deadline, or refuse.
     """
     lock_bucket(tx, request.bucket_id)
-    if request.request_id and (first := find_by_request(tx, request)):
+    if request.request_id and (first := find_run_by_request(tx, request)):
         return first
-    seq = next_seq(tx, request.bucket_id)
-    hold = inherited_hold(tx, request) or (seq if request.holds_bucket else None)
+    seq = next_run_seq(tx, request.bucket_id)
+    hold = find_inherited_hold(tx, request) or (seq if request.holds_bucket else None)
     holder = find_holder(tx, request.bucket_id) if hold == seq else None
     if holder and not request.lock_timeout:
-        raise bucket_held(holder, now=tx.now)
+        raise bucket_held_by(holder, now=tx.now)
     tx.connection.execute(
         insert(runs).values(
             run_id=request.run_id,
@@ -72,7 +72,7 @@ def create_run(tx: Transaction, request: RunRequest) -> Run:
             trimmed=False,
         )
     )
-    tx.notify(CLAIMABLE)
+    tx.notify(CLAIMABLE_RUNS)
     return get_run(tx, request.bucket_id, request.run_id)
 
 
@@ -83,20 +83,20 @@ def lock_bucket(tx: Transaction, bucket_id: str) -> None:
         raise NotFound(f"there is no bucket {bucket_id[:60]}", help="apply its maand.conf first, as `maand build` does")
 
 
-def find_by_request(tx: Transaction, request: RunRequest) -> Run | None:
+def find_run_by_request(tx: Transaction, request: RunRequest) -> Run | None:
     """Find the run that an earlier call with this request id created."""
     query = select(*RUN_COLUMNS).where(runs.c.bucket_id == request.bucket_id, runs.c.request_id == request.request_id)
     row = tx.connection.execute(query).one_or_none()
     return to_run(row) if row else None
 
 
-def next_seq(tx: Transaction, bucket_id: str) -> int:
+def next_run_seq(tx: Transaction, bucket_id: str) -> int:
     """Return the next number in the bucket; its row must be locked."""
     query = select(func.coalesce(func.max(runs.c.seq), 0)).where(runs.c.bucket_id == bucket_id)
     return int(tx.connection.execute(query).scalar_one()) + 1
 
 
-def inherited_hold(tx: Transaction, request: RunRequest) -> int | None:
+def find_inherited_hold(tx: Transaction, request: RunRequest) -> int | None:
     """Return the hold of the run in whose hook this one starts; None without a parent, or when the parent has none."""
     if not request.parent_run_id:
         return None
@@ -132,13 +132,13 @@ def list_runs(
     if kinds:
         query = query.where(runs.c.kind.in_(kinds))
     if states:
-        query = query.where(or_(*(seen_as(state, tx) for state in states)))
+        query = query.where(or_(*(is_seen_as(state, tx) for state in states)))
     if before_seq is not None:
         query = query.where(runs.c.seq < before_seq)
     return [to_run(row) for row in tx.connection.execute(query)]
 
 
-def seen_as(state: RunState, tx: Transaction) -> ColumnElement[bool]:
+def is_seen_as(state: RunState, tx: Transaction) -> ColumnElement[bool]:
     """Return the condition that readers see a run in this state: see `Run.state_at`."""
     if state is RunState.RUNNING:
         return and_(runs.c.state == state, runs.c.lease_until > tx.now)
@@ -151,31 +151,31 @@ def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: st
     if run.has_ended:
         raise RunEnded(f"run {run_id} has ended already: {run.state}")
     if run.has_lapsed(tx.now):
-        run = interrupt(tx, run, ClaimEnd.LAPSED)
+        run = interrupt_run(tx, run, ClaimEnd.LAPSED)
     if run.state is not RunState.RUNNING:
         if not run.has_ended:  # it has when it was asked to stop before its lease lapsed
-            cancel_at_once(tx, run, requested_by=requested_by)
+            cancel_run_at_once(tx, run, requested_by=requested_by)
         return CancelLevel.NOW
     level = next_cancel_level(run.cancel)
     tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(cancel=level))
     if level is CancelLevel.NOW:
         drop_tasks(tx, run_id, TaskState.PENDING)
-    tx.notify(topic(run_id))
+    tx.notify(run_topic(run_id))
     return level
 
 
-def spec_as_it_was(run: Run) -> bytes:
+def keep_spec(run: Run) -> bytes:
     """Resume a run as it was asked for."""
     return run.spec
 
 
-def resume_run(tx: Transaction, bucket_id: str, run_id: str, *, change_spec: Callable[[Run], bytes] = spec_as_it_was) -> Run:
+def resume_run(tx: Transaction, bucket_id: str, run_id: str, *, change_spec: Callable[[Run], bytes] = keep_spec) -> Run:
     """Make an interrupted run claimable at once, with the spec that `change_spec` makes of it. NotFound, RunNotInterrupted."""
     run = get_run(tx, bucket_id, run_id, locked=True)
     if run.has_lapsed(tx.now):
-        run = interrupt(tx, run, ClaimEnd.LAPSED)
+        run = interrupt_run(tx, run, ClaimEnd.LAPSED)
     if run.state is not RunState.INTERRUPTED:
         raise RunNotInterrupted(f"run {run_id} is {run.state}, not interrupted")
     spec = change_spec(run)
-    move(tx, run, RunState.PENDING, message="waits for an executor", spec=spec, barren_takeovers=0, not_before=None)
+    move_run(tx, run, RunState.PENDING, message="waits for an executor", spec=spec, barren_takeovers=0, not_before=None)
     return get_run(tx, bucket_id, run_id)

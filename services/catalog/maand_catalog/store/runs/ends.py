@@ -20,13 +20,13 @@ from maand_catalog.rules.runs import (
     ClaimEnd,
     Run,
     RunState,
-    barren_takeovers_after,
+    count_barren_takeovers,
     pause_before_claim,
 )
 from maand_catalog.store.runs import records as run_records
-from maand_catalog.store.runs.events import append_own, last_kind
+from maand_catalog.store.runs.events import append_own_event, read_last_event_kind
 from maand_catalog.store.runs.invocation_ends import end_invocations_of_run
-from maand_catalog.store.runs.run_states import RUN_COLUMNS, get_run, move, run_has_lapsed, stale_fence, to_run
+from maand_catalog.store.runs.run_states import RUN_COLUMNS, get_run, move_run, run_has_lapsed, stale_run_fence, to_run
 from maand_catalog.store.runs.task_states import drop_tasks
 from maand_catalog.store.tables.runs import runs
 
@@ -40,15 +40,15 @@ def finish_run(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, stat
     if run.fence == fence and run.state is state:
         return
     if not run.is_held_by(fence, tx.now):
-        raise stale_fence(run, fence, tx)
+        raise stale_run_fence(run, fence, tx)
     if state is RunState.INTERRUPTED:
-        interrupt(tx, run, ClaimEnd.GIVEN_UP, said=message)
+        interrupt_run(tx, run, ClaimEnd.GIVEN_UP, said=message)
         return
     end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
-    end(tx, run, state, message=message, result=result)
+    end_run(tx, run, state, message=message, result=result)
 
 
-def interrupt(tx: Transaction, run: Run, why: ClaimEnd, *, said: str = "") -> Run:
+def interrupt_run(tx: Transaction, run: Run, why: ClaimEnd, *, said: str = "") -> Run:
     """Take a running run from its executor and return it as it then is. `said`: the executor's own words.
 
     One that was asked to stop is cancelled instead; one that was taken over too often without a new step has failed.
@@ -56,37 +56,37 @@ def interrupt(tx: Transaction, run: Run, why: ClaimEnd, *, said: str = "") -> Ru
     end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
     drop_tasks(tx, run.run_id)
     reason = said or why.value.format(executor=run.executor_id)
-    barren = barren_takeovers_after(run, why)
+    barren = count_barren_takeovers(run, why)
     if barren >= MOST_BARREN_TAKEOVERS and run.may_be_taken_over and run.cancel is CancelLevel.NONE:
         result = run_records.taken_over_in_vain_result(run, reason)
-        end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+        end_run(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
         return get_run(tx, run.bucket_id, run.run_id)
     pause = pause_before_claim(barren)
-    append_own(tx, run, run_records.interruption(run, reason, pause=pause, now=tx.now))
-    move(tx, run, RunState.INTERRUPTED, message=reason, barren_takeovers=barren, not_before=tx.now + pause)
+    append_own_event(tx, run, run_records.interruption_event(run, reason, pause=pause, now=tx.now))
+    move_run(tx, run, RunState.INTERRUPTED, message=reason, barren_takeovers=barren, not_before=tx.now + pause)
     interrupted = replace(run, state=RunState.INTERRUPTED, lease_until=None, barren_takeovers=barren)
     if run.cancel is CancelLevel.NONE:
         return interrupted
-    cancel_at_once(tx, interrupted, requested_by="")
+    cancel_run_at_once(tx, interrupted, requested_by="")
     return get_run(tx, run.bucket_id, run.run_id)
 
 
-def cancel_at_once(tx: Transaction, run: Run, *, requested_by: str) -> None:
+def cancel_run_at_once(tx: Transaction, run: Run, *, requested_by: str) -> None:
     """Cancel a run that nobody runs."""
     result = run_records.cancelled_result(run, requested_by=requested_by)
-    end(tx, run, RunState.CANCELLED, message=result.message, result=result.SerializeToString())
+    end_run(tx, run, RunState.CANCELLED, message=result.message, result=result.SerializeToString())
 
 
-def fail_waiting(tx: Transaction, run: Run, holder: Run) -> None:
+def fail_waiting_run(tx: Transaction, run: Run, holder: Run) -> None:
     """Fail a pending run whose lock timeout is over."""
     result = run_records.bucket_held_result(holder)
-    end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+    end_run(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
 
 
-def fail_claimed(tx: Transaction, run: Run, message: str, *, help_text: str) -> None:
+def fail_claimed_run(tx: Transaction, run: Run, message: str, *, help_text: str) -> None:
     """Fail a run that was just claimed and cannot be carried out."""
     result = run_records.prerequisite_result(message, help_text=help_text)
-    end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+    end_run(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
 
 
 def end_open_runs(tx: Transaction) -> list[Run]:
@@ -99,32 +99,32 @@ def end_open_runs(tx: Transaction) -> list[Run]:
     for run in open_runs:
         result = run_records.restored_result(run)
         end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
-        end(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
+        end_run(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
     return open_runs
 
 
-def end(tx: Transaction, run: Run, state: RunState, *, message: str, result: bytes) -> None:
+def end_run(tx: Transaction, run: Run, state: RunState, *, message: str, result: bytes) -> None:
     """Move a run to its end, with its last event."""
     drop_tasks(tx, run.run_id)
-    if last_kind(tx, run.run_id) != FINISHED:
-        append_own(tx, run, run_records.finished(result, tx.now))
-    move(tx, run, state, message=message, result=result)
+    if read_last_event_kind(tx, run.run_id) != FINISHED:
+        append_own_event(tx, run, run_records.finished_event(result, tx.now))
+    move_run(tx, run, state, message=message, result=result)
 
 
-def interrupt_lapsed(tx: Transaction, *, bucket_ids: Collection[str] = ()) -> list[str]:
+def interrupt_lapsed_runs(tx: Transaction, *, bucket_ids: Collection[str] = ()) -> list[str]:
     """Interrupt every run whose lease is over, and return their ids. Several replicas may do this at once."""
     lapsed = run_has_lapsed(tx)
-    return interrupt_where(tx, and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed, ClaimEnd.LAPSED)
+    return interrupt_runs_where(tx, and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed, ClaimEnd.LAPSED)
 
 
 def release_leases(tx: Transaction, *, executor_id: str, except_executor_id: str) -> list[str]:
     """Interrupt every run of one executor, which stops, or of every executor but one, which died, and return their ids."""
     whose = runs.c.executor_id == executor_id if executor_id else runs.c.executor_id != except_executor_id
     why = ClaimEnd.STOPPED if executor_id else ClaimEnd.DIED
-    return interrupt_where(tx, and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, whose), why)
+    return interrupt_runs_where(tx, and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, whose), why)
 
 
-def interrupt_where(tx: Transaction, condition: ColumnElement[bool], why: ClaimEnd) -> list[str]:
+def interrupt_runs_where(tx: Transaction, condition: ColumnElement[bool], why: ClaimEnd) -> list[str]:
     """Interrupt the runs that fulfil a condition, but those that somebody else is changing right now."""
     query = select(*RUN_COLUMNS).where(condition).order_by(runs.c.run_id).with_for_update(skip_locked=True)
-    return [interrupt(tx, to_run(row), why).run_id for row in tx.connection.execute(query).all()]
+    return [interrupt_run(tx, to_run(row), why).run_id for row in tx.connection.execute(query).all()]

@@ -8,8 +8,8 @@ from sqlalchemy import Row, bindparam, insert, select, update
 from maand_catalog.database.statements import in_chunks, one_of, select_page
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import EventRecord, Run
-from maand_catalog.store.runs.run_states import IS_HELD, get_run, held_by, stale_fence, topic
-from maand_catalog.store.runs.task_states import get_task, stale_task
+from maand_catalog.store.runs.run_states import IS_HELD, claim_parameters, get_run, run_topic, stale_run_fence
+from maand_catalog.store.runs.task_states import get_task, stale_task_fence
 from maand_catalog.store.tables.runs import run_appends, run_events, run_steps, runs
 
 CHUNK_EVENTS = 500
@@ -75,13 +75,13 @@ def append_events(
     3. Insert the events.
     """
     run_fence = get_task(tx, bucket_id, task_id).run_fence if task_id else fence
-    parameters = {**held_by(tx, bucket_id, run_id, run_fence), "the_count": len(events)}
+    parameters = {**claim_parameters(tx, bucket_id, run_id, run_fence), "the_count": len(events)}
     advance = (ADVANCE_AND_SAY, {**parameters, "the_message": doing}) if doing else (ADVANCE, parameters)
     last = tx.connection.execute(*advance).scalar_one_or_none()
     if last is None:
-        raise stale_fence(get_run(tx, bucket_id, run_id), run_fence, tx)
+        raise stale_run_fence(get_run(tx, bucket_id, run_id), run_fence, tx)
     if task_id:
-        check_task(tx, bucket_id, run_id, task_id, fence)
+        check_task_held(tx, bucket_id, run_id, task_id, fence)
     if request_id:
         if (first := find_append(tx, run_id, request_id)) is not None:
             tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(last_sequence=last - len(events)))
@@ -92,14 +92,14 @@ def append_events(
     return int(last)
 
 
-def check_task(tx: Transaction, bucket_id: str, run_id: str, task_id: str, fence: int) -> None:
+def check_task_held(tx: Transaction, bucket_id: str, run_id: str, task_id: str, fence: int) -> None:
     """Raise `StaleFence` when the claim with this fence does not own this task of the run."""
     task = get_task(tx, bucket_id, task_id, locked=True)
     if task.run_id != run_id or not task.is_held_by(fence, tx.now):
-        raise stale_task(task, fence)
+        raise stale_task_fence(task, fence)
 
 
-def append_own(tx: Transaction, run: Run, event: EventRecord) -> None:
+def append_own_event(tx: Transaction, run: Run, event: EventRecord) -> None:
     """Append an event of the catalog's own; the run's row must be locked."""
     advance = update(runs).where(runs.c.run_id == run.run_id).values(last_sequence=runs.c.last_sequence + 1)
     sequence = tx.connection.execute(advance.returning(runs.c.last_sequence)).scalar_one()
@@ -120,10 +120,10 @@ def insert_events(tx: Transaction, bucket_id: str, run_id: str, *, first_sequenc
         for sequence, event in enumerate(events, start=first_sequence)
     ]
     tx.connection.execute(INSERT_EVENTS, rows)
-    tx.notify(topic(run_id))
+    tx.notify(run_topic(run_id))
 
 
-def last_kind(tx: Transaction, run_id: str) -> str | None:
+def read_last_event_kind(tx: Transaction, run_id: str) -> str | None:
     """Return what happened last in a run; None when nothing did."""
     query = select(run_events.c.kind).where(run_events.c.run_id == run_id).order_by(run_events.c.sequence.desc()).limit(1)
     return tx.connection.execute(query).scalar_one_or_none()
@@ -146,11 +146,11 @@ def read_events(tx: Transaction, bucket_id: str, run_id: str, *, after: int) -> 
 
 def record_steps(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, names: Sequence[str]) -> None:
     """Record steps as done, those recorded before left as they were: they are no progress. NotFound, StaleFence."""
-    parameters = {**held_by(tx, bucket_id, run_id, fence), "the_count": len(names)}
+    parameters = {**claim_parameters(tx, bucket_id, run_id, fence), "the_count": len(names)}
     last = tx.connection.execute(ADVANCE_STEPS, parameters).scalar_one_or_none()
     if last is None:
-        raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
-    known = known_steps(tx, run_id, names)
+        raise stale_run_fence(get_run(tx, bucket_id, run_id), fence, tx)
+    known = find_known_steps(tx, run_id, names)
     new = [name for name in names if name not in known]
     if known:
         tx.connection.execute(update(runs).where(runs.c.run_id == run_id).values(steps=last - len(known)))
@@ -162,7 +162,7 @@ def record_steps(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, na
         tx.connection.execute(INSERT_STEPS, rows)
 
 
-def known_steps(tx: Transaction, run_id: str, names: Sequence[str]) -> set[str]:
+def find_known_steps(tx: Transaction, run_id: str, names: Sequence[str]) -> set[str]:
     """Return which of these steps are recorded already; the run's row must be locked."""
     known: set[str] = set()
     for some in in_chunks(names):

@@ -3,13 +3,13 @@
 from sqlalchemy import ColumnElement, and_, bindparam, func, select, update
 
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Sealed, associated
+from maand_catalog.sealing.keyring import CannotDecrypt, Keyring, Sealed, associated_data
 from maand_catalog.store.tables.runs import runs
 
 
-def binding(bucket_id: str, run_id: str) -> bytes:
+def hook_env_binding(bucket_id: str, run_id: str) -> bytes:
     """Return what the values of one run are bound to."""
-    return associated("hook_env", bucket_id, run_id)
+    return associated_data("hook_env", bucket_id, run_id)
 
 
 def rotate_hook_env(tx: Transaction, keyring: Keyring, bucket_id: str) -> int:
@@ -17,12 +17,14 @@ def rotate_hook_env(tx: Transaction, keyring: Keyring, bucket_id: str) -> int:
 
     `CannotDecrypt` names the run whose key is gone.
     """
-    query = select(runs.c.run_id, runs.c.sealed_hook_env, runs.c.hook_env_key_id).where(is_pending(keyring, bucket_id))
+    query = select(runs.c.run_id, runs.c.sealed_hook_env, runs.c.hook_env_key_id).where(
+        is_sealed_with_older_key(keyring, bucket_id)
+    )
     rows = tx.connection.execute(query.order_by(runs.c.seq).with_for_update()).all()
     changes = []
     for row in rows:
-        place = binding(bucket_id, row.run_id)
-        sealed = resealed(keyring, Sealed(key_id=row.hook_env_key_id, data=row.sealed_hook_env), place, run_id=row.run_id)
+        place = hook_env_binding(bucket_id, row.run_id)
+        sealed = reseal_hook_env(keyring, Sealed(key_id=row.hook_env_key_id, data=row.sealed_hook_env), place, run_id=row.run_id)
         changes.append({"of": row.run_id, "data": sealed.data, "new": sealed.key_id})
     if changes:
         stored = update(runs).where(runs.c.run_id == bindparam("of"))
@@ -30,7 +32,7 @@ def rotate_hook_env(tx: Transaction, keyring: Keyring, bucket_id: str) -> int:
     return len(changes)
 
 
-def resealed(keyring: Keyring, sealed: Sealed, place: bytes, *, run_id: str) -> Sealed:
+def reseal_hook_env(keyring: Keyring, sealed: Sealed, place: bytes, *, run_id: str) -> Sealed:
     """Return the values of one run under the newest key."""
     try:
         return keyring.seal(keyring.open(sealed, place), place)
@@ -42,11 +44,11 @@ def resealed(keyring: Keyring, sealed: Sealed, place: bytes, *, run_id: str) -> 
         ) from error
 
 
-def count_pending(tx: Transaction, keyring: Keyring, bucket_id: str) -> int:
+def count_stale_hook_env(tx: Transaction, keyring: Keyring, bucket_id: str) -> int:
     """Count the runs whose values an older key encrypts."""
-    return tx.connection.scalar(select(func.count()).where(is_pending(keyring, bucket_id))) or 0
+    return tx.connection.scalar(select(func.count()).where(is_sealed_with_older_key(keyring, bucket_id))) or 0
 
 
-def is_pending(keyring: Keyring, bucket_id: str) -> ColumnElement[bool]:
+def is_sealed_with_older_key(keyring: Keyring, bucket_id: str) -> ColumnElement[bool]:
     """Return the condition that a run has values and an older key encrypts them."""
     return and_(runs.c.bucket_id == bucket_id, runs.c.sealed_hook_env != b"", runs.c.hook_env_key_id != keyring.newest)

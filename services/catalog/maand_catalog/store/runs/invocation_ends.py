@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, update
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.identity import InvocationEnd, InvocationOutcome
-from maand_catalog.store.semaphores.slots import end_invocations as release_claims
+from maand_catalog.store.semaphores.slots import release_claims
 from maand_catalog.store.tables.identity import invocations
 
 
@@ -30,15 +30,15 @@ def end_given_invocations(tx: Transaction, bucket_id: str, ends: Sequence[Invoca
 
 def end_invocations_of_run(tx: Transaction, run_id: str, outcome: InvocationOutcome) -> None:
     """End every invocation of a run that has not ended, under whatever claim it began."""
-    end_where(tx, invocations.c.run_id == run_id, outcome)
+    end_invocations_where(tx, invocations.c.run_id == run_id, outcome)
 
 
 def end_invocations_of_task(tx: Transaction, run_id: str, task_id: str, outcome: InvocationOutcome) -> None:
     """End every invocation that began under a claim of a task and has not ended."""
-    end_where(tx, (invocations.c.run_id == run_id) & (invocations.c.task_id == task_id), outcome)
+    end_invocations_where(tx, (invocations.c.run_id == run_id) & (invocations.c.task_id == task_id), outcome)
 
 
-def end_where(tx: Transaction, condition: ColumnElement[bool], outcome: InvocationOutcome) -> None:
+def end_invocations_where(tx: Transaction, condition: ColumnElement[bool], outcome: InvocationOutcome) -> None:
     """End live invocations."""
     ended = (
         update(invocations)

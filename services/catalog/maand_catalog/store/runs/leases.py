@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.meter import UnfinishedRuns
 from maand_catalog.rules.runs import TAKEN_OVER, CancelLevel, Run, RunState, WorkerFence
-from maand_catalog.store.runs.ends import interrupt_lapsed
+from maand_catalog.store.runs.ends import interrupt_lapsed_runs
 from maand_catalog.store.runs.epochs import read_epoch
-from maand_catalog.store.runs.run_states import IS_HELD, RUN_COLUMNS, get_run, held_by, move, stale_fence, to_run
+from maand_catalog.store.runs.run_states import IS_HELD, RUN_COLUMNS, claim_parameters, get_run, move_run, stale_run_fence, to_run
 from maand_catalog.store.tables.runs import runs
 
 LEASE = timedelta(seconds=15)
@@ -61,15 +61,15 @@ def claim_run(
     `has_waited`: the call came in a while ago, so the executor may be frozen or cut off by now. A run that was taken from this
     executor is left to others then, until it calls anew.
     """
-    interrupt_lapsed(tx, bucket_ids=bucket_ids)
-    query = oldest_claimable(tx, bucket_ids)
+    interrupt_lapsed_runs(tx, bucket_ids=bucket_ids)
+    query = select_oldest_claimable_run(tx, bucket_ids)
     if has_waited:
         query = query.where(or_(runs.c.state == RunState.PENDING, runs.c.executor_id != executor_id))
     row = tx.connection.execute(query).one_or_none()
     if row is None:
         return None
     run = to_run(row)
-    move(
+    move_run(
         tx,
         run,
         RunState.RUNNING,
@@ -85,7 +85,7 @@ def claim_run(
     return get_run(tx, run.bucket_id, run.run_id)
 
 
-def oldest_claimable(tx: Transaction, bucket_ids: Collection[str]) -> Select[tuple[object, ...]]:
+def select_oldest_claimable_run(tx: Transaction, bucket_ids: Collection[str]) -> Select[tuple[object, ...]]:
     """Select the oldest run to be had, locked, leaving out those that another catalog has locked."""
     may_begin = or_(runs.c.not_before.is_(None), runs.c.not_before <= tx.now)
     query = (
@@ -100,14 +100,14 @@ def oldest_claimable(tx: Transaction, bucket_ids: Collection[str]) -> Select[tup
 
 def renew_lease(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, lease: timedelta) -> Renewal:
     """Let a claim last from now on, and tell what is wished of the run. NotFound, StaleFence."""
-    parameters = {**held_by(tx, bucket_id, run_id, fence), "the_end": tx.now + lease}
+    parameters = {**claim_parameters(tx, bucket_id, run_id, fence), "the_end": tx.now + lease}
     level = tx.connection.execute(RENEW, parameters).scalar_one_or_none()
     if level is None:
-        raise stale_fence(get_run(tx, bucket_id, run_id), fence, tx)
+        raise stale_run_fence(get_run(tx, bucket_id, run_id), fence, tx)
     return Renewal(lease=lease, cancel=CancelLevel(level))
 
 
-def worker_fence(tx: Transaction, run: Run) -> WorkerFence | None:
+def worker_fence_of(tx: Transaction, run: Run) -> WorkerFence | None:
     """Return what the run's commands carry to workers; None for one that does not hold the bucket and changes nothing there.
 
     A run that joined another one's hold acts for the holder: it carries the holder's numbers, so that neither refuses the other.
@@ -126,7 +126,7 @@ OLDEST_PENDING = select(func.min(runs.c.created_at)).where(
 )
 
 
-def count_unfinished(tx: Transaction) -> UnfinishedRuns:
+def count_unfinished_runs(tx: Transaction) -> UnfinishedRuns:
     """Count the runs of all buckets that have not ended, by kind and state as stored."""
     oldest = tx.connection.execute(OLDEST_PENDING).scalar_one_or_none()
     return UnfinishedRuns(

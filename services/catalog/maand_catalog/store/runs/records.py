@@ -10,7 +10,7 @@ from maand_catalog.rules.runs import MOST_BARREN_TAKEOVERS, EventRecord, Run, Ru
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 
 
-def to_record(event: pb.RunEvent) -> EventRecord:
+def record_from_event(event: pb.RunEvent) -> EventRecord:
     """Make an event ready for the store; its sequence is the store's to give."""
     stored = pb.RunEvent()
     stored.CopyFrom(event)
@@ -18,16 +18,16 @@ def to_record(event: pb.RunEvent) -> EventRecord:
     return EventRecord(kind=event.WhichOneof("event") or "", payload=stored.SerializeToString())
 
 
-def from_record(payload: bytes, sequence: int) -> pb.RunEvent:
+def event_from_record(payload: bytes, sequence: int) -> pb.RunEvent:
     """Read an event back, with its sequence."""
     event = pb.RunEvent.FromString(payload)
     event.sequence = sequence
     return event
 
 
-def finished(result: bytes, now: datetime) -> EventRecord:
+def finished_event(result: bytes, now: datetime) -> EventRecord:
     """Return the event that ends a run."""
-    return to_record(at(now, pb.RunEvent(run_finished=pb.RunFinished(result=pb.RunResult.FromString(result)))))
+    return record_from_event(with_time(now, pb.RunEvent(run_finished=pb.RunFinished(result=pb.RunResult.FromString(result)))))
 
 
 def cancelled_result(run: Run, *, requested_by: str) -> pb.RunResult:
@@ -65,7 +65,7 @@ def restored_result(run: Run) -> pb.RunResult:
     )
 
 
-def interruption(run: Run, reason: str, *, pause: timedelta, now: datetime) -> EventRecord:
+def interruption_event(run: Run, reason: str, *, pause: timedelta, now: datetime) -> EventRecord:
     """Return the notice that a run lost its executor, why, and what becomes of it."""
     when = f" in {pause.total_seconds():g} s" if pause else ""
     resume = f"maand runs resume {run.run_id}"
@@ -73,7 +73,7 @@ def interruption(run: Run, reason: str, *, pause: timedelta, now: datetime) -> E
         reason += f"; another executor may continue it{when}"
     elif resume not in reason:  # an executor that leaves a run to a person says itself how
         reason += f"; {resume} goes on with it"
-    return to_record(at(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=reason))))
+    return record_from_event(with_time(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=reason))))
 
 
 def taken_over_in_vain_result(run: Run, reason: str) -> pb.RunResult:
@@ -86,7 +86,7 @@ def taken_over_in_vain_result(run: Run, reason: str) -> pb.RunResult:
     return pb.RunResult(message=message, failures=[failure])
 
 
-def doing(events: Iterable[pb.RunEvent]) -> str:
+def describe_progress(events: Iterable[pb.RunEvent]) -> str:
     """Return what a run is doing after these events, in a sentence for people; empty when they do not say."""
     sentence = ""
     for event in events:
@@ -101,7 +101,7 @@ def doing(events: Iterable[pb.RunEvent]) -> str:
     return sentence
 
 
-def at(now: datetime, event: pb.RunEvent) -> pb.RunEvent:
+def with_time(now: datetime, event: pb.RunEvent) -> pb.RunEvent:
     """Give an event its time."""
     event.time.FromDatetime(now)
     return event

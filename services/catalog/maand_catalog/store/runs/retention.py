@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import ENDED, RunState
 from maand_catalog.store.runs.control import find_holder
-from maand_catalog.store.runs.ends import fail_waiting
+from maand_catalog.store.runs.ends import fail_waiting_run
 from maand_catalog.store.runs.leases import NOBODY_AHEAD
 from maand_catalog.store.runs.run_states import RUN_COLUMNS, run_has_lapsed, to_run
 from maand_catalog.store.tables.identity import invocations
@@ -29,27 +29,27 @@ class Retention:
     younger_than: timedelta = timedelta(days=30)
 
 
-def needs_care(tx: Transaction) -> bool:
+def is_care_due(tx: Transaction) -> bool:
     """Whether some lease is over or some wait went on too long: looked at often, so that a write happens only when needed."""
     return bool(
-        tx.connection.execute(select(exists().where(run_has_lapsed(tx)) | exists().where(waited_too_long(tx)))).scalar_one()
+        tx.connection.execute(select(exists().where(run_has_lapsed(tx)) | exists().where(has_waited_too_long(tx)))).scalar_one()
     )
 
 
-def waited_too_long(tx: Transaction) -> ColumnElement[bool]:
+def has_waited_too_long(tx: Transaction) -> ColumnElement[bool]:
     """Return the condition that a run's lock timeout is over while somebody is still ahead of it."""
     return and_(runs.c.finished_at.is_(None), runs.c.state == RunState.PENDING, runs.c.lock_deadline <= tx.now, ~NOBODY_AHEAD)
 
 
 def end_long_waits(tx: Transaction) -> list[str]:
     """Fail the runs that waited for the bucket longer than they wished, and return their ids."""
-    query = select(*RUN_COLUMNS).where(waited_too_long(tx)).order_by(runs.c.run_id).with_for_update(skip_locked=True, of=runs)
+    query = select(*RUN_COLUMNS).where(has_waited_too_long(tx)).order_by(runs.c.run_id).with_for_update(skip_locked=True, of=runs)
     failed = []
     for row in tx.connection.execute(query).all():
         run = to_run(row)
         holder = find_holder(tx, run.bucket_id)
         if holder is not None and holder.run_id != run.run_id:
-            fail_waiting(tx, run, holder)
+            fail_waiting_run(tx, run, holder)
             failed.append(run.run_id)
     return failed
 

@@ -26,9 +26,9 @@ IS_HELD: ColumnElement[bool] = and_(
     runs.c.state == RunState.RUNNING,
     runs.c.lease_until > bindparam("the_time"),
 )
-"""That a claim still owns its run, for the parameters of `held_by`. Every write of an executor is guarded by it."""
+"""That a claim still owns its run, for the parameters of `claim_parameters`. Every write of an executor is guarded by it."""
 
-CLAIMABLE = "runs"
+CLAIMABLE_RUNS = "runs"
 """Topic: a run may have become claimable."""
 
 
@@ -39,7 +39,7 @@ class ImpossibleMove(RuntimeError):
     """
 
 
-def topic(run_id: str) -> str:
+def run_topic(run_id: str) -> str:
     """Return the topic of one run: its events, its state, what is wished of it."""
     return f"run:{run_id}"
 
@@ -64,7 +64,7 @@ def run_has_lapsed(tx: Transaction) -> ColumnElement[bool]:
     return and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
 
 
-def held_by(tx: Transaction, bucket_id: str, run_id: str, fence: int) -> dict[str, object]:
+def claim_parameters(tx: Transaction, bucket_id: str, run_id: str, fence: int) -> dict[str, object]:
     """Return the parameters of `IS_HELD` for a claim."""
     return {"the_run": run_id, "the_bucket": bucket_id, "the_fence": fence, "the_time": tx.now}
 
@@ -73,11 +73,11 @@ def get_held_run(tx: Transaction, bucket_id: str, run_id: str, fence: int) -> Ru
     """Read and lock a run that the claim with this fence owns. NotFound, StaleFence."""
     run = get_run(tx, bucket_id, run_id, locked=True)
     if not run.is_held_by(fence, tx.now):
-        raise stale_fence(run, fence, tx)
+        raise stale_run_fence(run, fence, tx)
     return run
 
 
-def stale_fence(run: Run, fence: int, tx: Transaction) -> StaleFence:
+def stale_run_fence(run: Run, fence: int, tx: Transaction) -> StaleFence:
     """Return the error for a claim that does not own its run any more."""
     state = run.state_at(tx.now)
     return StaleFence(
@@ -86,7 +86,7 @@ def stale_fence(run: Run, fence: int, tx: Transaction) -> StaleFence:
     )
 
 
-def move(tx: Transaction, run: Run, to: RunState, **values: Any) -> None:
+def move_run(tx: Transaction, run: Run, to: RunState, **values: Any) -> None:
     """Move a run to another state, with what else changes, and wake who watches. The row must be locked."""
     if to not in ALLOWED_MOVES[run.state]:
         raise ImpossibleMove(f"run {run.run_id} cannot move from {run.state} to {to}")
@@ -94,6 +94,6 @@ def move(tx: Transaction, run: Run, to: RunState, **values: Any) -> None:
         values = {"finished_at": tx.now, "sealed_hook_env": b"", "lock_deadline": None, **values}
     if to is not RunState.RUNNING:
         values = {"lease_until": None, **values}
-        tx.notify(CLAIMABLE)
+        tx.notify(CLAIMABLE_RUNS)
     tx.connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(state=to, **values))
-    tx.notify(topic(run.run_id))
+    tx.notify(run_topic(run.run_id))

@@ -19,11 +19,11 @@ from maand_catalog.store.tables.runs import tasks
 
 TASK_COLUMNS = [tasks.c[field.name] for field in fields(Task)]
 
-CLAIMABLE = "tasks"
+CLAIMABLE_TASKS = "tasks"
 """Topic: a task may have become claimable."""
 
 
-def topic(run_id: str) -> str:
+def tasks_topic(run_id: str) -> str:
     """Return the topic of one run's tasks: some of them ended."""
     return f"tasks:{run_id}"
 
@@ -46,16 +46,16 @@ def get_held_task(tx: Transaction, bucket_id: str, task_id: str, fence: int, *, 
     """Read and lock a task that the claim with this fence owns, whose run is given. NotFound, StaleFence."""
     task = get_task(tx, bucket_id, task_id, locked=True)
     if task.run_id != run.run_id or not task.is_held_by(fence, tx.now) or not run.is_held_by(task.run_fence, tx.now):
-        raise stale_task(task, fence)
+        raise stale_task_fence(task, fence)
     return task
 
 
-def get_run_of(tx: Transaction, bucket_id: str, task_id: str, *, locked: bool) -> Run:
+def get_run_of_task(tx: Transaction, bucket_id: str, task_id: str, *, locked: bool) -> Run:
     """Read the run of a task, locked when the task is about to end. NotFound."""
     return get_run(tx, bucket_id, get_task(tx, bucket_id, task_id).run_id, locked=locked)
 
 
-def stale_task(task: Task, fence: int) -> StaleFence:
+def stale_task_fence(task: Task, fence: int) -> StaleFence:
     """Return the error for a claim that does not own its task any more."""
     return StaleFence(
         f"the claim {fence} of task {task.name} of run {task.run_id} is over: it is {task.state} under claim {task.fence}",
@@ -63,7 +63,7 @@ def stale_task(task: Task, fence: int) -> StaleFence:
     )
 
 
-def find_tasks(tx: Transaction, condition: ColumnElement[bool]) -> list[Task]:
+def lock_tasks(tx: Transaction, condition: ColumnElement[bool]) -> list[Task]:
     """Read and lock the tasks that fulfil a condition, oldest first; their runs must be locked."""
     query = select(*TASK_COLUMNS).where(condition).order_by(tasks.c.task_id).with_for_update()
     return [to_task(row) for row in tx.connection.execute(query)]
@@ -71,11 +71,11 @@ def find_tasks(tx: Transaction, condition: ColumnElement[bool]) -> list[Task]:
 
 def drop_tasks(tx: Transaction, run_id: str, *states: TaskState) -> None:
     """Drop the open tasks of a run, or those in some states: they are not wanted any more. The run's row must be locked."""
-    for task in find_tasks(tx, (tasks.c.run_id == run_id) & (tasks.c.sequence == 0) & tasks.c.state.in_(states or OPEN)):
-        move(tx, task, TaskState.DROPPED)
+    for task in lock_tasks(tx, (tasks.c.run_id == run_id) & (tasks.c.sequence == 0) & tasks.c.state.in_(states or OPEN)):
+        move_task(tx, task, TaskState.DROPPED)
 
 
-def move(tx: Transaction, task: Task, to: TaskState, **values: Any) -> None:
+def move_task(tx: Transaction, task: Task, to: TaskState, **values: Any) -> None:
     """Move a task to another state, with what else changes, and wake who waits. Row and, for an end, run must be locked.
 
     Hook invocations end with the claim under which they began.
@@ -83,17 +83,17 @@ def move(tx: Transaction, task: Task, to: TaskState, **values: Any) -> None:
     if to not in ALLOWED_MOVES[task.state]:
         raise ImpossibleMove(f"task {task.task_id} cannot move from {task.state} to {to}")
     if to not in OPEN:
-        values = {"sequence": next_sequence(tx, task.run_id), **values}
-        tx.notify(topic(task.run_id))
+        values = {"sequence": next_task_sequence(tx, task.run_id), **values}
+        tx.notify(tasks_topic(task.run_id))
     if to is TaskState.PENDING:
-        tx.notify(CLAIMABLE)
+        tx.notify(CLAIMABLE_TASKS)
     if to is not TaskState.RUNNING:
         values = {"lease_until": None, **values}
         end_invocations_of_task(tx, task.run_id, task.task_id, InvocationOutcome.INTERRUPTED)
     tx.connection.execute(update(tasks).where(tasks.c.task_id == task.task_id).values(state=to, **values))
 
 
-def next_sequence(tx: Transaction, run_id: str) -> int:
+def next_task_sequence(tx: Transaction, run_id: str) -> int:
     """Return the next number among the ended tasks of a run."""
     query = select(func.coalesce(func.max(tasks.c.sequence), 0)).where(tasks.c.run_id == run_id)
     return int(tx.connection.execute(query).scalar_one()) + 1

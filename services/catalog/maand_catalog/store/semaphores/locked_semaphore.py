@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from maand_catalog.database.transaction import Transaction
-from maand_catalog.rules.semaphores import Claim, Scope, Semaphore, State, Upkeep, look_after
+from maand_catalog.rules.semaphores import Claim, QueueChanges, Scope, Semaphore, State, settle_queue
 from maand_catalog.store.semaphores import statements as st
 from maand_catalog.store.tables.semaphores import semaphore_claims
 
@@ -63,14 +63,14 @@ class LockedSemaphore:
         """Return the invocation's claim."""
         return next((claim for claim in self.claims if claim.invocation_id == invocation_id), None)
 
-    def look_after(self) -> None:
+    def settle(self) -> None:
         """Let go of who is gone, and grant free slots to the next in line. Rooms of the granted are woken after the commit."""
-        while self._look_after_the_near():
+        while self._settle_the_near():
             self._read()
 
-    def _look_after_the_near(self) -> bool:
+    def _settle_the_near(self) -> bool:
         """Look after the claims that were read; whether the line became shorter, so that others are near now."""
-        upkeep = look_after(self.capacity, self.claims, self.tx.now)
+        upkeep = settle_queue(self.capacity, self.claims, self.tx.now)
         self.remove(upkeep.gone)
         for claim in upkeep.left:
             self.move(claim, State.LEFT)
@@ -88,7 +88,7 @@ class LockedSemaphore:
             return
         near = {"near_of": self.semaphore_id, "near": self.capacity + SPARE}
         asked = {"now": self.tx.now, **st.CONCERNED.parameters(self.tx.dialect, self.concerned), **near}
-        self.claims = [to_claim(row) for row in self.tx.connection.execute(st.NEAR_CLAIMS[self.tx.dialect], asked)]
+        self.claims = [claim_from_row(row) for row in self.tx.connection.execute(st.NEAR_CLAIMS[self.tx.dialect], asked)]
 
     def move(self, claim: Claim, state: State, **values: Any) -> Claim:
         """Move a claim to another state, or change something else about it. `since` is kept in the same one, and by a slot."""
@@ -122,35 +122,35 @@ def lock_for_ticket(tx: Transaction, scope: Scope, invocation_id: str) -> Locked
     """Lock a semaphore, creating it at its first use, and draw the next ticket for an invocation."""
     new = {"semaphore_id": str(uuid.uuid4()), **vars(scope), "capacity": 1, "seq": 1, "granted": 0}
     row = tx.connection.execute(st.DRAW_TICKET[tx.dialect], new).one()
-    return locked(tx, row, (invocation_id,))
+    return to_locked_semaphore(tx, row, (invocation_id,))
 
 
 def lock_semaphore(tx: Transaction, scope: Scope, concerned: Sequence[str]) -> LockedSemaphore | None:
     """Lock a semaphore for an act that concerns some invocations; None when it was never used."""
     asked = {f"the_{part}": value for part, value in vars(scope).items()}
     row = tx.connection.execute(st.LOCK_BY_SCOPE, asked).one_or_none()
-    return locked(tx, row, concerned) if row else None
+    return to_locked_semaphore(tx, row, concerned) if row else None
 
 
 def lock_semaphores(tx: Transaction, semaphore_ids: Iterable[str], concerned: Sequence[str] | None) -> list[LockedSemaphore]:
     """Lock several for an act that concerns some invocations, or everybody in them."""
     ids = sorted(set(semaphore_ids))
     rows = tx.connection.execute(st.LOCK_BY_ID[tx.dialect], st.IDS.parameters(tx.dialect, ids)).all() if ids else []
-    return [locked(tx, row, concerned) for row in rows]
+    return [to_locked_semaphore(tx, row, concerned) for row in rows]
 
 
-def lock_those_of(tx: Transaction, invocation_ids: Sequence[str]) -> list[LockedSemaphore]:
+def lock_semaphores_of(tx: Transaction, invocation_ids: Sequence[str]) -> list[LockedSemaphore]:
     """Lock every semaphore in which one of these invocations has a claim."""
     asked = st.CONCERNED.parameters(tx.dialect, invocation_ids)
     return lock_semaphores(tx, tx.connection.scalars(st.SEMAPHORES_OF[tx.dialect], asked), invocation_ids)
 
 
-def locked(tx: Transaction, row: Row[Any], concerned: Sequence[str] | None) -> LockedSemaphore:
+def to_locked_semaphore(tx: Transaction, row: Row[Any], concerned: Sequence[str] | None) -> LockedSemaphore:
     """Describe a semaphore whose row was just locked."""
     return LockedSemaphore(
         tx=tx,
         semaphore_id=row.semaphore_id,
-        scope=scope_of(row),
+        scope=scope_from_row(row),
         capacity=row.capacity,
         seq=row.seq,
         granted=row.granted,
@@ -163,27 +163,27 @@ def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list
     claims: dict[str, list[Claim]] = {}
     asked = {"now": tx.now, **st.CLAIM_IDS.parameters(tx.dialect, semaphore_ids)}
     for row in tx.connection.execute(st.CLAIMS[tx.dialect], asked):
-        claims.setdefault(row.semaphore_id, []).append(to_claim(row))
+        claims.setdefault(row.semaphore_id, []).append(claim_from_row(row))
     return claims
 
 
-def is_alive(tx: Transaction, invocation_id: str) -> bool:
+def is_invocation_alive(tx: Transaction, invocation_id: str) -> bool:
     """Whether an invocation lives, and goes on to live until this transaction ends."""
     return bool(tx.connection.scalar(st.IS_ALIVE, {"invocation": invocation_id, "now": tx.now}))
 
 
-def to_claim(row: Row[Any]) -> Claim:
+def claim_from_row(row: Row[Any]) -> Claim:
     """Make the fact from its row."""
     return Claim(**{name: getattr(row, name) for name in FIELDS})
 
 
-def scope_of(row: Row[Any]) -> Scope:
+def scope_from_row(row: Row[Any]) -> Scope:
     """Return a semaphore row's scope."""
     return Scope(bucket_id=row.bucket_id, job=row.job, event=row.event, name=row.name)
 
 
-def as_seen(row: Row[Any], claims: Sequence[Claim], now: datetime) -> Semaphore:
+def semaphore_as_seen(row: Row[Any], claims: Sequence[Claim], now: datetime) -> Semaphore:
     """Describe a semaphore as its next change would leave it: without those who are gone or left."""
-    upkeep: Upkeep = look_after(row.capacity, claims, now)
+    upkeep: QueueChanges = settle_queue(row.capacity, claims, now)
     there = [claim for claim in claims if claim.state is not State.LEFT and claim not in upkeep.gone and claim not in upkeep.left]
-    return Semaphore(scope=scope_of(row), capacity=row.capacity, claims=tuple(there))
+    return Semaphore(scope=scope_from_row(row), capacity=row.capacity, claims=tuple(there))

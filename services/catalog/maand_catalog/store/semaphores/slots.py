@@ -21,29 +21,29 @@ from maand_catalog.rules.semaphores import (
     SemaphoreCapacity,
     SemaphoreNotHeld,
     State,
-    calls_given_before,
-    look_after,
+    earlier_calls_of,
     may_resume,
+    settle_queue,
 )
 from maand_catalog.store.semaphores.locked_semaphore import (
     EVERYBODY,
     NOBODY,
     LockedSemaphore,
-    as_seen,
-    is_alive,
+    is_invocation_alive,
     lock_for_ticket,
     lock_semaphore,
     lock_semaphores,
-    lock_those_of,
+    lock_semaphores_of,
     read_claims,
-    scope_of,
+    scope_from_row,
+    semaphore_as_seen,
 )
 from maand_catalog.store.semaphores.statements import BY_ID, GRANTED_IN_ROOM, IDS, c, s
 from maand_catalog.store.tables.semaphores import semaphores, waiting_rooms
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class SlotRequest:
     """One call that wants a slot."""
 
     scope: Scope
@@ -58,7 +58,7 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PlaceInLine:
     """Where a call is in line: in whose claim of which semaphore."""
 
     scope: Scope
@@ -75,31 +75,31 @@ class Granted:
     capacity: int
 
 
-def take_place(tx: Transaction, ask: Ask, *, waited: bool = False) -> Granted | None:
+def take_place(tx: Transaction, ask: SlotRequest, *, waited: bool = False) -> Granted | None:
     """Grant a slot, or (None) let the call wait in line.
 
     A holder is answered at once. A repeat of a request, and another call of the same invocation, take over the place it has. A
     call that `waited` in line and asks again takes nothing from a newer call of its invocation.
     `InvocationEnded`, `SemaphoreCapacity`.
     """
-    if not is_alive(tx, ask.invocation_id):
+    if not is_invocation_alive(tx, ask.invocation_id):
         raise InvocationEnded("this hook has ended, so it gets no slot")
     semaphore = lock_for_ticket(tx, ask.scope, ask.invocation_id)
-    semaphore.look_after()
+    semaphore.settle()
     agree_on_capacity(semaphore, ask.capacity)
     mine = semaphore.find(ask.invocation_id)
     if waited and mine is not None and mine.state in (State.WAITING, State.GRANTED):
         return None
     if mine is not None and mine.has_slot:
-        return hold(semaphore, mine, ask)
+        return hold_slot(semaphore, mine, ask)
     if mine is not None and (mine.state is State.WAITING or may_resume(mine, ask.request_id, semaphore.granted, waited=waited)):
         semaphore.move(mine, State.WAITING, call_id=ask.call_id, room_id=ask.room_id, request_id=ask.request_id)
     else:
         semaphore.remove([mine] if mine else [])
         semaphore.add(new_claim(semaphore, ask))
-    semaphore.look_after()
+    semaphore.settle()
     mine = semaphore.find(ask.invocation_id)
-    return hold(semaphore, mine, ask) if mine is not None and mine.has_slot else None
+    return hold_slot(semaphore, mine, ask) if mine is not None and mine.has_slot else None
 
 
 def agree_on_capacity(semaphore: LockedSemaphore, capacity: int) -> None:
@@ -112,7 +112,7 @@ def agree_on_capacity(semaphore: LockedSemaphore, capacity: int) -> None:
     semaphore.set(capacity=capacity)
 
 
-def new_claim(semaphore: LockedSemaphore, ask: Ask) -> Claim:
+def new_claim(semaphore: LockedSemaphore, ask: SlotRequest) -> Claim:
     """Return the claim that goes to the end of the line."""
     return Claim(
         ticket=semaphore.seq,
@@ -130,15 +130,15 @@ def new_claim(semaphore: LockedSemaphore, ask: Ask) -> Claim:
     )
 
 
-def hold(semaphore: LockedSemaphore, mine: Claim, ask: Ask) -> Granted:
+def hold_slot(semaphore: LockedSemaphore, mine: Claim, ask: SlotRequest) -> Granted:
     """Let the caller know that it has its slot: from now on no older call that goes away gives it back."""
-    earlier = calls_given_before(mine, ask.call_id)
+    earlier = earlier_calls_of(mine, ask.call_id)
     newest = {"call_id": ask.call_id, "room_id": ask.room_id, "request_id": ask.request_id}
     semaphore.move(mine, State.HELD, earlier_calls=earlier, **newest)
     return Granted(call_id=ask.call_id, fencing_token=mine.ticket, capacity=semaphore.capacity)
 
 
-def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
+def pick_up_slots(tx: Transaction, room_id: str) -> list[Granted]:
     """Take every slot that was granted to a call of this waiting room: from now on it is held."""
     held = []
     for semaphore in lock_semaphores(tx, tx.connection.scalars(GRANTED_IN_ROOM, {"room": room_id}), NOBODY):
@@ -148,7 +148,7 @@ def pick_up(tx: Transaction, room_id: str) -> list[Granted]:
     return held
 
 
-def leave(tx: Transaction, place: Place) -> None:
+def leave_line(tx: Transaction, place: PlaceInLine) -> None:
     """Take a call that goes away out of the line, or give back the slot that none of its invocation's calls told of.
 
     Nothing happens to what a newer call took over.
@@ -164,20 +164,20 @@ def leave(tx: Transaction, place: Place) -> None:
         semaphore.remove([mine])
     else:
         semaphore.move(mine, State.LEFT)
-    semaphore.look_after()
+    semaphore.settle()
 
 
-def release(tx: Transaction, scope: Scope, invocation_id: str) -> None:
+def release_slot(tx: Transaction, scope: Scope, invocation_id: str) -> None:
     """Give a slot back. `SemaphoreNotHeld`."""
     semaphore = lock_semaphore(tx, scope, (invocation_id,))
     mine = semaphore.find(invocation_id) if semaphore else None
     if semaphore is None or mine is None or not mine.has_slot:
         raise SemaphoreNotHeld(f"this invocation holds no slot of semaphore {scope.name}", help="acquire it first")
     semaphore.remove([mine])
-    semaphore.look_after()
+    semaphore.settle()
 
 
-def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Claim]:
+def force_slot_free(tx: Transaction, scope: Scope, allocation_id: str) -> list[Claim]:
     """Take the slot of an allocation away, or of the only holder when none is named. `NotFound`, `FailedPrecondition`."""
     semaphore = lock_semaphore(tx, scope, NOBODY)
     holders = semaphore.holders() if semaphore else []
@@ -187,23 +187,23 @@ def force_release(tx: Transaction, scope: Scope, allocation_id: str) -> list[Cla
     if not allocation_id and len(taken) > 1:
         raise FailedPrecondition(f"{len(taken)} hold semaphore {scope.name}", help="name the allocation to take it from")
     semaphore.remove(taken)
-    semaphore.look_after()
+    semaphore.settle()
     return taken
 
 
-def end_invocations(tx: Transaction, invocation_ids: Sequence[str]) -> None:
+def release_claims(tx: Transaction, invocation_ids: Sequence[str]) -> None:
     """Remove everything these invocations hold or wait for, and grant what became free."""
     for chunk in in_chunks(sorted(set(invocation_ids))):
-        for semaphore in lock_those_of(tx, chunk):
+        for semaphore in lock_semaphores_of(tx, chunk):
             ended = set(chunk)
             semaphore.remove([claim for claim in semaphore.claims if claim.invocation_id in ended])
-            semaphore.look_after()
+            semaphore.settle()
 
 
-def tend(tx: Transaction, semaphore_ids: Iterable[str]) -> None:
+def tend_semaphores(tx: Transaction, semaphore_ids: Iterable[str]) -> None:
     """Let go of who is gone from these semaphores, and grant what became free."""
     for semaphore in lock_semaphores(tx, semaphore_ids, EVERYBODY):
-        semaphore.look_after()
+        semaphore.settle()
 
 
 # -- waiting rooms ------------------------------------------------------------------------------------------------------------
@@ -213,11 +213,11 @@ def tend(tx: Transaction, semaphore_ids: Iterable[str]) -> None:
 class Survey:
     """What a waiting room finds: its calls that are in line, and semaphores that need tending."""
 
-    in_line: tuple[Place, ...]
+    in_line: tuple[PlaceInLine, ...]
     untended: tuple[str, ...]
 
 
-def open_room(tx: Transaction, room_id: str, *, lease: timedelta = ROOM_LEASE) -> None:
+def renew_room(tx: Transaction, room_id: str, *, lease: timedelta = ROOM_LEASE) -> None:
     """Keep a room's waiters in line for another while; forget the rooms of processes that died."""
     until = {"lease_until": tx.now + lease}
     keep = upsert(tx, waiting_rooms).values(room_id=room_id, **until)
@@ -230,18 +230,18 @@ def close_room(tx: Transaction, room_id: str) -> None:
     tx.connection.execute(delete(waiting_rooms).where(waiting_rooms.c.room_id == room_id))
 
 
-def survey(tx: Transaction, room_id: str) -> Survey:
+def survey_room(tx: Transaction, room_id: str) -> Survey:
     """Look at every semaphore in which the room waits for somebody."""
     ids = list(tx.connection.scalars(select(c.semaphore_id).where(c.room_id == room_id, c.state != State.HELD).distinct()))
     rows = {row.semaphore_id: row for row in tx.connection.execute(BY_ID[tx.dialect], IDS.parameters(tx.dialect, ids))}
     claims = read_claims(tx, ids)
     in_line = [
-        Place(scope=scope_of(rows[of]), invocation_id=claim.invocation_id, call_id=claim.call_id)
+        PlaceInLine(scope=scope_from_row(rows[of]), invocation_id=claim.invocation_id, call_id=claim.call_id)
         for of, queue in claims.items()
         for claim in queue
         if claim.room_id == room_id and claim.state in (State.WAITING, State.GRANTED)
     ]
-    untended = [of for of, queue in claims.items() if look_after(rows[of].capacity, queue, tx.now)]
+    untended = [of for of, queue in claims.items() if settle_queue(rows[of].capacity, queue, tx.now)]
     return Survey(in_line=tuple(in_line), untended=tuple(untended))
 
 
@@ -254,7 +254,7 @@ def get_semaphore(tx: Transaction, scope: Scope) -> Semaphore:
     row = tx.connection.execute(wanted).one_or_none()
     if row is None:
         return Semaphore(scope=scope)
-    return as_seen(row, read_claims(tx, [row.semaphore_id]).get(row.semaphore_id, []), tx.now)
+    return semaphore_as_seen(row, read_claims(tx, [row.semaphore_id]).get(row.semaphore_id, []), tx.now)
 
 
 def list_semaphores(
@@ -265,4 +265,4 @@ def list_semaphores(
     wanted = select(semaphores).where(s.semaphore_id.in_(used))
     rows = tx.connection.execute(select_page(wanted, s.job, s.event, s.name, after=after, limit=limit)).all()
     claims = read_claims(tx, [row.semaphore_id for row in rows])
-    return [as_seen(row, claims.get(row.semaphore_id, []), tx.now) for row in rows]
+    return [semaphore_as_seen(row, claims.get(row.semaphore_id, []), tx.now) for row in rows]
