@@ -299,8 +299,8 @@ async def test_upkeep_that_meets_what_nobody_foresaw_is_seen_and_other_upkeep_go
         interrupted.set()
         return interrupt_lapsed_runs(tx)
 
-    monkeypatch.setattr("maand_catalog.serving.upkeep.count_unfinished", unlucky)
-    monkeypatch.setattr("maand_catalog.serving.upkeep.interrupt_lapsed", interrupt)
+    monkeypatch.setattr("maand_catalog.serving.upkeep.count_unfinished_runs", unlucky)
+    monkeypatch.setattr("maand_catalog.serving.upkeep.interrupt_lapsed_runs", interrupt)
     with capture_logs() as logs:
         async with serve(database, tmp_path) as catalog, asyncio.timeout(20):
             await counted.wait()

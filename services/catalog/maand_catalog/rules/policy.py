@@ -1,6 +1,6 @@
 """Who may do what in the KV store: the specification's table as data, and one function that reads it.
 
-    namespace  --locate_namespace()-->  Place, as seen by this hook  --HOOK_TABLE-->  Rule for the act  --word_denial()-->  Denied or None
+    namespace --locate_namespace()--> Place, as seen by a hook --HOOK_TABLE--> Rule for the act --word_denial()--> Denied or None
 
 People and services go by their role instead: ROLE_TABLE. Decided here once, for every door (KV, secrets, templates).
 """
