@@ -29,13 +29,8 @@ ROWS_AT_ONCE = 2_000
 idling while rows are made."""
 
 
-def upsert(tx: Transaction, table: Table) -> postgresql.Insert:
-    """Return an INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for the transaction's database."""
-    return upsert_for(tx.dialect, table)
-
-
-def upsert_for(dialect: str, table: Table) -> postgresql.Insert:
-    """Return such an INSERT for one of the two databases: for statements that are made once."""
+def upsert_into(dialect: str, table: Table) -> postgresql.Insert:
+    """Return an INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for one of the two databases."""
     if dialect == "postgresql":
         return postgresql.insert(table)
     insert: postgresql.Insert = sqlite.insert(table)  # type: ignore[assignment]  # same methods, no common base
@@ -44,7 +39,7 @@ def upsert_for(dialect: str, table: Table) -> postgresql.Insert:
 
 def put_rows(tx: Transaction, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert rows, or replace those with the same primary key."""
-    statement = upsert(tx, table)
+    statement = upsert_into(tx.dialect, table)
     keys = [column.name for column in table.primary_key]
     others = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
     statement = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from maand_catalog.database.statements import in_chunks, one_of, upsert
+from maand_catalog.database.statements import in_chunks, one_of, upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.store.tables.buckets import blob_pieces, blobs
@@ -39,13 +39,13 @@ def store_blobs(tx: Transaction, bucket_id: str, contents: Iterable[Blob]) -> tu
     if not new:
         return 0, 0
     rows = [{"bucket_id": bucket_id, "sha256": blob.sha256, "size": len(blob.data), "created_at": tx.now} for blob in new]
-    tx.connection.execute(upsert(tx, blobs).on_conflict_do_nothing(), rows)
+    tx.connection.execute(upsert_into(tx.dialect, blobs).on_conflict_do_nothing(), rows)
     pieces = [
         {"bucket_id": bucket_id, "sha256": blob.sha256, "piece": number, "data": piece}
         for blob in new
         for number, piece in enumerate(cut_in_pieces(blob.data))
     ]
-    tx.connection.execute(upsert(tx, blob_pieces).on_conflict_do_nothing(), pieces)
+    tx.connection.execute(upsert_into(tx.dialect, blob_pieces).on_conflict_do_nothing(), pieces)
     return len(new), sum(len(blob.data) for blob in new)
 
 

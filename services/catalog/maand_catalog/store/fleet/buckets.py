@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Row, Select, select, tuple_
 
-from maand_catalog.database.statements import upsert
+from maand_catalog.database.statements import upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.store.tables.buckets import buckets, builds
@@ -41,7 +41,7 @@ class StoredBucket:
 def apply_config(tx: Transaction, bucket_id: str, maand_conf: bytes) -> StoredBucket:
     """Make an accepted `maand.conf` the bucket's settings; create the bucket at first. Equal content changes nothing."""
     settings = {"maand_conf": maand_conf, "config_sha256": hashlib.sha256(maand_conf).digest()}
-    statement = upsert(tx, buckets).values(bucket_id=bucket_id, created_at=tx.now, **settings)
+    statement = upsert_into(tx.dialect, buckets).values(bucket_id=bucket_id, created_at=tx.now, **settings)
     changed = buckets.c.config_sha256 != settings["config_sha256"]
     tx.connection.execute(statement.on_conflict_do_update(index_elements=["bucket_id"], set_=settings, where=changed))
     return get_bucket(tx, bucket_id)

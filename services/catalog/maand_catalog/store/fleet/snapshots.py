@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
-from maand_catalog.database.statements import in_chunks, one_of, upsert
+from maand_catalog.database.statements import in_chunks, one_of, upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.rules.workspace.tree import TreeEntry, pack_tree, snapshot_id_of, unpack_tree
@@ -37,7 +37,7 @@ def create_snapshot(tx: Transaction, bucket_id: str, entries: Sequence[TreeEntry
         "files": len(entries),
         "tree": pack_tree(entries),
     }
-    refresh = upsert(tx, snapshots).values(row)
+    refresh = upsert_into(tx.dialect, snapshots).values(row)
     refresh = refresh.on_conflict_do_update(index_elements=["bucket_id", "snapshot_id"], set_={"created_at": tx.now})
     tx.connection.execute(refresh)
     return name

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, exists, insert, select, update
 
-from maand_catalog.database.statements import DIALECTS, ROWS_AT_ONCE, OneOf, in_chunks, upsert
+from maand_catalog.database.statements import DIALECTS, ROWS_AT_ONCE, OneOf, in_chunks, upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.rules.kv_writes import UNREADABLE, Head
@@ -167,7 +167,7 @@ def begin_kv_bucket(tx: Transaction, bucket_id: str) -> None:
     if not tx.connection.scalar(select(exists().where(buckets.c.bucket_id == bucket_id))):
         raise NotFound(f"there is no bucket {bucket_id}", help="run `maand init`, or name the bucket that maand.conf names")
     first = {"bucket_id": bucket_id, "revision": 0, "secret_revision": 0, "trimmed_revision": 0}
-    tx.connection.execute(upsert(tx, kv_buckets).values(first).on_conflict_do_nothing())
+    tx.connection.execute(upsert_into(tx.dialect, kv_buckets).values(first).on_conflict_do_nothing())
 
 
 def mark_secrets_changed(tx: Transaction, bucket_id: str, revision: int) -> None:

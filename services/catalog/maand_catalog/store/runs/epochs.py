@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import case, select
 
-from maand_catalog.database.statements import upsert
+from maand_catalog.database.statements import upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import Run
 from maand_catalog.store.runs.ends import end_open_runs
@@ -62,7 +62,9 @@ def raise_epoch(tx: Transaction, *, above: int) -> int:
     counting on would give both lives the same epoch. Time needs no memory. Where the clock was set back, it is the next number
     after the largest that is known: the database's own, or `above` (what a worker tells, what a replaced database had).
     """
-    statement = upsert(tx, database_facts).values(one=1, epoch=max(int(tx.now.timestamp()), above + 1, FIRST_EPOCH + 1))
+    statement = upsert_into(tx.dialect, database_facts).values(
+        one=1, epoch=max(int(tx.now.timestamp()), above + 1, FIRST_EPOCH + 1)
+    )
     present, proposed = database_facts.c.epoch, statement.excluded.epoch
     raised = statement.on_conflict_do_update(
         index_elements=[database_facts.c.one], set_={"epoch": case((present >= proposed, present + 1), else_=proposed)}

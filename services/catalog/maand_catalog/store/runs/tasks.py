@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Select, and_, exists, select, update
 
-from maand_catalog.database.statements import one_of, upsert
+from maand_catalog.database.statements import one_of, upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import CancelLevel, Run, RunState
 from maand_catalog.rules.tasks import NewTask, Task, TaskState, state_after_claim
@@ -45,7 +45,7 @@ def create_tasks(tx: Transaction, bucket_id: str, run_id: str, fence: int, new: 
         for task in new
     ]
     if rows:
-        tx.connection.execute(upsert(tx, tasks).on_conflict_do_nothing(), rows)
+        tx.connection.execute(upsert_into(tx.dialect, tasks).on_conflict_do_nothing(), rows)
         tx.notify(CLAIMABLE_TASKS)
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
-from maand_catalog.database.statements import in_chunks, select_page, upsert
+from maand_catalog.database.statements import in_chunks, select_page, upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import FailedPrecondition, NotFound
 from maand_catalog.rules.semaphores import (
@@ -220,7 +220,7 @@ class Survey:
 def renew_room(tx: Transaction, room_id: str, *, lease: timedelta = ROOM_LEASE) -> None:
     """Keep a room's waiters in line for another while; forget the rooms of processes that died."""
     until = {"lease_until": tx.now + lease}
-    keep = upsert(tx, waiting_rooms).values(room_id=room_id, **until)
+    keep = upsert_into(tx.dialect, waiting_rooms).values(room_id=room_id, **until)
     tx.connection.execute(keep.on_conflict_do_update(index_elements=[waiting_rooms.c.room_id], set_=until))
     tx.connection.execute(delete(waiting_rooms).where(waiting_rooms.c.lease_until < tx.now))
 

@@ -6,7 +6,7 @@ Parameters: `now`, those of `IDS`, `CLAIM_IDS` and `CONCERNED`, `near_of` (the s
 from sqlalchemy import and_, bindparam, delete, false, func, insert, or_, select, update
 
 from maand_catalog.database.metadata import UtcMicros
-from maand_catalog.database.statements import DIALECTS, OneOf, upsert_for
+from maand_catalog.database.statements import DIALECTS, OneOf, upsert_into
 from maand_catalog.rules.runs import RunState
 from maand_catalog.rules.semaphores import SLOTTED, State
 from maand_catalog.store.tables.identity import invocations
@@ -89,7 +89,7 @@ SET = update(semaphores).where(s.semaphore_id == bindparam("of"))
 SCOPE = [s.bucket_id, s.job, s.event, s.name]
 
 DRAW_TICKET = {
-    dialect: upsert_for(dialect, semaphores)
+    dialect: upsert_into(dialect, semaphores)
     .on_conflict_do_update(index_elements=SCOPE, set_={"seq": s.seq + 1})
     .returning(*semaphores.c)
     for dialect in DIALECTS
