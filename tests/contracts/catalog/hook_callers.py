@@ -53,7 +53,7 @@ async def a_worker(database: Database, bucket_id: str, host: str) -> None:
     """Make a worker as a build would."""
     row: dict[str, Any] = {
         "bucket_id": bucket_id,
-        "host": host,
+        "name": host,
         "worker_id": str(uuid.uuid4()),
         "hostname": "",
         "position": int(host.rpartition(".")[2]),

@@ -88,7 +88,7 @@ def test_workers_are_ordered_by_the_position_written_else_by_their_place() -> No
         }
     ).workers
 
-    assert [(worker.host, worker.position) for worker in found] == [("b", 0), ("c", 1), ("a", 2)]
+    assert [(worker.name, worker.position) for worker in found] == [("b", 0), ("c", 1), ("a", 2)]
     assert found[1].labels == ("api", "worker")
     assert (found[1].memory_mb, found[1].cpu_mhz) == (4096, 2000)
 

@@ -30,7 +30,7 @@ def test_a_job_is_on_exactly_the_workers_with_all_its_labels_by_position(
     fleet: list[frozenset[str]], jobs: dict[str, frozenset[str]]
 ) -> None:
     workers = [
-        WorkerFacts(host=f"h{index}", position=index, labels=tuple(sorted(labels | {"worker"})))
+        WorkerFacts(name=f"h{index}", position=index, labels=tuple(sorted(labels | {"worker"})))
         for index, labels in enumerate(fleet)
     ]
 
@@ -41,7 +41,7 @@ def test_a_job_is_on_exactly_the_workers_with_all_its_labels_by_position(
 
 
 def test_a_job_without_selectors_goes_where_its_name_is_a_label() -> None:
-    workers = [WorkerFacts(host="a", position=0, labels=("api", "worker")), WorkerFacts(host="b", position=1)]
+    workers = [WorkerFacts(name="a", position=0, labels=("api", "worker")), WorkerFacts(name="b", position=1)]
 
     assert place_jobs(workers, {"api": Manifest(), "all": Manifest(selectors=("worker",))}) == {"api": ("a",), "all": ("a", "b")}
 

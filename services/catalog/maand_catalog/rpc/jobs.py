@@ -77,7 +77,7 @@ class JobServicer(JobServiceServicer):
         """Return the rollout order in force."""
         require(context, Role.VIEWER)
         order = await self._database.read(lambda tx: read_rollout_order(tx, request.bucket_id, request.job))
-        return pb.GetRolloutOrderResponse(workers=order.hosts, set_by_hook=order.set_by_hook, warning=order.warning)
+        return pb.GetRolloutOrderResponse(workers=order.workers, set_by_hook=order.set_by_hook, warning=order.warning)
 
     async def ListHookDemands(self, request: pb.ListHookDemandsRequest, context: Any) -> pb.ListHookDemandsResponse:
         """List the hooks that demand a hook; a hook asks about itself."""

@@ -1,4 +1,4 @@
-"""WorkerService: the SSH hosts of the last build."""
+"""WorkerService: the workers of the last build."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ class WorkerServicer(WorkerServiceServicer):
             return list_workers(
                 tx,
                 request.bucket_id,
-                hosts=set(request.workers),
+                names=set(request.workers),
                 labels=set(request.labels),
                 include_removed=request.include_removed,
             )
@@ -40,4 +40,4 @@ class WorkerServicer(WorkerServiceServicer):
         return pb.ListWorkersResponse(workers=map(worker_message, shown), next_page_token=more)
 
 
-worker_message = writer(pb.Worker, ListedWorker, name=lambda worker: worker.host)
+worker_message = writer(pb.Worker, ListedWorker)

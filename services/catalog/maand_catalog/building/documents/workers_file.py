@@ -60,7 +60,7 @@ def worker_facts(found: WorkersFile) -> tuple[WorkerFacts, ...]:
     )
     return tuple(
         WorkerFacts(
-            host=worker.host,
+            name=worker.host,
             position=position,
             listed=listed,
             hostname=worker.hostname,

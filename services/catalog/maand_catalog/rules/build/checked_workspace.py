@@ -76,10 +76,10 @@ def findings_across_files(parts: WorkspaceParts) -> Iterator[Finding]:
     """Apply every rule that looks at more than one file, as far as the files could be read."""
     manifests = parts.manifests()
     placement = None if parts.workers is None else place_jobs(parts.workers, manifests)
-    hosts = None if parts.workers is None else {worker.host for worker in parts.workers}
+    workers = None if parts.workers is None else {worker.name for worker in parts.workers}
     yield from demand_findings(manifests, parts.job_names)
     yield from port_findings(manifests, placement)
-    yield from disabled_findings(parts.disabled, placement=placement, job_names=parts.job_names, hosts=hosts)
+    yield from disabled_findings(parts.disabled, placement=placement, job_names=parts.job_names, workers=workers)
     for job, manifest in manifests.items():
         yield from reservation_findings(job, manifest, parts.settings_of(job))
     if parts.workers is not None and placement is not None:

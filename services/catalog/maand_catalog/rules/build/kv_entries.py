@@ -37,14 +37,14 @@ class Built:
     ca_certificate: str
 
     def active(self, job: str) -> tuple[str, ...]:
-        """Return the hosts of a job's active allocations."""
+        """Return the workers of a job's active allocations."""
         disabled = self.workspace.parts.disabled
-        return tuple(host for host in self.workspace.placement[job] if not disabled.covers(job, host))
+        return tuple(worker for worker in self.workspace.placement[job] if not disabled.covers(job, worker))
 
 
-def worker_id_of(bucket_id: str, host: str) -> str:
-    """Return the id of a worker, stable for bucket and host."""
-    return str(uuid.uuid5(uuid.UUID(bucket_id), f"worker:{host}"))
+def worker_id_of(bucket_id: str, worker: str) -> str:
+    """Return the id of a worker, stable for bucket and name."""
+    return str(uuid.uuid5(uuid.UUID(bucket_id), f"worker:{worker}"))
 
 
 def job_id_of(bucket_id: str, job: str) -> str:
@@ -77,72 +77,72 @@ def bucket_entries(built: Built) -> Entries:
     }
 
 
-def hosts_by_label(workers: Sequence[WorkerFacts]) -> dict[str, list[str]]:
-    """Return the hosts of every label, by position."""
-    hosts: dict[str, list[str]] = {}
+def workers_by_label(workers: Sequence[WorkerFacts]) -> dict[str, list[str]]:
+    """Return the names of the workers with every label, by position."""
+    names: dict[str, list[str]] = {}
     for worker in sorted(workers, key=lambda each: each.position):
         for label in worker.labels:
-            hosts.setdefault(label, []).append(worker.host)
-    return hosts
+            names.setdefault(label, []).append(worker.name)
+    return names
 
 
 def fleet_entries(built: Built) -> Entries:
     """Return `maand/worker`."""
     entries = {"certs/ca.crt": built.ca_certificate} if built.ca_certificate else {}
-    for label, hosts in hosts_by_label(built.workspace.workers).items():
-        entries |= numbered_entries(label, hosts)
-        entries[f"{label}_workers"] = ",".join(hosts)
-        entries[f"{label}_workers_length"] = str(len(hosts))
+    for label, workers in workers_by_label(built.workspace.workers).items():
+        entries |= numbered_entries(label, workers)
+        entries[f"{label}_workers"] = ",".join(workers)
+        entries[f"{label}_workers_length"] = str(len(workers))
     return entries
 
 
-def numbered_entries(name: str, hosts: Sequence[str]) -> Entries:
+def numbered_entries(name: str, workers: Sequence[str]) -> Entries:
     """Return `<name>_0`, `<name>_1` and so on."""
-    return {f"{name}_{index}": host for index, host in enumerate(hosts)}
+    return {f"{name}_{index}": worker for index, worker in enumerate(workers)}
 
 
 def worker_entries(built: Built) -> Iterator[tuple[str, Entries]]:
     """Yield `maand/worker/<host>` and its `tags`."""
-    by_label = hosts_by_label(built.workspace.workers)
-    index_by_label = {label: {host: index for index, host in enumerate(hosts)} for label, hosts in by_label.items()}
+    by_label = workers_by_label(built.workspace.workers)
+    index_by_label = {label: {name: index for index, name in enumerate(names)} for label, names in by_label.items()}
     jobs_on: dict[str, list[str]] = {}
-    for job, hosts in sorted(built.workspace.placement.items()):
-        for host in hosts:
-            jobs_on.setdefault(host, []).append(job)
+    for job, names in sorted(built.workspace.placement.items()):
+        for name in names:
+            jobs_on.setdefault(name, []).append(job)
     for worker in built.workspace.workers:
         entries = {
-            "worker_ip": worker.host,
-            "worker_id": worker_id_of(built.bucket_id, worker.host),
-            "hostname": worker.hostname or worker.host,
+            "worker_ip": worker.name,
+            "worker_id": worker_id_of(built.bucket_id, worker.name),
+            "hostname": worker.hostname or worker.name,
             "position": str(worker.position),
             "labels": ",".join(worker.labels),
             "worker_memory_mb": str(worker.memory_mb),
             "worker_cpu_mhz": str(worker.cpu_mhz),
-            "jobs": ",".join(jobs_on.get(worker.host, ())),
+            "jobs": ",".join(jobs_on.get(worker.name, ())),
         }
         for label in worker.labels:
-            entries[f"{label}_peers"] = hosts_without(by_label[label], worker.host)
-            entries[f"{label}_allocation_index"] = str(index_by_label[label][worker.host])
-        yield worker_namespace(worker.host), entries
-        yield tags_namespace(worker.host), dict(worker.tags)
+            entries[f"{label}_peers"] = others_than(by_label[label], worker.name)
+            entries[f"{label}_allocation_index"] = str(index_by_label[label][worker.name])
+        yield worker_namespace(worker.name), entries
+        yield tags_namespace(worker.name), dict(worker.tags)
 
 
-def hosts_without(hosts: Sequence[str], host: str) -> str:
-    """Return all hosts but one, comma-joined."""
-    return ",".join(each for each in hosts if each != host)
+def others_than(workers: Sequence[str], one: str) -> str:
+    """Return all workers but one, comma-joined."""
+    return ",".join(worker for worker in workers if worker != one)
 
 
 def job_entries(built: Built, job: str) -> Entries:
     """Return `maand/job/<job>`."""
     workspace, manifest = built.workspace, built.workspace.parts.jobs[job].manifest
-    hosts, reserved = workspace.placement[job], workspace.reservations[job]
-    return numbered_entries("worker", hosts) | {
+    workers, reserved = workspace.placement[job], workspace.reservations[job]
+    return numbered_entries("worker", workers) | {
         "job_id": job_id_of(built.bucket_id, job),
         "name": job,
         "version": manifest.version_or_first(),
         "selectors": ",".join(selectors_of(job, manifest)),
-        "workers": ",".join(hosts),
-        "workers_length": str(len(hosts)),
+        "workers": ",".join(workers),
+        "workers_length": str(len(workers)),
         ROLLOUT_ORDER: ",".join(built.active(job)),
         "memory": str(reserved.memory_mb),
         "cpu": str(reserved.cpu_mhz),
@@ -160,14 +160,14 @@ def first_said(said: int | None, otherwise: int) -> int:
 
 def allocation_entries(built: Built, job: str) -> Iterator[tuple[str, Entries]]:
     """Yield `maand/job/<job>/worker/<host>` of every allocation that is not removed."""
-    hosts = built.workspace.placement[job]
+    workers = built.workspace.placement[job]
     version = built.workspace.parts.jobs[job].manifest.version_or_first()
-    for index, host in enumerate(hosts):
+    for index, worker in enumerate(workers):
         yield (
-            allocation_namespace(job, host),
+            allocation_namespace(job, worker),
             {
                 f"{job}_allocation_index": str(index),
-                "peer_workers": hosts_without(hosts, host),
+                "peer_workers": others_than(workers, worker),
                 "version": version,
             },
         )

@@ -22,15 +22,15 @@ def selectors_of(job: str, manifest: Manifest) -> tuple[str, ...]:
 
 def place_jobs(workers: Sequence[WorkerFacts], manifests: Mapping[str, Manifest]) -> dict[str, tuple[str, ...]]:
     """Return where each job goes: every worker that has all the selectors, by position."""
-    hosts_by_label: dict[str, set[str]] = {}
+    workers_by_label: dict[str, set[str]] = {}
     for worker in workers:
         for label in worker.labels:
-            hosts_by_label.setdefault(label, set()).add(worker.host)
-    in_order = [worker.host for worker in sorted(workers, key=lambda worker: worker.position)]
+            workers_by_label.setdefault(label, set()).add(worker.name)
+    in_order = [worker.name for worker in sorted(workers, key=lambda worker: worker.position)]
     placed: dict[str, tuple[str, ...]] = {}
     for job, manifest in manifests.items():
-        fitting = set.intersection(*(hosts_by_label.get(label, set()) for label in selectors_of(job, manifest)))
-        placed[job] = tuple(host for host in in_order if host in fitting)
+        fitting = set.intersection(*(workers_by_label.get(label, set()) for label in selectors_of(job, manifest)))
+        placed[job] = tuple(name for name in in_order if name in fitting)
     return placed
 
 
@@ -51,27 +51,27 @@ def describe_unmatched_jobs(placement: Placement, manifests: Mapping[str, Manife
     """Return a sentence for each job that no worker matches: allowed, and seldom meant."""
     return [
         f'job "{job}" matches no worker: no worker has the labels {", ".join(selectors_of(job, manifests[job]))}'
-        for job, hosts in placement.items()
-        if not hosts
+        for job, names in placement.items()
+        if not names
     ]
 
 
 def disabled_findings(
-    disabled: Disabled, *, placement: Placement | None, job_names: Set[str], hosts: Set[str] | None
+    disabled: Disabled, *, placement: Placement | None, job_names: Set[str], workers: Set[str] | None
 ) -> Iterator[Finding]:
     """Find names in `disabled.json` that nothing has. What could not be read (None) is not judged."""
-    for job, on_hosts in disabled.jobs.items():
+    for job, on_workers in disabled.jobs.items():
         if job not in job_names:
             yield unknown_name_finding("unknown_job", f'there is no job "{job}"', ("jobs", job), job, job_names)
         elif placement is not None and job in placement:
-            for index, host in enumerate(on_hosts):
-                if host not in placement[job]:
+            for index, name in enumerate(on_workers):
+                if name not in placement[job]:
                     path = ("jobs", job, "allocations", index)
-                    message = f'job "{job}" is not placed on "{host}"'
-                    yield unknown_name_finding("unknown_allocation", message, path, host, placement[job])
-    for index, host in enumerate(disabled.workers):
-        if hosts is not None and host not in hosts:
-            yield unknown_name_finding("unknown_worker", f'there is no worker "{host}"', ("workers", index), host, hosts)
+                    message = f'job "{job}" is not placed on "{name}"'
+                    yield unknown_name_finding("unknown_allocation", message, path, name, placement[job])
+    for index, name in enumerate(disabled.workers):
+        if workers is not None and name not in workers:
+            yield unknown_name_finding("unknown_worker", f'there is no worker "{name}"', ("workers", index), name, workers)
 
 
 def unknown_name_finding(code: str, message: str, path: KeyPath, word: str, known: Iterable[str]) -> Finding:

@@ -116,7 +116,7 @@ def plan_build(
         known = by_place.pop((target.job, target.worker), None)
         after.append(keep_allocation(known, target, now) if known else place_allocation(bucket_id, target, now))
     after += [retire_allocation(allocation, now) for allocation in by_place.values()]
-    present_workers = {worker.host for worker in workspace.workers}
+    present_workers = {worker.name for worker in workspace.workers}
     return BuildPlan(
         workspace=workspace,
         ports=ports,
@@ -143,13 +143,13 @@ def wanted_targets(
     for name, job in workspace.parts.jobs.items():
         version = job.manifest.version_or_first()
         common = job_content_digest(job, workspace, ports)
-        for position, host in enumerate(workspace.placement[name]):
-            own = "\0".join(sorted(serials.get((name, host), ())))
+        for position, worker in enumerate(workspace.placement[name]):
+            own = "\0".join(sorted(serials.get((name, worker), ())))
             yield Target(
                 job=name,
-                worker=host,
+                worker=worker,
                 position=position,
-                disabled=disabled.covers(name, host),
+                disabled=disabled.covers(name, worker),
                 version=version,
                 sha256=hashlib.sha256(common + own.encode()).digest() if own else common,
             )

@@ -55,14 +55,14 @@ def capacity_findings(
     workers: Sequence[WorkerFacts], placement: Placement, reservations: Mapping[str, Reservation], disabled: Disabled
 ) -> Iterator[Finding]:
     """Check that the active allocations of each worker fit it; a worker with unknown memory or CPU is not judged."""
-    jobs_on: dict[str, list[str]] = {worker.host: [] for worker in workers}
-    for job, hosts in placement.items():
-        for host in hosts:
-            if not disabled.covers(job, host):
-                jobs_on[host].append(job)
+    jobs_on: dict[str, list[str]] = {worker.name: [] for worker in workers}
+    for job, names in placement.items():
+        for name in names:
+            if not disabled.covers(job, name):
+                jobs_on[name].append(job)
     for worker in sorted(workers, key=lambda each: each.position):
         for key, unit, has in (("memory", "mb", worker.memory_mb), ("cpu", "mhz", worker.cpu_mhz)):
-            shares = {job: getattr(reservations[job], f"{key}_{unit}") for job in jobs_on[worker.host]}
+            shares = {job: getattr(reservations[job], f"{key}_{unit}") for job in jobs_on[worker.name]}
             if has and sum(shares.values()) > has:
                 yield over_capacity_finding(worker, key, unit, has, shares)
 
@@ -73,7 +73,7 @@ def over_capacity_finding(worker: WorkerFacts, key: str, unit: str, has: int, sh
     takers = ", ".join(f"{job} {share}" for job, share in largest)
     return Finding(
         code="over_capacity",
-        message=f'"{worker.host}" has {has} {unit} of {key}, its jobs reserve {sum(shares.values())} ({takers})',
+        message=f'"{worker.name}" has {has} {unit} of {key}, its jobs reserve {sum(shares.values())} ({takers})',
         file=WORKERS_FILE,
         path=(worker.listed, key),
         help="give jobs less in bucket.jobs.conf, or place or disable some elsewhere",

@@ -58,7 +58,7 @@ EVERY_WORKER = "worker"
 class WorkerFacts:
     """One SSH host. `position` orders the fleet from 0, `listed` is its place in the file; memory and CPU 0 = unknown."""
 
-    host: str
+    name: str
     position: int
     listed: int = 0
     hostname: str = ""
@@ -72,14 +72,14 @@ class WorkerFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Disabled:
-    """What is switched off, as listed: whole workers, and jobs entirely (no hosts) or on some hosts."""
+    """What is switched off, as listed: whole workers, and jobs entirely (no workers) or on some hosts."""
 
     workers: tuple[str, ...] = ()
     jobs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def covers(self, job: str, host: str) -> bool:
-        """Whether a job is switched off on a host."""
-        if host in self.workers:
+    def covers(self, job: str, worker: str) -> bool:
+        """Whether a job is switched off on a worker."""
+        if worker in self.workers:
             return True
-        hosts = self.jobs.get(job)
-        return hosts is not None and (not hosts or host in hosts)
+        workers = self.jobs.get(job)
+        return workers is not None and (not workers or worker in workers)

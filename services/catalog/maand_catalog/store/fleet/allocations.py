@@ -229,11 +229,11 @@ def forget_emptied_jobs_and_workers(tx: Transaction, bucket_id: str) -> tuple[li
     gone_workers = delete(workers).where(
         workers.c.bucket_id == bucket_id,
         workers.c.removed.is_(True),
-        workers.c.host.not_in(select(allocations.c.worker).where(allocations.c.bucket_id == bucket_id)),
+        workers.c.name.not_in(select(allocations.c.worker).where(allocations.c.bucket_id == bucket_id)),
     )
-    names = tx.connection.scalars(gone_jobs.returning(jobs.c.name))
-    hosts = tx.connection.scalars(gone_workers.returning(workers.c.host))
-    return list(names), list(hosts)
+    job_names = tx.connection.scalars(gone_jobs.returning(jobs.c.name))
+    worker_names = tx.connection.scalars(gone_workers.returning(workers.c.name))
+    return list(job_names), list(worker_names)
 
 
 def trim_moves(tx: Transaction, bucket_id: str) -> None:

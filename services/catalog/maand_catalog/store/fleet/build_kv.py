@@ -47,14 +47,14 @@ def find_spared_namespaces(plan: BuildPlan) -> frozenset[str]:
     """Return the namespaces of what left but is still to be stopped or forgotten."""
     spared: set[str] = set()
     present_jobs = plan.workspace.parts.jobs.keys()
-    present_hosts = {worker.host for worker in plan.workspace.workers}
+    present_workers = {worker.name for worker in plan.workspace.workers}
     for each in plan.allocations:
         if not each.removed:
             continue
         spared.add(allocation_namespace(each.job, each.worker))
         if each.job not in present_jobs:
             spared.update((job_namespace(each.job), settings_namespace(each.job)))
-        if each.worker not in present_hosts:
+        if each.worker not in present_workers:
             spared.update((worker_namespace(each.worker), tags_namespace(each.worker)))
     return frozenset(spared)
 
@@ -91,7 +91,7 @@ def merge_variables(
 
 def reset_rollout_orders(tx: Transaction, keyring: Keyring, bucket_id: str) -> None:
     """Put every job's rollout order back to position order; writes only what a hook had changed."""
-    hosts = find_active_workers_by_job(tx, bucket_id)
+    workers = find_active_workers_by_job(tx, bucket_id)
     names = tx.connection.scalars(select(jobs.c.name).where(jobs.c.bucket_id == bucket_id, jobs.c.removed.is_(False)))
-    wanted: dict[str, WantedKeys] = {job_namespace(name): {ROLLOUT_ORDER: ",".join(hosts.get(name, ()))} for name in names}
+    wanted: dict[str, WantedKeys] = {job_namespace(name): {ROLLOUT_ORDER: ",".join(workers.get(name, ()))} for name in names}
     merge_namespaces(tx, keyring, bucket_id=bucket_id, wanted=wanted, writer=WRITER)

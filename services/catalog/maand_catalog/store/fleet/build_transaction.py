@@ -49,7 +49,7 @@ def read_remembered(tx: Transaction, bucket_id: str) -> Remembered:
         ports=read_ports(tx, bucket_id),
         allocations=list_allocations(tx, bucket_id, AllocationFilter(include_removed=True)),
         certificates=read_certificates(tx, bucket_id),
-        workers=frozenset(tx.connection.scalars(select(workers.c.host).where(workers.c.bucket_id == bucket_id))),
+        workers=frozenset(tx.connection.scalars(select(workers.c.name).where(workers.c.bucket_id == bucket_id))),
         jobs=frozenset(tx.connection.scalars(select(jobs.c.name).where(jobs.c.bucket_id == bucket_id))),
     )
 
@@ -115,8 +115,8 @@ def write_workers(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
         [
             {
                 "bucket_id": bucket_id,
-                "host": worker.host,
-                "worker_id": worker_id_of(bucket_id, worker.host),
+                "name": worker.name,
+                "worker_id": worker_id_of(bucket_id, worker.name),
                 "hostname": worker.hostname,
                 "position": worker.position,
                 "labels": list(worker.labels),
@@ -125,14 +125,14 @@ def write_workers(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
                 "tags": dict(worker.tags),
                 "ssh_user": worker.ssh_user,
                 "ssh_port": worker.ssh_port,
-                "disabled": worker.host in switched_off,
+                "disabled": worker.name in switched_off,
                 "removed": False,
             }
             for worker in plan.workspace.workers
         ],
     )
     for chunk in in_chunks(sorted(plan.removed_workers)):
-        gone = update(workers).where(workers.c.bucket_id == bucket_id, one_of(tx, workers.c.host, chunk))
+        gone = update(workers).where(workers.c.bucket_id == bucket_id, one_of(tx, workers.c.name, chunk))
         tx.connection.execute(gone.values(removed=True, disabled=False))
 
 

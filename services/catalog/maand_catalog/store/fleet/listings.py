@@ -22,7 +22,7 @@ class ListedWorker:
     """One worker as built."""
 
     worker_id: str
-    host: str
+    name: str
     hostname: str
     position: int
     labels: list[str]
@@ -72,7 +72,7 @@ class ListedJob:
 class RolloutOrder:
     """The order in force."""
 
-    hosts: list[str]
+    workers: list[str]
     set_by_hook: bool
     warning: str = ""
 
@@ -86,20 +86,20 @@ def list_workers(
     tx: Transaction,
     bucket_id: str,
     *,
-    hosts: Collection[str] = (),
+    names: Collection[str] = (),
     labels: Collection[str] = (),
     include_removed: bool = False,
 ) -> list[ListedWorker]:
     """Return workers by position, those that left last. Labels match when a worker has any of them."""
     w = workers.c
-    wanted = select(*WORKER_COLUMNS).where(w.bucket_id == bucket_id).order_by(w.removed, w.position, w.host)
+    wanted = select(*WORKER_COLUMNS).where(w.bucket_id == bucket_id).order_by(w.removed, w.position, w.name)
     if not include_removed:
         wanted = wanted.where(w.removed.is_(False))
     found = [ListedWorker(**row) for row in tx.connection.execute(wanted).mappings()]
     return [
         worker
         for worker in found
-        if (not hosts or worker.host in hosts) and (not labels or set(labels).intersection(worker.labels))
+        if (not names or worker.name in names) and (not labels or set(labels).intersection(worker.labels))
     ]
 
 
@@ -181,11 +181,11 @@ def read_rollout_order(tx: Transaction, bucket_id: str, job: str) -> RolloutOrde
     try:
         entry = get_entry(tx, bucket_id, job_namespace(job), ROLLOUT_ORDER)
     except NotFound:
-        return RolloutOrder(hosts=by_position, set_by_hook=False)
-    chosen = [host.strip() for host in (entry.value or "").split(",") if host.strip()]
+        return RolloutOrder(workers=by_position, set_by_hook=False)
+    chosen = [name.strip() for name in (entry.value or "").split(",") if name.strip()]
     if chosen == by_position:
-        return RolloutOrder(hosts=by_position, set_by_hook=False)
+        return RolloutOrder(workers=by_position, set_by_hook=False)
     if sorted(chosen) == sorted(by_position):
-        return RolloutOrder(hosts=chosen, set_by_hook=True)
+        return RolloutOrder(workers=chosen, set_by_hook=True)
     warning = f'the rollout order of job "{job}" is ignored: it does not name exactly the active workers'
-    return RolloutOrder(hosts=by_position, set_by_hook=False, warning=warning)
+    return RolloutOrder(workers=by_position, set_by_hook=False, warning=warning)

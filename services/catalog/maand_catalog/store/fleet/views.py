@@ -18,24 +18,24 @@ from maand_catalog.store.tables.kv import kv_versions
 
 
 def find_active_workers(tx: Transaction, bucket_id: str, job: str) -> list[str]:
-    """Return the hosts of a job's active allocations (neither removed nor disabled), by worker position."""
+    """Return the workers of a job's active allocations (neither removed nor disabled), by worker position."""
     return find_active_workers_by_job(tx, bucket_id, [job]).get(job, [])
 
 
 def find_active_workers_by_job(tx: Transaction, bucket_id: str, jobs: Iterable[str] | None = None) -> dict[str, list[str]]:
-    """Return the hosts of active allocations by worker position, for some jobs or for all that have any."""
+    """Return the workers of active allocations by position, for some jobs or for all that have any."""
     wanted = (
         select(allocations.c.job, allocations.c.worker)
-        .join(workers, (workers.c.bucket_id == allocations.c.bucket_id) & (workers.c.host == allocations.c.worker))
+        .join(workers, (workers.c.bucket_id == allocations.c.bucket_id) & (workers.c.name == allocations.c.worker))
         .where(allocations.c.bucket_id == bucket_id, allocations.c.removed.is_(False), allocations.c.disabled.is_(False))
         .order_by(allocations.c.job, workers.c.position)
     )
     if jobs is not None:
         wanted = wanted.where(one_of(tx, allocations.c.job, list(jobs)))
-    hosts: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for job, worker in tx.connection.execute(wanted):
-        hosts.setdefault(job, []).append(worker)
-    return hosts
+        names.setdefault(job, []).append(worker)
+    return names
 
 
 def find_demanded_jobs(tx: Transaction, bucket_id: str, job: str) -> set[str]:

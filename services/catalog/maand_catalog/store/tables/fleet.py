@@ -24,7 +24,7 @@ workers = Table(
     "workers",
     metadata,
     Column("bucket_id", id_type(), primary_key=True),
-    Column("host", NAME, primary_key=True),
+    Column("name", NAME, primary_key=True),
     Column("worker_id", id_type(), nullable=False),
     Column("hostname", NAME, nullable=False),
     Column("position", Integer(), nullable=False),
