@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from maand_client.errors import Problem, RunFailed, problem_from_message
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
-from maand_wire.conversions import reader
+from maand_wire.conversions import message_reader
 from maand_wire.enums import enum_word
 
 
@@ -90,4 +90,4 @@ def end_of(run: run_pb2.Run) -> Ended | None:
     )
 
 
-failure_from_message = reader(Failure, run_event_pb2.Failure)
+failure_from_message = message_reader(Failure, run_event_pb2.Failure)

@@ -17,7 +17,7 @@ from maand_client.specs import whole_seconds
 from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceStub
-from maand_wire.conversions import reader
+from maand_wire.conversions import message_reader
 from maand_wire.enums import enum_number
 
 USUAL_WAIT = timedelta(minutes=10)
@@ -125,5 +125,5 @@ class Semaphores:
         return tuple(map(claim_from_message, (await self._calls.once(self._stub.ForceRelease, request)).released))
 
 
-claim_from_message = reader(Claim, pb.Claim)
-semaphore_from_message = reader(Semaphore, pb.Semaphore)
+claim_from_message = message_reader(Claim, pb.Claim)
+semaphore_from_message = message_reader(Semaphore, pb.Semaphore)

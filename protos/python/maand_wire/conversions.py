@@ -1,7 +1,8 @@
 """Between the contracts' messages and the frozen dataclasses that services keep: by field names, worked out once for each pair.
 
-    to_hook = reader(Hook, job_pb2.Hook)               message -> value: every field of the dataclass is read
-    hook_message = writer(job_pb2.Hook, Hook)          value -> message: every field that both have is written
+    to_hook = message_reader(Hook, job_pb2.Hook)               message -> value: every field of the dataclass is read
+    hook_message = message_writer(job_pb2.Hook, Hook)          value -> message: every field that both have is written
+    message_of_words(job_pb2.HealthCheck, {"timeout_seconds": 5, …})      what a table keeps as JSON -> message
 
 A field of the same name is taken over: lists become tuples, maps dicts, times aware datetimes, nested messages nested
 dataclasses, enum values members of the same name (or lower-case words, where the dataclass has a `str`). A `timedelta` called `x`
@@ -15,7 +16,7 @@ by the first test.
 import dataclasses
 import enum
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -29,7 +30,7 @@ Made = TypeVar("Made", bound=Message)
 Convert = Callable[[Any], Any]
 
 
-def reader(kind: type[Value], message: type[Message], **differing: Convert) -> Callable[[Any], Value]:
+def message_reader(kind: type[Value], message: type[Message], **differing: Convert) -> Callable[[Any], Value]:
     """Return the function that makes a `kind` from a `message`. Raises TypeError when a field of `kind` has no source."""
     hints = get_type_hints(kind)
     sources: dict[str, Convert] = {}
@@ -42,7 +43,7 @@ def reader(kind: type[Value], message: type[Message], **differing: Convert) -> C
     return lambda given: kind(**{name: source(given) for name, source in steps})
 
 
-def writer(message: type[Made], kind: type[Any], **differing: Convert) -> Callable[[Any], Made]:
+def message_writer(message: type[Made], kind: type[Any], **differing: Convert) -> Callable[[Any], Made]:
     """Return the function that makes a `message` from a `kind`. Raises TypeError for a name that the message does not have."""
     hints = get_type_hints(kind)
     known = message.DESCRIPTOR.fields_by_name
@@ -55,6 +56,14 @@ def writer(message: type[Made], kind: type[Any], **differing: Convert) -> Callab
             sources[name] = _write(known[name], part.name, _bare(hints[part.name]))
     steps = tuple(sources.items())
     return lambda given: message(**{name: source(given) for name, source in steps})
+
+
+def message_of_words(message: type[Made], words: Mapping[str, Any]) -> Made:
+    """Make a message from what JSON keeps of one: fields by their names, enum values as words; None is unset.
+
+    Raises ValueError for a name or a word that the message does not have.
+    """
+    return message(**{name: _of_words(message.DESCRIPTOR.fields_by_name.get(name), value) for name, value in words.items()})
 
 
 def seconds_of(duration: timedelta | None) -> float:
@@ -105,7 +114,7 @@ def _one_reader(field: Any, hint: Any, default: Any) -> Convert | None:
     if hint is datetime:
         return lambda stamp: stamp.ToDatetime(tzinfo=UTC)
     if field.message_type is not None and dataclasses.is_dataclass(hint):
-        return reader(hint, field.message_type._concrete_class)  # type: ignore[arg-type]  # noqa: SLF001 - the class behind it
+        return message_reader(hint, field.message_type._concrete_class)  # type: ignore[arg-type]  # noqa: SLF001 - the class behind it
     return None
 
 
@@ -143,7 +152,7 @@ def _one_writer(field: Any, hint: Any) -> Convert | None:
     if hint is datetime:
         return _stamp
     if field.message_type is not None and dataclasses.is_dataclass(hint):
-        return writer(field.message_type._concrete_class, hint)  # type: ignore[arg-type]  # noqa: SLF001 - the class behind it
+        return message_writer(field.message_type._concrete_class, hint)  # type: ignore[arg-type]  # noqa: SLF001 - the class behind it
     return None
 
 
@@ -151,6 +160,22 @@ def _stamp(moment: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def _of_words(field: Any, value: Any) -> Any:
+    if field is None or value is None:
+        return value  # of a field that is not there the message itself complains
+    if field.is_repeated and field.message_type is not None and not field.message_type.GetOptions().map_entry:
+        return [message_of_words(field.message_type._concrete_class, one) for one in value]  # noqa: SLF001 - the class behind it
+    if field.message_type is not None and not field.is_repeated:
+        return message_of_words(field.message_type._concrete_class, value)  # noqa: SLF001 - likewise
+    if field.enum_type is not None and not field.is_repeated:
+        return field.enum_type.values_by_name[_value_name(field.enum_type, value)].number
+    return value
+
+
+def _value_name(descriptor: Any, word: str) -> str:
+    return str(descriptor.values_by_number[0].name).removesuffix("UNSPECIFIED") + word.upper().replace("-", "_")
 
 
 def _bare(hint: Any) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from maand_catalog.errors import InvalidArgument, LimitExceeded, PermissionDenied, Unauthenticated
 from maand_catalog.ids import new_api_token, new_hook_token, new_id
-from maand_catalog.rpc.callers import acting_as, caller_of, require, require_hook
+from maand_catalog.rpc.callers import acting_as, caller_of, require_hook, require_role
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_text
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, STATES, kind_of, spec_holds_bucket
@@ -62,16 +62,16 @@ def test_a_call_that_nobody_was_let_in_for_has_no_caller() -> None:
 def test_a_role_is_needed_and_a_hook_has_none() -> None:
     viewer = RoleCaller.with_role("eve", Role.VIEWER)
     with acting_as(viewer):
-        assert require(None, Role.VIEWER) == viewer
-        assert require(None, Role.OPERATOR, Role.VIEWER) == viewer
+        assert require_role(None, Role.VIEWER) == viewer
+        assert require_role(None, Role.OPERATOR, Role.VIEWER) == viewer
         with pytest.raises(PermissionDenied, match="eve may not do this; it needs the role operator or executor"):
-            require(None, Role.OPERATOR, Role.EXECUTOR)
+            require_role(None, Role.OPERATOR, Role.EXECUTOR)
         with pytest.raises(PermissionDenied, match="only a running hook"):
             require_hook(None)
     with acting_as(A_HOOK):
         assert require_hook(None) == A_HOOK
         with pytest.raises(PermissionDenied, match="a hook may not do this"):
-            require(None, *Role)
+            require_role(None, *Role)
     with pytest.raises(Unauthenticated):
         caller_of(None)
 

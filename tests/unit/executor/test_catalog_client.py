@@ -9,8 +9,8 @@ import pytest
 
 from maand_contracts.catalog.v1 import allocation_pb2, bucket_pb2, invocation_pb2, job_pb2, kv_pb2, workspace_pb2
 from maand_executor.catalog_client import CatalogClient
-from maand_executor.catalog_client.allocations import chunks, to_views
-from maand_executor.catalog_client.calls import call
+from maand_executor.catalog_client.allocations import cut_in_chunks, to_views
+from maand_executor.catalog_client.calls import call_catalog
 from maand_executor.catalog_client.conversions import from_invocation_end, from_move, to_allocation, to_config, to_job
 from maand_executor.catalog_client.fleet import FleetCalls
 from maand_executor.rules.facts import (
@@ -64,21 +64,21 @@ def method(*answers: object) -> tuple[Any, list[float]]:
 
 async def test_a_repeatable_call_waits_for_a_catalog_that_restarts() -> None:
     stub, timeouts = method(Away(), Away(), "answer")
-    assert await call(stub, GET, repeatable=True) == "answer"
+    assert await call_catalog(stub, GET, repeatable=True) == "answer"
     assert timeouts == [15.0] * 3
 
 
 async def test_a_call_that_must_not_be_repeated_is_made_once() -> None:
     stub, timeouts = method(Away(), "answer")
     with pytest.raises(RemoteError):
-        await call(stub, GET, repeatable=False)
+        await call_catalog(stub, GET, repeatable=False)
     assert len(timeouts) == 1
 
 
 async def test_a_refusal_is_not_repeated() -> None:
     stub, timeouts = method(Away(grpc.StatusCode.NOT_FOUND), "answer")
     with pytest.raises(RemoteError, match="nobody answers"):
-        await call(stub, GET, repeatable=True)
+        await call_catalog(stub, GET, repeatable=True)
     assert len(timeouts) == 1
 
 
@@ -150,8 +150,8 @@ def test_parts_of_a_namespace_add_up() -> None:
 
 
 def test_ids_are_asked_for_in_calls_of_a_thousand() -> None:
-    assert [len(part) for part in chunks([str(n) for n in range(2500)])] == [1000, 1000, 500]
-    assert [list(part) for part in chunks([])] == [[]]
+    assert [len(part) for part in cut_in_chunks([str(n) for n in range(2500)])] == [1000, 1000, 500]
+    assert [list(part) for part in cut_in_chunks([])] == [[]]
 
 
 # Contents ---------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maand_contracts.catalog.v1 import allocation_pb2, bucket_pb2, job_pb2, run_pb2, run_spec_pb2, token_pb2, worker_pb2
-from maand_wire.conversions import reader, writer
+from maand_wire.conversions import message_of_words, message_reader, message_writer
 from maand_wire.enums import enum_number, enum_word
 
 
@@ -57,9 +57,9 @@ class Worker:
     hostname: str = ""
 
 
-to_job, from_job = reader(Job, job_pb2.Job), writer(job_pb2.Job, Job)
-to_token, from_token = reader(Token, token_pb2.Token), writer(token_pb2.Token, Token)
-to_worker = reader(Worker, worker_pb2.Worker, hostname=lambda worker: worker.hostname or worker.name)
+to_job, from_job = message_reader(Job, job_pb2.Job), message_writer(job_pb2.Job, Job)
+to_token, from_token = message_reader(Token, token_pb2.Token), message_writer(token_pb2.Token, Token)
+to_worker = message_reader(Worker, worker_pb2.Worker, hostname=lambda worker: worker.hostname or worker.name)
 
 seconds = st.integers(0, 2**31).map(lambda number: timedelta(seconds=number))
 hooks = st.builds(
@@ -102,9 +102,19 @@ def test_a_field_without_a_source_is_an_error_at_once() -> None:
         brand_new: int
 
     with pytest.raises(TypeError, match=r"Job has nothing for Grown\.brand_new"):
-        reader(Grown, job_pb2.Job)
+        message_reader(Grown, job_pb2.Job)
     with pytest.raises(TypeError, match="Job has no field brand_new"):
-        writer(job_pb2.Job, Grown, brand_new=lambda value: value.brand_new)
+        message_writer(job_pb2.Job, Grown, brand_new=lambda value: value.brand_new)
+
+
+def test_a_message_is_made_of_what_a_table_keeps_as_json() -> None:
+    words = {"name": "api", "restart_policy": "reload", "health_check": {"probes": [{"tcp": {"port": 80}}], "timeout_seconds": 5}}
+    made = message_of_words(job_pb2.Job, {**words, "restart_globs": ["*.conf"]})
+    assert (made.restart_policy, list(made.restart_globs)) == (job_pb2.RESTART_POLICY_RELOAD, ["*.conf"])
+    assert (made.health_check.probes[0].tcp.port, made.health_check.timeout_seconds) == (80, 5)
+    assert not message_of_words(job_pb2.Job, {"health_check": None}).HasField("health_check")
+    with pytest.raises(ValueError, match="brand_new"):
+        message_of_words(job_pb2.Job, {"brand_new": 1})
 
 
 def test_a_hyphen_in_a_word_is_an_underscore_in_the_contract() -> None:
@@ -112,7 +122,9 @@ def test_a_hyphen_in_a_word_is_an_underscore_in_the_contract() -> None:
     class Config:
         host_keys: str
 
-    assert writer(bucket_pb2.BucketConfig, Config)(Config("accept-new")).host_keys == bucket_pb2.HOST_KEY_POLICY_ACCEPT_NEW
+    assert (
+        message_writer(bucket_pb2.BucketConfig, Config)(Config("accept-new")).host_keys == bucket_pb2.HOST_KEY_POLICY_ACCEPT_NEW
+    )
 
 
 @pytest.mark.parametrize("enum", [run_spec_pb2.RunKind, run_pb2.RunState, allocation_pb2.AllocationState, job_pb2.HookEvent])

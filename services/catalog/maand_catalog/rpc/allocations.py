@@ -5,7 +5,7 @@ from typing import Any
 
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, LimitExceeded
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.requests import asked_page, checked_text
 from maand_catalog.rules.build.allocations import Allocation, AllocationState
 from maand_catalog.rules.build.certificates import CertificateFacts
@@ -29,7 +29,7 @@ from maand_catalog.store.runs.events import record_steps
 from maand_catalog.store.runs.run_states import get_held_run
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceServicer
-from maand_wire.conversions import writer
+from maand_wire.conversions import message_writer
 
 STATES = {
     AllocationState.PLANNED: pb.ALLOCATION_STATE_PLANNED,
@@ -55,7 +55,7 @@ class AllocationServicer(AllocationServiceServicer):
 
     async def ListAllocations(self, request: pb.ListAllocationsRequest, context: Any) -> pb.ListAllocationsResponse:
         """List allocations by job and index."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, str, int, str, usual=10_000, most=10_000)
         wanted = store.AllocationFilter(jobs=request.jobs, workers=request.workers, include_removed=request.include_removed)
 
@@ -68,8 +68,8 @@ class AllocationServicer(AllocationServiceServicer):
 
     async def GetDeployedFiles(self, request: pb.GetDeployedFilesRequest, context: Any) -> pb.GetDeployedFilesResponse:
         """Return what was last promoted to allocations."""
-        require(context, Role.EXECUTOR)
-        ids = few(request.allocation_ids)
+        require_role(context, Role.EXECUTOR)
+        ids = check_allocation_count(request.allocation_ids)
         found = await self._database.read(lambda tx: store.list_deployed_files(tx, request.bucket_id, ids))
         return pb.GetDeployedFilesResponse(
             allocations=[
@@ -83,7 +83,7 @@ class AllocationServicer(AllocationServiceServicer):
 
     async def MoveAllocations(self, request: pb.MoveAllocationsRequest, context: Any) -> pb.MoveAllocationsResponse:
         """Move allocations for a run, with the steps that led there."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         moves = [read_move(move) for move in request.moves]
 
         def intention(tx: Transaction) -> None:
@@ -100,7 +100,7 @@ class AllocationServicer(AllocationServiceServicer):
 
     async def PurgeAllocations(self, request: pb.PurgeAllocationsRequest, context: Any) -> pb.PurgeAllocationsResponse:
         """Forget allocations that are removed and were stopped, content that nothing names, and old versions."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
 
         def intention(tx: Transaction) -> pb.PurgeAllocationsResponse:
             get_held_run(tx, request.bucket_id, request.run_id, request.fence)
@@ -120,7 +120,7 @@ class AllocationServicer(AllocationServiceServicer):
 
     async def ListCertificates(self, request: pb.ListCertificatesRequest, context: Any) -> pb.ListCertificatesResponse:
         """List the certificates of the last build."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, str, str, str, usual=1_000)
 
         def intention(tx: Transaction) -> list[CertificateFacts]:
@@ -134,8 +134,8 @@ class AllocationServicer(AllocationServiceServicer):
         self, request: pb.GetAllocationCertificatesRequest, context: Any
     ) -> pb.GetAllocationCertificatesResponse:
         """Return certificates with their private keys."""
-        require(context, Role.EXECUTOR)
-        ids = few(request.allocation_ids)
+        require_role(context, Role.EXECUTOR)
+        ids = check_allocation_count(request.allocation_ids)
 
         def intention(tx: Transaction) -> pb.GetAllocationCertificatesResponse:
             found = store.find_allocations(tx, request.bucket_id, ids)
@@ -161,7 +161,7 @@ class AllocationServicer(AllocationServiceServicer):
         return await self._database.read(intention)
 
 
-def few(allocation_ids: Any) -> list[str]:
+def check_allocation_count(allocation_ids: Any) -> list[str]:
     """Return the ids asked for, unless they are too many."""
     if len(allocation_ids) > MOST_ALLOCATIONS:
         raise LimitExceeded(f"more than {MOST_ALLOCATIONS} allocations in one call")
@@ -190,7 +190,7 @@ def purged_prefixes(forgotten: list[Allocation], gone_jobs: list[str], gone_work
     return sorted(prefixes | set(map(worker_namespace, gone_workers)))
 
 
-allocation_message = writer(pb.Allocation, Allocation, index=lambda allocation: allocation.position)
+allocation_message = message_writer(pb.Allocation, Allocation, index=lambda allocation: allocation.position)
 
 
-certificate_message = writer(pb.Certificate, CertificateFacts)
+certificate_message = message_writer(pb.Certificate, CertificateFacts)

@@ -6,16 +6,16 @@ from maand_catalog.building.documents.compiler import compile_config
 from maand_catalog.building.documents.schema import json_schema
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidConfig
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
-from maand_catalog.rpc.run_messages import timestamp
+from maand_catalog.rpc.run_messages import to_timestamp
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.workspace.bucket_facts import BucketConfig
 from maand_catalog.rules.workspace.problems import fit_in_trailer
 from maand_catalog.store.fleet.buckets import StoredBucket, apply_config, get_bucket, list_buckets
 from maand_contracts.catalog.v1 import bucket_pb2 as pb
 from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceServicer
-from maand_wire.conversions import writer
+from maand_wire.conversions import message_writer
 
 HOST_KEYS = {"strict": pb.HOST_KEY_POLICY_STRICT, "accept-new": pb.HOST_KEY_POLICY_ACCEPT_NEW}
 
@@ -28,7 +28,7 @@ class BucketServicer(BucketServiceServicer):
 
     async def ApplyBucketConfig(self, request: pb.ApplyBucketConfigRequest, context: Any) -> pb.ApplyBucketConfigResponse:
         """Validate `maand.conf` and make it the bucket's settings."""
-        require(context, Role.OPERATOR)
+        require_role(context, Role.OPERATOR)
         bucket_id = checked_id(request.bucket_id, "bucket_id")
         found = compile_config(request.maand_conf, bucket_id)
         if isinstance(found, tuple):
@@ -38,13 +38,13 @@ class BucketServicer(BucketServiceServicer):
 
     async def GetBucket(self, request: pb.GetBucketRequest, context: Any) -> pb.GetBucketResponse:
         """Return one bucket."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         bucket = await self._database.read(lambda tx: get_bucket(tx, request.bucket_id))
         return pb.GetBucketResponse(bucket=bucket_message(bucket))
 
     async def ListBuckets(self, request: pb.ListBucketsRequest, context: Any) -> pb.ListBucketsResponse:
         """List buckets, oldest first."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, str, usual=100)
         after = checked_id(page.after[0], "page_token") if page.after else ""
 
@@ -56,7 +56,7 @@ class BucketServicer(BucketServiceServicer):
 
     async def GetSchema(self, request: pb.GetSchemaRequest, context: Any) -> pb.GetSchemaResponse:
         """Return the JSON Schema of one kind of user file."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         return pb.GetSchemaResponse(
             json_schema=json_schema(checked_word(pb.UserFileKind, request.kind, "kind").replace("_", "."))
         )
@@ -67,11 +67,11 @@ def bucket_message(bucket: StoredBucket) -> pb.Bucket:
     config, build = compile_config(bucket.maand_conf, bucket.bucket_id), bucket.last_build
     return pb.Bucket(
         bucket_id=bucket.bucket_id,
-        created_at=timestamp(bucket.created_at),
+        created_at=to_timestamp(bucket.created_at),
         config=config_message(config) if isinstance(config, BucketConfig) else None,
         config_sha256=bucket.config_sha256,
         built_by_run_id=build.run_id if build else "",
-        built_at=timestamp(build.built_at) if build else None,
+        built_at=to_timestamp(build.built_at) if build else None,
         workers=build.workers if build else 0,
         jobs=build.jobs if build else 0,
         active_allocations=build.active_allocations if build else 0,
@@ -79,7 +79,7 @@ def bucket_message(bucket: StoredBucket) -> pb.Bucket:
     )
 
 
-config_message = writer(
+config_message = message_writer(
     pb.BucketConfig,
     BucketConfig,
     certs_ttl_days=lambda config: config.certs_ttl,

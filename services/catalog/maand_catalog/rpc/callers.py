@@ -41,7 +41,7 @@ def caller_of(context: Any) -> Caller:
     return caller
 
 
-def require(context: Any, *roles: Role) -> RoleCaller:
+def require_role(context: Any, *roles: Role) -> RoleCaller:
     """Return the caller when it has one of these roles; PermissionDenied for hooks and other roles."""
     caller = caller_of(context)
     wanted = " or ".join(roles)

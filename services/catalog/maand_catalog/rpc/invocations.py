@@ -5,7 +5,7 @@ from typing import Any
 from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_hook_token, new_id
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.requests import checked_text, checked_word
 from maand_catalog.rules.identity import InvocationBegin, InvocationEnd, InvocationOutcome, Role, token_digest
 from maand_catalog.store.runs.invocation_ends import end_given_invocations
@@ -33,7 +33,7 @@ class InvocationServicer(InvocationServiceServicer):
 
     async def BeginInvocations(self, request: pb.BeginInvocationsRequest, context: Any) -> pb.BeginInvocationsResponse:
         """Begin invocations and return a token for each."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         check_count(len(request.invocations))
         tokens = [new_hook_token() for _ in request.invocations]
         begins = [read_start(start, token) for start, token in zip(request.invocations, tokens, strict=True)]
@@ -49,7 +49,7 @@ class InvocationServicer(InvocationServiceServicer):
 
     async def EndInvocations(self, request: pb.EndInvocationsRequest, context: Any) -> pb.EndInvocationsResponse:
         """End invocations: from when this returns, their tokens are dead and their semaphores free."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         check_count(len(request.invocations))
         ends = [read_end(end) for end in request.invocations]
         await self._database.write(lambda tx: end_given_invocations(tx, request.bucket_id, ends))

@@ -4,7 +4,7 @@ from typing import Any
 
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import PermissionDenied
-from maand_catalog.rpc.callers import caller_of, require
+from maand_catalog.rpc.callers import caller_of, require_role
 from maand_catalog.rpc.requests import asked_page
 from maand_catalog.rules.identity import HookCaller, Role
 from maand_catalog.store.fleet.buckets import get_bucket
@@ -20,15 +20,7 @@ from maand_catalog.store.fleet.listings import (
 from maand_contracts.catalog.v1 import job_pb2 as pb
 from maand_contracts.catalog.v1 import workspace_pb2
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceServicer
-from maand_wire.conversions import writer
-from maand_wire.enums import enum_number
-
-POLICIES = {
-    "always": pb.RESTART_POLICY_ALWAYS,
-    "reload": pb.RESTART_POLICY_RELOAD,
-    "never": pb.RESTART_POLICY_NEVER,
-}
-SCOPES = {"allocation": pb.HOOK_SCOPE_ALLOCATION, "rollout": pb.HOOK_SCOPE_ROLLOUT}
+from maand_wire.conversions import message_of_words, message_writer
 
 
 class JobServicer(JobServiceServicer):
@@ -39,7 +31,7 @@ class JobServicer(JobServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """List jobs by name."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, str, usual=1_000)
 
         def intention(tx: Transaction) -> list[ListedJob]:
@@ -58,7 +50,7 @@ class JobServicer(JobServiceServicer):
 
     async def ListJobFiles(self, request: pb.ListJobFilesRequest, context: Any) -> pb.ListJobFilesResponse:
         """List the stored files of one job."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, str, usual=1_000, most=10_000)
         files = await self._database.read(lambda tx: list_job_files(tx, request.bucket_id, request.job))
         following = [file for file in files if page.after is None or (file.path,) > page.after]
@@ -75,7 +67,7 @@ class JobServicer(JobServiceServicer):
 
     async def GetRolloutOrder(self, request: pb.GetRolloutOrderRequest, context: Any) -> pb.GetRolloutOrderResponse:
         """Return the rollout order in force."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         order = await self._database.read(lambda tx: read_rollout_order(tx, request.bucket_id, request.job))
         return pb.GetRolloutOrderResponse(workers=order.workers, set_by_hook=order.set_by_hook, warning=order.warning)
 
@@ -91,7 +83,7 @@ class JobServicer(JobServiceServicer):
 
     async def ListPorts(self, request: pb.ListPortsRequest, context: Any) -> pb.ListPortsResponse:
         """List the assigned ports by name."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, str, usual=1_000)
 
         def intention(tx: Transaction) -> list[pb.Port]:
@@ -107,7 +99,7 @@ def asked_hook(request: pb.ListHookDemandsRequest, context: Any) -> tuple[str, s
     """Return bucket, job and hook that are asked about; a hook may only ask about itself."""
     caller = caller_of(context)
     if not isinstance(caller, HookCaller):
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         return request.bucket_id, request.job, request.hook
     own = (caller.bucket_id, caller.job, caller.hook)
     asked = (request.bucket_id, request.job, request.hook)
@@ -116,59 +108,23 @@ def asked_hook(request: pb.ListHookDemandsRequest, context: Any) -> tuple[str, s
     return own
 
 
-def job_message(job: ListedJob) -> pb.Job:
-    """Describe a job."""
-    facts = job.facts
-    message = pb.Job(
-        job_id=job.job_id,
-        name=job.name,
-        version=job.version,
-        selectors=facts["selectors"],
-        max_concurrent_starts=facts["max_concurrent_starts"],
-        max_concurrent_upgrades=facts["max_concurrent_upgrades"],
-        max_concurrent_stops=facts["max_concurrent_stops"],
-        min_allocations_count=facts["min_allocations_count"],
-        restart_policy=POLICIES[facts["restart_policy"]],
-        restart_globs=facts["restart_globs"],
-        deployment_seq=job.deployment_seq,
-        memory_mb=job.memory_mb,
-        cpu_mhz=job.cpu_mhz,
-        hooks=[hook_message(hook) for hook in job.hooks],
-        demanded_jobs=job.demanded_jobs,
-        removed=job.removed,
-        has_makefile=job.has_makefile,
-    )
-    if facts["health_check"] is not None:
-        message.health_check.CopyFrom(health_message(facts["health_check"]))
-    return message
-
-
-hook_message = writer(pb.Hook, ListedHook, demand_config_json=lambda hook: hook.demand_config)
-
-
-demand_message = writer(
+hook_message = message_writer(pb.Hook, ListedHook, demand_config_json=lambda hook: hook.demand_config)
+listed_job_message = message_writer(pb.Job, ListedJob, hooks=lambda job: map(hook_message, job.hooks))
+demand_message = message_writer(
     pb.HookDemand, ListedHook, hook=lambda hook: hook.name, demand_config_json=lambda hook: hook.demand_config or "{}"
 )
 
 
-def health_message(facts: dict[str, Any]) -> pb.HealthCheck:
-    """Describe a health section."""
-    return pb.HealthCheck(
-        probes=[probe_message(probe) for probe in facts["probes"]],
-        timeout_seconds=facts["timeout_seconds"],
-        wait_attempts=facts["wait_attempts"],
-        wait_interval_seconds=facts["wait_interval_seconds"],
-    )
+def job_message(job: ListedJob) -> pb.Job:
+    """Describe a job: its row, and what the table keeps of its manifest under the names of the contract."""
+    message, facts = listed_job_message(job), dict(job.facts)
+    if health := facts["health_check"]:
+        facts["health_check"] = health | {"probes": map(probe_words, health["probes"])}
+    message.MergeFrom(message_of_words(pb.Job, facts))
+    return message
 
 
-def probe_message(probe: dict[str, Any]) -> pb.HealthProbe:
-    """Describe one check."""
-    match probe["kind"]:
-        case "tcp":
-            return pb.HealthProbe(tcp=pb.TcpProbe(port=probe["port"]))
-        case "http":
-            scheme = enum_number(pb.HttpScheme, probe["scheme"])
-            http = pb.HttpProbe(port=probe["port"], path=probe["path"], expect_status=probe["expect_status"], scheme=scheme)
-            return pb.HealthProbe(http=http)
-        case _:
-            return pb.HealthProbe(ssh=pb.SshProbe(command=probe["command"]))
+def probe_words(probe: dict[str, Any]) -> dict[str, Any]:
+    """Return a check in the shape of the contract: under its kind, with the fields that kind has."""
+    known = getattr(pb.HealthProbe(), probe["kind"]).DESCRIPTOR.fields_by_name
+    return {probe["kind"]: {name: value for name, value in probe.items() if name in known}}

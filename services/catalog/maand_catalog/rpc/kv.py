@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from maand_catalog.rpc.callers import caller_of, require
+from maand_catalog.rpc.callers import caller_of, require_role
 from maand_catalog.rpc.kv_access import Admission, asked_write, bucket_of, check_names
 from maand_catalog.rpc.kv_messages import entry_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token
@@ -116,7 +116,7 @@ class KvServicer(KvServiceServicer):
 
     async def Restore(self, request: pb.RestoreRequest, context: Any) -> pb.RestoreResponse:
         """Write an older version's value as the newest."""
-        caller = require(context, Role.OPERATOR)
+        caller = require_role(context, Role.OPERATOR)
         bucket_id, secret = checked_id(request.bucket_id, "bucket_id"), is_secret(request.namespace, request.key)
         check_names(request.namespace, request.key)
         act = Act.WRITE_SECRET if secret else Act.WRITE
@@ -152,7 +152,7 @@ class KvServicer(KvServiceServicer):
         self, request: pb.ReadAllocationViewsRequest, context: Any
     ) -> AsyncIterator[pb.ReadAllocationViewsResponse]:
         """Return everything that hooks of these allocations may read, each namespace once."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         bucket_id, ids = checked_id(request.bucket_id, "bucket_id"), list(request.allocation_ids)
         contents, views = await self._database.read(lambda tx: read_views(tx, self._kv.keyring, bucket_id, ids))
         for content in contents:
@@ -164,7 +164,7 @@ class KvServicer(KvServiceServicer):
             )
 
     def _bucket_for_viewer(self, bucket_id: str, context: Any) -> str:
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         return checked_id(bucket_id, "bucket_id")
 
 

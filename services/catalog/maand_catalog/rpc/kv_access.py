@@ -38,7 +38,7 @@ class Admission:
             context = PolicyContext(demanded_jobs=frozenset(demanded))
         denied = decide_access(caller, act, namespace, key, context)
         if denied is not None:
-            raise refused(denied)
+            raise access_denied(denied)
 
     async def check_rollout_order(self, caller: Caller, request: pb.PutRequest) -> None:
         """Refuse a rollout order that is no permutation of the job's active workers, or that would not last."""
@@ -54,7 +54,7 @@ class Admission:
             )
 
 
-def refused(denied: Denied) -> PermissionDenied:
+def access_denied(denied: Denied) -> PermissionDenied:
     """Turn a refusal of the policy into the error for its caller."""
     return PermissionDenied(denied.reason, help=denied.help)
 

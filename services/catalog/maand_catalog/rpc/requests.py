@@ -72,12 +72,12 @@ def read_page_token(token: str, types: Sequence[type]) -> tuple[Any, ...] | None
         key = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
     except (ValueError, RecursionError):
         key = None
-    if not isinstance(key, list) or len(key) != len(types) or not all(map(fits, key, types)):
+    if not isinstance(key, list) or len(key) != len(types) or not all(map(fits_type, key, types)):
         raise InvalidArgument("page_token is not one of ours", help="pass next_page_token of the page before, unchanged")
     return tuple(key)
 
 
-def fits(part: Any, expected: type) -> bool:
+def fits_type(part: Any, expected: type) -> bool:
     """Whether one part of a sort key has its type, and a number the size that a database column can have."""
     return type(part) is expected and (not isinstance(part, int) or abs(part) < 2**63)
 

@@ -8,7 +8,7 @@ from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.rules.runs import CancelLevel, Run, RunKind, RunState, WorkerFence, holds_bucket
 from maand_contracts.catalog.v1 import run_event_pb2, run_spec_pb2
 from maand_contracts.catalog.v1 import run_pb2 as pb
-from maand_wire.conversions import writer
+from maand_wire.conversions import message_writer
 
 STATES: dict[RunState, pb.RunState.ValueType] = {
     RunState.PENDING: pb.RUN_STATE_PENDING,
@@ -27,7 +27,7 @@ CANCEL_LEVELS: dict[CancelLevel, pb.CancelLevel.ValueType] = {
 }
 
 
-def timestamp(moment: datetime | None) -> Timestamp | None:
+def to_timestamp(moment: datetime | None) -> Timestamp | None:
     """Return the contract's time; None stays unset."""
     if moment is None:
         return None
@@ -44,7 +44,7 @@ def state_from(number: int, field: str) -> RunState:
     return state
 
 
-describe_run = writer(
+describe_run = message_writer(
     pb.Run,
     Run,
     spec=lambda run: run_spec_pb2.RunSpec.FromString(run.spec),

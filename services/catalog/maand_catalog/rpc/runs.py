@@ -9,7 +9,7 @@ from typing import Any
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_id
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_text, checked_word, until_found
 from maand_catalog.rpc.run_messages import (
@@ -58,7 +58,7 @@ class RunServicer(RunServiceServicer):
 
     async def CreateRun(self, request: pb.CreateRunRequest, context: Any) -> pb.CreateRunResponse:
         """Create a pending run."""
-        require(context, Role.OPERATOR)
+        require_role(context, Role.OPERATOR)
         asked = self._read_request(request, traceparent_of(context))
         return await self._database.write(lambda tx: pb.CreateRunResponse(run=run_message(runs.create_run(tx, asked), tx.now)))
 
@@ -85,14 +85,14 @@ class RunServicer(RunServiceServicer):
 
     async def GetRun(self, request: pb.GetRunRequest, context: Any) -> pb.GetRunResponse:
         """Return one run."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         return await self._database.read(
             lambda tx: pb.GetRunResponse(run=run_message(get_run(tx, request.bucket_id, request.run_id), tx.now))
         )
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
         """List runs, newest first."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         kinds = [RunKind(checked_word(run_spec_pb2.RunKind, kind, "kinds")) for kind in request.kinds]
         page = asked_page(request, int, usual=20)
         states = [state_from(state, "states") for state in request.states]
@@ -107,7 +107,7 @@ class RunServicer(RunServiceServicer):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Any) -> AsyncIterator[pb.WatchRunResponse]:
         """Stream events: the stored ones, then those to come until the run is at rest."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         seen = request.after_sequence
         with self._database.bus.subscribe(run_topic(request.run_id)) as subscription:
             while True:
@@ -124,14 +124,14 @@ class RunServicer(RunServiceServicer):
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Any) -> pb.CancelRunResponse:
         """Ask a run to stop."""
-        caller = require(context, Role.OPERATOR)
+        caller = require_role(context, Role.OPERATOR)
         whom = checked_text(request.requested_by, "requested_by", longest=256) or caller.name
         level = await self._database.write(lambda tx: runs.cancel_run(tx, request.bucket_id, request.run_id, requested_by=whom))
         return pb.CancelRunResponse(cancel=CANCEL_LEVELS[level])
 
     async def ResumeRun(self, request: pb.ResumeRunRequest, context: Any) -> pb.ResumeRunResponse:
         """Make an interrupted run claimable again."""
-        require(context, Role.OPERATOR)
+        require_role(context, Role.OPERATOR)
         bucket_id, run_id, change_spec = request.bucket_id, request.run_id, partial(spec_to_resume, again=request.again)
 
         def resume(tx: Transaction) -> pb.ResumeRunResponse:
@@ -141,7 +141,7 @@ class RunServicer(RunServiceServicer):
 
     async def ClaimRun(self, request: pb.ClaimRunRequest, context: Any) -> pb.ClaimRunResponse:
         """Claim the oldest run to be had, waiting for one if asked to."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         executor_id = checked_text(request.executor_id, "executor_id", longest=128, required=True)
         bucket_ids = [checked_id(bucket_id, "bucket_ids") for bucket_id in request.bucket_ids]
 
@@ -177,7 +177,7 @@ class RunServicer(RunServiceServicer):
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> pb.RenewLeaseResponse:
         """Extend a lease and report a wish to cancel."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         renewal = await self._database.write(
             lambda tx: leases.renew_lease(tx, request.bucket_id, request.run_id, request.fence, lease=self._lease)
         )
@@ -185,7 +185,7 @@ class RunServicer(RunServiceServicer):
 
     async def AppendEvents(self, request: pb.AppendEventsRequest, context: Any) -> pb.AppendEventsResponse:
         """Append events under the fence."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         if len(request.events) > MOST_EVENTS or request.ByteSize() > MOST_EVENT_BYTES:
             raise LimitExceeded(f"more than {MOST_EVENTS} events or {MOST_EVENT_BYTES // 2**20} MiB in one call")
         request_id = checked_text(request.request_id, "request_id", longest=128)
@@ -211,7 +211,7 @@ class RunServicer(RunServiceServicer):
 
     async def RecordSteps(self, request: pb.RecordStepsRequest, context: Any) -> pb.RecordStepsResponse:
         """Record steps as done under the fence."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         if len(request.names) > MOST_STEPS:
             raise LimitExceeded(f"more than {MOST_STEPS} steps in one call")
         names = [checked_text(name, "names", longest=512, required=True) for name in dict.fromkeys(request.names)]
@@ -222,7 +222,7 @@ class RunServicer(RunServiceServicer):
 
     async def ListSteps(self, request: pb.ListStepsRequest, context: Any) -> pb.ListStepsResponse:
         """List the steps that every owner recorded."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, int, usual=10_000, most=10_000)
         steps = await self._database.read(
             lambda tx: run_events.list_steps(tx, request.bucket_id, request.run_id, after=page.after, limit=page.limit + 1)
@@ -232,7 +232,7 @@ class RunServicer(RunServiceServicer):
 
     async def FinishRun(self, request: pb.FinishRunRequest, context: Any) -> pb.FinishRunResponse:
         """End a run under the fence."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         state = state_from(request.state, "state")
         if state not in FINISHING:
             raise InvalidArgument(f"a run cannot finish as {state}", facts={"field": "state"})
@@ -251,7 +251,7 @@ class RunServicer(RunServiceServicer):
 
     async def ReleaseLeases(self, request: pb.ReleaseLeasesRequest, context: Any) -> pb.ReleaseLeasesResponse:
         """Interrupt the runs of an executor that is gone."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         mine, others = request.executor_id, request.except_executor_id
 
         def release(tx: Transaction) -> list[str]:

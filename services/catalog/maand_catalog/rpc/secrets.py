@@ -7,7 +7,7 @@ import structlog
 
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.rpc.callers import caller_of, require
+from maand_catalog.rpc.callers import caller_of, require_role
 from maand_catalog.rpc.kv_access import Admission, asked_write, check_names
 from maand_catalog.rpc.kv_messages import secret_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token, read_page_token
@@ -59,7 +59,7 @@ class SecretServicer(SecretServiceServicer):
 
     async def ListSecrets(self, request: pb.ListSecretsRequest, context: Any) -> pb.ListSecretsResponse:
         """List secrets without values."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         bucket_id = checked_id(request.bucket_id, "bucket_id")
         prefix = secret_namespace(request.job) if request.job else SECRETS
         page = asked_page(request, str, str, usual=1_000)
@@ -71,17 +71,17 @@ class SecretServicer(SecretServiceServicer):
 
     async def RevealSecret(self, request: pb.RevealSecretRequest, context: Any) -> pb.RevealSecretResponse:
         """Return one value to an operator; the audit row is durable before the value leaves."""
-        caller = require(context, Role.OPERATOR)
+        caller = require_role(context, Role.OPERATOR)
         bucket_id = checked_id(request.bucket_id, "bucket_id")
         check_names(request.namespace, request.key)
         await self._admission.admit(caller, Act.REVEAL, bucket_id, request.namespace, request.key)
         check_holds_secrets(request.namespace)
-        entry = await self._database.write(lambda tx: reveal(tx, bucket_id, request, actor=caller.name))
+        entry = await self._database.write(lambda tx: reveal_audited(tx, bucket_id, request, actor=caller.name))
         return pb.RevealSecretResponse(value=entry.text(self._kv.keyring), version=entry.version)
 
     async def RotateSecrets(self, request: pb.RotateSecretsRequest, context: Any) -> pb.RotateSecretsResponse:
         """Re-encrypt one page with the newest key; the first page reads the key file again."""
-        caller = require(context, Role.OPERATOR)
+        caller = require_role(context, Role.OPERATOR)
         bucket_id, (after,) = checked_id(request.bucket_id, "bucket_id"), read_page_token(request.page_token, (int,)) or (0,)
         keyring = self._kv.keyring
         if not after:
@@ -101,7 +101,7 @@ class SecretServicer(SecretServiceServicer):
         self, request: pb.StreamMaskValuesRequest, context: Any
     ) -> AsyncIterator[pb.StreamMaskValuesResponse]:
         """Stream the values to be masked that were written after a revision."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         told = request.after_revision
         async for page in self._mask_pages(checked_id(request.bucket_id, "bucket_id"), told):
             *parts, last = chunks_of(page.values)
@@ -112,7 +112,7 @@ class SecretServicer(SecretServiceServicer):
 
     async def ReadMaskValues(self, request: pb.ReadMaskValuesRequest, context: Any) -> pb.ReadMaskValuesResponse:
         """Return all values to be masked at once, when any changed: what `StreamMaskValues` replaces."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         bucket_id = checked_id(request.bucket_id, "bucket_id")
         revision, secret_revision = await self._database.read(lambda tx: read_marks(tx, bucket_id))
         if secret_revision <= request.known_revision <= revision:
@@ -175,7 +175,7 @@ def to_unreadable(entry: Entry) -> pb.UnreadableValue:
     return pb.UnreadableValue(namespace=entry.namespace, key=entry.key, version=entry.version, key_id=key_id)
 
 
-def reveal(tx: Transaction, bucket_id: str, request: pb.RevealSecretRequest, *, actor: str) -> Entry:
+def reveal_audited(tx: Transaction, bucket_id: str, request: pb.RevealSecretRequest, *, actor: str) -> Entry:
     """Find the secret and note who is about to see it."""
     entry = get_entry(tx, bucket_id, request.namespace, request.key, request.version)
     subject = f"{entry.namespace} {entry.key} version {entry.version}"

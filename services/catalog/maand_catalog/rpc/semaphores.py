@@ -5,7 +5,7 @@ from typing import Any
 from maand_catalog.database.database import Database
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument
-from maand_catalog.rpc.callers import caller_of, require, require_hook
+from maand_catalog.rpc.callers import caller_of, require_hook, require_role
 from maand_catalog.rpc.identification import IdentityMismatch
 from maand_catalog.rpc.kv_access import bucket_of, request_key
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_word
@@ -18,7 +18,7 @@ from maand_catalog.store.tokens import record_audit
 from maand_contracts.catalog.v1 import job_pb2
 from maand_contracts.catalog.v1 import semaphore_pb2 as pb
 from maand_contracts.catalog.v1.semaphore_pb2_grpc import SemaphoreServiceServicer
-from maand_wire.conversions import writer
+from maand_wire.conversions import message_writer
 from maand_wire.enums import enum_number, enum_word
 
 
@@ -61,7 +61,7 @@ class SemaphoreServicer(SemaphoreServiceServicer):
 
     async def ListSemaphores(self, request: pb.ListSemaphoresRequest, context: Any) -> pb.ListSemaphoresResponse:
         """List the semaphores in use."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         bucket_id, page = checked_id(request.bucket_id, "bucket_id"), asked_page(request, str, str, str, usual=1_000)
         used = await self._database.read(lambda tx: store.list_semaphores(tx, bucket_id, after=page.after, limit=page.limit + 1))
         found, more = page.cut(used, lambda last: (last.scope.job, last.scope.event, last.scope.name))
@@ -70,7 +70,7 @@ class SemaphoreServicer(SemaphoreServiceServicer):
 
     async def ForceRelease(self, request: pb.ForceReleaseRequest, context: Any) -> pb.ForceReleaseResponse:
         """Take a slot away from a holder."""
-        caller = require(context, Role.OPERATOR)
+        caller = require_role(context, Role.OPERATOR)
         scope = named_scope(request)
         taken = await self._database.write(lambda tx: take_away(tx, scope, request.allocation_id, actor=caller.name))
         return pb.ForceReleaseResponse(released=map(claim_message, taken))
@@ -95,7 +95,7 @@ def scope_asked_for(request: pb.GetStatusRequest, context: Any) -> Scope:
     """Return a hook's own scope, or the one that a person names."""
     caller = caller_of(context)
     if not isinstance(caller, HookCaller):
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         return named_scope(request)
     bucket_of(caller, request.bucket_id)
     if request.job not in ("", caller.job) or enum_word(job_pb2.HookEvent, request.event) not in ("", caller.event):
@@ -125,4 +125,4 @@ def semaphore_message(semaphore: Semaphore) -> pb.Semaphore:
     )
 
 
-claim_message = writer(pb.Claim, Claim, fencing_token=lambda claim: claim.ticket)
+claim_message = message_writer(pb.Claim, Claim, fencing_token=lambda claim: claim.ticket)

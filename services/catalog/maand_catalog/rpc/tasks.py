@@ -8,7 +8,7 @@ from maand_catalog.database.database import Database
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.ids import new_id
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.requests import checked_id, checked_text, until_found
 from maand_catalog.rpc.run_messages import CANCEL_LEVELS, fence_message
@@ -87,7 +87,7 @@ class TaskServicer(TaskServiceServicer):
 
     async def CreateTasks(self, request: pb.CreateTasksRequest, context: Any) -> pb.CreateTasksResponse:
         """Split a run's work."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         if len(request.tasks) > MOST_TASKS:
             raise LimitExceeded(f"more than {MOST_TASKS} tasks in one call", facts={"field": "tasks"})
         new = [read_new_task(task) for task in request.tasks]
@@ -96,7 +96,7 @@ class TaskServicer(TaskServiceServicer):
 
     async def ClaimTask(self, request: pb.ClaimTaskRequest, context: Any) -> pb.ClaimTaskResponse:
         """Claim the oldest task to be had, waiting for one if asked to."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         executor_id = checked_text(request.executor_id, "executor_id", longest=128, required=True)
         bucket_ids = [checked_id(bucket_id, "bucket_ids") for bucket_id in request.bucket_ids]
         run_id = checked_id(request.run_id, "run_id") if request.run_id else ""
@@ -130,7 +130,7 @@ class TaskServicer(TaskServiceServicer):
 
     async def RenewTask(self, request: pb.RenewTaskRequest, context: Any) -> pb.RenewTaskResponse:
         """Extend a lease, keep outcomes, report a wish to cancel."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         check_outcomes(len(request.outcomes))
         outcomes = write_outcomes(request.outcomes)
         renewal = await self._database.write(
@@ -142,7 +142,7 @@ class TaskServicer(TaskServiceServicer):
 
     async def FinishTask(self, request: pb.FinishTaskRequest, context: Any) -> pb.FinishTaskResponse:
         """End a task, or give it up."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         check_outcomes(len(request.outcomes))
         outcomes = write_outcomes(request.outcomes)
         await self._database.write(
@@ -154,7 +154,7 @@ class TaskServicer(TaskServiceServicer):
 
     async def AwaitTasks(self, request: pb.AwaitTasksRequest, context: Any) -> pb.AwaitTasksResponse:
         """Return tasks that ended, waiting for one if asked to."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
 
         def read(tx: Transaction) -> list[pb.Task] | None:
             ended = tasks.read_ended_tasks(tx, request.bucket_id, request.run_id, request.fence, after=request.after_sequence)
@@ -170,7 +170,7 @@ class TaskServicer(TaskServiceServicer):
 
     async def DropTasks(self, request: pb.DropTasksRequest, context: Any) -> pb.DropTasksResponse:
         """Drop what is not wanted any more."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         if len(request.names) > MOST_TASKS:
             raise LimitExceeded(f"more than {MOST_TASKS} tasks in one call", facts={"field": "names"})
         names = list(request.names)

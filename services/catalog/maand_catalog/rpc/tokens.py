@@ -6,13 +6,13 @@ from typing import Any
 from maand_catalog.database.database import Database
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.ids import new_api_token, new_id
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_text
 from maand_catalog.rules.identity import Role, token_digest
 from maand_catalog.store import tokens
 from maand_contracts.catalog.v1 import token_pb2 as pb
 from maand_contracts.catalog.v1.token_pb2_grpc import TokenServiceServicer
-from maand_wire.conversions import writer
+from maand_wire.conversions import message_writer
 
 LONGEST_TTL_SECONDS = 10 * 365 * 24 * 3600
 
@@ -33,7 +33,7 @@ class TokenServicer(TokenServiceServicer):
 
     async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
         """Create a token and show it, this once."""
-        caller = require(context, Role.OPERATOR)
+        caller = require_role(context, Role.OPERATOR)
         name, role = checked_text(request.name, "name", longest=256, required=True), ROLE_BY_NUMBER.get(request.role)
         if role is None:
             raise InvalidArgument("role names none", help=f"choose one of {', '.join(Role)}", facts={"field": "role"})
@@ -49,7 +49,7 @@ class TokenServicer(TokenServiceServicer):
 
     async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
         """List tokens without their secret part."""
-        require(context, Role.OPERATOR)
+        require_role(context, Role.OPERATOR)
         page = asked_page(request, str, usual=1_000)
         listed = await self._database.read(lambda tx: tokens.list_tokens(tx, after=page.after, limit=page.limit + 1))
         found, more = page.cut(listed, lambda last: (last.token_id,))
@@ -57,13 +57,13 @@ class TokenServicer(TokenServiceServicer):
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
         """Revoke a token at once."""
-        caller = require(context, Role.OPERATOR)
+        caller = require_role(context, Role.OPERATOR)
         await self._database.write(lambda tx: tokens.revoke_token(tx, request.token_id, actor=caller.name))
         return pb.RevokeTokenResponse()
 
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, context: Any) -> pb.ListAuditRecordsResponse:
         """List audit rows, newest first."""
-        require(context, Role.OPERATOR)
+        require_role(context, Role.OPERATOR)
         page = asked_page(request, str, usual=100)
         before = checked_id(page.after[0], "page_token") if page.after else ""
         records = await self._database.read(
@@ -73,7 +73,7 @@ class TokenServicer(TokenServiceServicer):
         return pb.ListAuditRecordsResponse(records=map(audit_message, found), next_page_token=more)
 
 
-token_message = writer(pb.Token, tokens.ApiToken)
+token_message = message_writer(pb.Token, tokens.ApiToken)
 
 
-audit_message = writer(pb.AuditRecord, tokens.AuditRecord, bucket_id=lambda record: record.bucket_id or "")
+audit_message = message_writer(pb.AuditRecord, tokens.AuditRecord, bucket_id=lambda record: record.bucket_id or "")

@@ -3,14 +3,14 @@
 from typing import Any
 
 from maand_catalog.database.database import Database, Transaction
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.requests import asked_page
 from maand_catalog.rules.identity import Role
 from maand_catalog.store.fleet.buckets import get_bucket
 from maand_catalog.store.fleet.listings import ListedWorker, list_workers
 from maand_contracts.catalog.v1 import worker_pb2 as pb
 from maand_contracts.catalog.v1.worker_pb2_grpc import WorkerServiceServicer
-from maand_wire.conversions import writer
+from maand_wire.conversions import message_writer
 
 
 class WorkerServicer(WorkerServiceServicer):
@@ -21,7 +21,7 @@ class WorkerServicer(WorkerServiceServicer):
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
         """List workers by position."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         page = asked_page(request, int, usual=1_000, most=10_000)
 
         def intention(tx: Transaction) -> list[ListedWorker]:
@@ -40,4 +40,4 @@ class WorkerServicer(WorkerServiceServicer):
         return pb.ListWorkersResponse(workers=map(worker_message, shown), next_page_token=more)
 
 
-worker_message = writer(pb.Worker, ListedWorker)
+worker_message = message_writer(pb.Worker, ListedWorker)

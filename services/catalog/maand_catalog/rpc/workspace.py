@@ -10,7 +10,7 @@ from maand_catalog.building.builder import Builder, BuildRequest
 from maand_catalog.building.documents.compiler import locate_finding
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, InvalidWorkspace, LimitExceeded
-from maand_catalog.rpc.callers import require
+from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.requests import checked_id, checked_text
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.workspace.problems import fit_in_trailer, sort_problems
@@ -45,7 +45,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
 
     async def FindMissingBlobs(self, request: pb.FindMissingBlobsRequest, context: Any) -> pb.FindMissingBlobsResponse:
         """Tell which contents are to be uploaded."""
-        require(context, Role.OPERATOR, Role.EXECUTOR)
+        require_role(context, Role.OPERATOR, Role.EXECUTOR)
         digests = checked_digests(request.sha256)
 
         def intention(tx: Transaction) -> list[bytes]:
@@ -56,7 +56,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
 
     async def UploadBlobs(self, request_iterator: AsyncIterator[pb.UploadBlobsRequest], context: Any) -> pb.UploadBlobsResponse:
         """Store contents as they come; those before a wrong one stay stored."""
-        require(context, Role.OPERATOR, Role.EXECUTOR)
+        require_role(context, Role.OPERATOR, Role.EXECUTOR)
         upload = Upload(self._database)
         try:
             async for piece in request_iterator:
@@ -68,7 +68,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
 
     async def ReadBlobs(self, request: pb.ReadBlobsRequest, context: Any) -> AsyncIterator[pb.ReadBlobsResponse]:
         """Return contents in the order asked, piece by piece."""
-        require(context, Role.EXECUTOR, Role.OPERATOR)
+        require_role(context, Role.EXECUTOR, Role.OPERATOR)
         digests = checked_digests(request.sha256)
         sizes = await self._database.read(lambda tx: read_blob_sizes(tx, request.bucket_id, digests))
         for group in groups_by_size(digests, sizes):
@@ -94,7 +94,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Any) -> pb.CreateSnapshotResponse:
         """Remember a workspace tree."""
-        require(context, Role.OPERATOR)
+        require_role(context, Role.OPERATOR)
         if len(request.files) > MOST_FILES:
             raise LimitExceeded(f"the workspace has more than {MOST_FILES} files")
         entries = await asyncio.to_thread(accepted_tree, request.files)
@@ -107,19 +107,19 @@ class WorkspaceServicer(WorkspaceServiceServicer):
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Any) -> pb.GetSnapshotResponse:
         """Return the entries of a workspace tree."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         entries = await self._database.read(lambda tx: read_snapshot(tx, request.bucket_id, request.snapshot_id))
         return pb.GetSnapshotResponse(files=[pb.WorkspaceFile(**asdict(entry)) for entry in entries])
 
     async def CheckSnapshot(self, request: pb.CheckSnapshotRequest, context: Any) -> pb.CheckSnapshotResponse:
         """Return every problem of a snapshot."""
-        require(context, Role.VIEWER)
+        require_role(context, Role.VIEWER)
         problems = await self._builder.check(request.bucket_id, request.snapshot_id)
         return pb.CheckSnapshotResponse(problems=[problem_to_message(problem) for problem in problems])
 
     async def BuildSnapshot(self, request: pb.BuildSnapshotRequest, context: Any) -> pb.BuildSnapshotResponse:
         """Build a snapshot for a run."""
-        require(context, Role.EXECUTOR)
+        require_role(context, Role.EXECUTOR)
         result = await self._builder.build(
             BuildRequest(
                 bucket_id=checked_id(request.bucket_id, "bucket_id"),

@@ -9,7 +9,7 @@ from maand_contracts.catalog.v1 import allocation_pb2, kv_pb2, secret_pb2
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceStub
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
-from maand_executor.catalog_client.calls import LONG_DEADLINE, call, collect, listed, stream
+from maand_executor.catalog_client.calls import LONG_DEADLINE, call_catalog, list_all, open_stream, read_stream
 from maand_executor.catalog_client.conversions import from_move, to_allocation, to_planned_file
 from maand_executor.rules.facts import (
     Allocation,
@@ -50,14 +50,14 @@ class AllocationCalls:
         request = allocation_pb2.ListAllocationsRequest(
             bucket_id=bucket_id, jobs=jobs, workers=workers, include_removed=include_removed
         )
-        return tuple(map(to_allocation, await listed(self._allocations.ListAllocations, request, "allocations")))
+        return tuple(map(to_allocation, await list_all(self._allocations.ListAllocations, request, "allocations")))
 
     async def list_deployed_files(self, bucket_id: str, allocation_ids: Sequence[str]) -> Mapping[str, tuple[PlannedFile, ...]]:
         """Return what was last promoted, by allocation id; allocations never promoted are absent."""
         files: dict[str, tuple[PlannedFile, ...]] = {}
-        for ids in chunks(allocation_ids):
+        for ids in cut_in_chunks(allocation_ids):
             request = allocation_pb2.GetDeployedFilesRequest(bucket_id=bucket_id, allocation_ids=ids)
-            response = await call(self._allocations.GetDeployedFiles, request, repeatable=True, deadline=LONG_DEADLINE)
+            response = await call_catalog(self._allocations.GetDeployedFiles, request, repeatable=True, deadline=LONG_DEADLINE)
             files |= {entry.allocation_id: tuple(map(to_planned_file, entry.files)) for entry in response.allocations}
         return files
 
@@ -80,7 +80,7 @@ class AllocationCalls:
             post_deploy_owed_jobs=post_deploy_owed_jobs,
             post_deploy_done_jobs=post_deploy_done_jobs,
         )
-        await call(self._allocations.MoveAllocations, request, repeatable=True, deadline=LONG_DEADLINE)
+        await call_catalog(self._allocations.MoveAllocations, request, repeatable=True, deadline=LONG_DEADLINE)
 
     async def purge_allocations(self, run: RunIdentity, allocation_ids: Sequence[str], *, retain_days: int) -> Purged:
         """Forget removed, stopped allocations, and KV history older than that. Not repeated: the second finds none."""
@@ -91,15 +91,15 @@ class AllocationCalls:
             allocation_ids=allocation_ids,
             retain_days=retain_days,
         )
-        response = await call(self._allocations.PurgeAllocations, request, repeatable=False, deadline=LONG_DEADLINE)
+        response = await call_catalog(self._allocations.PurgeAllocations, request, repeatable=False, deadline=LONG_DEADLINE)
         return Purged(allocations=response.allocations, kv_entries=response.kv_entries, kv_versions=response.kv_versions)
 
     async def read_certificates(self, bucket_id: str, allocation_ids: Sequence[str]) -> Certificates:
         """Return certificates with private keys, and the bucket's CA certificate."""
         ca, leaves = "", list[AllocationCertificate]()
-        for ids in chunks(allocation_ids):
+        for ids in cut_in_chunks(allocation_ids):
             request = allocation_pb2.GetAllocationCertificatesRequest(bucket_id=bucket_id, allocation_ids=ids)
-            response = await call(self._allocations.GetAllocationCertificates, request, repeatable=True)
+            response = await call_catalog(self._allocations.GetAllocationCertificates, request, repeatable=True)
             ca = response.ca_certificate_pem
             leaves += map(to_certificate, response.certificates)
         return Certificates(ca_certificate_pem=ca, leaves=tuple(leaves))
@@ -107,16 +107,16 @@ class AllocationCalls:
     async def read_allocation_views(self, bucket_id: str, allocation_ids: Sequence[str]) -> AllocationViews:
         """Return everything that hooks of these allocations (all of one job) may read, decrypted."""
         request = kv_pb2.ReadAllocationViewsRequest(bucket_id=bucket_id, allocation_ids=allocation_ids)
-        return to_views(await collect(self._kv.ReadAllocationViews, request))
+        return to_views(await read_stream(self._kv.ReadAllocationViews, request))
 
     async def stream_mask_values(self, bucket_id: str, *, after_revision: int) -> AsyncIterator[MaskValues]:
         """Yield the secret values to be masked that were written after a revision, in chunks; at least one comes."""
         request = secret_pb2.StreamMaskValuesRequest(bucket_id=bucket_id, after_revision=after_revision)
-        async for response in stream(self._secrets.StreamMaskValues, request):
+        async for response in open_stream(self._secrets.StreamMaskValues, request):
             yield MaskValues(revision=response.revision, values=tuple(response.values))
 
 
-def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def cut_in_chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """Split ids into calls; no ids are one call, whose answer still carries what does not depend on them."""
     for start in range(0, max(len(ids), 1), IDS_A_CALL):
         yield ids[start : start + IDS_A_CALL]

@@ -25,7 +25,7 @@ PATIENCE = timedelta(seconds=30)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=50), timedelta(seconds=2)
 
 
-async def call(
+async def call_catalog(
     method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
     request: Request,
     *,
@@ -36,27 +36,27 @@ async def call(
     return await call_rpc(method, request, seconds=deadline.total_seconds(), pauses=pauses_while_away() if repeatable else ())
 
 
-async def collect(
+async def read_stream(
     method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, deadline: timedelta = LONG_DEADLINE
 ) -> list[Response]:
     """Read a whole response stream; a stream that breaks is read again from its beginning."""
 
     async def attempt() -> list[Response]:
-        return [response async for response in stream(method, request, deadline=deadline)]
+        return [response async for response in open_stream(method, request, deadline=deadline)]
 
     return await retry_call(attempt, pauses=pauses_while_away())
 
 
-async def listed(method: grpc.aio.UnaryUnaryMultiCallable[Request, Any], request: Request, items: str) -> list[Any]:
+async def list_all(method: grpc.aio.UnaryUnaryMultiCallable[Request, Any], request: Request, items: str) -> list[Any]:
     """Return the items of all pages of a listing."""
 
     async def read(page: Request) -> Any:
-        return await call(method, page, repeatable=True)
+        return await call_catalog(method, page, repeatable=True)
 
     return [item async for item in read_pages(read, request, items)]
 
 
-async def stream(
+async def open_stream(
     method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, deadline: timedelta = LONG_DEADLINE
 ) -> AsyncIterator[Response]:
     """Yield responses of one call. Raises `RemoteError`."""

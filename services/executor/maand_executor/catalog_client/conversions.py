@@ -22,25 +22,25 @@ from maand_executor.rules.facts import (
     Worker,
     WorkerFence,
 )
-from maand_wire.conversions import reader, writer
+from maand_wire.conversions import message_reader, message_writer
 
-to_worker = reader(Worker, worker_pb2.Worker, hostname=lambda worker: worker.hostname or worker.name)
-to_hook = reader(Hook, job_pb2.Hook)
-from_hook = writer(job_pb2.Hook, Hook)
-to_job_file = reader(JobFile, workspace_pb2.WorkspaceFile)
-to_allocation = reader(Allocation, allocation_pb2.Allocation)
-from_allocation = writer(allocation_pb2.Allocation, Allocation)
-to_planned_file = reader(PlannedFile, allocation_pb2.DeployedFile)
-to_begun_invocation = reader(BegunInvocation, invocation_pb2.BegunInvocation)
-from_invocation_start = writer(invocation_pb2.InvocationStart, InvocationStart)
-from_invocation_end = writer(invocation_pb2.InvocationEnd, InvocationEnd)
-to_worker_fence = reader(WorkerFence, run_pb2.WorkerFence, number=lambda fence: fence.fence)
+to_worker = message_reader(Worker, worker_pb2.Worker, hostname=lambda worker: worker.hostname or worker.name)
+to_hook = message_reader(Hook, job_pb2.Hook)
+from_hook = message_writer(job_pb2.Hook, Hook)
+to_job_file = message_reader(JobFile, workspace_pb2.WorkspaceFile)
+to_allocation = message_reader(Allocation, allocation_pb2.Allocation)
+from_allocation = message_writer(allocation_pb2.Allocation, Allocation)
+to_planned_file = message_reader(PlannedFile, allocation_pb2.DeployedFile)
+to_begun_invocation = message_reader(BegunInvocation, invocation_pb2.BegunInvocation)
+from_invocation_start = message_writer(invocation_pb2.InvocationStart, InvocationStart)
+from_invocation_end = message_writer(invocation_pb2.InvocationEnd, InvocationEnd)
+to_worker_fence = message_reader(WorkerFence, run_pb2.WorkerFence, number=lambda fence: fence.fence)
 
-to_tcp_probe = reader(TcpProbe, job_pb2.TcpProbe)
-to_http_probe = reader(
+to_tcp_probe = message_reader(TcpProbe, job_pb2.TcpProbe)
+to_http_probe = message_reader(
     HttpProbe, job_pb2.HttpProbe, scheme=lambda probe: "https" if probe.scheme == job_pb2.HTTP_SCHEME_HTTPS else "http"
 )
-to_ssh_probe = reader(SshProbe, job_pb2.SshProbe)
+to_ssh_probe = message_reader(SshProbe, job_pb2.SshProbe)
 
 
 def to_probe(probe: job_pb2.HealthProbe) -> Probe:
@@ -54,11 +54,11 @@ def to_probe(probe: job_pb2.HealthProbe) -> Probe:
             return to_tcp_probe(probe.tcp)
 
 
-to_health_check = reader(HealthCheck, job_pb2.HealthCheck, probes=lambda check: tuple(map(to_probe, check.probes)))
-to_job = reader(
+to_health_check = message_reader(HealthCheck, job_pb2.HealthCheck, probes=lambda check: tuple(map(to_probe, check.probes)))
+to_job = message_reader(
     Job, job_pb2.Job, health_check=lambda job: to_health_check(job.health_check) if job.HasField("health_check") else None
 )
-from_move = writer(
+from_move = message_writer(
     allocation_pb2.AllocationMove,
     AllocationMove,
     current_version=lambda move: move.current_version or "",
@@ -68,7 +68,7 @@ from_move = writer(
     ],
 )
 
-_read_config = reader(BucketConfig, bucket_pb2.BucketConfig, bucket_id=lambda _: "", built=lambda _: False)
+_read_config = message_reader(BucketConfig, bucket_pb2.BucketConfig, bucket_id=lambda _: "", built=lambda _: False)
 
 
 def to_config(bucket: bucket_pb2.Bucket) -> BucketConfig:

@@ -12,7 +12,7 @@ from maand_contracts.catalog.v1.bucket_pb2_grpc import BucketServiceStub
 from maand_contracts.catalog.v1.job_pb2_grpc import JobServiceStub
 from maand_contracts.catalog.v1.worker_pb2_grpc import WorkerServiceStub
 from maand_contracts.catalog.v1.workspace_pb2_grpc import WorkspaceServiceStub
-from maand_executor.catalog_client.calls import call, listed, stream
+from maand_executor.catalog_client.calls import call_catalog, list_all, open_stream
 from maand_executor.catalog_client.conversions import to_config, to_job, to_job_file, to_worker
 from maand_executor.rules.facts import BucketConfig, Job, JobFile, RolloutOrder, RunIdentity, Worker
 from maand_wire.errors import RemoteError
@@ -53,7 +53,7 @@ class FleetCalls:
 
     async def read_config(self, bucket_id: str) -> BucketConfig:
         """Return the bucket's settings in force."""
-        response = await call(self._buckets.GetBucket, bucket_pb2.GetBucketRequest(bucket_id=bucket_id), repeatable=True)
+        response = await call_catalog(self._buckets.GetBucket, bucket_pb2.GetBucketRequest(bucket_id=bucket_id), repeatable=True)
         return to_config(response.bucket)
 
     async def list_workers(
@@ -63,22 +63,22 @@ class FleetCalls:
         request = worker_pb2.ListWorkersRequest(
             bucket_id=bucket_id, workers=names, labels=labels, include_removed=include_removed
         )
-        return tuple(map(to_worker, await listed(self._workers.ListWorkers, request, "workers")))
+        return tuple(map(to_worker, await list_all(self._workers.ListWorkers, request, "workers")))
 
     async def list_jobs(self, bucket_id: str, *, names: Sequence[str] = (), include_removed: bool = False) -> tuple[Job, ...]:
         """Return jobs by name. Raises `RemoteError` with code `not_found` for an unknown name."""
         request = job_pb2.ListJobsRequest(bucket_id=bucket_id, names=names, include_removed=include_removed)
-        return tuple(map(to_job, await listed(self._jobs.ListJobs, request, "jobs")))
+        return tuple(map(to_job, await list_all(self._jobs.ListJobs, request, "jobs")))
 
     async def list_job_files(self, bucket_id: str, job: str) -> tuple[JobFile, ...]:
         """Return the stored files of one job by path, `_hooks/…` included."""
         request = job_pb2.ListJobFilesRequest(bucket_id=bucket_id, job=job)
-        return tuple(map(to_job_file, await listed(self._jobs.ListJobFiles, request, "files")))
+        return tuple(map(to_job_file, await list_all(self._jobs.ListJobFiles, request, "files")))
 
     async def read_rollout_order(self, bucket_id: str, job: str) -> RolloutOrder:
         """Return the rollout order in force."""
         request = job_pb2.GetRolloutOrderRequest(bucket_id=bucket_id, job=job)
-        response = await call(self._jobs.GetRolloutOrder, request, repeatable=True)
+        response = await call_catalog(self._jobs.GetRolloutOrder, request, repeatable=True)
         return RolloutOrder(workers=tuple(response.workers), set_by_hook=response.set_by_hook, warning=response.warning)
 
     async def build_snapshot(self, run: RunIdentity, snapshot_id: str) -> BuildReport:
@@ -86,7 +86,7 @@ class FleetCalls:
         request = workspace_pb2.BuildSnapshotRequest(
             bucket_id=run.bucket_id, snapshot_id=snapshot_id, run_id=run.run_id, fence=run.fence
         )
-        response = await call(self._workspaces.BuildSnapshot, request, repeatable=True, deadline=BUILD_DEADLINE)
+        response = await call_catalog(self._workspaces.BuildSnapshot, request, repeatable=True, deadline=BUILD_DEADLINE)
         return to_build_report(response)
 
     async def read_blobs(self, bucket_id: str, digests: Sequence[bytes]) -> AsyncIterator[BlobPiece]:
@@ -108,7 +108,7 @@ class FleetCalls:
     async def _read_blobs_once(self, bucket_id: str, digests: Sequence[bytes]) -> AsyncIterator[BlobPiece]:
         request = workspace_pb2.ReadBlobsRequest(bucket_id=bucket_id, sha256=digests)
         offset = 0
-        async for message in stream(self._workspaces.ReadBlobs, request, deadline=BUILD_DEADLINE):
+        async for message in open_stream(self._workspaces.ReadBlobs, request, deadline=BUILD_DEADLINE):
             yield BlobPiece(sha256=message.sha256, offset=offset, data=message.data, last=message.last)
             offset = 0 if message.last else offset + len(message.data)
 

@@ -9,7 +9,7 @@ import grpc.aio
 from maand_contracts.catalog.v1 import invocation_pb2, run_event_pb2, run_pb2, run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.invocation_pb2_grpc import InvocationServiceStub
 from maand_contracts.catalog.v1.run_pb2_grpc import RunServiceStub
-from maand_executor.catalog_client.calls import LONG_DEADLINE, call, listed
+from maand_executor.catalog_client.calls import LONG_DEADLINE, call_catalog, list_all
 from maand_executor.catalog_client.conversions import (
     from_invocation_end,
     from_invocation_start,
@@ -53,13 +53,13 @@ class RunCalls:
     async def claim_run(self, executor_id: str, *, wait: timedelta, bucket_ids: Sequence[str] = ()) -> ClaimedRun | None:
         """Claim a run, waiting for one up to `wait`. Not repeated: a claim whose answer was lost lapses by itself."""
         request = run_pb2.ClaimRunRequest(executor_id=executor_id, wait_seconds=int(wait.total_seconds()), bucket_ids=bucket_ids)
-        response = await call(self._runs.ClaimRun, request, repeatable=False, deadline=wait + timedelta(seconds=10))
-        return to_claim(response) if response.HasField("run") else None
+        response = await call_catalog(self._runs.ClaimRun, request, repeatable=False, deadline=wait + timedelta(seconds=10))
+        return run_from_claim(response) if response.HasField("run") else None
 
     async def renew_lease(self, run: RunIdentity, *, deadline: timedelta) -> RenewedLease:
         """Extend the lease. Tried once: the lease loop decides what a failure means."""
         request = run_pb2.RenewLeaseRequest(bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence)
-        response = await call(self._runs.RenewLease, request, repeatable=False, deadline=deadline)
+        response = await call_catalog(self._runs.RenewLease, request, repeatable=False, deadline=deadline)
         return RenewedLease(lease=timedelta(seconds=response.lease_seconds), cancel=CancelLevel(response.cancel))
 
     async def append_events(self, run: RunIdentity, events: Sequence[run_event_pb2.RunEvent], *, request_id: str) -> int:
@@ -72,30 +72,30 @@ class RunCalls:
             request_id=request_id,
             task_id=run.task.task_id if run.task else "",
         )
-        response = await call(self._runs.AppendEvents, request, repeatable=bool(request_id), deadline=LONG_DEADLINE)
+        response = await call_catalog(self._runs.AppendEvents, request, repeatable=bool(request_id), deadline=LONG_DEADLINE)
         return response.last_sequence
 
     async def record_steps(self, run: RunIdentity, names: Sequence[str]) -> None:
         """Record steps as done for good."""
         request = run_pb2.RecordStepsRequest(bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, names=names)
-        await call(self._runs.RecordSteps, request, repeatable=True)
+        await call_catalog(self._runs.RecordSteps, request, repeatable=True)
 
     async def list_steps(self, run: RunIdentity) -> tuple[str, ...]:
         """Return the steps that any owner of the run recorded."""
         request = run_pb2.ListStepsRequest(bucket_id=run.bucket_id, run_id=run.run_id)
-        return tuple(await listed(self._runs.ListSteps, request, "names"))
+        return tuple(await list_all(self._runs.ListSteps, request, "names"))
 
     async def finish_run(self, run: RunIdentity, state: "run_pb2.RunState.ValueType", result: run_event_pb2.RunResult) -> None:
         """End the run."""
         request = run_pb2.FinishRunRequest(
             bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, state=state, result=result
         )
-        await call(self._runs.FinishRun, request, repeatable=True, deadline=LONG_DEADLINE)
+        await call_catalog(self._runs.FinishRun, request, repeatable=True, deadline=LONG_DEADLINE)
 
     async def release_leases(self, executor_id: str) -> tuple[str, ...]:
         """Give up every lease of this executor and return the runs that became interrupted."""
         request = run_pb2.ReleaseLeasesRequest(executor_id=executor_id)
-        response = await call(self._runs.ReleaseLeases, request, repeatable=False, deadline=timedelta(seconds=5))
+        response = await call_catalog(self._runs.ReleaseLeases, request, repeatable=False, deadline=timedelta(seconds=5))
         return tuple(response.run_ids)
 
     async def begin_invocations(self, run: RunIdentity, starts: Sequence[InvocationStart]) -> tuple[BegunInvocation, ...]:
@@ -107,16 +107,16 @@ class RunCalls:
             task_id=run.task.task_id if run.task else "",
             invocations=map(from_invocation_start, starts),
         )
-        response = await call(self._invocations.BeginInvocations, request, repeatable=False)
+        response = await call_catalog(self._invocations.BeginInvocations, request, repeatable=False)
         return tuple(map(to_begun_invocation, response.invocations))
 
     async def end_invocations(self, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:
         """Revoke the tokens of ended hook processes and release their semaphores."""
         request = invocation_pb2.EndInvocationsRequest(bucket_id=bucket_id, invocations=map(from_invocation_end, ends))
-        await call(self._invocations.EndInvocations, request, repeatable=True)
+        await call_catalog(self._invocations.EndInvocations, request, repeatable=True)
 
 
-def to_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
+def run_from_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
     """Read one claim."""
     run = response.run
     return ClaimedRun(

@@ -8,7 +8,7 @@ import grpc.aio
 
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_contracts.catalog.v1.task_pb2_grpc import TaskServiceStub
-from maand_executor.catalog_client.calls import LONG_DEADLINE, call
+from maand_executor.catalog_client.calls import LONG_DEADLINE, call_catalog
 from maand_executor.catalog_client.runs import RenewedLease, read_worker_fence
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import RunIdentity, TaskIdentity
@@ -47,7 +47,7 @@ class TaskCalls:
         """Split the work of a run that this executor owns."""
         for some in calls_of(tasks):
             request = task_pb2.CreateTasksRequest(bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, tasks=some)
-            await call(self._tasks.CreateTasks, request, repeatable=True, deadline=LONG_DEADLINE)
+            await call_catalog(self._tasks.CreateTasks, request, repeatable=True, deadline=LONG_DEADLINE)
 
     async def claim_task(
         self, executor_id: str, *, wait: timedelta, bucket_ids: Sequence[str] = (), run_id: str = ""
@@ -56,15 +56,15 @@ class TaskCalls:
         request = task_pb2.ClaimTaskRequest(
             executor_id=executor_id, wait_seconds=int(wait.total_seconds()), bucket_ids=bucket_ids, run_id=run_id
         )
-        response = await call(self._tasks.ClaimTask, request, repeatable=False, deadline=wait + timedelta(seconds=10))
-        return to_claim(response) if response.HasField("task") else None
+        response = await call_catalog(self._tasks.ClaimTask, request, repeatable=False, deadline=wait + timedelta(seconds=10))
+        return task_from_claim(response) if response.HasField("task") else None
 
     async def renew_task(
         self, bucket_id: str, task: TaskIdentity, outcomes: Sequence[task_pb2.WorkerOutcome], *, deadline: timedelta
     ) -> RenewedLease:
         """Extend the lease and keep outcomes. Tried once: the lease loop decides what a failure means."""
         request = task_pb2.RenewTaskRequest(bucket_id=bucket_id, task_id=task.task_id, fence=task.fence, outcomes=outcomes)
-        response = await call(self._tasks.RenewTask, request, repeatable=False, deadline=deadline)
+        response = await call_catalog(self._tasks.RenewTask, request, repeatable=False, deadline=deadline)
         return RenewedLease(lease=timedelta(seconds=response.lease_seconds), cancel=CancelLevel(response.cancel))
 
     async def finish_task(
@@ -74,7 +74,7 @@ class TaskCalls:
         request = task_pb2.FinishTaskRequest(
             bucket_id=bucket_id, task_id=task.task_id, fence=task.fence, outcomes=outcomes, given_up=given_up
         )
-        await call(self._tasks.FinishTask, request, repeatable=True, deadline=LONG_DEADLINE)
+        await call_catalog(self._tasks.FinishTask, request, repeatable=True, deadline=LONG_DEADLINE)
 
     async def await_tasks(self, run: RunIdentity, *, after: int, wait: timedelta) -> tuple[task_pb2.Task, ...]:
         """Return the tasks of this claim of a run that ended after a point, waiting for one; empty when none did in time."""
@@ -85,13 +85,13 @@ class TaskCalls:
             after_sequence=after,
             wait_seconds=int(wait.total_seconds()),
         )
-        response = await call(self._tasks.AwaitTasks, request, repeatable=True, deadline=wait + timedelta(seconds=10))
+        response = await call_catalog(self._tasks.AwaitTasks, request, repeatable=True, deadline=wait + timedelta(seconds=10))
         return tuple(response.tasks)
 
     async def drop_tasks(self, run: RunIdentity, names: Sequence[str], *, deadline: timedelta) -> None:
         """Let tasks of this claim of a run be ended, wherever they are."""
         request = task_pb2.DropTasksRequest(bucket_id=run.bucket_id, run_id=run.run_id, fence=run.fence, names=names)
-        await call(self._tasks.DropTasks, request, repeatable=False, deadline=deadline)
+        await call_catalog(self._tasks.DropTasks, request, repeatable=False, deadline=deadline)
 
 
 def calls_of(tasks: Sequence[task_pb2.NewTask]) -> Iterator[list[task_pb2.NewTask]]:
@@ -106,7 +106,7 @@ def calls_of(tasks: Sequence[task_pb2.NewTask]) -> Iterator[list[task_pb2.NewTas
     yield some
 
 
-def to_claim(response: task_pb2.ClaimTaskResponse) -> ClaimedTask:
+def task_from_claim(response: task_pb2.ClaimTaskResponse) -> ClaimedTask:
     """Read one claim."""
     task, run = response.task, response.run
     identity = TaskIdentity(task_id=task.task_id, fence=task.fence)

@@ -1,6 +1,7 @@
 """The model of `manifest.json`; its JSON Schema is what `maand schema manifest` prints."""
 
 import json
+from dataclasses import fields
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -199,16 +200,10 @@ class ManifestFile(FileModel):
         return self
 
     def to_facts(self) -> Manifest:
-        """Return the manifest as the rules know it."""
+        """Return the manifest as the rules know it: most keys as they are written, some in another form."""
         return Manifest(
-            version=self.version,
+            **{name: getattr(self, name) for name in TAKEN_AS_WRITTEN},
             selectors=tuple(sorted(set(self.selectors))) if self.selectors is not None else None,
-            max_concurrent_starts=self.max_concurrent_starts,
-            max_concurrent_upgrades=self.max_concurrent_upgrades,
-            max_concurrent_stops=self.max_concurrent_stops,
-            min_allocations_count=self.min_allocations_count,
-            restart_policy=self.restart_policy,
-            restart_globs=self.restart_globs,
             memory=Amounts(smallest=self.resources.memory.min, largest=self.resources.memory.max),
             cpu=Amounts(smallest=self.resources.cpu.min, largest=self.resources.cpu.max),
             ports=tuple(sorted(self.resources.ports.items())),
@@ -216,6 +211,14 @@ class ManifestFile(FileModel):
             health_check=health_facts(self.health_check) if self.health_check else None,
             certificates=tuple(certificate_facts(name, each) for name, each in sorted(self.certs.items())),
         )
+
+
+TAKEN_AS_WRITTEN = {part.name for part in fields(Manifest)} & ManifestFile.model_fields.keys() - {
+    "selectors",
+    "hooks",
+    "health_check",
+}
+"""Keys that the rules know under the same name and in the same form."""
 
 
 def hook_facts(name: str, hook: HookModel) -> HookFacts:

@@ -178,27 +178,16 @@ def row_of_job(bucket_id: str, job: JobSource, plan: BuildPlan) -> dict[str, obj
     }
 
 
+KEPT_APART = frozenset({"version", "memory", "cpu", "ports", "hooks", "certificates"})
+"""Keys of a manifest that have columns or tables of their own. All others are kept with the job, under their names."""
+
+
 def job_facts(job: JobSource, plan: BuildPlan) -> dict[str, object]:
     """Return what is only ever read together with its job."""
-    manifest = job.manifest
-    health = manifest.health_check
-    return {
-        "selectors": list(job.selectors()),
-        "max_concurrent_starts": manifest.max_concurrent_starts,
-        "max_concurrent_upgrades": manifest.max_concurrent_upgrades,
-        "max_concurrent_stops": manifest.max_concurrent_stops,
-        "min_allocations_count": manifest.min_allocations_count,
-        "restart_policy": manifest.restart_policy,
-        "restart_globs": list(manifest.restart_globs),
-        "health_check": None
-        if health is None
-        else {
-            "probes": [probe_facts(asdict(probe), plan.ports) for probe in health.probes],
-            "timeout_seconds": health.timeout_seconds,
-            "wait_attempts": health.wait_attempts,
-            "wait_interval_seconds": health.wait_interval_seconds,
-        },
-    }
+    facts = {name: value for name, value in asdict(job.manifest).items() if name not in KEPT_APART}
+    if health := facts["health_check"]:
+        facts["health_check"] = health | {"probes": [probe_facts(probe, plan.ports) for probe in health["probes"]]}
+    return facts | {"selectors": list(job.selectors())}
 
 
 def probe_facts(probe: dict[str, Any], numbers: Mapping[str, PortFacts]) -> dict[str, Any]:
