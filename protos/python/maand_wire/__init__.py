@@ -1,4 +1,4 @@
-"""Manners of speech shared by every part of maand: errors on the wire, channels and servers, credentials, logs.
+"""Transport code shared by every part of maand: errors on the wire, channels and servers, credentials, conversions, logs.
 
 It knows the contracts and gRPC, and nothing of what any service does.
 """

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: through the connection, and the transaction, that `store.migrate` opened."""
+"""How Alembic reaches the database: through the connection, and the transaction, that `database.migrate` opened."""
 
 from alembic import context
 
