@@ -7,7 +7,6 @@ from typing import Any
 
 from maand_catalog.rpc.callers import caller_of, require_role
 from maand_catalog.rpc.kv_access import Admission, asked_write, bucket_of, check_names
-from maand_catalog.rpc.kv_messages import entry_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token
 from maand_catalog.rules.identity import Caller, HookCaller, Role
 from maand_catalog.rules.kv_writes import KeyNotFound, Write
@@ -16,10 +15,12 @@ from maand_catalog.rules.policy import Act, PolicyContext, decide_access
 from maand_catalog.store.fleet.views import NamespaceContent, read_views
 from maand_catalog.store.kv import entries as store
 from maand_catalog.store.kv.batched_store import KvStore
+from maand_catalog.store.kv.entries import Entry
 from maand_catalog.store.kv.ledger import kv_topic
 from maand_contracts.catalog.v1 import kv_pb2 as pb
 from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceServicer
 from maand_wire.channels import REVISION_HEADER
+from maand_wire.conversions import message_writer
 
 WATCH_LOOKS_EVERY = timedelta(seconds=30)
 """A quiet watch looks this often without being woken."""
@@ -190,3 +191,7 @@ def parts_of(content: NamespaceContent) -> Iterator[pb.NamespaceContent]:
         part.values[key] = value
         size += len(key) + len(value)
     yield part
+
+
+entry_message = message_writer(pb.Entry, Entry, value=lambda entry: entry.value or "", deleted=lambda entry: entry.is_tombstone)
+"""An entry; the value of a secret is left out."""

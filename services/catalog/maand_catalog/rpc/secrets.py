@@ -9,7 +9,6 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import InvalidArgument
 from maand_catalog.rpc.callers import caller_of, require_role
 from maand_catalog.rpc.kv_access import Admission, asked_write, check_names
-from maand_catalog.rpc.kv_messages import secret_message
 from maand_catalog.rpc.requests import asked_page, checked_id, page_token, read_page_token
 from maand_catalog.rules.identity import Caller, Role
 from maand_catalog.rules.kv_writes import Write
@@ -21,6 +20,7 @@ from maand_catalog.store.kv.secrets import MaskPage, read_marks, read_mask_page,
 from maand_catalog.store.tokens import record_audit
 from maand_contracts.catalog.v1 import secret_pb2 as pb
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceServicer
+from maand_wire.conversions import message_writer
 
 log = structlog.get_logger("maand.catalog.secrets")
 
@@ -187,3 +187,7 @@ def check_holds_secrets(namespace: str) -> None:
     """Refuse a namespace that is not `secrets/job/<job>`."""
     if not holds_secrets(namespace):
         raise InvalidArgument(f"{namespace} holds no secrets", help="secrets live in secrets/job/<job>")
+
+
+secret_message = message_writer(pb.SecretInfo, Entry, key_id=lambda entry: entry.sealed.key_id if entry.sealed else "")
+"""A secret without its value."""

@@ -1,6 +1,6 @@
 """What an executor knows about a bucket: frozen values, as the last build left them in the catalog.
 
-Rules (`plan`, `waves`, `digest`, …) take these values and import nothing but the standard library; `catalog_client` makes them
+Rules (`decisions`, `waves`, …) take these values and import nothing but the standard library; `catalog_client` makes them
 from the catalog's messages. Secrets are never part of a `repr`.
 """
 
