@@ -59,15 +59,15 @@ def complete_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) 
 
 
 def complete_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete worker hosts from workers.json."""
+    """Complete workers from workers.json."""
     import json
 
     try:
         workers = json.loads((_workspace(ctx) / "workers.json").read_text())
-        hosts = [worker["host"] for worker in workers]
+        names = [worker["host"] for worker in workers]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return _completed(hosts, incomplete)
+    return _completed(names, incomplete)
 
 
 def complete_hooks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

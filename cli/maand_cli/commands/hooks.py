@@ -46,7 +46,7 @@ async def hooks(flags: Flags, *, name: str, job: str, keep_going: bool, keep_wor
 @maand_command("hooks test", keeps_rest=True, epilog="Arguments after -- go to the script.")
 @click.argument("job", shell_complete=complete_jobs)
 @click.argument("hook", shell_complete=complete_hooks)
-@click.option("--allocation", metavar="HOST", help="The allocation it runs for; the state's first when left out.")
+@click.option("--allocation", metavar="WORKER", help="The allocation it runs for; the state's first when left out.")
 @click.option("--event", default="cli", show_default=True, help="The event it is told.")
 @click.option(
     "--state",

@@ -30,7 +30,7 @@ IMPATIENT = SshSettings(
 
 def fact(worker: SshWorker, **fields: Any) -> Worker:
     """Describe a test bed worker as the executor knows it."""
-    return Worker(**{"host": worker.host, "worker_id": f"id-of-{worker.host}", **fields})
+    return Worker(**{"name": worker.host, "worker_id": f"id-of-{worker.host}", **fields})
 
 
 def command(script: str, *, sudo: bool = False, **fields: Any) -> RemoteCommand:
