@@ -31,9 +31,9 @@ class Repository:
         who = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
         subprocess.run(["git", *who, *arguments], cwd=self.directory, check=True, capture_output=True)
 
-    def commit(self) -> None:
+    def commit(self, message: str = "a step") -> None:
         self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", "a step")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
 
     def compare(self) -> subprocess.CompletedProcess[str]:
         buf = Path(sys.executable).parent / "buf"
@@ -71,6 +71,22 @@ def test_before_the_first_release_a_branch_is_compared_with_main_where_it_left_i
     repository.write(WITH_COLOUR)
     repository.commit()
     assert repository.compare().returncode == 0
+
+
+def test_a_commit_that_begins_anew_is_compared_with_from_then_on_before_the_first_release_only(repository: Repository) -> None:
+    repository.git("switch", "-q", "-c", "work")
+    repository.write(WITHOUT_AGE)
+    repository.commit("Forget the age\n\nNobody asks for it.\n\nContracts: begin anew")
+    assert repository.compare().returncode == 0
+    repository.write(WITHOUT_AGE.replace("  string name = 1;\n", ""))
+    repository.commit()
+    assert repository.compare().returncode == 1, "what came later must fit to the new beginning"
+    repository.write(TOY)
+    repository.commit()
+    repository.git("tag", "v0.1.0")
+    repository.write(WITHOUT_AGE)
+    repository.commit("Forget the age again\n\nContracts: begin anew")
+    assert repository.compare().returncode == 1, "a release is a promise"
 
 
 def test_what_is_not_committed_yet_counts(repository: Repository) -> None:
