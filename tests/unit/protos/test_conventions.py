@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from maand_catalog.building.documents.schema import MODEL_BY_KIND
+from maand_catalog.rules.runs import RunKind
+from maand_catalog.rules.workspace.manifest import EVENTS, RUNTIME_BY_SUFFIX
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     bucket_pb2,
@@ -24,6 +27,7 @@ from maand_contracts.catalog.v1 import (
 )
 from maand_contracts.common.v1 import error_pb2
 from maand_contracts.executor.v1 import executor_pb2, remote_pb2
+from maand_wire.enums import enum_word
 
 FILES: tuple[Any, ...] = (
     allocation_pb2, bucket_pb2, invocation_pb2, job_pb2, kv_pb2, run_event_pb2, run_pb2, run_spec_pb2, secret_pb2, semaphore_pb2,
@@ -100,3 +104,14 @@ def test_what_has_an_enum_is_not_a_string() -> None:
     }
     strings = {(message, field.name) for message, field in fields() if field.name in words and field.type == field.TYPE_STRING}
     assert strings == OPEN_WORDS
+
+
+def test_the_catalogs_words_are_those_of_the_contract() -> None:
+    def words(enum: Any) -> set[str]:
+        return {enum_word(enum, number) for number in enum.values()} - {""}
+
+    assert words(job_pb2.HookEvent) == set(EVENTS)
+    assert words(job_pb2.HookRuntime) == set(RUNTIME_BY_SUFFIX.values())
+    kinds = {field.name for field in run_spec_pb2.RunSpec.DESCRIPTOR.oneofs_by_name["spec"].fields}
+    assert words(run_spec_pb2.RunKind) == set(RunKind) == kinds
+    assert {word.replace("_", ".") for word in words(bucket_pb2.UserFileKind)} == set(MODEL_BY_KIND)
