@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import socket
 import sqlite3
@@ -323,15 +322,3 @@ def test_a_pipe_that_closes_early_is_no_error(maand: Maand) -> None:
     process.stdout.close()
     assert process.wait(60) == 0, process.stderr.read()
     process.stderr.close()
-
-
-def test_reading_is_fast(maand: Maand) -> None:
-    maand.must("services", "start")
-
-    def cpu_seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        maand.must("runs", "list")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(cpu_seconds() for _ in range(3)) < 0.3
