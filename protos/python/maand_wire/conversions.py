@@ -33,6 +33,8 @@ Convert = Callable[[Any], Any]
 def message_reader(kind: type[Value], message: type[Message], **differing: Convert) -> Callable[[Any], Value]:
     """Return the function that makes a `kind` from a `message`. Raises TypeError when a field of `kind` has no source."""
     hints = get_type_hints(kind)
+    if unknown := differing.keys() - hints.keys():
+        raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
     sources: dict[str, Convert] = {}
     for part in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass, mypy has no name for its type
         source = differing.get(part.name) or _read(message.DESCRIPTOR, part, hints[part.name])
@@ -170,12 +172,16 @@ def _of_words(field: Any, value: Any) -> Any:
     if field.message_type is not None and not field.is_repeated:
         return message_of_words(field.message_type._concrete_class, value)  # noqa: SLF001 - likewise
     if field.enum_type is not None and not field.is_repeated:
-        return field.enum_type.values_by_name[_value_name(field.enum_type, value)].number
+        return _number_of_word(field.enum_type, value)
     return value
 
 
-def _value_name(descriptor: Any, word: str) -> str:
-    return str(descriptor.values_by_number[0].name).removesuffix("UNSPECIFIED") + word.upper().replace("-", "_")
+def _number_of_word(descriptor: Any, word: str) -> int:
+    name = str(descriptor.values_by_number[0].name).removesuffix("UNSPECIFIED") + word.upper().replace("-", "_")
+    if name not in descriptor.values_by_name:
+        raise ValueError(f'{descriptor.name} has no value "{word}"')
+    number: int = descriptor.values_by_name[name].number
+    return number
 
 
 def _bare(hint: Any) -> Any:

@@ -129,6 +129,12 @@ def test_a_foreign_page_token_is_refused(token: str) -> None:
         asked_page(ListRunsRequest(page_token=token), int, usual=20)
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_a_page_token_holds_only_text_that_a_database_takes(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="not one of ours"):
+        asked_page(ListRunsRequest(page_token=token_of([text])), str, usual=20)
+
+
 def test_a_page_says_where_the_next_one_begins() -> None:
     first = asked_page(ListRunsRequest(), str, int, usual=2)
     shown, token = first.cut([("a", 1), ("a", 2), ("b", 1)], lambda last: last)

@@ -11,9 +11,17 @@ from maand_contracts.catalog.v1 import allocation_pb2, bucket_pb2, invocation_pb
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.catalog_client.allocations import cut_in_chunks, to_views
 from maand_executor.catalog_client.calls import call_catalog
-from maand_executor.catalog_client.conversions import from_invocation_end, from_move, to_allocation, to_config, to_job
+from maand_executor.catalog_client.conversions import (
+    from_allocation,
+    from_invocation_end,
+    from_move,
+    to_allocation,
+    to_config,
+    to_job,
+)
 from maand_executor.catalog_client.fleet import FleetCalls
 from maand_executor.rules.facts import (
+    Allocation,
     AllocationMove,
     AllocationState,
     HostKeyPolicy,
@@ -202,3 +210,13 @@ def test_every_call_is_a_coroutine_named_after_an_intention() -> None:
 
     members = {name: member for name, member in inspect.getmembers(CatalogClient, callable) if not name.startswith("_")}
     assert all(is_async(member) for member in members.values())
+
+
+def test_another_executor_is_not_told_what_happened_to_an_allocation() -> None:
+    known = Allocation(
+        allocation_id="a", job="api", worker="10.0.0.1", index=2, disabled=True, current_version="1.0.0", new_version="2.0.0",
+        deployed_sha256=b"1" * 32, state=AllocationState.FAILED, message="x" * 4000, post_deploy_owed=True, start_owed=True,
+    )  # fmt: skip
+    told = from_allocation(known)
+    assert (told.index, told.disabled, told.current_version, told.new_version) == (2, True, "1.0.0", "2.0.0")
+    assert (told.message, told.deployed_sha256, told.post_deploy_owed, told.start_owed) == ("", b"", False, False)

@@ -103,6 +103,8 @@ def test_a_field_without_a_source_is_an_error_at_once() -> None:
 
     with pytest.raises(TypeError, match=r"Job has nothing for Grown\.brand_new"):
         message_reader(Grown, job_pb2.Job)
+    with pytest.raises(TypeError, match=r"Worker has no field hostnam$"):
+        message_reader(Worker, worker_pb2.Worker, hostnam=lambda worker: worker.name)
     with pytest.raises(TypeError, match="Job has no field brand_new"):
         message_writer(job_pb2.Job, Grown, brand_new=lambda value: value.brand_new)
 
@@ -115,6 +117,8 @@ def test_a_message_is_made_of_what_a_table_keeps_as_json() -> None:
     assert not message_of_words(job_pb2.Job, {"health_check": None}).HasField("health_check")
     with pytest.raises(ValueError, match="brand_new"):
         message_of_words(job_pb2.Job, {"brand_new": 1})
+    with pytest.raises(ValueError, match='RestartPolicy has no value "sometimes"'):
+        message_of_words(job_pb2.Job, {"restart_policy": "sometimes"})
 
 
 def test_a_hyphen_in_a_word_is_an_underscore_in_the_contract() -> None:

@@ -19,6 +19,7 @@ from maand_wire.enums import enum_word
 T = TypeVar("T")
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -78,8 +79,12 @@ def read_page_token(token: str, types: Sequence[type]) -> tuple[Any, ...] | None
 
 
 def fits_type(part: Any, expected: type) -> bool:
-    """Whether one part of a sort key has its type, and a number the size that a database column can have."""
-    return type(part) is expected and (not isinstance(part, int) or abs(part) < 2**63)
+    """Whether one part of a sort key has its type, and is a number or text that a database can compare with."""
+    if type(part) is not expected:
+        return False
+    if isinstance(part, str):
+        return "\0" not in part and not SURROGATE.search(part)
+    return not isinstance(part, int) or abs(part) < 2**63
 
 
 def checked_word(enum: Any, number: int, field: str) -> str:

@@ -29,7 +29,7 @@ to_hook = message_reader(Hook, job_pb2.Hook)
 from_hook = message_writer(job_pb2.Hook, Hook)
 to_job_file = message_reader(JobFile, workspace_pb2.WorkspaceFile)
 to_allocation = message_reader(Allocation, allocation_pb2.Allocation)
-from_allocation = message_writer(allocation_pb2.Allocation, Allocation)
+_write_allocation = message_writer(allocation_pb2.Allocation, Allocation)
 to_planned_file = message_reader(PlannedFile, allocation_pb2.DeployedFile)
 to_begun_invocation = message_reader(BegunInvocation, invocation_pb2.BegunInvocation)
 from_invocation_start = message_writer(invocation_pb2.InvocationStart, InvocationStart)
@@ -41,6 +41,13 @@ to_http_probe = message_reader(
     HttpProbe, job_pb2.HttpProbe, scheme=lambda probe: "https" if probe.scheme == job_pb2.HTTP_SCHEME_HTTPS else "http"
 )
 to_ssh_probe = message_reader(SshProbe, job_pb2.SshProbe)
+
+
+def from_allocation(allocation: Allocation) -> allocation_pb2.Allocation:
+    """Write what another executor must know of an allocation; what happened to it there stays with the run's owner."""
+    bare = Allocation(allocation_id=allocation.allocation_id, job=allocation.job, worker=allocation.worker)
+    untold = {name: getattr(bare, name) for name in ("deployed_sha256", "state", "message", "post_deploy_owed", "start_owed")}
+    return _write_allocation(replace(allocation, **untold))
 
 
 def to_probe(probe: job_pb2.HealthProbe) -> Probe:
