@@ -1,15 +1,20 @@
 """Copies to real workers over the pooled connection: what arrives, what goes, what stays, what an interruption does."""
 
 import asyncio
+import contextlib
 import os
+import signal
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from maand_executor.rules.facts import WorkerFence
+from maand_executor.ssh import rsync
 from maand_executor.ssh.copy import RemoteCopy
-from maand_executor.ssh.errors import CopyFailed, SudoRefused, WorkerUnreachable
-from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
+from maand_executor.ssh.errors import CopyFailed, StaleFence, SudoRefused, WorkerUnreachable
+from tests.integration.executor.ssh_support import BUCKET, IMPATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import SshWorker
@@ -188,6 +193,74 @@ async def test_a_copy_has_a_time_limit(test_bed: SshTestBed, source: Path) -> No
     async with remote_of(test_bed) as remote:
         with pytest.raises(CopyFailed, match=r"longer than 0\.5 s"):
             await remote.copy(fact(worker), RemoteCopy(source=source, target=TARGET, sudo=True, timeout=timedelta(seconds=0.5)))
+
+
+async def test_a_copy_of_an_older_owner_is_refused_and_changes_nothing(test_bed: SshTestBed, source: Path) -> None:
+    worker = test_bed.start_worker()
+    copy = RemoteCopy(source=source, target=f"/opt/worker/{BUCKET}/jobs/api", sudo=True)
+    older, newer = (WorkerFence(epoch=0, seq=7, number=number) for number in (1, 2))
+
+    async with remote_of(test_bed) as remote:
+        await remote.copy(fact(worker), replace(copy, fence=newer))
+        (source / "Makefile").write_text("changed by somebody who slept\n")
+        with pytest.raises(StaleFence, match="claim 2 of run 7 has changed this worker, and this is claim 1"):
+            await remote.copy(fact(worker), replace(copy, fence=older))
+        assert (worker.path(copy.target) / "Makefile").read_text() == "start:\n"
+
+        await remote.copy(fact(worker), replace(copy, fence=newer))
+
+    assert (worker.path(copy.target) / "Makefile").read_text() == "changed by somebody who slept\n"
+
+
+async def test_what_a_login_shell_prints_disturbs_no_copy(test_bed: SshTestBed, source: Path) -> None:
+    worker = test_bed.start_worker()
+    worker.home.joinpath(".bashrc").write_text("echo welcome; seq 1000; echo on stderr >&2\n")
+
+    async with remote_of(test_bed) as remote:
+        assert b"on stderr" in (await remote.run(fact(worker), command("true"))).stderr
+        await remote.copy(fact(worker), RemoteCopy(source=source, target=TARGET, sudo=True))
+
+    assert read(worker.path(TARGET)) == read(source)
+
+
+async def test_a_copy_ends_at_once_when_the_process_on_this_side_is_killed(test_bed: SshTestBed, tmp_path: Path) -> None:
+    worker = test_bed.start_worker()
+    copy = RemoteCopy(source=big_tree(tmp_path), target=TARGET, sudo=True)
+
+    async with remote_of(test_bed) as remote:
+        copying = asyncio.create_task(remote.copy(fact(worker), copy))
+        await asyncio.wait_for(until_something_arrives(worker), 60)
+        for process in own_processes("rsync"):
+            os.kill(process, signal.SIGKILL)
+        with pytest.raises(CopyFailed, match="ended by signal 9"):
+            await asyncio.wait_for(copying, 30)
+        await asyncio.to_thread(worker.wait_until_gone, "rsync")
+
+        await remote.copy(fact(worker), copy)
+
+    assert not own_processes("rsync")
+
+
+async def test_a_copy_in_which_nothing_moves_ends(test_bed: SshTestBed, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = test_bed.start_worker()
+    worker.stand_in("rsync", "#!/bin/sh\nexec sleep 4321\n")
+    monkeypatch.setattr(rsync, "SILENCE_SECONDS", 1)
+
+    async with remote_of(test_bed) as remote:
+        with pytest.raises(CopyFailed, match="not a byte came or went"):
+            await remote.copy(fact(worker), RemoteCopy(source=source, target=TARGET, sudo=True))
+
+
+def own_processes(name: str) -> list[int]:
+    """Return the living children of this process that are called so."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            called, _, rest = entry.read_text().partition("(")[2].rpartition(")")
+            state, parent = rest.split()[:2]
+            if called == name and state != "Z" and int(parent) == os.getpid():
+                found.append(int(entry.parent.name))
+    return found
 
 
 async def test_what_keeps_a_copy_from_succeeding_is_said_in_plain_words(

@@ -1,13 +1,12 @@
 """rsync's arguments and account."""
 
-import shlex
 from pathlib import Path
 
 import pytest
 
 from maand_executor.ssh.copy import copy_failure
 from maand_executor.ssh.errors import CopyFailed, SudoRefused
-from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, remote_line, rsh_word
+from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, rsh_word, serve_script
 
 
 def test_kept_directories_are_excluded_at_the_top_only() -> None:
@@ -28,13 +27,10 @@ def test_the_remote_shell_is_quoted_as_rsync_unquotes() -> None:
     assert rsh_word('say "hi"') == '"say ""hi"""'
 
 
-def test_the_remote_line_makes_the_target_and_quotes_everything() -> None:
-    serve = "[ -d '/a b' ] || mkdir -p -- '/a b'; exec rsync --server . 'c d'"
+def test_the_script_on_the_worker_makes_the_target_and_quotes_everything() -> None:
+    script = serve_script(["rsync", "--server", ".", "c d"], target="/a b")
 
-    assert remote_line(["rsync", "--server", ".", "c d"], target="/a b", sudo=False) == serve
-    assert shlex.split(remote_line(["rsync", "--server", ".", "c d"], target="/a b", sudo=True)) == [
-        *("exec", "sudo", "-n", "sh", "-c", serve)
-    ]
+    assert script == "[ -d '/a b' ] || mkdir -p -- '/a b'; rsync --server . 'c d'"
 
 
 def test_stats_are_read() -> None:
@@ -65,7 +61,7 @@ def test_the_first_complaint_is_the_message() -> None:
     ],
 )
 def test_what_the_worker_said_explains_more_than_what_rsync_made_of_it(complaints: str, kind: type, words: str) -> None:
-    error = copy_failure("w", "rsync error: closed (code 12)\n", complaints)
+    error = copy_failure("w", 12, "rsync error: closed (code 12)\n", complaints)
 
     assert type(error) is kind
     assert words in str(error)

@@ -45,7 +45,8 @@ class RemoteCommand:
     """A bash script for a worker. Its text, environment and input stay out of `repr`: they may hold secrets.
 
     `directory` is relative to the SSH user's home; None = that home; with `directory_optional` a missing one is as None.
-    `timeout` counts from the start of the command; None = none.
+    `timeout` counts from the start of the command; None = none. With `takes_input` everything that follows the order is the
+    command's own input: there is no lifeline then, the command ends by itself when its input does.
     """
 
     script: str = field(repr=False)
@@ -54,6 +55,7 @@ class RemoteCommand:
     directory: str | None = None
     directory_optional: bool = False
     stdin: bytes = field(default=b"", repr=False)
+    takes_input: bool = False
     timeout: timedelta | None = None
     fence: WorkerFence | None = None
     check_host: bool = False
@@ -98,8 +100,7 @@ def make_order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "
     """
     parts = [
         *export_lines(command.environment),
-        f"maand_begin {limit_seconds(command.timeout)} {whole_seconds(watch.grace)} {whole_seconds(watch.silence)}"
-        f" {len(command.stdin)}",
+        begin_text(command, watch),
         *([host_check_text(host_check)] if host_check else []),
         *([fence_text(command.fence, fence_directory)] if command.fence else []),
         *([directory_text(command.directory, optional=command.directory_optional)] if command.directory else []),
@@ -110,6 +111,14 @@ def make_order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "
     if "\0" in text:
         raise ValueError("a script or an environment value for a worker holds a NUL byte")
     return text.encode("utf-8", "surrogateescape") + b"\0" + command.stdin
+
+
+def begin_text(command: RemoteCommand, watch: Watch) -> str:
+    """Return what decides whose the channel's input is: the lifeline's, after the command's own, or all the command's."""
+    if command.takes_input:
+        return "exec <&3 3<&-"
+    numbers = (limit_seconds(command.timeout), whole_seconds(watch.grace), whole_seconds(watch.silence), len(command.stdin))
+    return f"maand_begin {' '.join(map(str, numbers))}"
 
 
 def limit_seconds(timeout: timedelta | None) -> int:

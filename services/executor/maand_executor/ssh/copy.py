@@ -1,9 +1,12 @@
 """Copying a directory to a worker: the local rsync talks to an rsync on the worker over a channel of the pooled connection.
 
-    rsync (here) --its words, its bytes--> pipes --RsyncPipes--> channel --> [sudo] rsync --server (worker)
+    rsync (here) --its words, its bytes--> pipes --RsyncPipes--> channel --> [sudo] bash: fence, rsync --server (worker)
 
-There is no second login, and nothing but rsync's own protocol on the channel. rsync's remote shell is a line of `sh` that passes
-bytes between rsync and two pipes of the executor (`rsync.RELAY`); only rsync and the executor hold their ends.
+There is no second login. On the worker a copy begins as every command does (`remote_commands`): what a login shell prints is
+dropped, the fence is looked at and held, and then there is nothing but rsync's own protocol on the channel. rsync's remote shell
+is a line of `sh` that passes bytes between rsync and two pipes of the executor (`rsync.RELAY`).
+
+Whichever rsync ends first, or hears nothing for `rsync.SILENCE_SECONDS`, the copy ends.
 """
 
 import asyncio
@@ -17,13 +20,24 @@ from pathlib import Path
 
 import asyncssh
 
+from maand_executor.rules.facts import WorkerFence
+from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.rules.worker_scripts import KEPT_DIRECTORIES
-from maand_executor.ssh.errors import ConnectionLost, CopyFailed, SudoRefused
-from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, remote_line
+from maand_executor.ssh.errors import ConnectionLost, CopyFailed, SshError, SudoRefused
+from maand_executor.ssh.execution import why_not_started
+from maand_executor.ssh.rsync import (
+    SILENCE_SECONDS,
+    SILENT,
+    CopyResult,
+    local_arguments,
+    main_message,
+    parse_stats,
+    serve_script,
+)
 from maand_executor.ssh.rsync_pipes import RsyncPipes, RsyncSession, take_pipes
 
 OpenChannel = Callable[[str, RsyncPipes], AbstractAsyncContextManager[RsyncSession]]
-"""Opens a channel for a command line, joined to the pipes of the local rsync."""
+"""Opens a channel for a script, joined to the pipes of the local rsync."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +45,14 @@ class RemoteCopy:
     """A directory here whose content becomes the content of a directory on a worker.
 
     `target` is absolute or relative to the SSH user's home; its parents are made. What `keep` names at the top of the target is
-    neither written nor deleted.
+    neither written nor deleted. With a `fence` the worker refuses one older than it has seen, and what is
+    meant for another bucket or worker.
     """
 
     source: Path
     target: str
     sudo: bool
+    fence: WorkerFence | None = None
     keep: Sequence[str] = KEPT_DIRECTORIES
     timeout: timedelta | None = timedelta(seconds=900)
 
@@ -46,7 +62,8 @@ async def copy_tree(worker: str, copy: RemoteCopy, open_channel: OpenChannel) ->
     seconds = copy.timeout.total_seconds() if copy.timeout is not None else None
     try:
         async with asyncio.timeout(seconds), local_rsync(copy) as rsync:
-            complaints = await serve_local_rsync(copy, rsync.pipes, open_channel)
+            refusal, complaints = await serve_local_rsync(worker, copy, rsync, open_channel)
+            rsync.end_relay()
             stdout, stderr = await rsync.account
     except TimeoutError:
         raise CopyFailed(worker, f"copying to {copy.target} took longer than {seconds:g} s") from None
@@ -54,9 +71,11 @@ async def copy_tree(worker: str, copy: RemoteCopy, open_channel: OpenChannel) ->
         raise ConnectionLost(worker, f"the connection was lost during a copy: {error}") from error
     except FileNotFoundError as error:
         raise CopyFailed(worker, "rsync is not installed where maand's executor runs") from error
+    if refusal is not None:
+        raise refusal
     if rsync.process.returncode == 0:
         return parse_stats(stdout.decode("utf-8", "replace"))
-    raise copy_failure(worker, stderr.decode("utf-8", "replace"), complaints)
+    raise copy_failure(worker, rsync.process.returncode, stderr.decode("utf-8", "replace"), complaints)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +85,17 @@ class LocalRsync:
     process: asyncio.subprocess.Process
     account: asyncio.Task[tuple[bytes, bytes]]
     pipes: RsyncPipes
+
+    def end_relay(self) -> None:
+        """End what the process left of its group, when it is gone itself: the relay's `cat` would wait for nobody."""
+        if self.process.returncode is not None:
+            self.end()
+
+    def end(self) -> None:
+        """End the process and its relay; while the account is open, one of them holds its group's number."""
+        if not self.account.done():
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @asynccontextmanager
@@ -82,13 +112,12 @@ async def local_rsync(copy: RemoteCopy) -> AsyncIterator[LocalRsync]:
         close_descriptors(its_in, its_out)
     account = asyncio.create_task(process.communicate())
     pipes = await take_pipes(read_from=read_from, write_to=write_to)
+    rsync = LocalRsync(process=process, account=account, pipes=pipes)
     try:
-        yield LocalRsync(process=process, account=account, pipes=pipes)
+        yield rsync
     finally:
         pipes.close()
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        rsync.end()
         await asyncio.wait([account])
 
 
@@ -112,18 +141,41 @@ def close_descriptors(*descriptors: int) -> None:
         os.close(descriptor)
 
 
-async def serve_local_rsync(copy: RemoteCopy, pipes: RsyncPipes, open_channel: OpenChannel) -> str:
-    """Run on the worker what the local rsync wants run; return what was complained about there."""
-    _host, *words = await pipes.incoming.words or ("",)
+async def serve_local_rsync(
+    worker: str, copy: RemoteCopy, rsync: LocalRsync, open_channel: OpenChannel
+) -> tuple[SshError | None, str]:
+    """Run on the worker what the local rsync wants run, until one of both ends.
+
+    Returns why the worker refused to begin, if it did, and what was complained about there.
+    """
+    _host, *words = await rsync.pipes.incoming.words or ("",)
     if not words:
-        return ""
-    async with open_channel(remote_line(words, target=copy.target, sudo=copy.sudo), pipes) as session:
-        await session.ended()
-    return session.complaints.decode("utf-8", "replace")
+        return None, ""
+    async with open_channel(serve_script(words, target=copy.target), rsync.pipes) as session:
+        await first_to_end(session, rsync)
+    complaints = session.complaints.decode("utf-8", "replace")
+    if session.exit_code is None or session.opening.begun:
+        return None, complaints
+    return why_not_started(worker, session.opening, complaints, fence=copy.fence, exit_code=session.exit_code), complaints
 
 
-def copy_failure(worker: str, stderr: str, complaints: str) -> CopyFailed | SudoRefused:
+async def first_to_end(session: RsyncSession, rsync: LocalRsync) -> None:
+    """Wait until the rsync on the worker ends, or the local one, which then said why. Raises why the connection was lost."""
+    there, here = asyncio.ensure_future(session.ended()), asyncio.ensure_future(rsync.process.wait())
+    try:
+        await asyncio.wait({there, here}, return_when=asyncio.FIRST_COMPLETED)
+        if there.done():
+            there.result()
+    finally:
+        await end_tasks(there, here)
+
+
+def copy_failure(worker: str, code: int | None, stderr: str, complaints: str) -> CopyFailed | SudoRefused:
     """Say why a copy failed: what the worker complained about explains more than what rsync made of it."""
+    if code is not None and code < 0:
+        return CopyFailed(worker, f"the rsync on this side was ended by signal {-code}")
+    if code == SILENT:
+        return CopyFailed(worker, f"the copy stood still: not a byte came or went for {SILENCE_SECONDS} s")
     if "sudo:" in complaints:
         return SudoRefused(worker, complaints.strip().splitlines()[-1])
     if "rsync: not found" in complaints or "rsync: command not found" in complaints:

@@ -170,7 +170,8 @@ def result_of_command(execution: Execution, worker: str, *, timed_out: bool, dur
     if execution.exit_code is None and not timed_out:
         raise ConnectionLost(worker, f"the connection was lost while a command ran: {execution.lost or 'channel closed'}")
     if not execution.opening.begun and not timed_out:
-        raise why_not_started(worker, execution)
+        said = execution.output["stderr"].value().decode("utf-8", "replace")
+        raise why_not_started(worker, execution.opening, said, fence=execution.fence, exit_code=execution.exit_code)
     output = execution.output
     return RemoteResult(
         exit_code=TIMED_OUT_EXIT_CODE if timed_out else execution.exit_code or 0,
@@ -190,20 +191,20 @@ REFUSALS = {
 }
 
 
-def why_not_started(worker: str, execution: Execution) -> SshError:
-    """Return why a command did not begin, from what the worker said."""
-    said = execution.output["stderr"].value().decode("utf-8", "replace").strip()
-    match execution.opening.words:
+def why_not_started(worker: str, opening: Opening, said: str, *, fence: WorkerFence | None, exit_code: int | None) -> SshError:
+    """Return why a command did not begin, from what the worker said; `said` on standard error."""
+    said = said.strip()
+    match opening.words:
         case ("refused", "stale_fence", epoch, seq, number):
-            return stale_fence_error(worker, execution.fence, seen=(epoch, seq, number))
+            return stale_fence_error(worker, fence, seen=(epoch, seq, number))
         case ("refused", "foreign_worker", field, found):
             return ForeignWorker(worker, f"its worker.json names another {field.removesuffix('_id')}: {found}")
         case ("refused", word):
             return CommandNotStarted(worker, ": ".join(filter(None, [REFUSALS.get(word, word), said])))
     if "sudo:" in said:
         return SudoRefused(worker, said.splitlines()[-1])
-    heard = said or execution.opening.noise.decode("utf-8", "replace").strip()
-    return CommandNotStarted(worker, f"the command did not begin, exit code {execution.exit_code}: {heard[-500:] or 'no output'}")
+    heard = said or opening.noise.decode("utf-8", "replace").strip()
+    return CommandNotStarted(worker, f"the command did not begin, exit code {exit_code}: {heard[-500:] or 'no output'}")
 
 
 def stale_fence_error(worker: str, carried: WorkerFence | None, *, seen: tuple[str, str, str]) -> StaleFence:

@@ -120,12 +120,20 @@ class Remote:
         return result
 
     async def copy(self, worker: Worker, copy: RemoteCopy) -> CopyResult:
-        """Make a directory on the worker equal to one here. May be repeated. Raises as `connect`, and `CopyFailed`."""
+        """Make a directory on the worker equal to one here. May be repeated.
+
+        Raises as `connect`, `CopyFailed`, and what `run` raises where a worker refuses to begin.
+        """
 
         @asynccontextmanager
-        async def open_channel(line: str, pipes: RsyncPipes) -> AsyncIterator[RsyncSession]:
+        async def open_channel(script: str, pipes: RsyncPipes) -> AsyncIterator[RsyncSession]:
+            command = RemoteCommand(
+                script=script, sudo=copy.sudo, takes_input=True, fence=copy.fence, check_host=copy.fence is not None
+            )
+            order, line = self._order(worker, command), command_line(sudo=copy.sudo)
+
             async def open_session(connection: asyncssh.SSHClientConnection) -> RsyncSession:
-                session = RsyncSession(pipes)
+                session = RsyncSession(pipes, order)
                 await connection.create_session(lambda: session, line, encoding=None)
                 return session
 

@@ -36,6 +36,12 @@ fifth of the time of a Python, which at fifty copies is what one sees.
 """
 
 
+SILENCE_SECONDS = 60
+"""How long both rsyncs wait for a byte of the other. Every file of a job fits into memory, so neither thinks for that long."""
+SILENT = 30
+"""rsync's exit code for that (rsync(1), EXIT VALUES)."""
+
+
 def local_arguments(*, source: Path, target: str, excludes: Sequence[str]) -> list[str]:
     """Return the command line of the local rsync: the content of `source` becomes the content of `target`.
 
@@ -45,7 +51,7 @@ def local_arguments(*, source: Path, target: str, excludes: Sequence[str]) -> li
         "rsync",
         *("--recursive", "--links", "--perms", "--omit-dir-times", "--checksum"),
         *("--delete-after", "--delay-updates"),
-        *("--protect-args", "--stats", "--no-human-readable"),
+        *("--protect-args", "--stats", "--no-human-readable", f"--timeout={SILENCE_SECONDS}"),
         *(f"--exclude=/{name}" for name in excludes),
         f"--rsh=sh -c {rsh_word(RELAY)} relay",
         "--",
@@ -59,11 +65,10 @@ def rsh_word(word: str) -> str:
     return '"' + word.replace('"', '""') + '"'
 
 
-def remote_line(arguments: Sequence[str], *, target: str, sudo: bool) -> str:
-    """Return the line that starts the rsync server on the worker; the target and its parents are made first."""
+def serve_script(arguments: Sequence[str], *, target: str) -> str:
+    """Return the script of the rsync server on the worker; the target and its parents are made first."""
     directory = shlex.quote(target)
-    serve = f"[ -d {directory} ] || mkdir -p -- {directory}; exec {shlex.join(arguments)}"
-    return f"exec sudo -n sh -c {shlex.quote(serve)}" if sudo else serve
+    return f"[ -d {directory} ] || mkdir -p -- {directory}; {shlex.join(arguments)}"
 
 
 COUNTS = {

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import asyncssh
 
+from maand_executor.rules.remote_commands import Opening
+
 MOST_WORDS = 64 * 1024
 MOST_COMPLAINTS = 64 * 1024
 END_OF_WORDS = b"\0\0"
@@ -113,8 +115,11 @@ async def take_pipes(*, read_from: int, write_to: int) -> RsyncPipes:
 class RsyncSession(asyncssh.SSHClientSession[bytes]):
     """The rsync on the worker, on its channel."""
 
-    def __init__(self, pipes: RsyncPipes) -> None:
+    def __init__(self, pipes: RsyncPipes, order: bytes) -> None:
         self.complaints = b""
+        self.opening = Opening()
+        self.exit_code: int | None = None
+        self._order = order
         self._lost: Exception | None = None
         self._pipes = pipes
         self._ended = asyncio.Event()
@@ -136,14 +141,16 @@ class RsyncSession(asyncssh.SSHClientSession[bytes]):
         self._channel = chan
 
     def session_started(self) -> None:
-        """Let bytes pass."""
+        """Give the order, then let bytes pass."""
         assert self._channel is not None
+        self._channel.write(self._order)
         self._pipes.join(self._channel)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Pass rsync's protocol on, keep complaints."""
         if datatype is None:
-            self._pipes.writing.write(data)
+            if passed := self.opening.feed(data):
+                self._pipes.writing.write(passed)
         elif len(self.complaints) < MOST_COMPLAINTS:
             self.complaints += data
 
@@ -151,6 +158,10 @@ class RsyncSession(asyncssh.SSHClientSession[bytes]):
         """Pass the end on, after what is still on its way."""
         self._pipes.writing.close()
         return True
+
+    def exit_status_received(self, status: int) -> None:
+        """Note how it ended."""
+        self.exit_code = status
 
     def pause_writing(self) -> None:
         """Let rsync wait for the worker."""

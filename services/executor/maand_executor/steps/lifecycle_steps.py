@@ -161,6 +161,7 @@ def copy_command(context: RunContext, job: str, source: Path) -> RemoteCopy:
         target=job_directory(context.config, job),
         keep=KEPT_DIRECTORIES,
         sudo=context.config.use_sudo,
+        fence=context.fence,
         timeout=context.settings.copy_timeout,
     )
 
