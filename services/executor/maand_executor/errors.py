@@ -10,6 +10,7 @@ ExecutorError
   LeaseLost            another executor may own the run now: stop everything, record nothing
   OutcomeUnknown       a resumed run knows not how all of it ended: it stays interrupted
   RunCancelled         asked to stop, and stopped
+    JobCancelled         the same, one job of a run: the run may have others to finish
   RunTimedOut          took longer than its own limit
 """
 
@@ -93,6 +94,12 @@ class RunCancelled(ExecutorError):
     """The run was asked to stop, and stopped. What had succeeded stays."""
 
     code = "run_cancelled"
+
+
+class JobCancelled(RunCancelled):
+    """The work on one job stopped because the run was asked to stop. What had succeeded stays."""
+
+    code = "job_cancelled"
 
 
 class RunTimedOut(ExecutorError):

@@ -76,6 +76,31 @@ async def test_health_is_checked_over_tcp_http_and_ssh(tmp_path: Path, test_bed:
         assert checked.result.message == "1 allocations are healthy"
 
 
+async def test_a_command_that_hangs_or_fails_on_one_worker_is_told_of_that_one_with_what_it_said(
+    tmp_path: Path, test_bed: SshTestBed
+) -> None:
+    """It runs in the job's directory; the other two stay healthy, at one look and at a gate."""
+    async with deploy_bed(tmp_path, test_bed, workers=3) as bed:
+        well, hangs, fails = bed.hosts
+        text = f"""case $ALLOCATION_IP in
+          {hangs}) echo waits for its lock; sleep 60;;
+          {fails}) test -e data/ready || {{ echo "$JOB $NEW_VERSION is not ready" >&2; exit 3; }};;
+        esac"""
+        health_check = {"checks": [{"type": "ssh", "command": text}], "timeout_seconds": 2, "wait": {"attempts": 1}}
+        bed.write_job("api", {"version": "2.1.0", "health_check": health_check})
+        await bed.build()
+        gated = await bed.deploy()
+        checked = await bed.run(spec.RunSpec(health_check=spec.HealthCheckSpec()))
+        for ended in (gated, checked):
+            found = {one.worker: (one.message.rpartition(": ")[2], list(one.last_lines)) for one in ended.result.failures}
+            assert found == {
+                hangs: ("no answer within 2 s", ["waits for its lock"]),
+                fails: ("exit code 3", ["api 2.1.0 is not ready"]),
+            }
+        assert checked.result.counts == {"healthy": 1, "unhealthy": 2}
+        assert well not in {one.worker for one in checked.result.failures}
+
+
 async def test_workers_are_pinged_measured_and_trusted(tmp_path: Path, test_bed: SshTestBed) -> None:
     async with deploy_bed(tmp_path, test_bed, workers=1) as bed:
         bed.write_job("api", {})

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +47,18 @@ async def test_a_hook_that_does_not_succeed_says_how(
     (finished,) = bed.finished()
     assert (finished.exit_code, finished.message) == (exit_code, message)
     assert finished.outcome == (pb.STEP_OUTCOME_TIMED_OUT if outcome is TIMED_OUT else pb.STEP_OUTCOME_FAILED)
+
+
+async def test_what_is_left_of_a_gates_time_ends_the_hooks_that_hang_each_with_its_own_outcome(bed: HookBed) -> None:
+    """Hooks of the first batch run out of the gate's time, long before their own; those of the second are not begun."""
+    bed.add("hook_ready", SLEEP, "health_check")
+    outcome = await bed.run("health_check", targets=3, batch_size=2, ends_at=time.monotonic() + 3)
+    assert [result.outcome for result in outcome.results] == [TIMED_OUT] * 3
+    assert [result.worker for result in outcome.results] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert all(result.message.startswith("timed out after ") for result in outcome.results[:2])
+    assert outcome.results[2].message == "not started: the time of its health gate was over"
+    assert len(bed.lines()) == 2
+    assert not any(is_alive(int(line)) for line in bed.lines())
 
 
 async def test_a_failure_carries_its_last_lines_masked(bed: HookBed) -> None:

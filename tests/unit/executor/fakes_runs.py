@@ -6,6 +6,7 @@ ended = await bed.deploy()
 bed.did                      # "copy api 10.0.0.1", "start api 10.0.0.1", "hook pre_deploy api 10.0.0.1,…", …
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -168,6 +169,12 @@ class FakeRemote:
     unreachable: set[str] = field(default_factory=set)
     lacking: dict[str, str] = field(default_factory=dict)
     contacted: set[str] = field(default_factory=set)
+    hanging: set[str] = field(default_factory=set)
+    """`<what> <host>`: what never ends."""
+    said: dict[str, bytes] = field(default_factory=dict)
+    """By `<what> <host>`: what a command that fails or hangs says."""
+    commands: dict[str, RemoteCommand] = field(default_factory=dict)
+    """By `<what> <host>`, the last one."""
     on_command: Callable[[str], None] = lambda _: None
 
     async def connect(self, worker: Worker) -> None:
@@ -181,9 +188,13 @@ class FakeRemote:
         if what != "describe":
             self.did.append(f"{what} {worker.name}")
             self.on_command(self.did[-1])
-        code = self.fail.get(f"{what} {worker.name}", 0)
-        if on_output and code:
-            on_output("stderr", b"no\n")
+        step = f"{what} {worker.name}"
+        self.commands[step] = command
+        code = self.fail.get(step, 0)
+        if on_output and (code or step in self.hanging):
+            on_output("stderr", self.said.get(step, b"no\n"))
+        if step in self.hanging:
+            await asyncio.Event().wait()
         return RemoteResult(exit_code=code)
 
     async def copy(self, worker: Worker, copy: RemoteCopy) -> CopyResult:
@@ -212,10 +223,14 @@ def purpose(command: RemoteCommand) -> str:
 
 @dataclass
 class FakeHooks:
-    """Hooks that succeed unless told otherwise. `fail` maps `<event> <host>` to an exit code; `notices` are what each says."""
+    """Hooks that succeed unless told otherwise; `notices` are what each says.
+
+    By `<event> <host>`: `fail`, the exit code of one that fails; `ended`, the outcome of one that ended otherwise.
+    """
 
     did: list[str]
     fail: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, InvocationOutcome] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     requests: list[EventRun] = field(default_factory=list)
     on_event: Callable[[EventRun], None] = lambda _: None
@@ -230,11 +245,12 @@ class FakeHooks:
 
     def _result(self, request: EventRun, allocation: Allocation) -> InvocationResult:
         code = self.fail.get(f"{request.event} {allocation.worker}", 0)
+        failed_or_not = InvocationOutcome.FAILED if code else InvocationOutcome.SUCCEEDED
         return InvocationResult(
             hook=request.job.hooks_on(request.event)[0].name,
             allocation_id=allocation.allocation_id,
             worker=allocation.worker,
-            outcome=InvocationOutcome.FAILED if code else InvocationOutcome.SUCCEEDED,
+            outcome=self.ended.get(f"{request.event} {allocation.worker}", failed_or_not),
             notices=self.notices,
             exit_code=code,
         )

@@ -80,9 +80,7 @@ async def test_peers_that_were_unhealthy_before_are_told_and_not_fatal(bed: RunB
     bed.remote.fail["is-healthy 10.0.0.2"] = 1
     ended = await bed.deploy()
     assert ended.word == "succeeded"
-    assert list(ended.result.notices) == [
-        "api on 10.0.0.2 was unhealthy before this deploy: ssh `is-healthy` ended with exit code 1"
-    ]
+    assert list(ended.result.notices) == ["api on 10.0.0.2 was unhealthy before this deploy: ssh `is-healthy`: exit code 1"]
 
 
 async def test_an_allocation_that_does_not_become_healthy_fails_its_batch(bed: RunBed) -> None:

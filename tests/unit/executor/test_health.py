@@ -8,17 +8,19 @@ from datetime import timedelta
 import pytest
 
 from maand_executor.rules.facts import HttpProbe, SshProbe, TcpProbe, Worker
-from maand_executor.rules.health import Prober
+from maand_executor.rules.health import OnOutput, Prober
 
 HERE = Worker(name="127.0.0.1")
 SOON = timedelta(seconds=2)
 
 
-async def exit_code(worker: Worker, command: str, limit: timedelta) -> int:
+async def exit_code(command: str, limit: timedelta, on_output: OnOutput) -> int:
+    on_output("stdout", b"looked\n")
+    on_output("stderr", b"no file\n")
     return int(command)
 
 
-PROBER = Prober(run_command=exit_code)
+PROBER = Prober(worker=HERE, run_command=exit_code)
 
 
 @asynccontextmanager
@@ -51,13 +53,13 @@ async def server(answer: bytes | None) -> AsyncIterator[int]:
 
 async def test_a_port_that_accepts_is_healthy() -> None:
     async with server(None) as port:
-        assert (await PROBER.probe(HERE, TcpProbe(port=port), SOON)).healthy
+        assert (await PROBER.probe(TcpProbe(port=port), SOON)).healthy
 
 
 async def test_a_port_where_nobody_listens_is_not() -> None:
     async with server(None) as port:
         pass
-    result = await PROBER.probe(HERE, TcpProbe(port=port), SOON)
+    result = await PROBER.probe(TcpProbe(port=port), SOON)
     assert result.problem == f"tcp {port}: connection refused"
 
 
@@ -66,31 +68,43 @@ async def test_a_port_where_nobody_listens_is_not() -> None:
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", ""),
         (b"HTTP/1.0 200\r\n\r\n", ""),
-        (b"HTTP/1.1 503 Nope\r\n\r\n", "http {port}/healthz answered 503, not 200"),
+        (b"HTTP/1.1 503 Nope\r\n\r\n", "http {port}/healthz: answered 503, not 200"),
         (b"SSH-2.0-OpenSSH\r\n", "http {port}/healthz: the answer is not HTTP"),
         (b"", "http {port}/healthz: the answer is not HTTP"),
     ],
 )
 async def test_an_http_status_decides(answer: bytes, problem: str) -> None:
     async with server(answer) as port:
-        result = await PROBER.probe(HERE, HttpProbe(port=port, path="/healthz"), SOON)
+        result = await PROBER.probe(HttpProbe(port=port, path="/healthz"), SOON)
         assert result.problem == problem.format(port=port)
 
 
 async def test_a_probe_that_hangs_ends_at_its_timeout() -> None:
     async with server(None) as port:
-        result = await PROBER.probe(HERE, HttpProbe(port=port), timedelta(milliseconds=50))
-        assert result.problem == f"http {port}/ gave no answer within 0.05 s"
+        result = await PROBER.probe(HttpProbe(port=port), timedelta(milliseconds=50))
+        assert result.problem == f"http {port}/: no answer within 0.05 s"
 
 
 async def test_a_command_is_healthy_when_it_exits_with_0() -> None:
-    assert (await PROBER.probe(HERE, SshProbe(command="0"), SOON)).healthy
-    assert (await PROBER.probe(HERE, SshProbe(command="3"), SOON)).problem == "ssh `3` ended with exit code 3"
+    assert (await PROBER.probe(SshProbe(command="0"), SOON)).healthy
+    result = await PROBER.probe(SshProbe(command="3"), SOON)
+    assert (result.problem, result.output) == ("ssh `3`: exit code 3", "looked\nno file")
+
+
+async def test_what_a_command_said_before_it_hung_is_kept() -> None:
+    async def hang(command: str, limit: timedelta, on_output: OnOutput) -> int:
+        on_output("stdout", b"waiting for the lock\n")
+        await asyncio.Event().wait()
+        return 0
+
+    result = await Prober(worker=HERE, run_command=hang).probe(SshProbe(command="x"), timedelta(milliseconds=20))
+    assert (result.problem, result.output) == ("ssh `x`: no answer within 0.02 s", "waiting for the lock")
+    assert "lock" not in repr(result), "it may hold a secret"
 
 
 async def test_a_worker_that_cannot_be_reached_is_a_finding_not_an_error() -> None:
-    async def refuse(worker: Worker, command: str, limit: timedelta) -> int:
+    async def refuse(command: str, limit: timedelta, on_output: OnOutput) -> int:
         raise OSError(113, "No route to host")
 
-    result = await Prober(run_command=refuse).probe(HERE, SshProbe(command="x"), SOON)
+    result = await Prober(worker=HERE, run_command=refuse).probe(SshProbe(command="x"), SOON)
     assert result.problem == "ssh `x`: No route to host"

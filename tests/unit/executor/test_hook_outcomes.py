@@ -52,7 +52,7 @@ def test_an_event_is_well_when_all_ran_and_none_failed() -> None:
     assert EventOutcome(results=(result("a", outcome=OK),)).ok
     assert not EventOutcome(results=(result("a"),)).ok
     assert not EventOutcome(untouched=("a",)).ok
-    assert not EventOutcome(cancelled=True).ok
+    assert not EventOutcome(stopped=True).ok
 
 
 def test_failed_workers_are_named_once() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from maand_executor.catalog_client.tasks import CREATED_A_CALL, CREATED_BYTES, c
 from maand_executor.deploy.shared_lifecycle import do_lifecycle, step_from_message
 from maand_executor.hooks.outcome_messages import outcome_from_result, result_from_outcome
 from maand_executor.output.journal import Journal
-from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome
+from maand_executor.rules.facts import Allocation, Hook, InvocationOutcome, RolloutOrder
 from maand_executor.rules.hook_outcomes import InvocationResult
+from maand_executor.rules.waves import Batch
 from maand_executor.steps.context import RunContext, WorkByTask
+from maand_executor.steps.event_hooks import run_event_hooks
+from maand_executor.steps.fleet import read_fleet
 from maand_executor.steps.lifecycle_steps import DIFFERS, Act, LifecycleStep, LifecycleSteps
 from maand_executor.steps.report import RunReport
+from maand_executor.steps.shared_hooks import SHORTEST_LIMIT, make_hooks_task, make_request
 from maand_executor.steps.task_loops import TASK_LOOPS, TaskLoops
 from tests.unit.executor.fakes_runs import RUN, RunBed
 
@@ -70,6 +75,23 @@ def test_tasks_are_created_in_calls_that_fit_a_message(size: int, count: int, ca
     made = list(calls_of(tasks))
     assert len(made) == calls
     assert [task for call in made for task in call] == tasks
+
+
+@pytest.mark.parametrize(("limit", "told"), [(None, 0.0), (timedelta(seconds=40), 40.0), (timedelta(), SHORTEST_LIMIT)])
+async def test_the_time_that_a_gate_has_left_is_told_to_who_runs_its_hooks(
+    tmp_path: Path, limit: timedelta | None, told: float
+) -> None:
+    bed = RunBed(tmp_path)
+    job = bed.add_job("api", hooks=("health_check",))
+    context = bed.context(run_spec_pb2.RunSpec(), Journal(RUN, bed.catalog), RunReport())
+    fleet, (one,) = await read_fleet(context), bed.catalog.allocations.values()
+    await run_event_hooks(context, fleet, job, "health_check", [one], order=RolloutOrder(workers=(HOST,)), time_limit=limit)
+    batch = Batch(index=0, count=1, allocations=(one,))
+    task = make_hooks_task(bed.hooks.requests[0], job.hooks[0], batch, [one])
+    assert task.time_limit_seconds == pytest.approx(told, abs=5 if limit else 0)
+    read = await make_request(context, task, job, (one,))
+    assert (read.time_left == timedelta.max) == (limit is None)
+    assert limit is None or read.time_left <= limit or limit == timedelta()
 
 
 # -- what another executor does ---------------------------------------------------------------------------------------------

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
 from maand_executor.deploy.plan import JobPlan
-from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, Deploy, JobFailed, failures_or_cancelled, step_name
+from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, Deploy, JobFailed, step_name
 from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import Allocation, AllocationMove, AllocationState, Job
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import LifecycleBatch, run_event_hooks
+from maand_executor.steps.event_hooks import LifecycleBatch, failures_or_cancelled, run_event_hooks
 from maand_executor.steps.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.tracing import child_span
 

@@ -5,20 +5,19 @@
 A failure stops this job: earlier batches stay promoted, the failing one is `failed`, later ones are untouched.
 """
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
 from maand_executor.deploy.batches import BatchRunner, RolloutBatch
 from maand_executor.deploy.plan import JobPlan, plan_job
-from maand_executor.deploy.state import BROKEN_OFF, RENDER, Deploy, JobFailed, StartRefused, failures_or_cancelled
+from maand_executor.deploy.state import BROKEN_OFF, RENDER, Deploy, JobFailed, StartRefused
 from maand_executor.errors import CannotRender
 from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job
 from maand_executor.rules.waves import in_rollout_order, split_into_batches
-from maand_executor.steps.event_hooks import run_event_hooks
+from maand_executor.steps.event_hooks import failures_or_cancelled, run_event_hooks
 from maand_executor.steps.health_gate import HealthGate
 
 UNCHANGED = "nothing to do, every allocation is as it should be"
@@ -120,7 +119,7 @@ class JobRollout:
             watched = in_rollout_order((*earlier, *now), plan.order.workers)
             try:
                 failures = await self._health_gate.check(watched, plan.order, wait=True)
-            except asyncio.CancelledError:
+            except BROKEN_OFF:
                 await attempts.record_ended(self._context, plans, "the run was stopped before its health gate passed")
                 raise
             if failures:

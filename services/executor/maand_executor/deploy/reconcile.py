@@ -14,13 +14,13 @@ from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
-from maand_executor.deploy.state import BROKEN_OFF, STOPPED, Deploy, JobFailed, failures_or_cancelled, step_name
+from maand_executor.deploy.state import BROKEN_OFF, STOPPED, Deploy, JobFailed, step_name
 from maand_executor.output import events
 from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition, split_into_batches
-from maand_executor.steps.event_hooks import LifecycleBatch, run_event_hooks
+from maand_executor.steps.event_hooks import LifecycleBatch, failures_or_cancelled, run_event_hooks
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 
 LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}

@@ -14,8 +14,8 @@ from maand_executor.deploy.dry_run import show_deploy
 from maand_executor.deploy.job import UNCHANGED, JobRollout
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.reconcile import JobStops, plan_stops
-from maand_executor.deploy.state import RENDER, Deploy, JobCancelled, JobFailed, StartRefused
-from maand_executor.errors import CannotRender, InvalidRequest, RunFailed
+from maand_executor.deploy.state import RENDER, Deploy, JobFailed, StartRefused
+from maand_executor.errors import CannotRender, InvalidRequest, JobCancelled, RunFailed
 from maand_executor.output import events
 from maand_executor.rules.facts import Job
 from maand_executor.rules.side_by_side import side_by_side

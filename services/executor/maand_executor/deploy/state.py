@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
 from maand_executor.content.staged_trees import StagedTrees
-from maand_executor.errors import ExecutorError
-from maand_executor.hooks.outcome_messages import failures_of
+from maand_executor.errors import ExecutorError, JobCancelled
 from maand_executor.hooks.request import is_once_in_a_run
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.decisions import PlanOptions
 from maand_executor.rules.facts import Allocation, Job
-from maand_executor.rules.hook_outcomes import EventOutcome
 from maand_executor.ssh.errors import StaleFence
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.event_hooks import StepMemory
@@ -39,12 +37,6 @@ class StartRefused(JobFailed):
     """With --sync-only nothing is started, and something has to be. Deploy once without it."""
 
     code = "start_refused"
-
-
-class JobCancelled(ExecutorError):
-    """The rollout of one job stopped between two batches because the run was asked to stop."""
-
-    code = "job_cancelled"
 
 
 RENDER = "render"
@@ -116,11 +108,3 @@ class Deploy:
     async def _record_once_in_a_run(self, name: str) -> None:
         if is_once_in_a_run(name):
             await self.record(name)
-
-
-def failures_or_cancelled(job: str, outcome: EventOutcome) -> list[pb.Failure]:
-    """Return what failed in an event; none = all is well. Raises `JobCancelled` when a cancel left something undone."""
-    failures = failures_of(job, outcome.failed)
-    if not failures and not outcome.ok:
-        raise JobCancelled("stopped while its hooks ran")
-    return failures

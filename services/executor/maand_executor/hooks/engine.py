@@ -157,7 +157,7 @@ class HookEngine:
             cancelled = stops_before_next_batch(request)
             if cancelled or (outcome.failed and not request.goes_on):
                 untouched = tuple(worker for later in batches[number:] for worker in later.workers)
-                return replace(outcome, untouched=untouched, cancelled=cancelled)
+                return replace(outcome, untouched=untouched, stopped=cancelled)
             outcome = outcome.followed_by(EventOutcome(results=await self._run_batch(hook_run, batch)))
         return outcome
 

@@ -116,6 +116,9 @@ class InvocationRunner:
         request = invocation.request
         if request.cancel.level >= CancelLevel.NOW:
             return result_without_process(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")
+        if not request.time_left:
+            message = "not started: the time of its health gate was over"
+            return result_without_process(invocation, InvocationOutcome.TIMED_OUT, message=message)
         worker, step = invocation.allocation.worker, invocation.hook.name
         request.journal.report(events.step_started(job=request.job.name, worker=worker, step=step))
         try:
@@ -172,19 +175,20 @@ class InvocationRunner:
         self._live.add(live_invocation(invocation))
         try:
             process = GroupProcess.start(self._command(invocation, directory), subreaper=self._subreaper, on_output=source.write)
-            end = await self._follow(process, invocation)
+            limit = min(invocation.hook_run.time_limit, request.time_left)
+            end = await self._follow(process, invocation, limit)
         finally:
             self._live.remove(invocation.begun.token)
             source.close()
         await end_identity(identities, invocation, outcome_of(end.return_code, end.ended_as))
-        return await result_of_process(invocation, end, source)
+        return await result_of_process(invocation, end, source, limit)
 
-    async def _follow(self, process: GroupProcess, invocation: Invocation) -> ProcessEnd:
+    async def _follow(self, process: GroupProcess, invocation: Invocation, limit: timedelta) -> ProcessEnd:
         processes = self._processes[invocation.request.run]
         processes.add(process)
         try:
             asked = until_cancelled(invocation.request.cancel)
-            return await supervise_process(process, limit=invocation.hook_run.time_limit, asked_to_end=asked)
+            return await supervise_process(process, limit=limit, asked_to_end=asked)
         finally:
             processes.discard(process)
             if not processes:
@@ -224,7 +228,7 @@ async def until_cancelled(cancel: CancelSignal) -> InvocationOutcome:
     return InvocationOutcome.CANCELLED
 
 
-async def result_of_process(invocation: Invocation, end: ProcessEnd, source: OutputSource) -> InvocationResult:
+async def result_of_process(invocation: Invocation, end: ProcessEnd, source: OutputSource, limit: timedelta) -> InvocationResult:
     """Turn the end of a process into a result; what did not succeed carries its last lines, masked."""
     outcome = outcome_of(end.return_code, end.ended_as)
     masked = invocation.request.journal.masked
@@ -235,7 +239,7 @@ async def result_of_process(invocation: Invocation, end: ProcessEnd, source: Out
         outcome=outcome,
         exit_code=shell_exit_code(end.return_code),
         duration=end.duration,
-        message=sentence_of(outcome, end.return_code, invocation.hook_run.time_limit),
+        message=sentence_of(outcome, end.return_code, limit),
         last_lines=() if outcome is InvocationOutcome.SUCCEEDED else tail_lines(await masked(source.tail())),
         notices=tuple([await masked(notice) for notice in source.notices]),
     )

@@ -24,11 +24,13 @@ OUTCOMES: Mapping[int, InvocationOutcome] = {
 FAILURE_KINDS: Mapping[InvocationOutcome, "pb.FailureKind.ValueType"] = {
     InvocationOutcome.FAILED: pb.FAILURE_KIND_COMMAND,
     InvocationOutcome.TIMED_OUT: pb.FAILURE_KIND_TIMED_OUT,
+    InvocationOutcome.INTERRUPTED: pb.FAILURE_KIND_COMMAND,
 }
+"""A cancel is no failure, but nothing well either: `EventOutcome.cancelled` tells."""
 
 
 def failures_of(job: str, results: Iterable[InvocationResult]) -> list[pb.Failure]:
-    """Return the run's failures for these results: one per failed allocation; what maand itself ended for a cancel is none."""
+    """Return the run's failures for these results: one for each invocation that did not succeed and was not cancelled."""
     return [failure_of_hook(job, result) for result in results if result.outcome in FAILURE_KINDS]
 
 

@@ -1,7 +1,9 @@
 """What is asked of the hook engine: one event of one job, with everything its hooks are told."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from maand_executor.output.journal import Journal
@@ -68,6 +70,9 @@ class EventRun:
     keep_going: bool = False
     """Run later batches even when one failed. `health_check` always does."""
     keep_workdir: bool = False
+    ends_at: float | None = None
+    """When the time of the whole event is over, on the monotonic clock: hooks that run then time out, others are not begun.
+    None = each has only its own limit."""
     traceparent: str = ""
     done: Callable[[str], bool] = nothing_done
     """Whether a step (see `step_name`) was recorded: it is not repeated."""
@@ -79,6 +84,11 @@ class EventRun:
     share: ShareBatch | None = None
     """For batches in which the hook is to run for more than `share_above` allocations. None = all run here."""
     share_above: int = 0
+
+    @property
+    def time_left(self) -> timedelta:
+        """How long a hook that starts now may take, whatever its own limit."""
+        return timedelta.max if self.ends_at is None else timedelta(seconds=max(self.ends_at - time.monotonic(), 0))
 
     @property
     def goes_on(self) -> bool:

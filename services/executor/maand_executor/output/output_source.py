@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable
 from itertools import count, islice
 
 from maand_executor.output.journal_entries import OutputPiece, SourceName, notices_in
-from maand_executor.rules.output_lines import LineSplitter, Piece, Tail
+from maand_executor.rules.output_lines import OUTPUT_STREAMS, LineSplitter, OutputTail, Piece
 
 OUTPUT_CAP = 10 * 1024 * 1024
 """Bytes kept of one source, both streams together: the specification's."""
 MOST_NOTICES = 100
 """Notices that one source may bring into the summary; all of them are events."""
-OUTPUT_STREAMS = ("stdout", "stderr")
 
 numbers = count(1)
 
@@ -24,7 +23,7 @@ class OutputSource:
         self._room = cap
         self._cap = cap
         self._splitters = {stream: LineSplitter() for stream in OUTPUT_STREAMS}
-        self._tails = {stream: Tail() for stream in OUTPUT_STREAMS}
+        self._tail = OutputTail()
         self._dropped = dict.fromkeys(OUTPUT_STREAMS, 0)
         self._torn: dict[str, bool] = dict.fromkeys(OUTPUT_STREAMS, False)
         self._cut_in = ""
@@ -33,7 +32,7 @@ class OutputSource:
 
     def write(self, stream: str, data: bytes) -> None:
         """Take in a chunk of `stdout` or `stderr`."""
-        self._tails[stream].feed(data)
+        self._tail.feed(stream, data)
         if self._room < 0:
             return
         self._put(stream, self._splitters[stream].feed(data[: self._room]))
@@ -49,8 +48,8 @@ class OutputSource:
         self._tell_cut()
 
     def tail(self) -> str:
-        """Return the end of the output, not masked: standard output, then standard error, where causes are told."""
-        return "\n".join(filter(None, (self._tails[stream].text().rstrip() for stream in OUTPUT_STREAMS)))
+        """Return the end of the output, not masked."""
+        return self._tail.text()
 
     def _put(self, stream: str, pieces: Iterable[Piece]) -> None:
         for piece in pieces:

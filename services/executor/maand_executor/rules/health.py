@@ -1,4 +1,4 @@
-"""The manifest's probes: a TCP connection, an HTTP status, a command on the worker. Each ends within its timeout, whatever hangs.
+"""The manifest's probes: a TCP connection, an HTTP status, a command on the worker. Each has a limit of its own, whatever hangs.
 
 HTTP is spoken over a plain socket: one GET, one status line. HTTPS trusts the bucket's CA and checks the worker's address.
 """
@@ -7,24 +7,33 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from maand_executor.rules.facts import HttpProbe, Probe, SshProbe, TcpProbe, Worker
+from maand_executor.rules.output_lines import OutputTail
 
 STATUS_LINE_LIMIT = 8_192
 
-RunProbeCommand = Callable[[Worker, str, timedelta], Awaitable[int]]
-"""Runs a command on a worker and returns its exit code; raises when the worker cannot be reached."""
+OnOutput = Callable[[str, bytes], None]
+RunProbeCommand = Callable[[str, timedelta, OnOutput], Awaitable[int]]
+"""Runs a command on the worker that is probed, hands its output over as it comes, and returns its exit code; raises when the
+worker cannot be reached."""
+
+
+async def run_no_command(*_: object) -> int:
+    """There is no command among the probes."""
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """What one probe saw on one worker. `problem` empty = healthy."""
+    """What one probe saw on one worker. `problem` empty = healthy. `output` is the end of what its command said, not masked."""
 
     worker: str
     probe: Probe
     problem: str = ""
+    output: str = field(default="", repr=False)
 
     @property
     def healthy(self) -> bool:
@@ -34,37 +43,41 @@ class ProbeResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Prober:
-    """Carries out probes. `run_command` is the way onto workers, `tls` what HTTPS trusts."""
+    """Carries out probes of one worker. `run_command` is the way onto it, `tls` what HTTPS trusts."""
 
-    run_command: RunProbeCommand
+    worker: Worker
+    run_command: RunProbeCommand = run_no_command
     tls: ssl.SSLContext | None = None
 
-    async def probe(self, worker: Worker, probe: Probe, timeout: timedelta) -> ProbeResult:  # noqa: ASYNC109 - a fact of the manifest
+    async def probe(self, probe: Probe, limit: timedelta) -> ProbeResult:
         """Carry out one probe. Never raises for what it finds."""
+        output = OutputTail()
         try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                problem = await self._look(worker, probe, timeout)
+            async with asyncio.timeout(limit.total_seconds()):
+                problem = await self._look(probe, limit, output.feed)
         except TimeoutError:
-            problem = f"{describe_probe(probe)} gave no answer within {timeout.total_seconds():g} s"
+            problem = f"no answer within {round(limit.total_seconds(), 2):g} s"
         except Exception as error:  # noqa: BLE001 - whatever keeps a probe from passing is its finding
-            problem = f"{describe_probe(probe)}: {why_not_probed(error)}"
-        return ProbeResult(worker=worker.name, probe=probe, problem=problem)
+            problem = why_not_probed(error)
+        if not problem:
+            return ProbeResult(worker=self.worker.name, probe=probe)
+        return ProbeResult(
+            worker=self.worker.name, probe=probe, problem=f"{describe_probe(probe)}: {problem}", output=output.text()
+        )
 
-    async def _look(self, worker: Worker, probe: Probe, timeout: timedelta) -> str:  # noqa: ASYNC109 - a fact of the manifest
+    async def _look(self, probe: Probe, limit: timedelta, on_output: OnOutput) -> str:
+        """Return what is wrong; empty = nothing."""
+        host = self.worker.name
         match probe:
             case TcpProbe():
-                await close_connection(await open_connection(worker.name, probe.port, None))
+                await close_connection(await open_connection(host, probe.port, None))
                 return ""
             case HttpProbe():
-                status = await http_status(worker.name, probe, self.tls if probe.scheme == "https" else None)
-                return (
-                    ""
-                    if status == probe.expect_status
-                    else f"{describe_probe(probe)} answered {status}, not {probe.expect_status}"
-                )
+                status = await http_status(host, probe, self.tls if probe.scheme == "https" else None)
+                return "" if status == probe.expect_status else f"answered {status}, not {probe.expect_status}"
             case SshProbe():
-                code = await self.run_command(worker, probe.command, timeout)
-                return f"{describe_probe(probe)} ended with exit code {code}" if code else ""
+                code = await self.run_command(probe.command, limit, on_output)
+                return f"exit code {code}" if code else ""
 
 
 def describe_probe(probe: Probe) -> str:

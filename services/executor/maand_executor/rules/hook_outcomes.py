@@ -36,8 +36,13 @@ class EventOutcome:
     results: tuple[InvocationResult, ...] = ()
     untouched: tuple[str, ...] = ()
     """Workers on which a hook was still to run when an earlier failure or a cancel ended the event, in rollout order."""
-    cancelled: bool = False
-    """Whether a cancel kept it from going on."""
+    stopped: bool = False
+    """Whether a cancel kept later batches from being begun."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a cancel left something undone: an invocation ended by it, or a batch not begun."""
+        return self.stopped or any(result.outcome is InvocationOutcome.CANCELLED for result in self.results)
 
     @property
     def ok(self) -> bool:
@@ -50,7 +55,7 @@ class EventOutcome:
             self,
             results=self.results + next_one.results,
             untouched=self.untouched + next_one.untouched,
-            cancelled=self.cancelled or next_one.cancelled,
+            stopped=self.stopped or next_one.stopped,
         )
 
     @property
@@ -87,7 +92,7 @@ def sentence_of(outcome: InvocationOutcome, return_code: int, timeout: timedelta
         case InvocationOutcome.SUCCEEDED:
             return ""
         case InvocationOutcome.TIMED_OUT:
-            return f"timed out after {timeout.total_seconds():g} s"
+            return f"timed out after {round(timeout.total_seconds(), 2):g} s"
         case InvocationOutcome.CANCELLED:
             return "ended because the run was cancelled"
         case InvocationOutcome.INTERRUPTED:

@@ -93,6 +93,24 @@ class Tail:
             self._cut = True
 
 
+OUTPUT_STREAMS = ("stdout", "stderr")
+
+
+class OutputTail:
+    """Remembers the end of both streams of a process."""
+
+    def __init__(self) -> None:
+        self._tails = {stream: Tail() for stream in OUTPUT_STREAMS}
+
+    def feed(self, stream: str, data: bytes) -> None:
+        """Take in a chunk of `stdout` or `stderr`."""
+        self._tails[stream].feed(data)
+
+    def text(self) -> str:
+        """Return the end of the output, not masked: standard output, then standard error, where causes are told."""
+        return "\n".join(filter(None, (self._tails[stream].text().rstrip() for stream in OUTPUT_STREAMS)))
+
+
 def tail_lines(masked_text: str) -> tuple[str, ...]:
     """Return the last lines of a text that was masked already, each cut to its end."""
     lines = masked_text.rstrip().splitlines()[-LAST_LINES:]

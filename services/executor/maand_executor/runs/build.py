@@ -5,12 +5,11 @@ Hooks run in `deployment_seq` order; a failure fails the build. What was built s
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.catalog_client import BuildReport
-from maand_executor.errors import RunCancelled, RunFailed
-from maand_executor.hooks.outcome_messages import failures_of
+from maand_executor.errors import JobCancelled, RunCancelled, RunFailed
 from maand_executor.rules.facts import Job
 from maand_executor.rules.waves import group_into_waves, in_rollout_order
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import StepMemory, remember_all, run_event_hooks
+from maand_executor.steps.event_hooks import StepMemory, failures_or_cancelled, remember_all, run_event_hooks
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_wire.errors import RemoteError
 
@@ -60,11 +59,14 @@ async def run_hooks_of(context: RunContext, fleet: Fleet, job: Job, memory: Step
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     ordered = in_rollout_order(allocations, order.workers)
     outcome = await run_event_hooks(context, fleet, job, "post_build", ordered, order=order, memory=memory)
-    if outcome.cancelled and not outcome.failed:
-        raise RunCancelled("built, but stopped before all post_build hooks had run; they run again with the next build")
-    if not outcome.ok:
+    try:
+        failures = failures_or_cancelled(job.name, outcome)
+    except JobCancelled as cancelled:
+        message = "built, but stopped before all post_build hooks had run; they run again with the next build"
+        raise RunCancelled(message) from cancelled
+    if failures:
         message = f"built, but the post_build hooks of {job.name} failed; they run again with the next build"
-        raise RunFailed(message, failures=failures_of(job.name, outcome.failed))
+        raise RunFailed(message, failures=failures)
 
 
 def describe_build(report: BuildReport) -> str:

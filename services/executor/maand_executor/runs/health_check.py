@@ -50,11 +50,10 @@ async def check_ssh(context: RunContext, workers: Sequence[Worker]) -> list[pb.F
             context, plain_spec("login"), work_on_each(log_in_to_worker), unknown=UnknownOutcome(step=SSH)
         ).run(workers)
         return [one.failure for one in outcomes if one.HasField("failure")]
-    prober = Prober(run_command=no_command)
     timeout = context.settings.connect_timeout
     results = await side_by_side(
         workers,
-        lambda worker: prober.probe(worker, TcpProbe(port=worker.ssh_port or context.config.ssh_port), timeout),
+        lambda worker: Prober(worker=worker).probe(TcpProbe(port=worker.ssh_port or context.config.ssh_port), timeout),
         limit=PROBES_AT_ONCE,
     )
     return [port_failure(result) for result in results if not result.healthy]
@@ -67,11 +66,6 @@ async def log_in_to_worker(context: RunContext, worker: Worker) -> WorkerOutcome
     except SshError as error:
         return failed_outcome(failure_of_ssh_error(error, worker=worker.name, step=SSH))
     return succeeded_outcome(worker.name)
-
-
-async def no_command(*_: object) -> int:
-    """There is no command among these probes."""
-    return 0
 
 
 def port_failure(result: ProbeResult) -> pb.Failure:
@@ -98,12 +92,11 @@ def report_job_health(
     context: RunContext, job: Job, active: Sequence[Allocation], order: RolloutOrder, failures: Sequence[pb.Failure]
 ) -> None:
     """Count, and say how the job is."""
-    workers = {failure.worker for failure in failures if failure.worker}
-    unhealthy = len(workers) or (len(active) if failures else 0)
+    workers = {failure.worker for failure in failures}
     context.report.fail(failures)
-    context.report.count("unhealthy", unhealthy)
-    context.report.count("healthy", len(active) - unhealthy)
+    context.report.count("unhealthy", len(workers))
+    context.report.count("healthy", len(active) - len(workers))
     outcome = pb.JOB_OUTCOME_FAILED if failures else pb.JOB_OUTCOME_SUCCEEDED
-    unwell = ", ".join(name for name in order.workers if name in workers) or "all"
+    unwell = ", ".join(one.worker for one in in_rollout_order(active, order.workers) if one.worker in workers)
     message = f"unhealthy: {unwell}" if failures else "healthy"
     context.journal.report(events.job_finished(job=job.name, outcome=outcome, message=message))

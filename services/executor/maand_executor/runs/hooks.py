@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from maand_executor.errors import InvalidRequest
 from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.hooks.request import invocation_step
-from maand_executor.rules.facts import Job
+from maand_executor.rules.facts import InvocationOutcome, Job
 from maand_executor.rules.hook_outcomes import EventOutcome
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.steps.context import RunContext
@@ -65,13 +65,17 @@ def describe_hooks_run(context: RunContext, *, jobs: Sequence[str]) -> str:
     counts = context.report.counts
     if counts["failed"]:
         return f"{context.spec.hooks.hook} failed on {counts['failed']} allocations"
+    if counts["cancelled"]:
+        return f"{context.spec.hooks.hook} was cancelled on {counts['cancelled']} allocations"
     return "done" if counts["succeeded"] or counts["untouched"] else f"nothing to do: no active allocations of {', '.join(jobs)}"
 
 
 def count_results(context: RunContext, outcome: EventOutcome) -> None:
     """Count allocations by how the hook ended there."""
     context.report.count("succeeded", sum(result.ok for result in outcome.results))
-    context.report.count("failed", len(outcome.failed))
+    cancelled = sum(result.outcome is InvocationOutcome.CANCELLED for result in outcome.results)
+    context.report.count("cancelled", cancelled)
+    context.report.count("failed", len(outcome.failed) - cancelled)
     context.report.count("untouched", len(outcome.untouched))
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
-from maand_executor.errors import InvalidRequest
-from maand_executor.hooks.outcome_messages import failures_of
+from maand_executor.errors import InvalidRequest, JobCancelled
 from maand_executor.output import events
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import Allocation, Job, RolloutOrder
@@ -20,7 +19,7 @@ from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import BatchPosition, in_rollout_order, split_into_batches
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import LifecycleBatch, StepMemory, remember_all, run_event_hooks
+from maand_executor.steps.event_hooks import LifecycleBatch, StepMemory, failures_or_cancelled, remember_all, run_event_hooks
 from maand_executor.steps.fleet import Fleet, known_names, read_fleet
 from maand_executor.steps.health_gate import HealthGate
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
@@ -106,12 +105,35 @@ class JobControl:
             if report.stopped_early or (report.failures and not self._context.spec.keep_going):
                 report.count("untouched", len(part))
                 continue
-            bad = await self._what_is_left_of(part, BatchPosition(index=index, count=len(parts)))
-            report.count("failed", len(bad))
-            report.count("succeeded", sum(one.worker not in bad for one in part))
-        if self._manner.gate == "end" and not report.failures:
-            report.fail(await self._health_gate.check(allocations, self._order, wait=True))
+            await self._take(part, BatchPosition(index=index, count=len(parts)))
+        if self._manner.gate == "end" and not report.failures and not report.stopped_early:
+            await self._gate_all(allocations)
         report.message = self._sentence(allocations)
+
+    async def _take(self, part: Sequence[Allocation], position: BatchPosition) -> None:
+        """Do a batch and count how it ended; one that a cancel broke off is not recorded as done."""
+        report = self._context.report
+        try:
+            bad = await self._what_is_left_of(part, position)
+        except JobCancelled:
+            report.stopped_early = True
+            report.count("cancelled", len(part))
+            return
+        report.count("failed", len(bad))
+        report.count("succeeded", sum(one.worker not in bad for one in part))
+
+    async def _gate_all(self, allocations: Sequence[Allocation]) -> None:
+        """Look at the health of all of them; who is not healthy has not succeeded."""
+        report = self._context.report
+        try:
+            failures = await self._health_gate.check(allocations, self._order, wait=True)
+        except JobCancelled:
+            report.stopped_early = True
+            return
+        report.fail(failures)
+        bad = len({failure.worker for failure in failures})
+        report.count("failed", bad)
+        report.count("succeeded", -bad)
 
     async def _what_is_left_of(self, part: Sequence[Allocation], position: BatchPosition) -> set[str]:
         """Do what no earlier owner of the run recorded of a batch, and return the workers on which it failed."""
@@ -131,7 +153,9 @@ class JobControl:
         if not allocations:
             return f"nothing to do: {self._job.name} has no active allocations"
         what = f"{self._manner.target} of {self._job.name}"
-        return f"{what} failed" if self._context.report.failures else f"{what}: done"
+        if self._context.report.failures:
+            return f"{what} failed"
+        return f"{what}: stopped" if self._context.report.stopped_early else f"{what}: done"
 
     async def _batch(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
         workers = [one.worker for one in part]
@@ -161,4 +185,4 @@ class JobControl:
             phase=self._manner.phase, position=position, variables=lifecycle_variables(target=self._manner.target)
         )
         outcome = await run_event_hooks(self._context, self._fleet, self._job, event, part, order=self._order, batch=batch)
-        return failures_of(self._job.name, outcome.failed)
+        return failures_or_cancelled(self._job.name, outcome)

@@ -1,8 +1,13 @@
 """Running the hooks of a job on one event of a run: the request to the hook engine, from what the run knows."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
+from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.errors import JobCancelled
+from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.hooks.request import EventRun, nothing_done, record_nothing
 from maand_executor.rules.facts import Allocation, Job, RolloutOrder, Worker
 from maand_executor.rules.hook_outcomes import EventOutcome
@@ -58,8 +63,12 @@ async def run_event_hooks(
     memory: StepMemory = FORGETFUL,
     only_hook: str = "",
     arguments: Sequence[str] = (),
+    time_limit: timedelta | None = None,
 ) -> EventOutcome:
-    """Run the job's hooks on an event. Nothing registered, or no allocations: an outcome that is ok."""
+    """Run the job's hooks on an event. Nothing registered, or no allocations: an outcome that is ok.
+
+    `time_limit` is how long all of them together may take; None = each has only its own limit.
+    """
     if not allocations or not job.hooks_on(event):
         return EventOutcome()
     context.lease.check()
@@ -82,6 +91,7 @@ async def run_event_hooks(
         only_hook=only_hook,
         keep_going=context.spec.keep_going,
         keep_workdir=context.spec.keep_workdir,
+        ends_at=None if time_limit is None else time.monotonic() + time_limit.total_seconds(),
         traceparent=context.traceparent,
         done=memory.done,
         record=memory.record,
@@ -93,6 +103,14 @@ async def run_event_hooks(
     for notice in outcome.notices:
         context.report.note(notice)
     return outcome
+
+
+def failures_or_cancelled(job: str, outcome: EventOutcome) -> list[pb.Failure]:
+    """Return what failed in an event; none = all is well. Raises `JobCancelled` when a cancel left something undone."""
+    failures = failures_of(job, outcome.failed)
+    if not failures and not outcome.ok:
+        raise JobCancelled("stopped while its hooks ran")
+    return failures
 
 
 def workers_in_reach(fleet: Fleet, job: Job, allocations: Sequence[Allocation]) -> tuple[Worker, ...]:

@@ -58,10 +58,10 @@ class FanOut:
         self._unknown = unknown
 
     async def run(self, workers: Sequence[Worker]) -> list[task_pb2.WorkerOutcome]:
-        """Do it on all of them and return an outcome for each, in their order."""
+        """Do it on all of them and return an outcome for each, in their order; what did not succeed has a failure."""
         width = self._context.settings.task_width
         if len(workers) <= width:
-            return await self._do_here(workers)
+            return [explain_failure(one, self._unknown) for one in await self._do_here(workers)]
         await self._context.journal.flush()  # what was told before comes before what others tell
         loops = self._context.task_loops
         if loops is None:
@@ -72,7 +72,9 @@ class FanOut:
             await self._let_a_cancel_end_this()
         by = {name: task.executor_id for task in ended for name in task.spec.workers}
         return [
-            found.get(worker.name) or interrupted_outcome(worker.name, self._unknown, by.get(worker.name, ""))
+            explain_failure(found[worker.name], self._unknown)
+            if worker.name in found
+            else interrupted_outcome(worker.name, self._unknown, by.get(worker.name, ""))
             for worker in workers
         ]
 
@@ -169,6 +171,23 @@ def interrupted_outcome(name: str, unknown: UnknownOutcome, executor_id: str) ->
         kind=pb.FAILURE_KIND_COMMAND, job=unknown.job, worker=name, step=unknown.step, message=message, help=unknown.help
     )
     return task_pb2.WorkerOutcome(worker=name, outcome=pb.STEP_OUTCOME_INTERRUPTED, failure=failure)
+
+
+def explain_failure(outcome: task_pb2.WorkerOutcome, unknown: UnknownOutcome) -> task_pb2.WorkerOutcome:
+    """Return an outcome that has a failure unless it succeeded: whoever looks at failures only takes nothing else for well."""
+    if outcome.outcome != pb.STEP_OUTCOME_SUCCEEDED and not outcome.HasField("failure"):
+        word = pb.StepOutcome.Name(outcome.outcome).removeprefix("STEP_OUTCOME_").lower()
+        outcome.failure.CopyFrom(
+            pb.Failure(
+                kind=pb.FAILURE_KIND_COMMAND,
+                job=unknown.job,
+                worker=outcome.worker,
+                step=unknown.step,
+                message=f"it ended as {word}, and its executor did not say why",
+                help=unknown.help,
+            )
+        )
+    return outcome
 
 
 def succeeded_outcome(name: str) -> task_pb2.WorkerOutcome:

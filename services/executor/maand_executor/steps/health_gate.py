@@ -1,7 +1,10 @@
 """Health of allocations: the manifest's probes, then the `health_check` hooks; once, or until healthy.
 
 A gate looks at its batch and at what this run promoted before; peers that were unhealthy before the run are told, not fatal, so a
-rolling fix of a broken fleet works. The deadline ends an attempt that hangs.
+rolling fix of a broken fleet works.
+
+Limits nest. Each probe and each hook has its own and ends with an outcome of its own; a gate that waits gives them what is left
+of its time, if that is less. So whatever hangs is named, and takes nothing of what others told with it.
 """
 
 import asyncio
@@ -12,14 +15,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
-from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.output import events
-from maand_executor.rules.facts import Allocation, HealthCheck, HttpProbe, Job, RolloutOrder, Worker
-from maand_executor.rules.health import Prober, ProbeResult, tls_context_of_ca
+from maand_executor.rules.facts import Allocation, HealthCheck, HttpProbe, Job, Probe, RolloutOrder
+from maand_executor.rules.health import OnOutput, Prober, ProbeResult, tls_context_of_ca
+from maand_executor.rules.output_lines import tail_lines
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.worker_scripts import job_directory, make_environment
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import run_event_hooks
+from maand_executor.steps.event_hooks import failures_or_cancelled, run_event_hooks
 from maand_executor.steps.fleet import Fleet
 
 HEALTH = "health"
@@ -27,11 +31,14 @@ SHORTEST_PAUSE = 0.05
 """Seconds between two attempts, however long the one before took."""
 PROBES_AT_ONCE = 200
 """Open sockets of probes; far below the open-file limit."""
+REASONS_SHOWN = 3
+REASON_LENGTH = 120
+"""Allocations whose reason a waiting event gives, and characters of one: a gate may tell often, of many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to try."""
+    """How long to try. One attempt has no limit but those of its probes and hooks."""
 
     attempts: int
     interval: timedelta
@@ -40,6 +47,24 @@ class Patience:
     def limit(self) -> timedelta:
         """How long all attempts together may take."""
         return self.attempts * self.interval
+
+
+class Deadline:
+    """The end of a gate's time. An attempt that was begun in time has at least one interval for each look."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._interval = patience.interval
+        self._at = time.monotonic() + patience.limit.total_seconds()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is begun."""
+        return time.monotonic() >= self._at
+
+    @property
+    def left(self) -> timedelta:
+        """How long something that begins now may take."""
+        return max(timedelta(seconds=self._at - time.monotonic()), self._interval)
 
 
 class HealthGate:
@@ -51,7 +76,6 @@ class HealthGate:
         self._job = job
         self._check = job.health_check or HealthCheck()
         self._hooks = job.hooks_on("health_check")
-        self._prober: Prober | None = None
 
     @property
     def is_configured(self) -> bool:
@@ -59,55 +83,86 @@ class HealthGate:
         return bool(self._check.probes or self._hooks)
 
     async def check(self, allocations: Sequence[Allocation], order: RolloutOrder, *, wait: bool) -> list[pb.Failure]:
-        """Return what is unhealthy: now, or still at the deadline. Empty = healthy, or nothing to check."""
+        """Return what is unhealthy: now, or when the time is over. Empty = healthy, or nothing to check.
+
+        Every failure names its worker. Raises `JobCancelled` when a cancel ended the hooks: then nothing is known to be healthy.
+        """
         if not self.is_configured or not allocations:
             return []
-        patience = self._patience(wait=wait)
-        found: list[pb.Failure] = []
-        try:
-            async with asyncio.timeout(patience.limit.total_seconds()):
-                await self._until_healthy(allocations, order, patience, found)
-        except TimeoutError:
-            return found or [self._timed_out(patience)]
-        return found
+        tls = await self._trust()
+        if not wait:
+            return await self._attempt(allocations, order, tls, deadline=None)
+        return await self._until_healthy(allocations, order, tls)
 
     async def unhealthy_now(self, allocations: Sequence[Allocation]) -> tuple[ProbeResult, ...]:
         """Return failing probes of one look, hooks left out: how peers were before the run touched the job."""
         if not self._check.probes or not allocations:
             return ()
-        return tuple(result for result in await self._probe(allocations) if not result.healthy)
+        return tuple(await self._failing_probes(allocations, await self._trust(), deadline=None))
 
     async def _until_healthy(
-        self, allocations: Sequence[Allocation], order: RolloutOrder, patience: Patience, found: list[pb.Failure]
-    ) -> None:
-        """Try until healthy or out of attempts; `found` always holds what the last finished attempt saw."""
+        self, allocations: Sequence[Allocation], order: RolloutOrder, tls: ssl.SSLContext | None
+    ) -> list[pb.Failure]:
+        """Try until healthy, out of attempts or out of time; return what the last attempt saw."""
+        patience, told = self._patience(), ""
+        deadline = Deadline(patience)
         for attempt in range(patience.attempts):
             began = time.monotonic()
-            found[:] = await self._attempt(allocations, order)
+            found = await self._attempt(allocations, order, tls, deadline)
             if not found or attempt + 1 == patience.attempts:
-                return
-            if attempt == 0:
-                self._tell_waiting(found, len(allocations), patience)
+                break
+            told = self._tell_waiting(found, len(allocations), deadline, told)
             # The interval counts from the beginning of an attempt. One that took longer than that is followed by a breath all the
             # same: probes that fail at once, with an interval of 0, would keep the worker and this loop busy.
             await asyncio.sleep(max(patience.interval.total_seconds() - (time.monotonic() - began), SHORTEST_PAUSE))
+            if deadline.is_over:
+                break
+        return found
 
-    async def _attempt(self, allocations: Sequence[Allocation], order: RolloutOrder) -> list[pb.Failure]:
-        unhealthy = [self._failure(result) for result in await self._probe(allocations) if not result.healthy]
+    async def _attempt(
+        self, allocations: Sequence[Allocation], order: RolloutOrder, tls: ssl.SSLContext | None, deadline: Deadline | None
+    ) -> list[pb.Failure]:
+        unhealthy = [await self._failure(result) for result in await self._failing_probes(allocations, tls, deadline)]
         if unhealthy or not self._hooks:
             return unhealthy
-        outcome = await run_event_hooks(self._context, self._fleet, self._job, "health_check", allocations, order=order)
-        return failures_of(self._job.name, outcome.failed)
+        outcome = await run_event_hooks(
+            self._context,
+            self._fleet,
+            self._job,
+            "health_check",
+            allocations,
+            order=order,
+            time_limit=deadline.left if deadline else None,
+        )
+        return failures_or_cancelled(self._job.name, outcome)
 
-    async def _probe(self, allocations: Sequence[Allocation]) -> list[ProbeResult]:
-        prober = await self._make_prober()
-        looks = [(self._fleet.worker(one.worker), probe) for one in allocations for probe in self._check.probes]
-        return await side_by_side(looks, lambda look: prober.probe(look[0], look[1], self._check.timeout), limit=PROBES_AT_ONCE)
+    async def _failing_probes(
+        self, allocations: Sequence[Allocation], tls: ssl.SSLContext | None, deadline: Deadline | None
+    ) -> list[ProbeResult]:
+        async def look(one: tuple[Prober, Probe]) -> ProbeResult:
+            prober, probe = one
+            return await prober.probe(probe, min(self._check.timeout, deadline.left) if deadline else self._check.timeout)
 
-    async def _make_prober(self) -> Prober:
-        if self._prober is None:
-            self._prober = Prober(run_command=self._run_command, tls=await self._trust())
-        return self._prober
+        probers = [self._prober(one, tls) for one in allocations]
+        looks = [(prober, probe) for prober in probers for probe in self._check.probes]
+        return [result for result in await side_by_side(looks, look, limit=PROBES_AT_ONCE) if not result.healthy]
+
+    def _prober(self, allocation: Allocation, tls: ssl.SSLContext | None) -> Prober:
+        """Return what probes an allocation; commands run where and as its lifecycle commands do."""
+        worker = self._fleet.worker(allocation.worker)
+
+        async def run_command(text: str, limit: timedelta, on_output: OnOutput) -> int:
+            command = RemoteCommand(
+                script=text,
+                environment=make_environment(allocation),
+                directory=job_directory(self._context.config, self._job.name),
+                sudo=self._context.config.use_sudo,
+                timeout=limit,
+                capture_limit=0,
+            )
+            return (await self._context.remote.run(worker, command, on_output=on_output)).exit_code
+
+        return Prober(worker=worker, run_command=run_command, tls=tls)
 
     async def _trust(self) -> ssl.SSLContext | None:
         """Return what HTTPS probes trust, where there are any: the bucket's CA."""
@@ -116,32 +171,41 @@ class HealthGate:
         certificates = await self._context.catalog.read_certificates(self._context.identity.bucket_id, ())
         return tls_context_of_ca(certificates.ca_certificate_pem)
 
-    async def _run_command(self, worker: Worker, command: str, limit: timedelta) -> int:
-        sudo = self._context.config.use_sudo
-        result = await self._context.remote.run(worker, RemoteCommand(script=command, sudo=sudo, timeout=limit))
-        return result.exit_code
-
-    def _patience(self, *, wait: bool) -> Patience:
+    def _patience(self) -> Patience:
         """Return how long to try: never less than the slowest probe, or hook with a limit of its own, may take once."""
         longest = max([self._check.timeout, *(hook.timeout or timedelta() for hook in self._hooks)])
-        if not wait:
-            # One attempt: probes, and after them hooks. One that names no timeout has the bucket's, which is not in `longest`.
-            return Patience(attempts=1, interval=longest if not self._hooks else longest + self._context.config.hook_timeout)
         attempts = max(self._check.wait_attempts, 1)
         # All attempts together get at least what the slowest probe or hook may take: one attempt, a second apart, would end a
         # probe that has five seconds.
         return Patience(attempts=attempts, interval=max(self._check.wait_interval, longest / attempts))
 
-    def _tell_waiting(self, found: Sequence[pb.Failure], watched: int, patience: Patience) -> None:
-        unhealthy = len({failure.worker for failure in found})
-        reason = f"health of {self._job.name} ({watched - unhealthy} of {watched})"
-        self._context.journal.report(events.waiting_event(job=self._job.name, reason=reason, limit=patience.limit))
+    def _tell_waiting(self, found: Sequence[pb.Failure], watched: int, deadline: Deadline, told: str) -> str:
+        """Say what is waited for, and why, when that is not what was told before; return what is told now."""
+        reason = f"health of {self._job.name} {describe_unhealthy(found, watched)}"
+        if reason != told:
+            self._context.journal.report(events.waiting_event(job=self._job.name, reason=reason, limit=deadline.left))
+        return reason
 
-    def _failure(self, result: ProbeResult) -> pb.Failure:
+    async def _failure(self, result: ProbeResult) -> pb.Failure:
         return pb.Failure(
-            kind=pb.FAILURE_KIND_UNHEALTHY, job=self._job.name, worker=result.worker, step=HEALTH, message=result.problem
+            kind=pb.FAILURE_KIND_UNHEALTHY,
+            job=self._job.name,
+            worker=result.worker,
+            step=HEALTH,
+            message=result.problem,
+            last_lines=tail_lines(await self._context.journal.masked(result.output)) if result.output else (),
         )
 
-    def _timed_out(self, patience: Patience) -> pb.Failure:
-        message = f"{self._job.name} was not healthy within {patience.limit.total_seconds():g} s"
-        return pb.Failure(kind=pb.FAILURE_KIND_UNHEALTHY, job=self._job.name, step=HEALTH, message=message)
+
+def describe_unhealthy(found: Sequence[pb.Failure], watched: int) -> str:
+    """Say how many are healthy and why the first others are not, each with its last reason."""
+    reasons = {failure.worker: reason_of_failure(failure) for failure in reversed(found)}
+    first = [f"{worker}: {reason}" for worker, reason in sorted(reasons.items())[:REASONS_SHOWN]]
+    more = len(reasons) - len(first)
+    return f"({watched - len(reasons)} of {watched}): {'; '.join(first)}" + (f"; and {more} more" if more else "")
+
+
+def reason_of_failure(failure: pb.Failure) -> str:
+    """Say in one short line why an allocation is not healthy."""
+    text = failure.message if failure.step == HEALTH else f"{failure.step}: {failure.message}"
+    return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + "…"

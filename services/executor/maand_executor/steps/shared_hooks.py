@@ -5,6 +5,7 @@ owner: share_batch -> tasks ─┬─ own loops: as if it were not shared
 An invocation that was interrupted with its executor runs again under the task's next claim; the catalog ended its token before.
 """
 
+import time
 from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import job_pb2, task_pb2
@@ -21,6 +22,9 @@ from maand_executor.steps.context import RunContext, TellOutcome
 from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome
 from maand_executor.steps.fleet import Fleet
 from maand_wire.enums import enum_number, enum_word
+
+SHORTEST_LIMIT = 0.001
+"""Seconds that stand for no time left: 0 in a task means no limit."""
 
 
 def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> ShareBatch:
@@ -61,6 +65,7 @@ def make_hooks_task(request: EventRun, hook: Hook, batch: Batch, some: Sequence[
         phase=enum_number(task_pb2.DeployPhase, request.phase),
         variables=request.lifecycle,
         arguments=request.arguments,
+        time_limit_seconds=0 if request.ends_at is None else max(request.time_left.total_seconds(), SHORTEST_LIMIT),
     )
 
 
@@ -104,6 +109,7 @@ async def make_request(context: RunContext, task: HooksTask, job: Job, some: tup
         hook_env=context.hook_env,
         arguments=tuple(task.arguments),
         keep_workdir=context.spec.keep_workdir,
+        ends_at=time.monotonic() + task.time_limit_seconds if task.time_limit_seconds else None,
         traceparent=context.traceparent,
         record=record if task.record_steps else record_nothing,
     )

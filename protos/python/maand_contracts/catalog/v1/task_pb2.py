@@ -28,7 +28,7 @@ from maand_contracts.catalog.v1 import run_pb2 as maand__contracts_dot_catalog_d
 from maand_contracts.catalog.v1 import run_event_pb2 as maand__contracts_dot_catalog_dot_v1_dot_run__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%maand_contracts/catalog/v1/task.proto\x12\x10maand.catalog.v1\x1a+maand_contracts/catalog/v1/allocation.proto\x1a$maand_contracts/catalog/v1/job.proto\x1a$maand_contracts/catalog/v1/run.proto\x1a*maand_contracts/catalog/v1/run_event.proto\"\r\n\x0b\x43ommandTask\"\x0b\n\tProbeTask\"\x0f\n\rPreflightTask\"\x0b\n\tLoginTask\"\x93\x01\n\rLifecycleStep\x12\x30\n\nallocation\x18\x01 \x01(\x0b\x32\x1c.maand.catalog.v1.Allocation\x12\x13\n\x0b\x63opy_sha256\x18\x02 \x01(\x0c\x12+\n\x03\x61\x63t\x18\x03 \x01(\x0e\x32\x1e.maand.catalog.v1.LifecycleAct\x12\x0e\n\x06target\x18\x04 \x01(\t\"`\n\rLifecycleTask\x12\x0b\n\x03job\x18\x01 \x01(\t\x12.\n\x05steps\x18\x02 \x03(\x0b\x32\x1f.maand.catalog.v1.LifecycleStep\x12\x12\n\ncheck_host\x18\x03 \x01(\x08\"\xcb\x03\n\tHooksTask\x12$\n\x04hook\x18\x01 \x01(\x0b\x32\x16.maand.catalog.v1.Hook\x12*\n\x05\x65vent\x18\x02 \x01(\x0e\x32\x1b.maand.catalog.v1.HookEvent\x12\x31\n\x0b\x61llocations\x18\x03 \x03(\x0b\x32\x1c.maand.catalog.v1.Allocation\x12\x13\n\x0b\x62\x61tch_index\x18\x04 \x01(\r\x12\x13\n\x0b\x62\x61tch_count\x18\x05 \x01(\r\x12\x15\n\rbatch_workers\x18\x06 \x03(\t\x12\x15\n\rrollout_order\x18\x07 \x03(\t\x12\x19\n\x11order_set_by_hook\x18\x08 \x01(\x08\x12,\n\x05phase\x18\t \x01(\x0e\x32\x1d.maand.catalog.v1.DeployPhase\x12=\n\tvariables\x18\n \x03(\x0b\x32*.maand.catalog.v1.HooksTask.VariablesEntry\x12\x11\n\targuments\x18\x0b \x03(\t\x12\x14\n\x0crecord_steps\x18\x0c \x01(\x08\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcb\x02\n\x08TaskSpec\x12\x0f\n\x07workers\x18\x01 \x03(\t\x12\x30\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x1d.maand.catalog.v1.CommandTaskH\x00\x12,\n\x05probe\x18\x03 \x01(\x0b\x32\x1b.maand.catalog.v1.ProbeTaskH\x00\x12\x34\n\tpreflight\x18\x04 \x01(\x0b\x32\x1f.maand.catalog.v1.PreflightTaskH\x00\x12,\n\x05login\x18\x05 \x01(\x0b\x32\x1b.maand.catalog.v1.LoginTaskH\x00\x12\x34\n\tlifecycle\x18\x06 \x01(\x0b\x32\x1f.maand.catalog.v1.LifecycleTaskH\x00\x12,\n\x05hooks\x18\x07 \x01(\x0b\x32\x1b.maand.catalog.v1.HooksTaskH\x00\x42\x06\n\x04work\"A\n\x07NewTask\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04spec\x18\x02 \x01(\x0b\x32\x1a.maand.catalog.v1.TaskSpec\"\xbc\x01\n\rWorkerOutcome\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12.\n\x07outcome\x18\x02 \x01(\x0e\x32\x1d.maand.catalog.v1.StepOutcome\x12*\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x19.maand.catalog.v1.Failure\x12.\n\x06report\x18\x04 \x01(\x0b\x32\x1e.maand.catalog.v1.WorkerReport\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\xf4\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.maand.catalog.v1.TaskSpec\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.maand.catalog.v1.TaskState\x12\x13\n\x0b\x65xecutor_id\x18\x06 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x07 \x01(\x04\x12\x31\n\x08outcomes\x18\x08 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkerOutcome\x12\x10\n\x08sequence\x18\t \x01(\x04\"p\n\x12\x43reateTasksRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12(\n\x05tasks\x18\x04 \x03(\x0b\x32\x19.maand.catalog.v1.NewTask\"\x15\n\x13\x43reateTasksResponse\"a\n\x10\x43laimTaskRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\r\x12\x12\n\nbucket_ids\x18\x03 \x03(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\"\xa2\x02\n\x11\x43laimTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.maand.catalog.v1.Task\x12\"\n\x03run\x18\x02 \x01(\x0b\x32\x15.maand.catalog.v1.Run\x12\x15\n\rlease_seconds\x18\x03 \x01(\x01\x12G\n\x08hook_env\x18\x04 \x03(\x0b\x32\x30.maand.catalog.v1.ClaimTaskResponse.HookEnvEntryB\x03\x80\x01\x01\x12\x33\n\x0cworker_fence\x18\x05 \x01(\x0b\x32\x1d.maand.catalog.v1.WorkerFence\x1a.\n\x0cHookEnvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"x\n\x10RenewTaskRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x31\n\x08outcomes\x18\x04 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkerOutcome\"Y\n\x11RenewTaskResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\x01\x12-\n\x06\x63\x61ncel\x18\x02 \x01(\x0e\x32\x1d.maand.catalog.v1.CancelLevel\"\x8b\x01\n\x11\x46inishTaskRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x31\n\x08outcomes\x18\x04 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkerOutcome\x12\x10\n\x08given_up\x18\x05 \x01(\x08\"\x14\n\x12\x46inishTaskResponse\"s\n\x11\x41waitTasksRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x16\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x05 \x01(\r\";\n\x12\x41waitTasksResponse\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.maand.catalog.v1.Task\"S\n\x10\x44ropTasksRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\r\n\x05names\x18\x04 \x03(\t\"\x13\n\x11\x44ropTasksResponse*\x9d\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x17\n\x13TASK_STATE_FINISHED\x10\x03\x12\x13\n\x0fTASK_STATE_LOST\x10\x04\x12\x16\n\x12TASK_STATE_DROPPED\x10\x05*w\n\x0cLifecycleAct\x12\x1d\n\x19LIFECYCLE_ACT_UNSPECIFIED\x10\x00\x12\x16\n\x12LIFECYCLE_ACT_MAKE\x10\x01\x12\x16\n\x12LIFECYCLE_ACT_STOP\x10\x02\x12\x18\n\x14LIFECYCLE_ACT_REMOVE\x10\x03*q\n\x0b\x44\x65ployPhase\x12\x1c\n\x18\x44\x45PLOY_PHASE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45PLOY_PHASE_NEW\x10\x01\x12\x17\n\x13\x44\x45PLOY_PHASE_UPDATE\x10\x02\x12\x15\n\x11\x44\x45PLOY_PHASE_STOP\x10\x03\x32\x9d\x04\n\x0bTaskService\x12Z\n\x0b\x43reateTasks\x12$.maand.catalog.v1.CreateTasksRequest\x1a%.maand.catalog.v1.CreateTasksResponse\x12T\n\tClaimTask\x12\".maand.catalog.v1.ClaimTaskRequest\x1a#.maand.catalog.v1.ClaimTaskResponse\x12T\n\tRenewTask\x12\".maand.catalog.v1.RenewTaskRequest\x1a#.maand.catalog.v1.RenewTaskResponse\x12W\n\nFinishTask\x12#.maand.catalog.v1.FinishTaskRequest\x1a$.maand.catalog.v1.FinishTaskResponse\x12W\n\nAwaitTasks\x12#.maand.catalog.v1.AwaitTasksRequest\x1a$.maand.catalog.v1.AwaitTasksResponse\x12T\n\tDropTasks\x12\".maand.catalog.v1.DropTasksRequest\x1a#.maand.catalog.v1.DropTasksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%maand_contracts/catalog/v1/task.proto\x12\x10maand.catalog.v1\x1a+maand_contracts/catalog/v1/allocation.proto\x1a$maand_contracts/catalog/v1/job.proto\x1a$maand_contracts/catalog/v1/run.proto\x1a*maand_contracts/catalog/v1/run_event.proto\"\r\n\x0b\x43ommandTask\"\x0b\n\tProbeTask\"\x0f\n\rPreflightTask\"\x0b\n\tLoginTask\"\x93\x01\n\rLifecycleStep\x12\x30\n\nallocation\x18\x01 \x01(\x0b\x32\x1c.maand.catalog.v1.Allocation\x12\x13\n\x0b\x63opy_sha256\x18\x02 \x01(\x0c\x12+\n\x03\x61\x63t\x18\x03 \x01(\x0e\x32\x1e.maand.catalog.v1.LifecycleAct\x12\x0e\n\x06target\x18\x04 \x01(\t\"`\n\rLifecycleTask\x12\x0b\n\x03job\x18\x01 \x01(\t\x12.\n\x05steps\x18\x02 \x03(\x0b\x32\x1f.maand.catalog.v1.LifecycleStep\x12\x12\n\ncheck_host\x18\x03 \x01(\x08\"\xe7\x03\n\tHooksTask\x12$\n\x04hook\x18\x01 \x01(\x0b\x32\x16.maand.catalog.v1.Hook\x12*\n\x05\x65vent\x18\x02 \x01(\x0e\x32\x1b.maand.catalog.v1.HookEvent\x12\x31\n\x0b\x61llocations\x18\x03 \x03(\x0b\x32\x1c.maand.catalog.v1.Allocation\x12\x13\n\x0b\x62\x61tch_index\x18\x04 \x01(\r\x12\x13\n\x0b\x62\x61tch_count\x18\x05 \x01(\r\x12\x15\n\rbatch_workers\x18\x06 \x03(\t\x12\x15\n\rrollout_order\x18\x07 \x03(\t\x12\x19\n\x11order_set_by_hook\x18\x08 \x01(\x08\x12,\n\x05phase\x18\t \x01(\x0e\x32\x1d.maand.catalog.v1.DeployPhase\x12=\n\tvariables\x18\n \x03(\x0b\x32*.maand.catalog.v1.HooksTask.VariablesEntry\x12\x11\n\targuments\x18\x0b \x03(\t\x12\x14\n\x0crecord_steps\x18\x0c \x01(\x08\x12\x1a\n\x12time_limit_seconds\x18\r \x01(\x01\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcb\x02\n\x08TaskSpec\x12\x0f\n\x07workers\x18\x01 \x03(\t\x12\x30\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x1d.maand.catalog.v1.CommandTaskH\x00\x12,\n\x05probe\x18\x03 \x01(\x0b\x32\x1b.maand.catalog.v1.ProbeTaskH\x00\x12\x34\n\tpreflight\x18\x04 \x01(\x0b\x32\x1f.maand.catalog.v1.PreflightTaskH\x00\x12,\n\x05login\x18\x05 \x01(\x0b\x32\x1b.maand.catalog.v1.LoginTaskH\x00\x12\x34\n\tlifecycle\x18\x06 \x01(\x0b\x32\x1f.maand.catalog.v1.LifecycleTaskH\x00\x12,\n\x05hooks\x18\x07 \x01(\x0b\x32\x1b.maand.catalog.v1.HooksTaskH\x00\x42\x06\n\x04work\"A\n\x07NewTask\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04spec\x18\x02 \x01(\x0b\x32\x1a.maand.catalog.v1.TaskSpec\"\xbc\x01\n\rWorkerOutcome\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12.\n\x07outcome\x18\x02 \x01(\x0e\x32\x1d.maand.catalog.v1.StepOutcome\x12*\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x19.maand.catalog.v1.Failure\x12.\n\x06report\x18\x04 \x01(\x0b\x32\x1e.maand.catalog.v1.WorkerReport\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\xf4\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.maand.catalog.v1.TaskSpec\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.maand.catalog.v1.TaskState\x12\x13\n\x0b\x65xecutor_id\x18\x06 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x07 \x01(\x04\x12\x31\n\x08outcomes\x18\x08 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkerOutcome\x12\x10\n\x08sequence\x18\t \x01(\x04\"p\n\x12\x43reateTasksRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12(\n\x05tasks\x18\x04 \x03(\x0b\x32\x19.maand.catalog.v1.NewTask\"\x15\n\x13\x43reateTasksResponse\"a\n\x10\x43laimTaskRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\r\x12\x12\n\nbucket_ids\x18\x03 \x03(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\"\xa2\x02\n\x11\x43laimTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.maand.catalog.v1.Task\x12\"\n\x03run\x18\x02 \x01(\x0b\x32\x15.maand.catalog.v1.Run\x12\x15\n\rlease_seconds\x18\x03 \x01(\x01\x12G\n\x08hook_env\x18\x04 \x03(\x0b\x32\x30.maand.catalog.v1.ClaimTaskResponse.HookEnvEntryB\x03\x80\x01\x01\x12\x33\n\x0cworker_fence\x18\x05 \x01(\x0b\x32\x1d.maand.catalog.v1.WorkerFence\x1a.\n\x0cHookEnvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"x\n\x10RenewTaskRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x31\n\x08outcomes\x18\x04 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkerOutcome\"Y\n\x11RenewTaskResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\x01\x12-\n\x06\x63\x61ncel\x18\x02 \x01(\x0e\x32\x1d.maand.catalog.v1.CancelLevel\"\x8b\x01\n\x11\x46inishTaskRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x31\n\x08outcomes\x18\x04 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkerOutcome\x12\x10\n\x08given_up\x18\x05 \x01(\x08\"\x14\n\x12\x46inishTaskResponse\"s\n\x11\x41waitTasksRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x16\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x04\x12\x14\n\x0cwait_seconds\x18\x05 \x01(\r\";\n\x12\x41waitTasksResponse\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.maand.catalog.v1.Task\"S\n\x10\x44ropTasksRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\r\n\x05names\x18\x04 \x03(\t\"\x13\n\x11\x44ropTasksResponse*\x9d\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x17\n\x13TASK_STATE_FINISHED\x10\x03\x12\x13\n\x0fTASK_STATE_LOST\x10\x04\x12\x16\n\x12TASK_STATE_DROPPED\x10\x05*w\n\x0cLifecycleAct\x12\x1d\n\x19LIFECYCLE_ACT_UNSPECIFIED\x10\x00\x12\x16\n\x12LIFECYCLE_ACT_MAKE\x10\x01\x12\x16\n\x12LIFECYCLE_ACT_STOP\x10\x02\x12\x18\n\x14LIFECYCLE_ACT_REMOVE\x10\x03*q\n\x0b\x44\x65ployPhase\x12\x1c\n\x18\x44\x45PLOY_PHASE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45PLOY_PHASE_NEW\x10\x01\x12\x17\n\x13\x44\x45PLOY_PHASE_UPDATE\x10\x02\x12\x15\n\x11\x44\x45PLOY_PHASE_STOP\x10\x03\x32\x9d\x04\n\x0bTaskService\x12Z\n\x0b\x43reateTasks\x12$.maand.catalog.v1.CreateTasksRequest\x1a%.maand.catalog.v1.CreateTasksResponse\x12T\n\tClaimTask\x12\".maand.catalog.v1.ClaimTaskRequest\x1a#.maand.catalog.v1.ClaimTaskResponse\x12T\n\tRenewTask\x12\".maand.catalog.v1.RenewTaskRequest\x1a#.maand.catalog.v1.RenewTaskResponse\x12W\n\nFinishTask\x12#.maand.catalog.v1.FinishTaskRequest\x1a$.maand.catalog.v1.FinishTaskResponse\x12W\n\nAwaitTasks\x12#.maand.catalog.v1.AwaitTasksRequest\x1a$.maand.catalog.v1.AwaitTasksResponse\x12T\n\tDropTasks\x12\".maand.catalog.v1.DropTasksRequest\x1a#.maand.catalog.v1.DropTasksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,12 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLAIMTASKRESPONSE_HOOKENVENTRY']._serialized_options = b'8\001'
   _globals['_CLAIMTASKRESPONSE'].fields_by_name['hook_env']._loaded_options = None
   _globals['_CLAIMTASKRESPONSE'].fields_by_name['hook_env']._serialized_options = b'\200\001\001'
-  _globals['_TASKSTATE']._serialized_start=3022
-  _globals['_TASKSTATE']._serialized_end=3179
-  _globals['_LIFECYCLEACT']._serialized_start=3181
-  _globals['_LIFECYCLEACT']._serialized_end=3300
-  _globals['_DEPLOYPHASE']._serialized_start=3302
-  _globals['_DEPLOYPHASE']._serialized_end=3415
+  _globals['_TASKSTATE']._serialized_start=3050
+  _globals['_TASKSTATE']._serialized_end=3207
+  _globals['_LIFECYCLEACT']._serialized_start=3209
+  _globals['_LIFECYCLEACT']._serialized_end=3328
+  _globals['_DEPLOYPHASE']._serialized_start=3330
+  _globals['_DEPLOYPHASE']._serialized_end=3443
   _globals['_COMMANDTASK']._serialized_start=224
   _globals['_COMMANDTASK']._serialized_end=237
   _globals['_PROBETASK']._serialized_start=239
@@ -60,43 +60,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LIFECYCLETASK']._serialized_start=432
   _globals['_LIFECYCLETASK']._serialized_end=528
   _globals['_HOOKSTASK']._serialized_start=531
-  _globals['_HOOKSTASK']._serialized_end=990
-  _globals['_HOOKSTASK_VARIABLESENTRY']._serialized_start=942
-  _globals['_HOOKSTASK_VARIABLESENTRY']._serialized_end=990
-  _globals['_TASKSPEC']._serialized_start=993
-  _globals['_TASKSPEC']._serialized_end=1324
-  _globals['_NEWTASK']._serialized_start=1326
-  _globals['_NEWTASK']._serialized_end=1391
-  _globals['_WORKEROUTCOME']._serialized_start=1394
-  _globals['_WORKEROUTCOME']._serialized_end=1582
-  _globals['_TASK']._serialized_start=1585
-  _globals['_TASK']._serialized_end=1829
-  _globals['_CREATETASKSREQUEST']._serialized_start=1831
-  _globals['_CREATETASKSREQUEST']._serialized_end=1943
-  _globals['_CREATETASKSRESPONSE']._serialized_start=1945
-  _globals['_CREATETASKSRESPONSE']._serialized_end=1966
-  _globals['_CLAIMTASKREQUEST']._serialized_start=1968
-  _globals['_CLAIMTASKREQUEST']._serialized_end=2065
-  _globals['_CLAIMTASKRESPONSE']._serialized_start=2068
-  _globals['_CLAIMTASKRESPONSE']._serialized_end=2358
-  _globals['_CLAIMTASKRESPONSE_HOOKENVENTRY']._serialized_start=2312
-  _globals['_CLAIMTASKRESPONSE_HOOKENVENTRY']._serialized_end=2358
-  _globals['_RENEWTASKREQUEST']._serialized_start=2360
-  _globals['_RENEWTASKREQUEST']._serialized_end=2480
-  _globals['_RENEWTASKRESPONSE']._serialized_start=2482
-  _globals['_RENEWTASKRESPONSE']._serialized_end=2571
-  _globals['_FINISHTASKREQUEST']._serialized_start=2574
-  _globals['_FINISHTASKREQUEST']._serialized_end=2713
-  _globals['_FINISHTASKRESPONSE']._serialized_start=2715
-  _globals['_FINISHTASKRESPONSE']._serialized_end=2735
-  _globals['_AWAITTASKSREQUEST']._serialized_start=2737
-  _globals['_AWAITTASKSREQUEST']._serialized_end=2852
-  _globals['_AWAITTASKSRESPONSE']._serialized_start=2854
-  _globals['_AWAITTASKSRESPONSE']._serialized_end=2913
-  _globals['_DROPTASKSREQUEST']._serialized_start=2915
-  _globals['_DROPTASKSREQUEST']._serialized_end=2998
-  _globals['_DROPTASKSRESPONSE']._serialized_start=3000
-  _globals['_DROPTASKSRESPONSE']._serialized_end=3019
-  _globals['_TASKSERVICE']._serialized_start=3418
-  _globals['_TASKSERVICE']._serialized_end=3959
+  _globals['_HOOKSTASK']._serialized_end=1018
+  _globals['_HOOKSTASK_VARIABLESENTRY']._serialized_start=970
+  _globals['_HOOKSTASK_VARIABLESENTRY']._serialized_end=1018
+  _globals['_TASKSPEC']._serialized_start=1021
+  _globals['_TASKSPEC']._serialized_end=1352
+  _globals['_NEWTASK']._serialized_start=1354
+  _globals['_NEWTASK']._serialized_end=1419
+  _globals['_WORKEROUTCOME']._serialized_start=1422
+  _globals['_WORKEROUTCOME']._serialized_end=1610
+  _globals['_TASK']._serialized_start=1613
+  _globals['_TASK']._serialized_end=1857
+  _globals['_CREATETASKSREQUEST']._serialized_start=1859
+  _globals['_CREATETASKSREQUEST']._serialized_end=1971
+  _globals['_CREATETASKSRESPONSE']._serialized_start=1973
+  _globals['_CREATETASKSRESPONSE']._serialized_end=1994
+  _globals['_CLAIMTASKREQUEST']._serialized_start=1996
+  _globals['_CLAIMTASKREQUEST']._serialized_end=2093
+  _globals['_CLAIMTASKRESPONSE']._serialized_start=2096
+  _globals['_CLAIMTASKRESPONSE']._serialized_end=2386
+  _globals['_CLAIMTASKRESPONSE_HOOKENVENTRY']._serialized_start=2340
+  _globals['_CLAIMTASKRESPONSE_HOOKENVENTRY']._serialized_end=2386
+  _globals['_RENEWTASKREQUEST']._serialized_start=2388
+  _globals['_RENEWTASKREQUEST']._serialized_end=2508
+  _globals['_RENEWTASKRESPONSE']._serialized_start=2510
+  _globals['_RENEWTASKRESPONSE']._serialized_end=2599
+  _globals['_FINISHTASKREQUEST']._serialized_start=2602
+  _globals['_FINISHTASKREQUEST']._serialized_end=2741
+  _globals['_FINISHTASKRESPONSE']._serialized_start=2743
+  _globals['_FINISHTASKRESPONSE']._serialized_end=2763
+  _globals['_AWAITTASKSREQUEST']._serialized_start=2765
+  _globals['_AWAITTASKSREQUEST']._serialized_end=2880
+  _globals['_AWAITTASKSRESPONSE']._serialized_start=2882
+  _globals['_AWAITTASKSRESPONSE']._serialized_end=2941
+  _globals['_DROPTASKSREQUEST']._serialized_start=2943
+  _globals['_DROPTASKSREQUEST']._serialized_end=3026
+  _globals['_DROPTASKSRESPONSE']._serialized_start=3028
+  _globals['_DROPTASKSRESPONSE']._serialized_end=3047
+  _globals['_TASKSERVICE']._serialized_start=3446
+  _globals['_TASKSERVICE']._serialized_end=3987
 # @@protoc_insertion_point(module_scope)

@@ -296,6 +296,7 @@ class HooksTask(_message.Message):
     VARIABLES_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     RECORD_STEPS_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_SECONDS_FIELD_NUMBER: _builtins.int
     event: _job_pb2.HookEvent.ValueType
     """Event."""
     batch_index: _builtins.int
@@ -308,6 +309,10 @@ class HooksTask(_message.Message):
     """DEPLOY_PHASE of a lifecycle batch. Unset = the event."""
     record_steps: _builtins.bool
     """Whether every invocation that succeeds is recorded as a step of the run at once, so that a takeover does not repeat it."""
+    time_limit_seconds: _builtins.float
+    """How long all invocations of this task together may take, seconds, from its claim: those that run then time out, others are not
+    begun. Set by the owner of the run for a health gate. 0 = each has only the hook's own limit.
+    """
     @_builtins.property
     def hook(self) -> _job_pb2.Hook:
         """The hook, as the run's owner knows it."""
@@ -347,10 +352,11 @@ class HooksTask(_message.Message):
         variables: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         arguments: _abc.Iterable[_builtins.str] | None = ...,
         record_steps: _builtins.bool = ...,
+        time_limit_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hook", b"hook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "arguments", b"arguments", "batch_count", b"batch_count", "batch_index", b"batch_index", "batch_workers", b"batch_workers", "event", b"event", "hook", b"hook", "order_set_by_hook", b"order_set_by_hook", "phase", b"phase", "record_steps", b"record_steps", "rollout_order", b"rollout_order", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "arguments", b"arguments", "batch_count", b"batch_count", "batch_index", b"batch_index", "batch_workers", b"batch_workers", "event", b"event", "hook", b"hook", "order_set_by_hook", b"order_set_by_hook", "phase", b"phase", "record_steps", b"record_steps", "rollout_order", b"rollout_order", "time_limit_seconds", b"time_limit_seconds", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
