@@ -208,6 +208,17 @@ async def test_invocations_begin_all_or_none_and_under_the_current_fence_only(ca
     assert count == 1
 
 
+async def test_what_a_lost_answer_began_does_no_harm_to_what_its_repeat_began_and_ends_with_the_claim(
+    catalog: ServedCatalog, hook: Hook
+) -> None:
+    again = Hook(hook.run, hook.allocation_id, (await begin(catalog, hook.run, hook.allocation_id))[0])
+    assert again.token != hook.token
+    await end(catalog, again)
+    assert await knock(catalog.local, [bearer_header(again.token)]) == "unauthenticated"
+    await finish(catalog, hook.run)
+    assert await knock(catalog.local, [bearer_header(hook.token)]) == "unauthenticated"
+
+
 async def test_no_token_is_stored_in_clear(catalog: ServedCatalog, hook: Hook) -> None:
     created = await catalog.local.tokens.CreateToken(token_pb2.CreateTokenRequest(name="ci", role=token_pb2.ROLE_VIEWER))
     assert created.secret.startswith("ma_")

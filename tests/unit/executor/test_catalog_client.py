@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from maand_executor.catalog_client.conversions import (
     to_job,
 )
 from maand_executor.catalog_client.fleet import FleetCalls
+from maand_executor.catalog_client.runs import RunCalls
 from maand_executor.rules.facts import (
     Allocation,
     AllocationMove,
@@ -28,8 +30,10 @@ from maand_executor.rules.facts import (
     HttpProbe,
     InvocationEnd,
     InvocationOutcome,
+    InvocationStart,
     PlannedFile,
     RestartPolicy,
+    RunIdentity,
     SshProbe,
 )
 from maand_wire.channels import open_channel
@@ -81,6 +85,18 @@ async def test_a_call_that_must_not_be_repeated_is_made_once() -> None:
     with pytest.raises(RemoteError):
         await call_catalog(stub, GET, repeatable=False)
     assert len(timeouts) == 1
+
+
+async def test_hooks_begin_although_the_catalog_restarts_at_that_moment() -> None:
+    begun = invocation_pb2.BegunInvocation(invocation_id="i1", token="a-token")
+    stub, timeouts = method(Away(), invocation_pb2.BeginInvocationsResponse(invocations=[begun]))
+    async with open_channel(Endpoint(address="unix:none")) as channel:
+        calls = RunCalls(channel)
+        calls._invocations = SimpleNamespace(BeginInvocations=stub)  # type: ignore[assignment]  # as far as it is called
+        run = RunIdentity(bucket_id="b", run_id="r", seq=1, fence=1)
+        start = InvocationStart(allocation_id="a1", hook="hook_a", event="cli")
+        assert [one.invocation_id for one in await calls.begin_invocations(run, [start])] == ["i1"]
+    assert len(timeouts) == 2
 
 
 async def test_a_refusal_is_not_repeated() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from maand_executor.rules.facts import HttpProbe, SshProbe, TcpProbe, Worker
-from maand_executor.rules.health import OnOutput, Prober
+from maand_executor.rules.health import OnOutput, Prober, describe_probe
 
 HERE = Worker(name="127.0.0.1")
 SOON = timedelta(seconds=2)
@@ -89,6 +89,14 @@ async def test_a_command_is_healthy_when_it_exits_with_0() -> None:
     assert (await PROBER.probe(SshProbe(command="0"), SOON)).healthy
     result = await PROBER.probe(SshProbe(command="3"), SOON)
     assert (result.problem, result.output) == ("ssh `3`: exit code 3", "looked\nno file")
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [("test -e data/ready", "test -e data/ready"), ("set -e\ncurl x\n", "set -e …"), ("x" * 80, f"{'x' * 60} …")],
+)
+def test_a_command_is_named_in_one_short_line(command: str, named: str) -> None:
+    assert describe_probe(SshProbe(command=command)) == f"ssh `{named}`"
 
 
 async def test_what_a_command_said_before_it_hung_is_kept() -> None:

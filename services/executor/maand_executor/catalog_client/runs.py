@@ -99,7 +99,10 @@ class RunCalls:
         return tuple(response.run_ids)
 
     async def begin_invocations(self, run: RunIdentity, starts: Sequence[InvocationStart]) -> tuple[BegunInvocation, ...]:
-        """Give hook processes their identity, in the order asked. Not repeated: a lost answer would leave tokens behind."""
+        """Give hook processes their identity, in the order asked.
+
+        Repeated while the catalog is away: what a lost answer began has tokens that nobody holds, and ends with the claim.
+        """
         request = invocation_pb2.BeginInvocationsRequest(
             bucket_id=run.bucket_id,
             run_id=run.run_id,
@@ -107,7 +110,7 @@ class RunCalls:
             task_id=run.task.task_id if run.task else "",
             invocations=map(from_invocation_start, starts),
         )
-        response = await call_catalog(self._invocations.BeginInvocations, request, repeatable=False)
+        response = await call_catalog(self._invocations.BeginInvocations, request, repeatable=True)
         return tuple(map(to_begun_invocation, response.invocations))
 
     async def end_invocations(self, bucket_id: str, ends: Sequence[InvocationEnd]) -> None:

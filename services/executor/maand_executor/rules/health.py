@@ -14,6 +14,8 @@ from maand_executor.rules.facts import HttpProbe, Probe, SshProbe, TcpProbe, Wor
 from maand_executor.rules.output_lines import OutputTail
 
 STATUS_LINE_LIMIT = 8_192
+COMMAND_SHOWN = 60
+"""Characters of a command that name its probe."""
 
 OnOutput = Callable[[str, bytes], None]
 RunProbeCommand = Callable[[str, timedelta, OnOutput], Awaitable[int]]
@@ -88,7 +90,13 @@ def describe_probe(probe: Probe) -> str:
         case HttpProbe():
             return f"{probe.scheme} {probe.port}{probe.path}"
         case SshProbe():
-            return f"ssh `{probe.command}`"
+            return f"ssh `{shorten_command(probe.command)}`"
+
+
+def shorten_command(command: str) -> str:
+    """Return the beginning of the first line of a command that is long."""
+    first, _, rest = command.strip().partition("\n")
+    return first if len(first) <= COMMAND_SHOWN and not rest else f"{first[:COMMAND_SHOWN].rstrip()} …"
 
 
 def why_not_probed(error: Exception) -> str:

@@ -53,7 +53,8 @@ class InvocationServiceServicer:
 
     def BeginInvocations(self, request, context):
         """Begins invocations of one batch and returns a random token for each; only its hash is stored. A token is good as long as the
-        claim under which it was made. FAILED_PRECONDITION for a stale fence; then none began.
+        claim under which it was made. FAILED_PRECONDITION for a stale fence; then none began. May be repeated: it begins others, and
+        those of an answer that was lost, whose tokens nobody holds, end with the claim.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,7 +18,8 @@ class InvocationServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     BeginInvocations: _aio.UnaryUnaryMultiCallable[_invocation_pb2.BeginInvocationsRequest, _invocation_pb2.BeginInvocationsResponse]
     """Begins invocations of one batch and returns a random token for each; only its hash is stored. A token is good as long as the
-    claim under which it was made. FAILED_PRECONDITION for a stale fence; then none began.
+    claim under which it was made. FAILED_PRECONDITION for a stale fence; then none began. May be repeated: it begins others, and
+    those of an answer that was lost, whose tokens nobody holds, end with the claim.
     """
     EndInvocations: _aio.UnaryUnaryMultiCallable[_invocation_pb2.EndInvocationsRequest, _invocation_pb2.EndInvocationsResponse]
     """Ends invocations: their tokens are revoked and their semaphores released, in one transaction. May be repeated."""
@@ -33,7 +34,8 @@ class InvocationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_invocation_pb2.BeginInvocationsRequest, _abc.Awaitable[_invocation_pb2.BeginInvocationsResponse]],
     ) -> _abc.Awaitable[_invocation_pb2.BeginInvocationsResponse]:
         """Begins invocations of one batch and returns a random token for each; only its hash is stored. A token is good as long as the
-        claim under which it was made. FAILED_PRECONDITION for a stale fence; then none began.
+        claim under which it was made. FAILED_PRECONDITION for a stale fence; then none began. May be repeated: it begins others, and
+        those of an answer that was lost, whose tokens nobody holds, end with the claim.
         """
 
     @_abc_1.abstractmethod
