@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from maand_catalog.rules.build.certificates import NEW_AUTHORITY_HELP
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.bucket_verbs import FLEET, TLS, BucketClient, a_new_bucket, write_authority
@@ -37,6 +39,11 @@ async def fetch(bucket: BucketClient) -> pb.GetAllocationCertificatesResponse:
                 bucket_id=bucket.bucket_id, allocation_ids=[each.allocation_id for each in await bucket.allocations()]
             )
         )
+
+
+async def list_certificates(bucket: BucketClient, **asked: Any) -> pb.ListCertificatesResponse:
+    with remote_errors():
+        return await bucket.placements.ListCertificates(pb.ListCertificatesRequest(bucket_id=bucket.bucket_id, **asked))
 
 
 async def test_a_leaf_names_its_worker_and_serves_and_calls(bucket: BucketClient) -> None:
@@ -197,13 +204,75 @@ async def test_a_removed_allocation_keeps_its_certificate_until_gc(bucket: Bucke
     assert len((await fetch(bucket)).certificates) == 2
 
 
-async def test_leaves_end_with_their_ca_and_are_not_renewed_for_it(bucket: BucketClient) -> None:
-    write_authority(bucket.catalog.running.settings.ca_dir, days=5)
+async def test_leaves_end_with_their_ca_and_every_build_warns_of_it_with_the_way_out(
+    bucket: BucketClient, clock: ShiftedClock
+) -> None:
+    """A CA of 20 days: leaves are as short, nothing can renew them, and when it is over so is building under it."""
+    directory = bucket.catalog.running.settings.ca_dir
+    write_authority(directory, days=20)
+    changed = {**FILES, "jobs/api/Makefile": "changed:\n"}
+    for files, issued in ((FILES, 2), (FILES, 0), (changed, 0)):
+        built = await bucket.build(files)
+        assert built.issued_certificates == issued
+        (warning,) = built.warnings
+        assert "the bucket's CA ends on" in warning
+        assert "before their 60 days of certs_ttl are over" in warning
+        assert NEW_AUTHORITY_HELP in warning
+
+    clock.advance(timedelta(days=15))
+    assert len((await bucket.build(changed)).warnings) == 1, "inside the buffer, where they cannot be renewed"
+    listed = await list_certificates(bucket, ending_only=True)
+    assert {(leaf.state, leaf.help) for leaf in listed.certificates} == {(pb.CERTIFICATE_STATE_ENDS_SOON, NEW_AUTHORITY_HELP)}
+
+    clock.advance(timedelta(days=6))
+    for files in (changed, FILES):  # as it was, and with something to build
+        with pytest.raises(RemoteError, match="the bucket's CA ended on") as over:
+            await bucket.build(files)
+        assert (over.value.code, over.value.help) == ("authority_ended", NEW_AUTHORITY_HELP)
+
+    write_authority(directory)
+    renewed = await bucket.build(changed)
+    assert (renewed.issued_certificates, list(renewed.warnings)) == (2, [])
+
+
+async def test_an_end_of_a_ca_that_signed_nothing_concerns_nobody(bucket: BucketClient, clock: ShiftedClock) -> None:
+    write_authority(bucket.catalog.running.settings.ca_dir, days=20)
+    assert not (await bucket.build()).warnings
+    clock.advance(timedelta(days=30))
+    assert not (await bucket.build()).warnings
+    authority = (await list_certificates(bucket)).authority
+    assert (authority.state, authority.in_use) == (pb.CERTIFICATE_STATE_ENDED, False)
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "left", "help_"),
+    [
+        (0, pb.CERTIFICATE_STATE_VALID, 59, ""),
+        (49, pb.CERTIFICATE_STATE_VALID, 10, ""),
+        (57, pb.CERTIFICATE_STATE_ENDS_SOON, 2, "`maand build` renews it"),
+        (150, pb.CERTIFICATE_STATE_ENDED, -91, "`maand build` renews it"),
+    ],
+)
+async def test_what_is_left_of_a_leaf_is_told_and_those_that_end_can_be_asked_for_alone(
+    bucket: BucketClient, clock: ShiftedClock, days: int, state: "pb.CertificateState.ValueType", left: int, help_: str
+) -> None:
     await bucket.build(FILES)
+    clock.advance(timedelta(days=days))
+    listed = await list_certificates(bucket)
+    assert {(leaf.state, leaf.days_left, leaf.help) for leaf in listed.certificates} == {(state, left, help_)}
+    ending = await list_certificates(bucket, ending_only=True)
+    assert len(ending.certificates) == (0 if state == pb.CERTIFICATE_STATE_VALID else 2)
+    assert ending.authority == listed.authority
+    assert (ending.authority.common_name, ending.authority.in_use, ending.authority.message) == ("test CA", True, "")
 
-    again = await bucket.build({**FILES, "jobs/api/Makefile": "changed:\n"})
 
-    assert again.issued_certificates == 0
+async def test_those_that_end_come_in_pages(bucket: BucketClient, clock: ShiftedClock) -> None:
+    await bucket.build(FILES)
+    clock.advance(timedelta(days=57))
+    first = await list_certificates(bucket, ending_only=True, page_size=1)
+    rest = await list_certificates(bucket, ending_only=True, page_size=1, page_token=first.next_page_token)
+    assert [leaf.worker for page in (first, rest) for leaf in page.certificates] == ["10.0.0.1", "10.0.0.2"]
+    assert rest.next_page_token == ""
 
 
 async def test_without_a_ca_certificates_are_refused_and_the_rest_is_fine(bucket: BucketClient) -> None:
@@ -221,7 +290,7 @@ async def test_a_ca_that_ended_is_refused(bucket: BucketClient) -> None:
 
     with pytest.raises(RemoteError) as caught:
         await bucket.build(FILES)
-    assert caught.value.code == "authority_ended"
+    assert (caught.value.code, caught.value.help) == ("authority_ended", NEW_AUTHORITY_HELP)
 
 
 async def test_a_ca_whose_key_is_anothers_is_refused(bucket: BucketClient) -> None:

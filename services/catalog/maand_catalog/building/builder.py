@@ -16,14 +16,14 @@ from pathlib import Path
 from maand_catalog.building.documents.compiler import Compiled, compile_config, compile_workspace, wanted_contents
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidConfig, InvalidWorkspace, Problem
-from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest
+from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest, authority_message, authority_warnings
 from maand_catalog.rules.build.checked_workspace import Workspace
 from maand_catalog.rules.build.plan import BuildPlan, Remembered, plan_build, plan_certificates, plan_ports
 from maand_catalog.rules.namespaces import allocation_namespace, private_key_name
 from maand_catalog.rules.workspace.bucket_facts import BucketConfig
 from maand_catalog.rules.workspace.problems import fit_in_trailer, sort_problems
 from maand_catalog.rules.workspace.tree import TreeEntry
-from maand_catalog.sealing.authority import Authority, Leaf
+from maand_catalog.sealing.authority import Authority, AuthorityEnded, Leaf
 from maand_catalog.sealing.certificates import (
     Issued,
     issue_certificates,
@@ -113,7 +113,7 @@ class Builder:
         bucket = await self._database.read(lambda tx: get_claimed_bucket(tx, request))
         inputs = inputs_digest(request.snapshot_id, bucket.maand_conf, authority)
         if bucket.last_build and bucket.last_build.inputs_sha256 == inputs:
-            repeated = await self._database.write(lambda tx: self._repeat(tx, request, inputs), alone=True)
+            repeated = await self._database.write(lambda tx: self._repeat(tx, request, inputs, authority), alone=True)
             if repeated is not None:
                 return repeated
         material = await self._material(request.bucket_id, request.snapshot_id)
@@ -126,11 +126,8 @@ class Builder:
 
     async def _material(self, bucket_id: str, snapshot_id: str) -> Material:
         found = await self._database.read(lambda tx: read_inputs(tx, self._keyring, bucket_id, snapshot_id))
-        maand_conf = found.bucket.maand_conf
-        config = compile_config(maand_conf, bucket_id)
-        if isinstance(config, tuple):
-            raise InvalidConfig("maand.conf is wrong", problems=config)
-        compiled = await asyncio.to_thread(compile_workspace, found.tree, found.contents, config, maand_conf)
+        config = accepted_config(found.bucket)
+        compiled = await asyncio.to_thread(compile_workspace, found.tree, found.contents, config, found.bucket.maand_conf)
         return Material(config=config, compiled=compiled, remembered=found.remembered, usable=found.usable)
 
     def _issue_ahead(self, workspace: Workspace, material: Material, authority: Authority | None) -> dict[LeafRequest, Leaf]:
@@ -139,9 +136,10 @@ class Builder:
         wanted = plan_certificates(workspace, material.usable, issuer_of(authority), validity)
         return issue_leaves(wanted.to_issue, authority, validity)
 
-    def _repeat(self, tx: Transaction, request: BuildRequest, inputs: bytes) -> BuildResult | None:
+    def _repeat(self, tx: Transaction, request: BuildRequest, inputs: bytes, authority: Authority | None) -> BuildResult | None:
         """Do what even an unchanged build does: rollout orders, `vars.toml`. None when a certificate is due."""
-        last = get_bucket(tx, request.bucket_id).last_build
+        bucket = get_bucket(tx, request.bucket_id)
+        last = bucket.last_build
         if last is None or last.inputs_sha256 != inputs or (last.renew_at is not None and last.renew_at <= tx.now):
             return None
         if find_lost_values(tx, self._keyring, request.bucket_id, below_namespace=LEAF_KEYS):
@@ -150,7 +148,14 @@ class Builder:
         variables = read_variables(tx, request.bucket_id)
         merge_variables(tx, self._keyring, request.bucket_id, variables, before=variables)
         get_held_run(tx, request.bucket_id, request.run_id, request.fence)
-        return BuildResult(changed=False, jobs=last.jobs, workers=last.workers, active_allocations=last.active_allocations)
+        validity = validity_of(accepted_config(bucket), tx.now)
+        return BuildResult(
+            changed=False,
+            jobs=last.jobs,
+            workers=last.workers,
+            active_allocations=last.active_allocations,
+            warnings=authority_warnings(issuer_of(authority), validity) if last.renew_at is not None else (),
+        )
 
     def _write(
         self,
@@ -170,7 +175,10 @@ class Builder:
         if findings:
             raise invalid_workspace([material.compiled.problem(finding) for finding in findings])
         usable = find_usable_certificates(tx, self._keyring, request.bucket_id, remembered)
-        certificates = plan_certificates(workspace, usable, issuer_of(authority), validity)
+        issuer = issuer_of(authority)
+        certificates = plan_certificates(workspace, usable, issuer, validity)
+        if certificates.unchanged and issuer and issuer.not_after <= tx.now:
+            raise AuthorityEnded(authority_message(issuer.not_after, validity))  # issuing tells it too, where any are issued
         issued = issue_certificates(certificates, authority, validity, leaves)
         plan = plan_build(
             request.bucket_id,
@@ -183,7 +191,16 @@ class Builder:
         )
         write_build(tx, self._keyring, identity, plan, remembered, issued)
         get_held_run(tx, request.bucket_id, request.run_id, request.fence)
-        return build_result_of(plan, issued, workspace)
+        warnings = authority_warnings(issuer, validity) if issued.certificates else ()
+        return build_result_of(plan, issued, workspace, warnings)
+
+
+def accepted_config(bucket: StoredBucket) -> BucketConfig:
+    """Return the bucket's settings. Raises InvalidConfig for a file that an earlier version of maand accepted."""
+    config = compile_config(bucket.maand_conf, bucket.bucket_id)
+    if isinstance(config, tuple):
+        raise InvalidConfig("maand.conf is wrong", problems=config)
+    return config
 
 
 def get_claimed_bucket(tx: Transaction, request: BuildRequest) -> StoredBucket:
@@ -244,7 +261,7 @@ def inputs_digest(snapshot_id: str, maand_conf: bytes, authority: Authority | No
     return hashlib.sha256(b"\0".join(parts)).digest()
 
 
-def build_result_of(plan: BuildPlan, issued: Issued, workspace: Workspace) -> BuildResult:
+def build_result_of(plan: BuildPlan, issued: Issued, workspace: Workspace, warnings: tuple[str, ...]) -> BuildResult:
     """Count what a build did."""
     return BuildResult(
         changed=True,
@@ -254,7 +271,7 @@ def build_result_of(plan: BuildPlan, issued: Issued, workspace: Workspace) -> Bu
         added_allocations=plan.added,
         removed_allocations=plan.left,
         issued_certificates=len({(leaf.job, leaf.serial) for leaf in issued.new}),
-        warnings=workspace.warnings,
+        warnings=(*workspace.warnings, *warnings),
     )
 
 

@@ -1,14 +1,24 @@
 """AllocationService: where jobs are placed, what state each placement is in, and their certificates."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from maand_catalog.building.documents.compiler import compile_config
 from maand_catalog.database.database import Database, Transaction
 from maand_catalog.errors import InvalidArgument, LimitExceeded
 from maand_catalog.rpc.callers import require_role
 from maand_catalog.rpc.requests import asked_page, checked_text
 from maand_catalog.rules.build.allocations import Allocation, AllocationState
-from maand_catalog.rules.build.certificates import CertificateFacts
+from maand_catalog.rules.build.certificates import (
+    NEW_AUTHORITY_HELP,
+    CertificateFacts,
+    CertificateState,
+    Validity,
+    authority_message,
+    authority_state,
+    leaf_help,
+    leaf_state,
+)
 from maand_catalog.rules.identity import Role
 from maand_catalog.rules.namespaces import (
     allocation_namespace,
@@ -19,10 +29,13 @@ from maand_catalog.rules.namespaces import (
     variables_namespace,
     worker_namespace,
 )
+from maand_catalog.rules.workspace.bucket_facts import BucketConfig
+from maand_catalog.sealing.authority import AuthorityFacts, facts_of_authority
+from maand_catalog.sealing.certificates import validity_of
 from maand_catalog.sealing.keyring import Keyring
 from maand_catalog.store.fleet import allocations as store
 from maand_catalog.store.fleet.buckets import get_bucket
-from maand_catalog.store.fleet.build_transaction import read_certificates
+from maand_catalog.store.fleet.build_transaction import has_certificates, read_certificates
 from maand_catalog.store.fleet.snapshots import forget_unused_content
 from maand_catalog.store.kv.bulk import purge_namespaces, read_sealed, trim_history
 from maand_catalog.store.runs.events import record_steps
@@ -123,12 +136,26 @@ class AllocationServicer(AllocationServiceServicer):
         require_role(context, Role.VIEWER)
         page = asked_page(request, str, str, str, usual=1_000)
 
-        def intention(tx: Transaction) -> list[CertificateFacts]:
-            get_bucket(tx, request.bucket_id)
-            return read_certificates(tx, request.bucket_id, request.jobs, after=page.after, limit=page.limit + 1)
+        def intention(tx: Transaction) -> tuple[list[CertificateFacts], AuthorityFacts | None, bool, Validity]:
+            bucket = get_bucket(tx, request.bucket_id)
+            config = compile_config(bucket.maand_conf, bucket.bucket_id)
+            settings = config if isinstance(config, BucketConfig) else BucketConfig(bucket_id=bucket.bucket_id)
+            validity = validity_of(settings, tx.now)
+            before = tx.now + validity.buffer if request.ending_only else None
+            found = read_certificates(
+                tx, request.bucket_id, request.jobs, ending_before=before, after=page.after, limit=page.limit + 1
+            )
+            pem = bucket.last_build.ca_certificate if bucket.last_build else ""
+            return found, facts_of_authority(pem) if pem else None, has_certificates(tx, request.bucket_id), validity
 
-        found, more = page.cut(await self._database.read(intention), lambda last: (last.job, last.name, last.worker))
-        return pb.ListCertificatesResponse(certificates=map(certificate_message, found), next_page_token=more)
+        found, authority, in_use, validity = await self._database.read(intention)
+        shown, more = page.cut(found, lambda last: (last.job, last.name, last.worker))
+        ends = authority.not_after if authority else None
+        return pb.ListCertificatesResponse(
+            certificates=[certificate_message(leaf, ends, validity) for leaf in shown],
+            next_page_token=more,
+            authority=authority_as_message(authority, validity, in_use=in_use) if authority else None,
+        )
 
     async def GetAllocationCertificates(
         self, request: pb.GetAllocationCertificatesRequest, context: Any
@@ -193,4 +220,30 @@ def purged_prefixes(forgotten: list[Allocation], gone_jobs: list[str], gone_work
 allocation_message = message_writer(pb.Allocation, Allocation, index=lambda allocation: allocation.position)
 
 
-certificate_message = message_writer(pb.Certificate, CertificateFacts)
+CERTIFICATE_STATES = {
+    CertificateState.VALID: pb.CERTIFICATE_STATE_VALID,
+    CertificateState.ENDS_SOON: pb.CERTIFICATE_STATE_ENDS_SOON,
+    CertificateState.ENDED: pb.CERTIFICATE_STATE_ENDED,
+}
+leaf_message = message_writer(pb.Certificate, CertificateFacts)
+authority_facts_message = message_writer(pb.CertificateAuthority, AuthorityFacts)
+
+
+def certificate_message(leaf: CertificateFacts, authority_ends: datetime | None, validity: Validity) -> pb.Certificate:
+    """Tell of a leaf, and how much of it is left."""
+    made = leaf_message(leaf)
+    made.state = CERTIFICATE_STATES[leaf_state(leaf, validity)]
+    made.days_left = (leaf.not_after - validity.now).days
+    made.help = leaf_help(leaf, authority_ends, validity)
+    return made
+
+
+def authority_as_message(authority: AuthorityFacts, validity: Validity, *, in_use: bool) -> pb.CertificateAuthority:
+    """Tell of the CA, and how much of it is left."""
+    made = authority_facts_message(authority)
+    made.state = CERTIFICATE_STATES[authority_state(authority.not_after, validity)]
+    made.days_left = (authority.not_after - validity.now).days
+    made.in_use = in_use
+    made.message = authority_message(authority.not_after, validity)
+    made.help = NEW_AUTHORITY_HELP if made.message else ""
+    return made

@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from maand_catalog.errors import FailedPrecondition
-from maand_catalog.rules.build.certificates import CertificateFacts, Issuer, LeafRequest, Validity
+from maand_catalog.rules.build.certificates import (
+    NEW_AUTHORITY_HELP,
+    CertificateFacts,
+    Issuer,
+    LeafRequest,
+    Validity,
+    authority_message,
+)
 from maand_catalog.rules.workspace.names import is_address
 from maand_catalog.sealing.keyring import Plaintext
 
@@ -35,6 +42,13 @@ class BadAuthority(FailedPrecondition):
 
     code = "bad_authority"
     help = "restore secrets/ca.crt and secrets/ca.key; `maand init` makes them when both are missing"
+
+
+class AuthorityEnded(BadAuthority):
+    """The bucket's CA is over, and so is every certificate of it. Make a new one: no backup has one that lives longer."""
+
+    code = "authority_ended"
+    help = NEW_AUTHORITY_HELP
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ def issue_leaf(request: LeafRequest, authority: Authority, validity: Validity) -
     not_before = (validity.now - CLOCK_SKEW).replace(microsecond=0)
     not_after = min(validity.now + validity.lifetime, authority.not_after).replace(microsecond=0)
     if not_after <= validity.now:
-        raise BadAuthority(f"the bucket's CA ended on {authority.not_after:%Y-%m-%d}", code="authority_ended")
+        raise AuthorityEnded(authority_message(authority.not_after, validity))
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
     certificate = (
@@ -133,6 +147,28 @@ def issue_leaf(request: LeafRequest, authority: Authority, validity: Validity) -
         not_before=not_before,
         not_after=not_after,
         key=Plaintext(private_key_pem(key, pkcs8=request.pkcs8)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthorityFacts:
+    """What people are told of a CA."""
+
+    common_name: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+
+
+def facts_of_authority(certificate_pem: str) -> AuthorityFacts:
+    """Read a CA's certificate."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return AuthorityFacts(
+        common_name=str(names[0].value) if names else "",
+        serial=f"{certificate.serial_number:x}",
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
     )
 
 

@@ -64,6 +64,34 @@ ALLOCATION_STATE_REMOVED: AllocationState.ValueType  # 7
 """Left the workspace and was stopped; waits for gc."""
 Global___AllocationState: _TypeAlias = AllocationState  # noqa: Y015
 
+class _CertificateState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CertificateStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CertificateState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CERTIFICATE_STATE_UNSPECIFIED: _CertificateState.ValueType  # 0
+    """Not set; never sent."""
+    CERTIFICATE_STATE_VALID: _CertificateState.ValueType  # 1
+    """Nothing is to be done."""
+    CERTIFICATE_STATE_ENDS_SOON: _CertificateState.ValueType  # 2
+    """A leaf has less than `certs_renewal_buffer`, a CA less than `certs_ttl` left."""
+    CERTIFICATE_STATE_ENDED: _CertificateState.ValueType  # 3
+    """It is over: nobody accepts it any more."""
+
+class CertificateState(_CertificateState, metaclass=_CertificateStateEnumTypeWrapper):
+    """CertificateState says how much of its validity a certificate has left, by the catalog's clock."""
+
+CERTIFICATE_STATE_UNSPECIFIED: CertificateState.ValueType  # 0
+"""Not set; never sent."""
+CERTIFICATE_STATE_VALID: CertificateState.ValueType  # 1
+"""Nothing is to be done."""
+CERTIFICATE_STATE_ENDS_SOON: CertificateState.ValueType  # 2
+"""A leaf has less than `certs_renewal_buffer`, a CA less than `certs_ttl` left."""
+CERTIFICATE_STATE_ENDED: CertificateState.ValueType  # 3
+"""It is over: nobody accepts it any more."""
+Global___CertificateState: _TypeAlias = CertificateState  # noqa: Y015
+
 @_typing.final
 class Allocation(_message.Message):
     """Allocation is one job on one worker."""
@@ -530,6 +558,9 @@ class Certificate(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DAYS_LEFT_FIELD_NUMBER: _builtins.int
+    HELP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name in the manifest."""
     job: _builtins.str
@@ -540,6 +571,12 @@ class Certificate(_message.Message):
     """Subject common name."""
     serial: _builtins.str
     """Serial number, hex."""
+    state: Global___CertificateState.ValueType
+    """How much of it is left."""
+    days_left: _builtins.int
+    """Whole days until its end; negative when it is over."""
+    help: _builtins.str
+    """What to do about it. Empty = nothing."""
     @_builtins.property
     def not_before(self) -> _timestamp_pb2.Timestamp:
         """Start of validity."""
@@ -558,14 +595,75 @@ class Certificate(_message.Message):
         serial: _builtins.str = ...,
         not_before: _timestamp_pb2.Timestamp | None = ...,
         not_after: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___CertificateState.ValueType = ...,
+        days_left: _builtins.int = ...,
+        help: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_name", b"common_name", "job", b"job", "name", b"name", "not_after", b"not_after", "not_before", b"not_before", "serial", b"serial", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_name", b"common_name", "days_left", b"days_left", "help", b"help", "job", b"job", "name", b"name", "not_after", b"not_after", "not_before", b"not_before", "serial", b"serial", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
+
+@_typing.final
+class CertificateAuthority(_message.Message):
+    """CertificateAuthority describes the bucket's CA as the last build used it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMON_NAME_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DAYS_LEFT_FIELD_NUMBER: _builtins.int
+    IN_USE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    HELP_FIELD_NUMBER: _builtins.int
+    common_name: _builtins.str
+    """Subject common name."""
+    serial: _builtins.str
+    """Serial number, hex."""
+    state: Global___CertificateState.ValueType
+    """How much of it is left."""
+    days_left: _builtins.int
+    """Whole days until its end; negative when it is over."""
+    in_use: _builtins.bool
+    """Whether the last build has any certificate: an end of a CA that signed none concerns nobody."""
+    message: _builtins.str
+    """What is the matter, for people. Empty = nothing."""
+    help: _builtins.str
+    """What to do about it. Empty = nothing."""
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """Start of validity."""
+
+    @_builtins.property
+    def not_after(self) -> _timestamp_pb2.Timestamp:
+        """End of validity; no leaf lives longer."""
+
+    def __init__(
+        self,
+        *,
+        common_name: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        not_after: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___CertificateState.ValueType = ...,
+        days_left: _builtins.int = ...,
+        in_use: _builtins.bool = ...,
+        message: _builtins.str = ...,
+        help: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after", "not_before", b"not_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_name", b"common_name", "days_left", b"days_left", "help", b"help", "in_use", b"in_use", "message", b"message", "not_after", b"not_after", "not_before", b"not_before", "serial", b"serial", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateAuthority: _TypeAlias = CertificateAuthority  # noqa: Y015
 
 @_typing.final
 class ListCertificatesRequest(_message.Message):
@@ -577,12 +675,15 @@ class ListCertificatesRequest(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ENDING_ONLY_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """The bucket."""
     page_size: _builtins.int
     """At most this many; 0 = 1,000."""
     page_token: _builtins.str
     """From the previous page. Empty = the first page."""
+    ending_only: _builtins.bool
+    """Only those that end soon or have ended."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these jobs. Empty = all."""
@@ -594,10 +695,11 @@ class ListCertificatesRequest(_message.Message):
         jobs: _abc.Iterable[_builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        ending_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "jobs", b"jobs", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "ending_only", b"ending_only", "jobs", b"jobs", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,21 +713,27 @@ class ListCertificatesResponse(_message.Message):
 
     CERTIFICATES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Pass to get the next page. Empty = this was the last one."""
     @_builtins.property
     def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Certificate]:
         """Certificates by job, name and worker."""
 
+    @_builtins.property
+    def authority(self) -> Global___CertificateAuthority:
+        """The bucket's CA; on every page. Unset = nothing was built yet, or without a CA."""
+
     def __init__(
         self,
         *,
         certificates: _abc.Iterable[Global___Certificate] | None = ...,
         next_page_token: _builtins.str = ...,
+        authority: Global___CertificateAuthority | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificates", b"certificates", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,9 +4,24 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from maand_catalog.rules.build.placement import Placement
 from maand_catalog.rules.workspace.manifest import CertificateSpec, Manifest
+
+
+RENEW_HELP = "`maand build` renews it"
+NEW_AUTHORITY_HELP = (
+    "make a new CA: move secrets/ca.crt and secrets/ca.key away, then `maand init`, `maand build` and `maand deploy`"
+)
+
+
+class CertificateState(StrEnum):
+    """How much of its validity a certificate has left."""
+
+    VALID = "valid"
+    ENDS_SOON = "ends_soon"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,3 +108,45 @@ def needs_issue(request: LeafRequest, present: Sequence[CertificateFacts], issue
 def first_renewal(present: Sequence[CertificateFacts], validity: Validity) -> datetime | None:
     """Return when the first of these certificates will need renewal; None = there are none."""
     return min((leaf.not_after - validity.buffer for leaf in present), default=None)
+
+
+def state_of_end(not_after: datetime, now: datetime, *, notice: timedelta) -> CertificateState:
+    """Judge an end: people are told `notice` before it."""
+    if not_after <= now:
+        return CertificateState.ENDED
+    return CertificateState.ENDS_SOON if not_after - now < notice else CertificateState.VALID
+
+
+def leaf_state(leaf: CertificateFacts, validity: Validity) -> CertificateState:
+    """Judge a leaf: soon is when a build renews it."""
+    return state_of_end(leaf.not_after, validity.now, notice=validity.buffer)
+
+
+def authority_state(not_after: datetime, validity: Validity) -> CertificateState:
+    """Judge a CA: soon is when it shortens the leaves that are issued now."""
+    return state_of_end(not_after, validity.now, notice=validity.lifetime)
+
+
+def leaf_help(leaf: CertificateFacts, authority_ends: datetime | None, validity: Validity) -> str:
+    """Say what to do about a leaf: one that ends with its CA cannot be renewed, only replaced under another CA."""
+    if leaf_state(leaf, validity) is CertificateState.VALID:
+        return ""
+    return NEW_AUTHORITY_HELP if authority_ends is not None and leaf.not_after >= authority_ends else RENEW_HELP
+
+
+def authority_message(not_after: datetime, validity: Validity) -> str:
+    """Say what is the matter with a CA. Empty = nothing."""
+    match authority_state(not_after, validity):
+        case CertificateState.VALID:
+            return ""
+        case CertificateState.ENDED:
+            return f"the bucket's CA ended on {not_after:%Y-%m-%d}"
+        case CertificateState.ENDS_SOON:
+            short = f"certificates end with it, before their {validity.lifetime.days} days of certs_ttl are over"
+            return f"the bucket's CA ends on {not_after:%Y-%m-%d}: {short}"
+
+
+def authority_warnings(issuer: Issuer | None, validity: Validity) -> tuple[str, ...]:
+    """Return what a build warns of that issues under this CA."""
+    message = authority_message(issuer.not_after, validity) if issuer else ""
+    return (f"{message}; {NEW_AUTHORITY_HELP}",) if message else ()

@@ -6,6 +6,7 @@ lease meanwhile; the fence is checked once more, under lock, as the last act bef
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -70,15 +71,26 @@ def read_certificates(
     bucket_id: str,
     job_names: Sequence[str] = (),
     *,
+    ending_before: datetime | None = None,
     after: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[CertificateFacts]:
-    """Return the certificates by job, name and worker; of all jobs when none is named."""
+    """Return the certificates by job, name and worker; of all jobs when none is named, whenever they end unless a time is."""
     c = certificates.c
     wanted = select_page(select(certificates).where(c.bucket_id == bucket_id), c.job, c.name, c.worker, after=after, limit=limit)
     if job_names:
         wanted = wanted.where(one_of(tx, c.job, job_names))
+    if ending_before is not None:
+        wanted = wanted.where(c.not_after < ending_before)
     return [certificate_from_row(row._mapping) for row in tx.connection.execute(wanted)]  # noqa: SLF001 - SQLAlchemy's documented name
+
+
+def has_certificates(tx: Transaction, bucket_id: str) -> bool:
+    """Whether the last build has any certificate."""
+    return (
+        tx.connection.execute(select(certificates.c.job).where(certificates.c.bucket_id == bucket_id).limit(1)).first()
+        is not None
+    )
 
 
 def certificate_from_row(row: Mapping[Any, Any]) -> CertificateFacts:
