@@ -1,6 +1,9 @@
 """What maand is and where it stands: `maand version`, `info`, `schema KIND`, `completion SHELL`, `demo`."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -30,6 +33,7 @@ async def info(flags: Flags) -> int:
     from maand_cli import __version__
     from maand_cli.output.message_dicts import field_word, to_dict
     from maand_cli.output.rows import show_values
+    from maand_cli.remote.listings import certificate_rows
     from maand_cli.remote.session import open_session
     from maand_cli.runs.unbuilt import find_unbuilt
     from maand_contracts.catalog.v1 import run_pb2
@@ -38,11 +42,13 @@ async def info(flags: Flags) -> int:
         bucket = to_dict(await session.catalog.get_bucket())
         unbuilt = await find_unbuilt(session)
         active = await session.catalog.list_runs(states=[run_pb2.RUN_STATE_PENDING, run_pb2.RUN_STATE_RUNNING])
+        ending, authority = await certificate_rows(session.catalog, ending_only=True)
     config = bucket.pop("config")
     values = {
         "bucket": str(session.bucket.path),
         **{name: value for name, value in bucket.items() if name != "config_sha256"},
         "unbuilt": unbuilt and (unbuilt.sentence(datetime.now(tz=UTC)) if flags.is_human else unbuilt.record()),
+        "certificates": describe_ending(ending, authority) if flags.is_human else {"ending": ending, "authority": authority},
         "active_runs": [f"{field_word(run, 'kind')} {run.run_id}" for run in active],
         "catalog": session.catalog_endpoint.address,
         "executor": session.executor_endpoint.address if session.executor_endpoint else "",
@@ -50,6 +56,17 @@ async def info(flags: Flags) -> int:
     }
     show_values(flags, "info", values if flags.is_human and not flags.verbose else {**values, "config": config})
     return 0
+
+
+def describe_ending(ending: Sequence[Mapping[str, Any]], authority: Mapping[str, Any] | None) -> str:
+    """Say in one line what is near or past its end among the certificates, and what to do. Empty = nothing."""
+    states = Counter(row["state"] for row in ending)
+    words = [f"{states[state]} {said}" for state, said in (("ended", "ended"), ("ends_soon", "end soon")) if states[state]]
+    helps = [row["help"] for row in ending]
+    if authority and authority["in_use"] and authority["message"]:
+        words.append(authority["message"])
+        helps.append(authority["help"])
+    return "; ".join((", ".join(words), *dict.fromkeys(helps))) if words else ""
 
 
 KINDS = ("manifest", "workers", "disabled", "maand.conf", "bucket.conf", "bucket.jobs.conf")

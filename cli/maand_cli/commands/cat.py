@@ -114,14 +114,19 @@ async def ports(flags: Flags) -> int:
 @jobs_option
 @runs_coroutine
 async def certs(flags: Flags, *, jobs: tuple[str, ...]) -> int:
-    """List certificates, without keys."""
-    from maand_cli.output.rows import show_rows
+    """List certificates, without keys: how much of each is left, and of the bucket's CA, the row without a job."""
+    from maand_cli.output.rows import print_note, show_rows
     from maand_cli.remote.listings import certificate_rows
     from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
-        rows = await certificate_rows(session.catalog, jobs=jobs)
-    show_rows(flags, "certs", ("job", "name", "worker", "common_name", "not_before", "not_after", "serial"), rows)
+        rows, authority = await certificate_rows(session.catalog, jobs=jobs)
+    if authority:
+        rows.append({"job": "", "name": "ca", "worker": "", **authority})
+    columns = ("job", "name", "worker", "common_name", "not_before", "not_after", "days_left", "state", "serial")
+    show_rows(flags, "certs", columns, rows)
+    for help_ in dict.fromkeys(row["help"] for row in rows if row["help"]):
+        print_note(flags, f"help: {help_}")
     return 0
 
 

@@ -77,7 +77,8 @@ class Made:
 def make_bucket(directory: Path) -> Made:
     """Make a bucket, or what is missing of one; private things become private again.
 
-    Raises MissingPrerequisite where something is missing that no new one can stand for: half a CA, the key of stored secrets.
+    Raises MissingPrerequisite where something is missing that no new one can stand for: half a CA, the key of stored secrets; and
+    when the CA is over, with everything else made.
     """
     bucket = Bucket(path=directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -85,8 +86,8 @@ def make_bucket(directory: Path) -> Made:
     _make_directories(directory)
     _ignore_in_git(directory, made)  # before there is a key that git could take
     made.bucket_id = _make_conf(bucket, made)
-    _make_keys(bucket, made)
     _make_file(directory / "workspace" / "workers.json", WORKERS_TEXT.encode(), 0o644, made)
+    _make_keys(bucket, made)
     return made
 
 
@@ -146,6 +147,7 @@ def _make_keys(bucket: Bucket, made: Made) -> None:
     _refuse_to_replace(bucket.secrets / "kv.key", bucket.path / "data" / "maand.db", "it opens the secrets stored there")
     _make_file(bucket.secrets / "kv.key", make_kv_key_line(), PRIVATE, made)
     _make_file(bucket.secrets / "known_hosts", b"", PRIVATE, made)
+    _refuse_ended_authority(bucket.secrets / "ca.crt", datetime.now(tz=UTC))
 
 
 def _refuse_to_replace(wanted: Path, witness: Path, why: str) -> None:
@@ -154,6 +156,22 @@ def _refuse_to_replace(wanted: Path, witness: Path, why: str) -> None:
         raise MissingPrerequisite(
             f"{wanted.parent.name}/{wanted.name} is missing but {witness.parent.name}/{witness.name} is there",
             help=f"put it back from your backup: {why}; to begin anew, move {witness.parent.name}/{witness.name} away",
+        )
+
+
+def _refuse_ended_authority(certificate: Path, now: datetime) -> None:
+    """Refuse to call a bucket complete whose CA is over. What is no certificate is for a build to say."""
+    from maand_wire.new_keys import read_end
+
+    try:
+        ends = read_end(certificate.read_bytes())
+    except ValueError:
+        return
+    if ends <= now:
+        raise MissingPrerequisite(
+            f"the bucket's CA, secrets/{certificate.name}, ended on {ends:%Y-%m-%d}: no certificate can be issued",
+            help="move secrets/ca.crt and secrets/ca.key away and repeat `maand init`: it makes a new CA; "
+            "then `maand build` and `maand deploy`",
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from maand_cli.output.message_dicts import to_dict
-from maand_cli.remote.catalog import Catalog, list_items
+from maand_cli.remote.catalog import Catalog, call_rpc, list_items
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,
@@ -15,6 +15,7 @@ from maand_contracts.catalog.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
+from maand_wire.calls import read_pages
 
 Rows = list[dict[str, Any]]
 
@@ -66,11 +67,22 @@ async def port_rows(catalog: Catalog) -> Rows:
     return await _rows(list_items(job_pb2_grpc.JobServiceStub(catalog.channel).ListPorts, request, "ports"))
 
 
-async def certificate_rows(catalog: Catalog, *, jobs: Sequence[str] = ()) -> Rows:
-    """List certificates by job, name and worker, without keys."""
-    request = allocation_pb2.ListCertificatesRequest(bucket_id=catalog.bucket_id, jobs=jobs)
+async def certificate_rows(
+    catalog: Catalog, *, jobs: Sequence[str] = (), ending_only: bool = False
+) -> tuple[Rows, dict[str, Any] | None]:
+    """List certificates by job, name and worker, without keys; and tell of the CA of the last build, if there is one."""
     stub = allocation_pb2_grpc.AllocationServiceStub(catalog.channel)
-    return await _rows(list_items(stub.ListCertificates, request, "certificates"))
+    authority: dict[str, Any] | None = None
+
+    async def read(request: allocation_pb2.ListCertificatesRequest) -> allocation_pb2.ListCertificatesResponse:
+        nonlocal authority
+        response = await call_rpc(stub.ListCertificates, request)
+        authority = to_dict(response.authority) if response.HasField("authority") else None
+        return response
+
+    request = allocation_pb2.ListCertificatesRequest(bucket_id=catalog.bucket_id, jobs=jobs, ending_only=ending_only)
+    rows = await _rows(read_pages(read, request, "certificates"))
+    return rows, authority
 
 
 def _deployment(name: str, job: dict[str, Any], allocations: Rows) -> dict[str, Any]:

@@ -63,6 +63,11 @@ def make_certificate_authority(name: str, *, now: datetime) -> KeyPair:
     return KeyPair(private=private, public=certificate.public_bytes(serialization.Encoding.PEM))
 
 
+def read_end(certificate_pem: bytes) -> datetime:
+    """Return when a certificate ends. Raises ValueError for what is none."""
+    return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
+
+
 def make_ssh_key(comment: str) -> KeyPair:
     """Make an ed25519 key: private in OpenSSH form, public as a line for `authorized_keys`."""
     key = ed25519.Ed25519PrivateKey.generate()

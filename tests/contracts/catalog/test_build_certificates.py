@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from maand_catalog.rules.build.certificates import NEW_AUTHORITY_HELP
+from maand_catalog.rules.build.certificates import NEW_AUTHORITY_HELP, RENEW_HELP
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_wire.errors import RemoteError, remote_errors
 from tests.contracts.catalog.bucket_verbs import FLEET, TLS, BucketClient, a_new_bucket, write_authority
@@ -249,8 +249,8 @@ async def test_an_end_of_a_ca_that_signed_nothing_concerns_nobody(bucket: Bucket
     [
         (0, pb.CERTIFICATE_STATE_VALID, 59, ""),
         (49, pb.CERTIFICATE_STATE_VALID, 10, ""),
-        (57, pb.CERTIFICATE_STATE_ENDS_SOON, 2, "`maand build` renews it"),
-        (150, pb.CERTIFICATE_STATE_ENDED, -91, "`maand build` renews it"),
+        (57, pb.CERTIFICATE_STATE_ENDS_SOON, 2, RENEW_HELP),
+        (150, pb.CERTIFICATE_STATE_ENDED, -91, RENEW_HELP),
     ],
 )
 async def test_what_is_left_of_a_leaf_is_told_and_those_that_end_can_be_asked_for_alone(

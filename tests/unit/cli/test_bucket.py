@@ -2,6 +2,7 @@ import base64
 import json
 import stat
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from maand_cli.errors import InvalidFile, MissingPrerequisite, NoBucket, Usage
 from maand_cli.local.bucket import Bucket, find_bucket, parse_conf, read_conf
 from maand_cli.local.new_bucket import make_bucket
 from maand_cli.local.new_job import make_job
+from maand_wire.new_keys import CA_LIFE, make_certificate_authority
 from tests.unit.cli.conftest import Maand
 
 
@@ -62,6 +64,19 @@ def test_init_makes_no_second_certificate_for_a_ca(tmp_path: Path) -> None:
     (tmp_path / "secrets/ca.crt").unlink()
     with pytest.raises(MissingPrerequisite, match=r"ca\.crt is missing but secrets/ca\.key is there"):
         make_bucket(tmp_path)
+
+
+def test_init_says_when_the_ca_is_over_and_makes_a_new_one_once_both_files_are_away(tmp_path: Path) -> None:
+    make_bucket(tmp_path)
+    old = make_certificate_authority("old", now=datetime.now(tz=UTC) - CA_LIFE - timedelta(days=1))
+    (tmp_path / "secrets/ca.key").write_bytes(old.private)
+    (tmp_path / "secrets/ca.crt").write_bytes(old.public)
+    with pytest.raises(MissingPrerequisite, match=r"ca\.crt, ended on 20") as caught:
+        make_bucket(tmp_path)
+    assert "move secrets/ca.crt and secrets/ca.key away" in caught.value.help
+    (tmp_path / "secrets/ca.key").unlink()
+    (tmp_path / "secrets/ca.crt").unlink()
+    assert {"ca.key", "ca.crt"} <= set(make_bucket(tmp_path).made)
 
 
 def test_init_makes_no_second_key_for_stored_secrets(tmp_path: Path) -> None:

@@ -82,6 +82,37 @@ def test_every_noun_is_printed_in_every_form(noun: str, form: str, maand: Maand)
         assert (lines[0]["schema_version"], lines[-1]["type"]) == (1, "result")
 
 
+def test_certificates_are_told_with_what_is_left_of_them_and_of_their_ca(fake: FakeCatalog, maand: Maand) -> None:
+    soon, over = allocation_pb2.CERTIFICATE_STATE_ENDS_SOON, allocation_pb2.CERTIFICATE_STATE_ENDED
+    leaves = [
+        allocation_pb2.Certificate(job="api", name="web", worker=worker, state=state, days_left=days, help="build")
+        for worker, state, days in (("10.0.0.1", soon, 3), ("10.0.0.2", over, -4), ("10.0.0.3", over, -4))
+    ]
+    authority = allocation_pb2.CertificateAuthority(
+        common_name="maand b", state=soon, days_left=20, in_use=True, message="the bucket's CA ends soon", help="make a new CA"
+    )
+    fake.answers["ListCertificates"] = allocation_pb2.ListCertificatesResponse(certificates=leaves, authority=authority)
+    rows = json.loads(maand("cat", "certs", "-o", "json").out)
+    assert [(row["job"], row["name"], row["state"], row["days_left"]) for row in rows[1:]] == [
+        ("api", "web", "ended", -4),
+        ("api", "web", "ended", -4),
+        ("", "ca", "ends_soon", 20),
+    ]
+    said = maand("cat", "certs")
+    assert "ends_soon" in said.out
+    assert said.err == "help: build\nhelp: make a new CA\n"
+
+    assert "2 ended, 1 end soon, the bucket's CA ends soon; build; make a new CA" in maand("info").out
+    told = json.loads(maand("info", "-o", "json").out)["certificates"]
+    assert (len(told["ending"]), told["authority"]["state"]) == (3, "ends_soon")
+    asked = [request.ending_only for name, request in fake.requests if name == "ListCertificates"]
+    assert asked == [False, False, True, True]
+
+    authority.in_use = False
+    fake.answers["ListCertificates"] = allocation_pb2.ListCertificatesResponse(authority=authority)
+    assert "CA ends" not in maand("info").out, "it signed nothing"
+
+
 def test_an_empty_list_is_an_empty_array_and_a_word_to_people(fake: FakeCatalog, maand: Maand) -> None:
     fake.answers["ListJobs"] = job_pb2.ListJobsResponse()
     assert maand("cat", "jobs", "-o", "json").out == "[]\n"

@@ -25,6 +25,7 @@ from maand_executor.content.content_store import ContentStore
 from maand_executor.hooks.request import EventRun
 from maand_executor.output.journal import Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
+from maand_executor.rules.certificates import EndingCertificates
 from maand_executor.rules.facts import (
     Allocation,
     AllocationMove,
@@ -71,6 +72,8 @@ class FleetCatalog(FakeCatalog):
         self.moves: list[tuple[str, str]] = []
         self.build = BuildReport(changed=True, counts=dict.fromkeys(BUILD_COUNTS, 0), warnings=())
         self.build_failure: Exception | None = None
+        self.ending = EndingCertificates()
+        self.ending_asked = 0
 
     async def read_config(self, bucket_id: str) -> BucketConfig:
         return self.config
@@ -98,6 +101,10 @@ class FleetCatalog(FakeCatalog):
     async def read_allocation_views(self, bucket_id: str, allocation_ids: Sequence[str]) -> AllocationViews:
         readable = frozenset(self.values) | {"vars/bucket"}
         return AllocationViews(namespaces=dict(self.values), readable=dict.fromkeys(allocation_ids, readable))
+
+    async def read_ending_certificates(self, bucket_id: str) -> EndingCertificates:
+        self.ending_asked += 1
+        return self.ending
 
     async def list_steps(self, run: RunIdentity) -> tuple[str, ...]:
         return tuple(self.steps)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 
 import grpc.aio
 
@@ -11,6 +12,7 @@ from maand_contracts.catalog.v1.kv_pb2_grpc import KvServiceStub
 from maand_contracts.catalog.v1.secret_pb2_grpc import SecretServiceStub
 from maand_executor.catalog_client.calls import LONG_DEADLINE, call_catalog, list_all, open_stream, read_stream
 from maand_executor.catalog_client.conversions import from_move, to_allocation, to_planned_file
+from maand_executor.rules.certificates import EndingCertificate, EndingCertificates
 from maand_executor.rules.facts import (
     Allocation,
     AllocationCertificate,
@@ -22,6 +24,7 @@ from maand_executor.rules.facts import (
     PlannedFile,
     RunIdentity,
 )
+from maand_wire.calls import read_pages
 
 IDS_A_CALL = 1_000
 
@@ -104,6 +107,21 @@ class AllocationCalls:
             leaves += map(to_certificate, response.certificates)
         return Certificates(ca_certificate_pem=ca, leaves=tuple(leaves))
 
+    async def read_ending_certificates(self, bucket_id: str) -> EndingCertificates:
+        """Return the certificates of the last build that end soon or have ended, and what is the matter with the CA."""
+        authority = allocation_pb2.CertificateAuthority()
+
+        async def read(request: allocation_pb2.ListCertificatesRequest) -> allocation_pb2.ListCertificatesResponse:
+            response = await call_catalog(self._allocations.ListCertificates, request, repeatable=True)
+            authority.CopyFrom(response.authority)
+            return response
+
+        asked = allocation_pb2.ListCertificatesRequest(bucket_id=bucket_id, ending_only=True)
+        leaves = tuple([to_ending_certificate(leaf) async for leaf in read_pages(read, asked, "certificates")])
+        if not authority.in_use:
+            return EndingCertificates(leaves=leaves)
+        return EndingCertificates(leaves=leaves, authority_message=authority.message, authority_help=authority.help)
+
     async def read_allocation_views(self, bucket_id: str, allocation_ids: Sequence[str]) -> AllocationViews:
         """Return everything that hooks of these allocations (all of one job) may read, decrypted."""
         request = kv_pb2.ReadAllocationViewsRequest(bucket_id=bucket_id, allocation_ids=allocation_ids)
@@ -129,6 +147,19 @@ def to_certificate(certificate: allocation_pb2.AllocationCertificate) -> Allocat
         name=certificate.name,
         certificate_pem=certificate.certificate_pem,
         private_key_pem=certificate.private_key_pem,
+    )
+
+
+def to_ending_certificate(certificate: allocation_pb2.Certificate) -> EndingCertificate:
+    """Read one leaf that is near or past its end."""
+    return EndingCertificate(
+        job=certificate.job,
+        name=certificate.name,
+        worker=certificate.worker,
+        not_after=certificate.not_after.ToDatetime(tzinfo=UTC),
+        days_left=certificate.days_left,
+        ended=certificate.state == allocation_pb2.CERTIFICATE_STATE_ENDED,
+        help=certificate.help,
     )
 
 

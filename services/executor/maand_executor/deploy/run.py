@@ -21,6 +21,7 @@ from maand_executor.rules.facts import Job
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import blocking_job, group_into_waves
 from maand_executor.runs.build import build_snapshot
+from maand_executor.steps.certificates import check_certificates
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_executor.steps.preflight import Preflight
@@ -37,10 +38,26 @@ async def run_deploy(context: RunContext) -> None:
         context = await build_first(context, spec)
     fleet = await read_fleet(context)
     jobs = fleet.jobs_named(spec.jobs)
+    await refuse_ended_certificates(context, fleet, jobs)
     if spec.dry_run:
         await show_deploy(context, spec, fleet, jobs)
         return
     await DeployRun(await begin_deploy(context, spec, fleet, jobs)).run()
+
+
+async def refuse_ended_certificates(context: RunContext, fleet: Fleet, jobs: Mapping[str, Job]) -> None:
+    """Raise `RunFailed` when a certificate that would be deployed, or left as it is, has ended. Warn of what ends soon.
+
+    With --build they are new by now, unless the CA is over too: then the build failed.
+    """
+    failures = await check_certificates(context, [one for name in jobs for one in fleet.active_of_job(name)])
+    if failures:
+        raise RunFailed(f"nothing was changed: {count_ended(len(failures))}", failures=failures)
+
+
+def count_ended(number: int) -> str:
+    """Say how many certificates are over."""
+    return "a certificate has ended" if number == 1 else f"{number} certificates have ended"
 
 
 async def build_first(context: RunContext, spec: DeploySpec) -> RunContext:

@@ -13,6 +13,7 @@ from maand_executor.rules.health import Prober, ProbeResult
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.ssh.errors import SshError
+from maand_executor.steps.certificates import check_certificates
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import failure_of_ssh_error
 from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome, plain_spec, succeeded_outcome, work_on_each
@@ -27,9 +28,14 @@ async def check_health(context: RunContext) -> None:
     """Check what was asked for; the report says who is unhealthy."""
     fleet = await read_fleet(context)
     jobs = [job for job in fleet.jobs_named(context.spec.health_check.jobs).values() if not job.removed]
+    ended = await check_certificates(context, [one for job in jobs for one in fleet.active_of_job(job.name)])
     failures = await check_ssh(context, workers_of_jobs(fleet, jobs))
     context.report.fail(failures)
-    await side_by_side(jobs, lambda job: check_job(context, fleet, job), limit=context.config.max_parallel_jobs)
+
+    async def check(job: Job) -> None:
+        await check_job(context, fleet, job, [failure for failure in ended if failure.job == job.name])
+
+    await side_by_side(jobs, check, limit=context.config.max_parallel_jobs)
     unhealthy = context.report.counts["unhealthy"]
     checked = context.report.counts["healthy"] + unhealthy
     bad = [f"{unhealthy} of {checked} allocations are unhealthy"] if unhealthy else []
@@ -74,18 +80,18 @@ def port_failure(result: ProbeResult) -> pb.Failure:
     return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=result.worker, step=SSH, message=message)
 
 
-async def check_job(context: RunContext, fleet: Fleet, job: Job) -> None:
-    """Check one job."""
+async def check_job(context: RunContext, fleet: Fleet, job: Job, ended: Sequence[pb.Failure]) -> None:
+    """Check one job. `ended` are failures of its certificates: an allocation that has one is not healthy, whatever it answers."""
     gate = HealthGate(context, fleet, job)
     active = fleet.active_of_job(job.name)
-    if not gate.is_configured or not active:
+    if not (gate.is_configured or ended) or not active:
         why = UNCONFIGURED if active else "no active allocations"
         context.report.count("skipped", len(active))
         context.journal.report(events.job_finished(job=job.name, outcome=pb.JOB_OUTCOME_SKIPPED, message=f"skipped: {why}"))
         return
     order = await context.catalog.read_rollout_order(context.identity.bucket_id, job.name)
     failures = await gate.check(in_rollout_order(active, order.workers), order, wait=context.spec.health_check.wait)
-    report_job_health(context, job, active, order, failures)
+    report_job_health(context, job, active, order, [*ended, *failures])
 
 
 def report_job_health(

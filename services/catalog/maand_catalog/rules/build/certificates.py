@@ -9,8 +9,7 @@ from enum import StrEnum
 from maand_catalog.rules.build.placement import Placement
 from maand_catalog.rules.workspace.manifest import CertificateSpec, Manifest
 
-
-RENEW_HELP = "`maand build` renews it"
+RENEW_HELP = "`maand build` renews it, or `maand deploy --build`"
 NEW_AUTHORITY_HELP = (
     "make a new CA: move secrets/ca.crt and secrets/ca.key away, then `maand init`, `maand build` and `maand deploy`"
 )
