@@ -42,7 +42,7 @@ async function count(namespace, key) {
 try {
   for (const worker of (await call(workers, "ListWorkers", { bucket_id })).workers) console.log("worker", worker.name);
   await runEverywhere(process.argv[2]);
-  console.log("counted", await count("vars/bucket", "caller_runs"));
+  console.log("counted", await count("vars/callers", "caller_runs"));
 } catch (error) {
   console.error(`error (${error.code || error.status}): ${error.message}\n  help: ${error.help ?? ""}`);
   process.exitCode = 1;

@@ -22,7 +22,7 @@ async def main(command: str) -> None:
         for worker in await maand.fleet.workers():
             print("worker", worker.name)
         await run_everywhere(maand, command)
-        print("counted", await count(maand, "vars/bucket", "caller_runs"))
+        print("counted", await count(maand, "vars/callers", "caller_runs"))
 
 
 async def run_everywhere(maand: Client, command: str) -> None:

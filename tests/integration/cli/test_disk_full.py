@@ -81,7 +81,7 @@ def test_a_run_that_lost_its_lease_on_a_full_disk_goes_on_once_there_is_space(ma
     host, killed = maand.services()["pid"], hook_pids(place)[0]
     with kept_full(disk, maand.bucket / "logs/services.log"):
         wait_until(lambda: is_gone(killed), what="the loss of the lease, which cannot be renewed on a full disk", told=maand.log)
-        refused = maand("kv", "set", "vars/bucket", "key", "value")
+        refused = maand("kv", "set", "vars/notes", "key", "value")
         assert maand("runs", "list").code == 0, "reading needs no space"
     assert refused.code == 7, refused
     assert "the disk is full" in refused.err
@@ -91,7 +91,7 @@ def test_a_run_that_lost_its_lease_on_a_full_disk_goes_on_once_there_is_space(ma
     (place / "go").touch()
     code, said = end(building)
     assert code == 0, said
-    maand.must("kv", "set", "vars/bucket", "key", "value")
+    maand.must("kv", "set", "vars/notes", "key", "value")
     maand.must("build")
     assert maand.services()["pid"] == host
     assert "log_lines_lost=" in maand.log()

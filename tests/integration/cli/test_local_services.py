@@ -68,11 +68,11 @@ def test_a_second_host_leaves_and_says_who_serves(maand: Maand) -> None:
 
 
 def test_after_kill_9_of_the_host_the_next_command_works(maand: Maand) -> None:
-    maand.must("kv", "set", "vars/bucket", "kept", "yes")
+    maand.must("kv", "set", "vars/notes", "kept", "yes")
     killed = maand.services()["pid"]
     kill(killed)
     assert maand.services()["pid"] == killed, "the file it left behind is stale"
-    assert maand.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
+    assert maand.must("kv", "get", "vars/notes", "kept").out == "yes\n"
     assert maand.services()["pid"] != killed
 
 
@@ -91,15 +91,15 @@ def copy_of(maand: Maand, name: str) -> Maand:
 
 
 def test_a_copied_bucket_never_talks_to_the_services_of_the_original(maand: Maand) -> None:
-    maand.must("kv", "set", "vars/bucket", "name", "original")
+    maand.must("kv", "set", "vars/notes", "name", "original")
     copied = copy_of(maand, "copy")
     try:
         assert json.loads(copied.must("services", "status", "-o", "json").out) == {"running": False}
         assert "not running" in copied.must("services", "stop").err, "a copy does not stop the original's services either"
-        copied.must("kv", "set", "vars/bucket", "name", "copy")
+        copied.must("kv", "set", "vars/notes", "name", "copy")
         assert copied.services()["pid"] != maand.services()["pid"]
-        assert maand.must("kv", "get", "vars/bucket", "name").out == "original\n"
-        assert copied.must("kv", "get", "vars/bucket", "name").out == "copy\n"
+        assert maand.must("kv", "get", "vars/notes", "name").out == "original\n"
+        assert copied.must("kv", "get", "vars/notes", "name").out == "copy\n"
     finally:
         copied.end()
 
@@ -126,20 +126,20 @@ def test_a_run_directory_brought_from_another_bucket_is_not_believed(maand: Maan
     other.must("services", "start")
     try:
         subprocess.run(["cp", "-a", f"{other.bucket}/run/.", str(maand.bucket / "run")], check=True)
-        maand.must("kv", "set", "vars/bucket", "name", "here")
+        maand.must("kv", "set", "vars/notes", "name", "here")
         assert maand.services()["pid"] != other.services()["pid"]
-        assert other("kv", "get", "vars/bucket", "name").code == 1
+        assert other("kv", "get", "vars/notes", "name").code == 1
     finally:
         other.end()
 
 
 def test_a_bucket_moved_under_its_services_goes_on_where_it_is_now(maand: Maand) -> None:
-    maand.must("kv", "set", "vars/bucket", "kept", "yes")
+    maand.must("kv", "set", "vars/notes", "kept", "yes")
     before = maand.services()["pid"]
     was = maand.bucket
     maand.bucket = was.rename(was.with_name("moved"))
     try:
-        assert maand.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
+        assert maand.must("kv", "get", "vars/notes", "kept").out == "yes\n"
         assert maand.services()["pid"] != before
         assert maand.services()["bucket"] == str(maand.bucket)
         wait_until(lambda: hosts(was) == [], what="the end of the services that were left behind")
@@ -150,17 +150,17 @@ def test_a_bucket_moved_under_its_services_goes_on_where_it_is_now(maand: Maand)
 
 
 def test_services_of_a_moved_bucket_leave_the_copy_alone_that_stands_in_its_place(maand: Maand) -> None:
-    maand.must("kv", "set", "vars/bucket", "kept", "yes")
+    maand.must("kv", "set", "vars/notes", "kept", "yes")
     before = maand.services()["pid"]
     moved = Maand(bucket=maand.bucket.with_name("moved"))
     maand.bucket.rename(moved.bucket)
     subprocess.run(["cp", "-a", str(moved.bucket), str(maand.bucket)], check=True)
     try:
         wait_until(lambda: before not in hosts(maand.bucket), what="the end of the services that were left behind")
-        maand.must("kv", "set", "vars/bucket", "kept", "no")
+        maand.must("kv", "set", "vars/notes", "kept", "no")
         assert maand.services()["bucket"] == str(maand.bucket)
-        assert moved.must("kv", "get", "vars/bucket", "kept").out == "yes\n"
-        assert maand.must("kv", "get", "vars/bucket", "kept").out == "no\n"
+        assert moved.must("kv", "get", "vars/notes", "kept").out == "yes\n"
+        assert maand.must("kv", "get", "vars/notes", "kept").out == "no\n"
     finally:
         moved.end()
 

@@ -156,7 +156,9 @@ def test_a_put_into_secrets_is_told_of_the_secret_call() -> None:
 ROLES = [(Role.VIEWER,), (Role.OPERATOR,), (Role.EXECUTOR,), (Role.GATEWAY,), ()]
 PLACES = {
     "vars/job/api": EntryKind.VARIABLE,
-    "vars/bucket": EntryKind.VARIABLE,
+    "vars/bucket": EntryKind.SETTING,
+    "vars/bucket/job/api": EntryKind.SETTING,
+    "vars/bucketeer": EntryKind.VARIABLE,
     "vars/anything/else": EntryKind.VARIABLE,
     "maand/bucket": EntryKind.BUILT,
     "maand/job/api": EntryKind.BUILT,
@@ -169,6 +171,8 @@ EXPECTED = {
     (EntryKind.VARIABLE, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
     (EntryKind.VARIABLE, Act.WRITE): {Role.OPERATOR},
     (EntryKind.VARIABLE, Act.DELETE): {Role.OPERATOR},
+    (EntryKind.SETTING, Act.READ): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
+    (EntryKind.SETTING, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
     (EntryKind.BUILT, Act.READ): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
     (EntryKind.BUILT, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
     (EntryKind.SECRET, Act.LIST): {Role.VIEWER, Role.OPERATOR, Role.EXECUTOR},
@@ -191,6 +195,22 @@ def test_nobody_gets_a_private_key_by_role(act: Act) -> None:
     everything = a_caller(*Role)
 
     assert not may(everything, act, "maand/job/api/worker/10.0.0.1", "certs/web.key")
+
+
+@pytest.mark.parametrize("act", [Act.WRITE, Act.DELETE])
+@pytest.mark.parametrize(
+    ("namespace", "place"),
+    [
+        ("vars/bucket", "workspace/bucket.conf"),
+        ("vars/bucket/job/api", "[api] of workspace/bucket.jobs*.conf"),
+    ],
+)
+def test_what_the_next_build_would_undo_is_refused_with_the_file_to_edit(namespace: str, place: str, act: Act) -> None:
+    denied = decide_access(a_caller(Role.OPERATOR), act, namespace, "k", DEMANDS)
+
+    assert denied is not None
+    assert denied.reason == f"{namespace} is made from {place}: the next build would undo it"
+    assert denied.help.startswith(f"edit {place} and build")
 
 
 def test_a_refusal_names_the_role_it_takes() -> None:

@@ -23,8 +23,8 @@ async def test_a_unix_socket_needs_no_credential(bed: Bed) -> None:
 async def test_a_token_given_as_text_is_presented_over_tls(bed: Bed) -> None:
     async with await bed.remote(Role.VIEWER) as maand:
         assert [bucket.bucket_id for bucket in await maand.fleet.buckets()] == [bed.bucket_id]
-        with pytest.raises(PermissionDenied, match="may not write in vars/bucket"):
-            await maand.kv.put("vars/bucket", "k", "v")
+        with pytest.raises(PermissionDenied, match="may not write in vars/job/api"):
+            await maand.kv.put("vars/job/api", "k", "v")
 
 
 async def test_a_token_file_is_read_for_every_call(bed: Bed, tmp_path: Path) -> None:

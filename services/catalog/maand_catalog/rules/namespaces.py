@@ -67,6 +67,11 @@ def check_value(value: str) -> None:
         raise InvalidArgument("the value holds the character U+0000", help="encode binary values, for example in base64")
 
 
+def is_built(namespace: str) -> bool:
+    """Whether build refreshes and removes the keys of a namespace."""
+    return any(namespace == prefix or namespace.startswith(f"{prefix}/") for prefix in BUILD_OWNED)
+
+
 def is_private_key(namespace: str, key: str) -> bool:
     """Whether the entry is the private key of an allocation's certificate."""
     return key.startswith("certs/") and key.endswith(".key") and ALLOCATION_NAMESPACE.fullmatch(namespace) is not None

@@ -13,6 +13,7 @@ from maand_catalog.rules.identity import Caller, HookCaller, Role, RoleCaller
 from maand_catalog.rules.namespaces import (
     ROLLOUT_ORDER,
     allocation_namespace,
+    is_built,
     is_private_key,
     is_secret,
     job_namespace,
@@ -103,6 +104,7 @@ class EntryKind(enum.StrEnum):
     VARIABLE = "a variable"
     SECRET = "a secret"  # noqa: S105 - a kind, not a password
     PRIVATE_KEY = "a private key"
+    SETTING = "from a settings file of the workspace"
     BUILT = "written by build"
 
 
@@ -110,6 +112,7 @@ ROLE_TABLE: Mapping[EntryKind, Mapping[Act, Role]] = {
     EntryKind.VARIABLE: {Act.READ: Role.VIEWER, Act.LIST: Role.VIEWER, Act.WRITE: Role.OPERATOR, Act.DELETE: Role.OPERATOR},
     EntryKind.SECRET: {Act.LIST: Role.VIEWER, Act.WRITE_SECRET: Role.OPERATOR, Act.REVEAL: Role.OPERATOR},
     EntryKind.PRIVATE_KEY: {Act.LIST: Role.VIEWER},
+    EntryKind.SETTING: {Act.READ: Role.VIEWER, Act.LIST: Role.VIEWER},
     EntryKind.BUILT: {Act.READ: Role.VIEWER, Act.LIST: Role.VIEWER},
 }
 """Smallest role for an act; an act that is missing is nobody's."""
@@ -222,6 +225,12 @@ def decide_for_role(caller: RoleCaller, act: Act, namespace: str, key: str) -> D
         return None
     if role is not None:
         return Denied(reason=f"{caller.name} may not {act} in {namespace}", help=f"it takes the role {role}")
+    if content is EntryKind.SETTING and act in (Act.WRITE, Act.DELETE):
+        place = settings_place(namespace)
+        return Denied(
+            reason=f"{namespace} is made from {place}: the next build would undo it",
+            help=f"edit {place} and build, or use another namespace below vars/",
+        )
     return Denied(reason=f"nobody may {act} in {namespace} this way", help=ROLE_HELP.get((content, act), ""))
 
 
@@ -231,7 +240,15 @@ def kind_of_entry(namespace: str, key: str) -> EntryKind:
         return EntryKind.PRIVATE_KEY
     if is_secret(namespace, key):
         return EntryKind.SECRET
+    if is_built(namespace):
+        return EntryKind.SETTING if namespace.startswith("vars/") else EntryKind.BUILT
     return EntryKind.VARIABLE if namespace.startswith("vars/") else EntryKind.BUILT
+
+
+def settings_place(namespace: str) -> str:
+    """Name the place in the workspace that a namespace below vars/bucket comes from."""
+    job = namespace.removeprefix(settings_namespace(""))
+    return "workspace/bucket.conf" if job == namespace else f"[{job}] of workspace/bucket.jobs*.conf"
 
 
 ROLE_HELP: Mapping[tuple[EntryKind, Act], str] = {
