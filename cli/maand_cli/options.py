@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from maand_cli.errors import Usage
+from maand_cli.errors import MissingPrerequisite, Usage
 
 
 def split_list(values: Iterable[str], *, read_stdin: Callable[[], str]) -> tuple[str, ...]:
@@ -36,6 +36,15 @@ def _items(text: str) -> Iterable[str]:
         for item in line.partition("#")[0].split(","):
             if item.strip():
                 yield item.strip()
+
+
+def refuse_empty_value(value: str, *, source: str, remedy: str) -> None:
+    """Raise MissingPrerequisite for a value that was read and is empty, but for line ends: an unset variable, a broken pipe.
+
+    Storing one would destroy the value before without a word; `remedy` says how to do it on purpose.
+    """
+    if not value.strip("\r\n"):
+        raise MissingPrerequisite(f"{source} is empty: nothing was stored", help=remedy)
 
 
 def list_option(*names: str, help: str, complete: Callable[..., Any] | None = None) -> Callable[[Any], Any]:  # noqa: A002 - Click's word

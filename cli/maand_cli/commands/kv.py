@@ -10,6 +10,7 @@ from maand_cli.click_groups import LazyGroup
 from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
+from maand_cli.options import refuse_empty_value
 
 kv = LazyGroup(name="kv", help="Read and write variables (namespaces vars/…) and their history.")
 
@@ -83,10 +84,13 @@ async def set_value(
 
 
 def read_value(value: str | None, file: Path | None) -> str:
-    """Return the value: the file's content, standard input for `-`, else the argument."""
-    if file is not None:
-        return file.read_text()
-    return sys.stdin.read() if value == "-" else value or ""
+    """Return the value: the file's content, standard input for `-`, else the argument. What is read and empty is refused."""
+    if file is None and value != "-":
+        return value or ""
+    text = sys.stdin.read() if file is None else file.read_text()
+    source = "standard input" if file is None else str(file)
+    refuse_empty_value(text, source=source, remedy="an empty value is stored when it is the argument: ''")
+    return text
 
 
 @kv.command()

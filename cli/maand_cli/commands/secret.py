@@ -12,7 +12,7 @@ from maand_cli.click_groups import LazyGroup
 from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import MissingPrerequisite, Usage
 from maand_cli.flags import DurationType, Flags
-from maand_cli.options import complete_jobs
+from maand_cli.options import complete_jobs, refuse_empty_value
 
 if TYPE_CHECKING:
     from maand_cli.remote.key_values import Rotation
@@ -41,29 +41,50 @@ def expand_namespace(job: str) -> str:
 
 
 def read_secret_value(file: Path | None) -> str:
-    """Read the value: file, prompt at a terminal, else standard input as it is but for one line end."""
+    """Read the value: file, prompt at a terminal, else standard input as it is but for one line end. Refuses an empty one."""
     if file is not None:
-        return file.read_text()
-    if sys.stdin.isatty():
-        import getpass
-
-        value = getpass.getpass("value: ")
-        if value != getpass.getpass("again: "):
-            raise Usage("the two values differ", help="type it again")
-        return value
-    return sys.stdin.read().removesuffix("\n")
+        value, source = file.read_text(), str(file)
+    elif sys.stdin.isatty():
+        value, source = ask_secret_value(), "the value"
+    else:
+        value, source = sys.stdin.read().removesuffix("\n"), "standard input"
+    refuse_empty_value(value, source=source, remedy="an empty value is stored with --empty")
+    return value
 
 
-@secret.command("set")
+def ask_secret_value() -> str:
+    """Ask for the value, twice."""
+    import getpass
+
+    value = getpass.getpass("value: ")
+    if value != getpass.getpass("again: "):
+        raise Usage("the two values differ", help="type it again")
+    return value
+
+
+def check_set_arguments(job: str, key: str, *, file: Path | None, empty: bool) -> None:
+    """Refuse a value among the arguments, where other users of the machine see it, without saying it once more."""
+    if click.get_current_context().args:
+        raise Usage(
+            "the value is read from standard input, not from the arguments",
+            help=f'printf %s "$VALUE" | maand secret set {job} {key}, or -f FILE, or type it at the prompt',
+        )
+    if empty and file is not None:
+        raise Usage("--empty and --file contradict each other")
+
+
+@secret.command("set", context_settings={"allow_extra_args": True})
 @job_argument
 @click.argument("key")
 @click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read the value from a file.")
+@click.option("--empty", is_flag=True, help="Store an empty value. Without it, empty input is refused.")
 @click.option("--ttl", type=DurationType(), default=0, metavar="TIME", help="How long it lives; 0 = for ever.")
 @click.option("--if-absent", is_flag=True, help="Only when there is no value.")
 @runs_coroutine
-async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, ttl: float, if_absent: bool) -> int:
+async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, empty: bool, ttl: float, if_absent: bool) -> int:
     """Write one secret of JOB (or of a namespace, secrets/job/JOB). The value is prompted for, or read from standard input."""
-    value = read_secret_value(file)
+    check_set_arguments(job, key, file=file, empty=empty)
+    value = "" if empty else read_secret_value(file)
     from maand_cli.output.rows import print_note, show_values
     from maand_cli.remote.key_values import put_secret
     from maand_cli.remote.session import open_session

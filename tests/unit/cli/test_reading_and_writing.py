@@ -170,7 +170,39 @@ def test_a_secret_comes_from_standard_input_and_is_never_shown(
     [put] = fake.asked("PutSecret")
     assert (put.namespace, put.key, put.value) == ("secrets/job/api", "token", "s3cret value")
     assert "s3cret" not in said.out + said.err
-    assert maand("secret", "set", "api", "token", "s3cret").code == 2
+
+
+def test_a_secret_among_the_arguments_is_refused_with_the_way_and_not_said_again(fake: FakeCatalog, maand: Maand) -> None:
+    for form in ("human", "json"):
+        said = maand("secret", "set", "api", "token", "s3cret", "-o", form)
+        assert said.code == 2
+        assert "the value is read from standard input, not from the arguments" in said.out + said.err
+        assert "| maand secret set api token" in said.out + said.err
+        assert "s3cret" not in said.out + said.err
+    assert fake.asked("PutSecret") == []
+
+
+@pytest.mark.parametrize("given", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("source", ["standard input", "file"])
+@pytest.mark.parametrize(("noun", "place"), [("secret", "api"), ("kv", "vars/job/api")])
+def test_empty_input_replaces_no_value(
+    noun: str, place: str, source: str, given: str, fake: FakeCatalog, maand: Maand, monkeypatch: pytest.MonkeyPatch, bucket: Path
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(given))
+    (bucket / "value").write_text(given)
+    how = {"file": ["-f", str(bucket / "value")], "standard input": ["-"] if noun == "kv" else []}[source]
+    said = maand(noun, "set", place, "token", *how)
+    assert said.code == 3
+    assert "is empty: nothing was stored" in said.err
+    assert fake.asked("PutSecret") == fake.asked("Put") == []
+
+
+def test_an_empty_value_is_stored_when_it_is_meant(fake: FakeCatalog, maand: Maand) -> None:
+    assert maand("secret", "set", "api", "token", "--empty").code == 0
+    assert maand("kv", "set", "vars/job/api", "k", "").code == 0
+    assert [put.value for put in (*fake.asked("PutSecret"), *fake.asked("Put"))] == ["", ""]
+    contradiction = maand("secret", "set", "api", "token", "--empty", "-f", "maand.conf")
+    assert contradiction.code == 2
 
 
 def test_reveal_prints_the_value_alone(fake: FakeCatalog, maand: Maand) -> None:
