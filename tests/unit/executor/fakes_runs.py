@@ -192,11 +192,11 @@ class FakeRemote:
         what = purpose(command)
         if what == "preflight":
             return RemoteResult(exit_code=0, stdout=self.lacking.get(worker.name, "").encode())
-        if what != "describe":
-            self.did.append(f"{what} {worker.name}")
-            self.on_command(self.did[-1])
         step = f"{what} {worker.name}"
         self.commands[step] = command
+        if what != "describe":
+            self.did.append(step)
+            self.on_command(step)
         code = self.fail.get(step, 0)
         if on_output and (code or step in self.hanging):
             on_output("stderr", self.said.get(step, b"no\n"))

@@ -127,11 +127,27 @@ async def test_a_gate_says_why_it_waits_once_for_each_reason(bed: RunBed) -> Non
 
 
 def test_reasons_stay_small_however_many_are_unhealthy() -> None:
-    failures = [pb.Failure(worker=f"10.0.0.{number}", step="hook_ready", message="x" * 1_000) for number in range(9)]
+    alike = [pb.Failure(worker=f"10.0.0.{number}", step="health", message="tcp 80: refused") for number in range(5)]
+    assert describe_unhealthy(alike, watched=6) == "(1 of 6): 10.0.0.0, 10.0.0.1, 10.0.0.2, and 2 more: tcp 80: refused"
+    failures = [pb.Failure(worker=f"10.0.0.{number}", step="hook_ready", message=f"{number}" * 1_000) for number in range(9)]
     text = describe_unhealthy(failures, watched=10)
-    assert text.startswith("(1 of 10): 10.0.0.0: hook_ready: xxx")
+    assert text.startswith("(1 of 10): 10.0.0.0: hook_ready: 000")
     assert text.endswith("; and 6 more")
     assert len(text) < 500
+
+
+async def test_a_late_attempt_of_a_gate_has_as_much_time_for_a_probe_as_the_first(bed: RunBed) -> None:
+    """A gate of five seconds and probes that may take as long: cut to what is left, slow but healthy ones would be sick."""
+    bed.add_job("api", health_check=replace(PROBED, timeout=timedelta(seconds=5), wait_attempts=100))
+    step, limits = f"is-well {WELL}", list[timedelta | None]()
+
+    def look(_: str) -> None:
+        limits.append(bed.remote.commands[step].timeout)
+        bed.remote.fail[step] = 1 if len(limits) < 3 else 0
+
+    bed.remote.on_command = look
+    assert (await check(bed, wait=True)).word == "succeeded"
+    assert limits == [timedelta(seconds=5)] * 3
 
 
 # Nothing but success is healthy ----------------------------------------------------------------------------------------

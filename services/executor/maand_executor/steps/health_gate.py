@@ -3,13 +3,15 @@
 A gate looks at its batch and at what this run promoted before; peers that were unhealthy before the run are told, not fatal, so a
 rolling fix of a broken fleet works.
 
-Limits nest. Each probe and each hook has its own and ends with an outcome of its own; a gate that waits gives them what is left
-of its time, if that is less. So whatever hangs is named, and takes nothing of what others told with it.
+Limits nest. Each probe and each hook has its own and ends with an outcome of its own; so whatever hangs is named, and takes
+nothing of what others told with it. A gate begins no attempt when its time is over, and its hooks, which may have ten minutes of
+their own, get what is left of it. Probes are never cut short: on a slow machine the last attempt would find healthy ones sick.
 """
 
 import asyncio
 import ssl
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,17 +33,18 @@ SHORTEST_PAUSE = 0.05
 """Seconds between two attempts, however long the one before took."""
 PROBES_AT_ONCE = 200
 """Open sockets of probes; far below the open-file limit."""
-REASONS_SHOWN = 3
+SHOWN = 3
 REASON_LENGTH = 120
-"""Allocations whose reason a waiting event gives, and characters of one: a gate may tell often, of many."""
+"""Reasons that a waiting event gives, workers of each, and characters of one: a gate may tell often, of many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to try. One attempt has no limit but those of its probes and hooks."""
+    """How long to try. `look` is what probes, and hooks that name a limit, may take once."""
 
     attempts: int
     interval: timedelta
+    look: timedelta
 
     @property
     def limit(self) -> timedelta:
@@ -50,10 +53,10 @@ class Patience:
 
 
 class Deadline:
-    """The end of a gate's time. An attempt that was begun in time has at least one interval for each look."""
+    """The end of a gate's time. What was begun in time may take a look's time, whatever is left."""
 
     def __init__(self, patience: Patience) -> None:
-        self._interval = patience.interval
+        self._look = patience.look
         self._at = time.monotonic() + patience.limit.total_seconds()
 
     @property
@@ -64,7 +67,7 @@ class Deadline:
     @property
     def left(self) -> timedelta:
         """How long something that begins now may take."""
-        return max(timedelta(seconds=self._at - time.monotonic()), self._interval)
+        return max(timedelta(seconds=self._at - time.monotonic()), self._look)
 
 
 class HealthGate:
@@ -98,7 +101,7 @@ class HealthGate:
         """Return failing probes of one look, hooks left out: how peers were before the run touched the job."""
         if not self._check.probes or not allocations:
             return ()
-        return tuple(await self._failing_probes(allocations, await self._trust(), deadline=None))
+        return tuple(await self._failing_probes(allocations, await self._trust()))
 
     async def _until_healthy(
         self, allocations: Sequence[Allocation], order: RolloutOrder, tls: ssl.SSLContext | None
@@ -122,7 +125,7 @@ class HealthGate:
     async def _attempt(
         self, allocations: Sequence[Allocation], order: RolloutOrder, tls: ssl.SSLContext | None, deadline: Deadline | None
     ) -> list[pb.Failure]:
-        unhealthy = [await self._failure(result) for result in await self._failing_probes(allocations, tls, deadline)]
+        unhealthy = [await self._failure(result) for result in await self._failing_probes(allocations, tls)]
         if unhealthy or not self._hooks:
             return unhealthy
         outcome = await run_event_hooks(
@@ -136,12 +139,10 @@ class HealthGate:
         )
         return failures_or_cancelled(self._job.name, outcome)
 
-    async def _failing_probes(
-        self, allocations: Sequence[Allocation], tls: ssl.SSLContext | None, deadline: Deadline | None
-    ) -> list[ProbeResult]:
+    async def _failing_probes(self, allocations: Sequence[Allocation], tls: ssl.SSLContext | None) -> list[ProbeResult]:
         async def look(one: tuple[Prober, Probe]) -> ProbeResult:
             prober, probe = one
-            return await prober.probe(probe, min(self._check.timeout, deadline.left) if deadline else self._check.timeout)
+            return await prober.probe(probe, self._check.timeout)
 
         probers = [self._prober(one, tls) for one in allocations]
         looks = [(prober, probe) for prober in probers for probe in self._check.probes]
@@ -173,11 +174,11 @@ class HealthGate:
 
     def _patience(self) -> Patience:
         """Return how long to try: never less than the slowest probe, or hook with a limit of its own, may take once."""
-        longest = max([self._check.timeout, *(hook.timeout or timedelta() for hook in self._hooks)])
+        look = max([self._check.timeout, *(hook.timeout or timedelta() for hook in self._hooks)])
         attempts = max(self._check.wait_attempts, 1)
         # All attempts together get at least what the slowest probe or hook may take: one attempt, a second apart, would end a
         # probe that has five seconds.
-        return Patience(attempts=attempts, interval=max(self._check.wait_interval, longest / attempts))
+        return Patience(attempts=attempts, interval=max(self._check.wait_interval, look / attempts), look=look)
 
     def _tell_waiting(self, found: Sequence[pb.Failure], watched: int, deadline: Deadline, told: str) -> str:
         """Say what is waited for, and why, when that is not what was told before; return what is told now."""
@@ -198,11 +199,19 @@ class HealthGate:
 
 
 def describe_unhealthy(found: Sequence[pb.Failure], watched: int) -> str:
-    """Say how many are healthy and why the first others are not, each with its last reason."""
+    """Say how many are healthy, and why the others are not: one reason for each, the same of many once."""
     reasons = {failure.worker: reason_of_failure(failure) for failure in reversed(found)}
-    first = [f"{worker}: {reason}" for worker, reason in sorted(reasons.items())[:REASONS_SHOWN]]
-    more = len(reasons) - len(first)
-    return f"({watched - len(reasons)} of {watched}): {'; '.join(first)}" + (f"; and {more} more" if more else "")
+    workers: dict[str, list[str]] = defaultdict(list)
+    for worker, reason in sorted(reasons.items()):
+        workers[reason].append(worker)
+    told = [f"{first_of(where)}: {reason}" for reason, where in workers.items()]
+    return f"({watched - len(reasons)} of {watched}): {first_of(told, '; ')}"
+
+
+def first_of(words: Sequence[str], between: str = ", ") -> str:
+    """Name the first of many, and how many there are besides."""
+    more = len(words) - SHOWN
+    return between.join(words[:SHOWN]) + (f"{between}and {more} more" if more > 0 else "")
 
 
 def reason_of_failure(failure: pb.Failure) -> str:
