@@ -48,8 +48,7 @@ async def deploy(
         raise Usage("--dry-run touches nothing, --build would", help="maand build, then maand deploy --dry-run")
     from maand_cli.output.rows import print_note
     from maand_cli.remote.session import open_session
-    from maand_cli.runs.conclude import print_detached_run
-    from maand_cli.runs.follow import start_run
+    from maand_cli.runs.conclude import print_detached_run, start_own_run
     from maand_cli.runs.follow_deploy import follow_deploy
     from maand_cli.runs.unbuilt import find_unbuilt
     from maand_cli.runs.upload import upload_workspace
@@ -68,7 +67,7 @@ async def deploy(
             keep_going=keep_going,
             keep_workdir=keep_workdir,
         )
-        run = await start_run(session, spec)
+        run = await start_own_run(session, spec, detach=detach)
         unbuilt = None if build else await find_unbuilt(session)  # after the start: the deploy does not wait for it
         if unbuilt:
             print_note(flags, f"maand: {unbuilt.sentence(datetime.now(tz=UTC))}")

@@ -1,4 +1,10 @@
-"""The end of a followed run: summary for people, document for programs, exit code for the shell."""
+"""A command's run from start to end: summary for people, document for programs, exit code for the shell.
+
+start_own_run ── the bucket is free ──▶ run ──▶ follow_run ──▶ conclude_run
+  ▲  │ an interrupted run of this kind is being continued
+  │  ▼
+  └─ follow it to its end, tell how it ended
+"""
 
 import re
 import sys
@@ -6,13 +12,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from maand_cli.errors import Problem
+from maand_cli.errors import CliError, Problem
 from maand_cli.exits import Exit, RunEnd, exit_of_run
 from maand_cli.output.failures import problem_from_message, wants_colored_errors
 from maand_cli.output.message_dicts import field_word, to_dict
 from maand_cli.output.problems import problem_lines, problem_record
+from maand_cli.output.rows import print_note
 from maand_cli.output.summary import Ending, Failure, summary_lines
 from maand_cli.output.view import UNTOUCHED, RunView
+from maand_cli.remote.catalog import RemoteError
 from maand_cli.remote.session import Session
 from maand_cli.runs.follow import Followed, compute_run_seconds, follow_run, start_run
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
@@ -20,10 +28,51 @@ from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 async def run_to_end(session: Session, spec: run_spec_pb2.RunSpec, *, detach: bool = False, changes_matter: bool = False) -> int:
     """Start a run, follow it, print its end; `detach` prints its id instead and leaves."""
-    run = await start_run(session, spec)
+    run = await start_own_run(session, spec, detach=detach)
     if detach:
         return print_detached_run(session, run)
     return conclude_run(session, await follow_run(session, run), changes_matter=changes_matter)
+
+
+class NotBegun(CliError):
+    """The run that this command waited for was asked to stop, so its own was not begun. Type it again to begin it."""
+
+    code = "not_begun"
+    exit_code = Exit.INTERRUPTED
+
+
+async def start_own_run(session: Session, spec: run_spec_pb2.RunSpec, *, detach: bool) -> run_pb2.Run:
+    """Start a run; where an interrupted one of its kind holds the bucket and is being continued, follow that one first.
+
+    Raises NotBegun when that one is asked to stop meanwhile, here by Ctrl-C or elsewhere. A command that detaches follows none,
+    and is refused as by any other holder.
+    """
+    while True:
+        try:
+            return await start_run(session, spec)
+        except RemoteError as error:
+            if detach or not is_continued_twin(error, spec):
+                raise
+            await follow_continued_run(session, await session.catalog.get_run(error.facts["run_id"]))
+
+
+def is_continued_twin(error: RemoteError, spec: run_spec_pb2.RunSpec) -> bool:
+    """Whether a run was refused because one of its kind, which lost its executor, is being continued."""
+    facts = error.facts
+    return error.code == "bucket_held" and facts.get("continued") == "yes" and facts["kind"] == spec.WhichOneof("spec")
+
+
+async def follow_continued_run(session: Session, run: run_pb2.Run) -> None:
+    """Attach to a run, say so, and tell how it ended. Raises NotBegun when it was asked to stop."""
+    kind = field_word(run, "kind")
+    words = f"{kind} run {run.run_id} of {run.requested_by or 'somebody'} was interrupted and is being continued"
+    print_note(session.flags, f"maand: {words}: followed to its end first, then your own begins (Ctrl-C stops it)")
+    followed = await follow_run(session, run)
+    if session.flags.output != "json":  # the one document is of the command's own run
+        conclude_run(session, followed)
+    if followed.run.cancel or followed.run.state == run_pb2.RUN_STATE_CANCELLED:
+        message = f"{kind} run {run.run_id} was asked to stop, so your own {kind} was not begun"
+        raise NotBegun(message, help="type the command again to begin it")
 
 
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})

@@ -52,7 +52,28 @@ async def test_an_exclusive_run_beside_another_is_refused_saying_who_holds_the_b
         "pending",
     )
     assert facts["since"]
+    assert facts["continued"] == "no"
     await create(catalog, a_create(await a_bucket(catalog.database), DEPLOY))
+
+
+async def test_a_refusal_tells_that_the_holder_lost_its_executor_and_goes_on_or_will(catalog: ServedCatalog, bucket: str) -> None:
+    async def said() -> str:
+        with pytest.raises(RemoteError) as caught:
+            await create(catalog, a_create(bucket))
+        return str(caught.value.facts["continued"])
+
+    await create(catalog, a_create(bucket))
+    heard = [await said()]
+    first = await claim(catalog)
+    assert first is not None
+    heard.append(await said())
+    await catalog.local.runs.ReleaseLeases(pb.ReleaseLeasesRequest(executor_id=first.executor_id))
+    heard.append(await said())
+    await catalog.local.runs.ResumeRun(pb.ResumeRunRequest(bucket_id=bucket, run_id=first.run_id))
+    heard.append(await said())
+    assert await claim(catalog) is not None
+    heard.append(await said())
+    assert heard == ["no", "no", "yes", "yes", "yes"]
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,35 @@ def test_a_second_build_is_told_who_holds_the_bucket_or_waits_for_it(maand: Maan
     assert end(second)[0] == 0
 
 
+def test_after_kill_9_of_everything_the_next_build_follows_the_one_that_goes_on_and_does_its_own(
+    maand: Maand, place: Path
+) -> None:
+    first = maand.start("build")
+    waiting(maand, place)
+    kill(maand.services()["pid"])
+    first.kill()
+    second = maand.start("build")
+    waiting(maand, place, times=2)
+    (place / "go").touch()
+    code, said = end(second)
+    assert code == 0, said
+    assert "was interrupted and is being continued" in said
+    ran = json.loads(maand.must("runs", "list", "-o", "json").out)
+    assert [run["state"] for run in ran] == ["succeeded", "succeeded"]
+    assert began(place) == 3, "the hook of the first was repeated, the second ran its own"
+
+
+def test_after_kill_9_of_the_command_alone_its_run_is_somebodys_and_says_how_to_follow_it(maand: Maand, place: Path) -> None:
+    first = maand.start("build")
+    waiting(maand, place)
+    first.kill()
+    refused = maand("build")
+    assert refused.code == 6
+    assert "maand runs watch" in refused.err
+    (place / "go").touch()
+    assert maand("build", "--lock-timeout", "60").code == 0
+
+
 def test_detach_leaves_and_watch_attaches(maand: Maand, place: Path) -> None:
     run_id = maand.must("build", "--detach").out.strip()
     waiting(maand, place)

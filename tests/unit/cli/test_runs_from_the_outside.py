@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from maand_contracts.catalog.v1 import bucket_pb2, run_event_pb2, run_pb2, run_spec_pb2, workspace_pb2
 from maand_contracts.common.v1 import error_pb2
@@ -183,6 +184,78 @@ def test_a_held_bucket_is_exit_6_and_says_who_holds_it(fake: FakeCatalog, maand:
     said = maand("deploy")
     assert said.code == 6
     assert said.err == "error: deploy 0192 by ann@laptop holds the bucket since 12:00\n  help: wait with --lock-timeout\n"
+
+
+def hold_once(fake: FakeCatalog, *, kind: str = "deploy", continued: str = "yes") -> None:
+    """Let a run of somebody hold the bucket until it was watched to its end."""
+
+    def create(request: run_pb2.CreateRunRequest) -> Message:
+        if not fake.asked("WatchRun"):
+            facts = {"run_id": RUN_ID, "kind": kind, "continued": continued}
+            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "held by ann@laptop", code="bucket_held", facts=facts)
+        del fake.answers["CreateRun"]
+        return fake._CreateRun(request)
+
+    fake.answers["CreateRun"] = create
+    fake.play(output("going on"), end=ended("succeeded", kind=kind, requested_by="ann@laptop", message="3 updated"))
+
+
+def test_an_interrupted_run_of_the_same_kind_is_followed_first_and_the_own_run_comes_then(
+    fake: FakeCatalog, maand: Maand
+) -> None:
+    hold_once(fake)
+    said = maand("deploy", "--force")
+    assert said.code == 0, said
+    assert [request.spec.deploy.force for request in fake.asked("CreateRun")] == [True, True]
+    assert said.err.startswith(f"maand: deploy run {RUN_ID} of ann@laptop was interrupted and is being continued")
+    assert said.err.count("going on") == 2, "both runs are shown"
+    assert said.err.count("deploy succeeded") == 2
+
+
+def test_programs_get_one_document_of_their_own_run_and_lines_of_both(fake: FakeCatalog, maand: Maand) -> None:
+    hold_once(fake)
+    assert json.loads(maand("deploy", "-o", "json").out)["exit_code"] == 0
+    hold_once(fake)
+    fake.requests.clear()
+    lines = [json.loads(line)["type"] for line in maand("deploy", "-o", "jsonl").out.splitlines()]
+    assert lines == ["header", "event", "result"] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "continued"),
+    [
+        (["deploy"], "build", "yes"),
+        (["deploy"], "deploy", "no"),
+        (["deploy", "--detach"], "deploy", "yes"),
+        (["build"], "deploy", "yes"),
+    ],
+)
+def test_any_other_holder_refuses_the_command(
+    command: list[str], kind: str, continued: str, fake: FakeCatalog, maand: Maand
+) -> None:
+    hold_once(fake, kind=kind, continued=continued)
+    assert maand(*command).code == 6
+    assert fake.asked("WatchRun") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [(["build"], "build"), (["job", "restart", "api"], "job_control"), (["gc", "--yes"], "gc")],
+)
+def test_every_kind_that_holds_the_bucket_attaches(command: list[str], kind: str, fake: FakeCatalog, maand: Maand) -> None:
+    fake.answers["CreateSnapshot"] = workspace_pb2.CreateSnapshotResponse(snapshot_id="abc")
+    hold_once(fake, kind=kind)
+    assert maand(*command).code == 0
+    assert len(fake.asked("CreateRun")) == 2
+
+
+def test_a_followed_run_that_is_stopped_leaves_the_own_one_unbegun(fake: FakeCatalog, maand: Maand) -> None:
+    hold_once(fake)
+    fake.end = ended("cancelled", kind="deploy", message="cancelled by ann@laptop")
+    said = maand("deploy")
+    assert said.code == 130
+    assert "your own deploy was not begun" in said.err
+    assert len(fake.asked("CreateRun")) == 1
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,11 @@ class Run:
         """Whether the claim with this fence still owns it."""
         return self.state is RunState.RUNNING and self.fence == fence and not self.has_lapsed(now)
 
+    def was_interrupted_by(self, now: datetime) -> bool:
+        """Whether it lost an executor before: somebody continues it, or will."""
+        claims_over = self.fence - (self.state_at(now) is RunState.RUNNING)
+        return claims_over > 0 and not self.has_ended
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
@@ -231,8 +236,10 @@ def bucket_held_by(holder: Run, *, now: datetime) -> BucketHeld:
     """Return the error that says who holds the bucket, since when, from where."""
     since = (holder.started_at or holder.created_at).isoformat(timespec="seconds")
     state = holder.state_at(now)
+    is_continued = holder.was_interrupted_by(now)
+    how = f"{state} since {since}{', after it lost its executor' if is_continued else ''}"
     return BucketHeld(
-        f"the bucket is held by {holder.kind} run {holder.run_id} of {holder.requested_by or 'somebody'} ({state} since {since})",
+        f"the bucket is held by {holder.kind} run {holder.run_id} of {holder.requested_by or 'somebody'} ({how})",
         help=f"wait for it (maand runs watch {holder.run_id}), cancel it, or allow time with --lock-timeout",
         facts={
             "run_id": holder.run_id,
@@ -240,6 +247,7 @@ def bucket_held_by(holder: Run, *, now: datetime) -> BucketHeld:
             "requested_by": holder.requested_by,
             "since": since,
             "state": state,
+            "continued": "yes" if is_continued else "no",
         },
     )
 

@@ -115,9 +115,9 @@ class RunServiceServicer:
     """
 
     def CreateRun(self, request, context):
-        """Creates a pending run. FAILED_PRECONDITION `bucket_held` (facts: run_id, kind, requested_by, since) when the kind is
-        exclusive, another exclusive run is active and `lock_timeout_seconds` is 0. A repeat with the same `request_id` returns the
-        first run.
+        """Creates a pending run. FAILED_PRECONDITION `bucket_held` (facts: run_id, kind, requested_by, since, state, and continued: `yes`
+        when the holder was interrupted and goes on or will, else `no`) when the kind is exclusive, another exclusive run is active and
+        `lock_timeout_seconds` is 0. A repeat with the same `request_id` returns the first run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -22,9 +22,9 @@ class RunServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CreateRunRequest, _run_pb2.CreateRunResponse]
-    """Creates a pending run. FAILED_PRECONDITION `bucket_held` (facts: run_id, kind, requested_by, since) when the kind is
-    exclusive, another exclusive run is active and `lock_timeout_seconds` is 0. A repeat with the same `request_id` returns the
-    first run.
+    """Creates a pending run. FAILED_PRECONDITION `bucket_held` (facts: run_id, kind, requested_by, since, state, and continued: `yes`
+    when the holder was interrupted and goes on or will, else `no`) when the kind is exclusive, another exclusive run is active and
+    `lock_timeout_seconds` is 0. A repeat with the same `request_id` returns the first run.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.GetRunResponse]
     """Returns one run. NOT_FOUND."""
@@ -79,9 +79,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.CreateRunRequest,
         context: _aio.ServicerContext[_run_pb2.CreateRunRequest, _abc.Awaitable[_run_pb2.CreateRunResponse]],
     ) -> _abc.Awaitable[_run_pb2.CreateRunResponse]:
-        """Creates a pending run. FAILED_PRECONDITION `bucket_held` (facts: run_id, kind, requested_by, since) when the kind is
-        exclusive, another exclusive run is active and `lock_timeout_seconds` is 0. A repeat with the same `request_id` returns the
-        first run.
+        """Creates a pending run. FAILED_PRECONDITION `bucket_held` (facts: run_id, kind, requested_by, since, state, and continued: `yes`
+        when the holder was interrupted and goes on or will, else `no`) when the kind is exclusive, another exclusive run is active and
+        `lock_timeout_seconds` is 0. A repeat with the same `request_id` returns the first run.
         """
 
     @_abc_1.abstractmethod
