@@ -113,7 +113,7 @@ class RunView:
             rows.append(self.waiting)
         running = sorted(self.running.items(), key=lambda item: item[1])
         for (job, worker, step), since in running[:MOST_ROWS]:
-            rows.append(f"  {format_subject(job, worker)}  {step}  {format_duration((now - since).total_seconds())}")
+            rows.append(f"  {format_subject(job, worker)}  {step}  {format_duration(max(0.0, (now - since).total_seconds()))}")
         if len(running) > MOST_ROWS:
             rows.append(f"  and {len(running) - MOST_ROWS} more")
         return rows

@@ -106,7 +106,7 @@ def conclude_run(
         return code
     if not flags.quiet or code not in (Exit.DONE, Exit.CHANGES):
         sys.stdout.flush()
-        for line in summary_lines(ending_from_run(run, followed.view)):
+        for line in summary_lines(ending_from_run(run, followed.view, seconds=followed.seconds)):
             print(line, file=sys.stderr)
     return code
 
@@ -122,14 +122,14 @@ def end_from_run(run: run_pb2.Run) -> RunEnd:
     )
 
 
-def ending_from_run(run: run_pb2.Run, view: RunView) -> Ending:
-    """Reduce a run and what was seen of it to what the summary tells."""
+def ending_from_run(run: run_pb2.Run, view: RunView, *, seconds: float | None = None) -> Ending:
+    """Reduce a run and what was seen of it to what the summary tells; `seconds` is how long it was followed from its start."""
     result = run.result
     return Ending(
         kind=field_word(run, "kind"),
         run_id=run.run_id,
         state=field_word(run, "state"),
-        seconds=compute_run_seconds(run),
+        seconds=compute_run_seconds(run, at_most=seconds),
         message=result.message if run.state != run_pb2.RUN_STATE_INTERRUPTED else run.message,
         counts={word: number for word, number in sorted(result.counts.items()) if not SIZES.search(word)},
         failures=tuple(_failure(failure) for failure in result.failures),

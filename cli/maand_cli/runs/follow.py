@@ -8,11 +8,12 @@ Ctrl-C once: finish the current batch, then stop. Twice: stop now. A third time 
 import asyncio
 import shlex
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from maand_cli.errors import CliError
 from maand_cli.exits import Exit
@@ -48,6 +49,8 @@ class Followed:
 
     run: run_pb2.Run
     screen: Screen
+    seconds: float | None = None
+    """How long the run took, measured here; None when it was under way before."""
 
     @property
     def view(self) -> RunView:
@@ -83,6 +86,7 @@ def _warn_of_an_open_key(session: Session) -> None:
 
 async def follow_run(session: Session, run: run_pb2.Run) -> Followed:
     """Follow a run to its end on the screen that the flags ask for."""
+    began = None if run.HasField("started_at") else time.monotonic()
     screen = make_screen(session.flags, RunView(kind=field_word(run, "kind"), run_id=run.run_id))
     try:
         async with asyncio.TaskGroup() as group:
@@ -98,7 +102,7 @@ async def follow_run(session: Session, run: run_pb2.Run) -> Followed:
         raise errors.exceptions[0] from None
     finally:
         screen.close()
-    return Followed(run=ended, screen=screen)
+    return Followed(run=ended, screen=screen, seconds=None if began is None else time.monotonic() - began)
 
 
 async def _watch_to_end(session: Session, run: run_pb2.Run, screen: Screen) -> run_pb2.Run:
@@ -134,16 +138,22 @@ async def _expect(session: Session, run: run_pb2.Run, view: RunView) -> None:
             view.expected_seconds = compute_run_seconds(earlier)
 
 
-def compute_run_seconds(run: run_pb2.Run) -> float | None:
-    """Return how long a run took, when it has begun and ended."""
+def compute_run_seconds(run: run_pb2.Run, *, at_most: float | None = None) -> float | None:
+    """Return how long a run took, when it has begun and ended; `at_most` is what was measured beside it.
+
+    Its times are the database's, whose clock may be set between them.
+    """
     if not run.HasField("started_at") or not run.HasField("finished_at"):
         return None
-    return (run.finished_at.ToDatetime(tzinfo=UTC) - run.started_at.ToDatetime(tzinfo=UTC)).total_seconds()
+    seconds = (run.finished_at.ToDatetime(tzinfo=UTC) - run.started_at.ToDatetime(tzinfo=UTC)).total_seconds()
+    return max(seconds if at_most is None else min(seconds, at_most), 0.0)
 
 
 async def _tick(screen: Screen) -> None:
+    """Let time pass as the monotonic clock has it: what the screen says of durations bears a clock that is set."""
+    began, began_at = datetime.now(tz=UTC), time.monotonic()
     while True:
-        screen.tick(datetime.now(tz=UTC))
+        screen.tick(began + timedelta(seconds=time.monotonic() - began_at))
         await asyncio.sleep(TICK_SECONDS)
 
 

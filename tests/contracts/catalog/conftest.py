@@ -12,16 +12,17 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
+from maand_catalog.database.clock import DatabaseClock
 from maand_catalog.database.database import Database
 from maand_catalog.database.engine import parse_database_url
 from maand_catalog.database.migrate import known_revisions
-from maand_catalog.database.transaction import DatabaseClock
 from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.store.tables import metadata
 from tests.contracts.catalog.hook_callers import Hook, a_running_hook
@@ -41,14 +42,32 @@ class ShiftedClock(DatabaseClock):
     """The database's clock, moved by hand."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.offset = timedelta()
+        self.slept = 0.0
 
     def advance(self, by: timedelta) -> None:
-        """Let that much time go by."""
+        """Let that much time go by, in which the catalog looked at its clock as always."""
+        with self._lock:
+            self.sleep(by)
+            if last := self._last:
+                seconds = by.total_seconds()
+                self._last = replace(last, now=last.now + by, before=last.before + seconds, after=last.after + seconds)
+
+    def sleep(self, by: timedelta) -> None:
+        """Let that much time go by, in which the catalog looked at nothing."""
+        self.slept += by.total_seconds()
+        self.offset += by
+
+    def jump(self, by: timedelta) -> None:
+        """Set the wall clock forward, or back."""
         self.offset += by
 
     def read(self, connection: sqlalchemy.Connection) -> datetime:
         return super().read(connection) + self.offset
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.slept
 
 
 @pytest.fixture(scope="session")

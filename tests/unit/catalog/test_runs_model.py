@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from maand_catalog.database.transaction import DatabaseClock, Transaction
+from maand_catalog.database.clock import DatabaseClock
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.ids import new_id
 from maand_catalog.rules.runs import (
     ACTIVE,
@@ -47,10 +48,14 @@ class HandClock(DatabaseClock):
     """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def read(self, connection: sqlalchemy.Connection) -> datetime:
         return self.now
+
+    def monotonic(self) -> float:
+        return self.now.timestamp()
 
 
 class Runs(RuleBasedStateMachine):

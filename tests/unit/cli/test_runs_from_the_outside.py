@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import grpc
@@ -10,7 +11,7 @@ from google.protobuf.message import Message
 
 from maand_contracts.catalog.v1 import bucket_pb2, run_event_pb2, run_pb2, run_spec_pb2, workspace_pb2
 from maand_contracts.common.v1 import error_pb2
-from tests.unit.cli.builders import event, failure, finished, output, planned
+from tests.unit.cli.builders import at, event, failure, finished, output, planned
 from tests.unit.cli.conftest import BUCKET_ID, Maand
 from tests.unit.cli.fake_catalog import RUN_ID, FakeCatalog, Refusal, ended
 
@@ -184,6 +185,19 @@ def test_a_held_bucket_is_exit_6_and_says_who_holds_it(fake: FakeCatalog, maand:
     said = maand("deploy")
     assert said.code == 6
     assert said.err == "error: deploy 0192 by ann@laptop holds the bucket since 12:00\n  help: wait with --lock-timeout\n"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_is_set_while_a_run_is_followed_does_not_change_how_long_it_took(
+    hours: int, fake: FakeCatalog, maand: Maand
+) -> None:
+    run = ended("succeeded")
+    run.started_at.FromDatetime(at(0))
+    run.finished_at.FromDatetime(at(hours * 3600))
+    fake.play(end=run)
+    said = maand("deploy")
+    [line] = [line for line in said.err.splitlines() if line.startswith("deploy succeeded after")]
+    assert re.search(r"after \d+(\.\d)? s", line), line
 
 
 def hold_once(fake: FakeCatalog, *, kind: str = "deploy", continued: str = "yes") -> None:

@@ -207,7 +207,7 @@ def get_claimed_bucket(tx: Transaction, request: BuildRequest) -> StoredBucket:
     """Return the bucket, once the claim is known to hold: a stale one should not compile for nothing."""
     bucket = get_bucket(tx, request.bucket_id)
     run = get_run(tx, request.bucket_id, request.run_id)
-    if not run.is_held_by(request.fence, tx.now):
+    if not run.is_held_by(request.fence, tx.lapse_time):
         raise stale_run_fence(run, request.fence, tx)
     return bucket
 

@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from maand_catalog.database.bus import RE_READ_AFTER, Bus
+from maand_catalog.database.clock import DatabaseClock
 from maand_catalog.database.engine import READ_CONNECTIONS, Engines, make_engines, parse_database_url, sqlite_path
 from maand_catalog.database.failures import translate_error
 from maand_catalog.database.filelock import FileLock
-from maand_catalog.database.transaction import DatabaseClock, Transaction
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.database.writer import GroupWriter
 from maand_catalog.rules.meter import Meter
 

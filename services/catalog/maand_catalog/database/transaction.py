@@ -3,22 +3,11 @@
 The database's clock is the only one that leases and expiry are decided by: replicas share it, their hosts need not agree.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-POSTGRESQL_NOW = text("SELECT clock_timestamp()")
-
-
-class DatabaseClock:
-    """Reads the time where the data lives: PostgreSQL's server clock, or this host's for SQLite, which lives in this process."""
-
-    def read(self, connection: Connection) -> datetime:
-        """Return the present time, aware, in UTC."""
-        if connection.dialect.name == "postgresql":
-            now: datetime = connection.execute(POSTGRESQL_NOW).scalar_one()
-            return now.astimezone(UTC)
-        return datetime.now(UTC)
+from maand_catalog.database.clock import Absence, DatabaseClock, Time
 
 
 class Transaction:
@@ -29,14 +18,27 @@ class Transaction:
         self.dialect: str = connection.dialect.name
         self.topics: set[str] = set()
         self._clock = clock
-        self._now: datetime | None = None
+        self._time: Time | None = None
 
     @property
     def now(self) -> datetime:
-        """The database's clock in UTC, read once per transaction at first use: what leases and expiry are decided by."""
-        if self._now is None:
-            self._now = self._clock.read(self.connection)
-        return self._now
+        """The database's clock in UTC, read once per transaction at first use."""
+        return self._read_clock().now
+
+    @property
+    def lapse_time(self) -> datetime:
+        """The time that leases are judged by: those that end by then are over. `now`, but for a while after the clock jumped."""
+        return self._read_clock().lapse_time
+
+    @property
+    def absence(self) -> Absence | None:
+        """The last while in which this replica did not look at the database: leases that ended then could not be renewed."""
+        return self._read_clock().absence
+
+    def _read_clock(self) -> Time:
+        if self._time is None:
+            self._time = self._clock.look(self.connection)
+        return self._time
 
     def notify(self, topic: str) -> None:
         """Wake the topic's subscribers on every replica once this transaction is committed."""

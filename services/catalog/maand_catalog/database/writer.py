@@ -22,9 +22,10 @@ import structlog
 from sqlalchemy import Connection, text
 
 from maand_catalog.database.bus import CHANNEL, Bus, notification_payload
+from maand_catalog.database.clock import DatabaseClock
 from maand_catalog.database.engine import WRITE_CONNECTIONS, Engines
 from maand_catalog.database.failures import catalog_stops, disk_failure_of, has_lost_connection, has_lost_race, translate_error
-from maand_catalog.database.transaction import DatabaseClock, Transaction
+from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.meter import Meter
 
 log = structlog.get_logger("maand.catalog.writer")

@@ -60,7 +60,9 @@ class RunServicer(RunServiceServicer):
         """Create a pending run."""
         require_role(context, Role.OPERATOR)
         asked = self._read_request(request, traceparent_of(context))
-        return await self._database.write(lambda tx: pb.CreateRunResponse(run=run_message(runs.create_run(tx, asked), tx.now)))
+        return await self._database.write(
+            lambda tx: pb.CreateRunResponse(run=run_message(runs.create_run(tx, asked), tx.lapse_time))
+        )
 
     def _read_request(self, request: pb.CreateRunRequest, traceparent: str) -> RunRequest:
         kind = kind_of(request.spec)
@@ -87,7 +89,7 @@ class RunServicer(RunServiceServicer):
         """Return one run."""
         require_role(context, Role.VIEWER)
         return await self._database.read(
-            lambda tx: pb.GetRunResponse(run=run_message(get_run(tx, request.bucket_id, request.run_id), tx.now))
+            lambda tx: pb.GetRunResponse(run=run_message(get_run(tx, request.bucket_id, request.run_id), tx.lapse_time))
         )
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
@@ -101,7 +103,7 @@ class RunServicer(RunServiceServicer):
         def intention(tx: Transaction) -> pb.ListRunsResponse:
             found = runs.list_runs(tx, request.bucket_id, kinds=kinds, states=states, before_seq=before, limit=page.limit + 1)
             shown, more = page.cut(found, lambda last: (last.seq,))
-            return pb.ListRunsResponse(runs=[run_message(run, tx.now) for run in shown], next_page_token=more)
+            return pb.ListRunsResponse(runs=[run_message(run, tx.lapse_time) for run in shown], next_page_token=more)
 
         return await self._database.read(intention)
 
@@ -135,7 +137,8 @@ class RunServicer(RunServiceServicer):
         bucket_id, run_id, change_spec = request.bucket_id, request.run_id, partial(spec_to_resume, again=request.again)
 
         def resume(tx: Transaction) -> pb.ResumeRunResponse:
-            return pb.ResumeRunResponse(run=run_message(runs.resume_run(tx, bucket_id, run_id, change_spec=change_spec), tx.now))
+            run = runs.resume_run(tx, bucket_id, run_id, change_spec=change_spec)
+            return pb.ResumeRunResponse(run=run_message(run, tx.lapse_time))
 
         return await self._database.write(resume)
 
@@ -169,7 +172,7 @@ class RunServicer(RunServiceServicer):
     def _claimed(self, run: Run, tx: Transaction) -> pb.ClaimRunResponse:
         """Describe a claim, with the values of `hook_env`."""
         return pb.ClaimRunResponse(
-            run=run_message(run, tx.now),
+            run=run_message(run, tx.lapse_time),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run),
             worker_fence=fence_message(leases.worker_fence_of(tx, run)),

@@ -122,7 +122,7 @@ class TaskServicer(TaskServiceServicer):
         """Describe a claim; only hooks are given the values of `hook_env`."""
         return pb.ClaimTaskResponse(
             task=task_message(task),
-            run=run_message(run, tx.now),
+            run=run_message(run, tx.lapse_time),
             lease_seconds=self._lease.total_seconds(),
             hook_env=self._sealer.open_for(run) if task.kind is TaskKind.HOOKS else {},
             worker_fence=fence_message(leases.worker_fence_of(tx, run)),

@@ -18,7 +18,7 @@ from maand_catalog.errors import CatalogError
 from maand_catalog.rules.meter import Meter
 from maand_catalog.settings import UpkeepIntervals
 from maand_catalog.store.runs.ends import interrupt_lapsed_runs
-from maand_catalog.store.runs.leases import count_unfinished_runs
+from maand_catalog.store.runs.leases import count_unfinished_runs, shorten_leases
 from maand_catalog.store.runs.retention import Retention, end_long_waits, is_care_due, trim_runs
 from maand_catalog.store.runs.tasks import is_any_task_lapsed, settle_lapsed_tasks
 from maand_wire.supervision import keep_running
@@ -60,6 +60,7 @@ class Housekeeper:
         """Interrupt and fail what is due; a write happens only when something is."""
         if not await self._database.read(is_care_due):
             return
+        await self._database.write(shorten_leases)
         interrupted = await self._database.write(interrupt_lapsed_runs)
         failed = await self._database.write(end_long_waits)
         for run_id in interrupted:

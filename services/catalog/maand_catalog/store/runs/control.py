@@ -44,7 +44,7 @@ def create_run(tx: Transaction, request: RunRequest) -> Run:
     hold = find_inherited_hold(tx, request) or (seq if request.holds_bucket else None)
     holder = find_holder(tx, request.bucket_id) if hold == seq else None
     if holder and not request.lock_timeout:
-        raise bucket_held_by(holder, now=tx.now)
+        raise bucket_held_by(holder, now=tx.lapse_time)
     tx.connection.execute(
         insert(runs).values(
             run_id=request.run_id,
@@ -141,7 +141,7 @@ def list_runs(
 def is_seen_as(state: RunState, tx: Transaction) -> ColumnElement[bool]:
     """Return the condition that readers see a run in this state: see `Run.state_at`."""
     if state is RunState.RUNNING:
-        return and_(runs.c.state == state, runs.c.lease_until > tx.now)
+        return and_(runs.c.state == state, runs.c.lease_until > tx.lapse_time)
     return or_(runs.c.state == state, run_has_lapsed(tx)) if state is RunState.INTERRUPTED else runs.c.state == state
 
 
@@ -150,7 +150,7 @@ def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: st
     run = get_run(tx, bucket_id, run_id, locked=True)
     if run.has_ended:
         raise RunEnded(f"run {run_id} has ended already: {run.state}")
-    if run.has_lapsed(tx.now):
+    if run.has_lapsed(tx.lapse_time):
         run = interrupt_run(tx, run, ClaimEnd.LAPSED)
     if run.state is not RunState.RUNNING:
         if not run.has_ended:  # it has when it was asked to stop before its lease lapsed
@@ -172,7 +172,7 @@ def keep_spec(run: Run) -> bytes:
 def resume_run(tx: Transaction, bucket_id: str, run_id: str, *, change_spec: Callable[[Run], bytes] = keep_spec) -> Run:
     """Make an interrupted run claimable at once, with the spec that `change_spec` makes of it. NotFound, RunNotInterrupted."""
     run = get_run(tx, bucket_id, run_id, locked=True)
-    if run.has_lapsed(tx.now):
+    if run.has_lapsed(tx.lapse_time):
         run = interrupt_run(tx, run, ClaimEnd.LAPSED)
     if run.state is not RunState.INTERRUPTED:
         raise RunNotInterrupted(f"run {run_id} is {run.state}, not interrupted")

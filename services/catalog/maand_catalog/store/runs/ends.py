@@ -39,7 +39,7 @@ def finish_run(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, stat
     run = get_run(tx, bucket_id, run_id, locked=True)
     if run.fence == fence and run.state is state:
         return
-    if not run.is_held_by(fence, tx.now):
+    if not run.is_held_by(fence, tx.lapse_time):
         raise stale_run_fence(run, fence, tx)
     if state is RunState.INTERRUPTED:
         interrupt_run(tx, run, ClaimEnd.GIVEN_UP, said=message)

@@ -95,7 +95,7 @@ def append_events(
 def check_task_held(tx: Transaction, bucket_id: str, run_id: str, task_id: str, fence: int) -> None:
     """Raise `StaleFence` when the claim with this fence does not own this task of the run."""
     task = get_task(tx, bucket_id, task_id, locked=True)
-    if task.run_id != run_id or not task.is_held_by(fence, tx.now):
+    if task.run_id != run_id or not task.is_held_by(fence, tx.lapse_time):
         raise stale_task_fence(task, fence)
 
 

@@ -85,7 +85,7 @@ def find_places(tx: Transaction, bucket_id: str, allocation_ids: Iterable[str]) 
 
 def find_hook_caller(tx: Transaction, token_sha256: bytes) -> HookCaller | None:
     """Find the live invocation that a token stands for: not ended, its run still owned by whoever began it."""
-    row = tx.connection.execute(FIND_HOOK_CALLER, {"the_token": token_sha256, "the_time": tx.now}).mappings().one_or_none()
+    row = tx.connection.execute(FIND_HOOK_CALLER, {"the_token": token_sha256, "the_time": tx.lapse_time}).mappings().one_or_none()
     return HookCaller(**row) if row else None
 
 

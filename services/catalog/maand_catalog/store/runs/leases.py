@@ -9,15 +9,17 @@ from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select, update
 
+from maand_catalog.database.clock import LONGEST_LEASE
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.meter import UnfinishedRuns
-from maand_catalog.rules.runs import TAKEN_OVER, CancelLevel, Run, RunState, WorkerFence
+from maand_catalog.rules.runs import PAUSES, TAKEN_OVER, CancelLevel, Run, RunState, WorkerFence
+from maand_catalog.rules.tasks import TaskState
 from maand_catalog.store.runs.ends import interrupt_lapsed_runs
 from maand_catalog.store.runs.epochs import read_epoch
 from maand_catalog.store.runs.run_states import IS_HELD, RUN_COLUMNS, claim_parameters, get_run, move_run, stale_run_fence, to_run
-from maand_catalog.store.tables.runs import runs
+from maand_catalog.store.tables.runs import runs, tasks
 
-LEASE = timedelta(seconds=15)
+LEASE = LONGEST_LEASE
 """How long a claim lasts without renewal; executors renew every 3 s and stop by themselves after 0.8 of it."""
 
 earlier = runs.alias("earlier")
@@ -77,7 +79,7 @@ def claim_run(
         executor_id=executor_id,
         lease_until=tx.now + lease,
         fence=run.fence + 1,
-        started_at=run.started_at or tx.now,
+        started_at=run.started_at or max(tx.now, run.created_at),
         lock_deadline=None,
         steps_at_claim=run.steps,
         not_before=None,
@@ -87,7 +89,8 @@ def claim_run(
 
 def select_oldest_claimable_run(tx: Transaction, bucket_ids: Collection[str]) -> Select[tuple[object, ...]]:
     """Select the oldest run to be had, locked, leaving out those that another catalog has locked."""
-    may_begin = or_(runs.c.not_before.is_(None), runs.c.not_before <= tx.now)
+    # A pause that reaches further than any is what a clock left that jumped back.
+    may_begin = or_(runs.c.not_before.is_(None), runs.c.not_before <= tx.now, runs.c.not_before > tx.now + PAUSES[-1])
     query = (
         select(*RUN_COLUMNS)
         .where(runs.c.finished_at.is_(None), CLAIMABLE_STATE, NOBODY_AHEAD, may_begin)
@@ -105,6 +108,25 @@ def renew_lease(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, lea
     if level is None:
         raise stale_run_fence(get_run(tx, bucket_id, run_id), fence, tx)
     return Renewal(lease=lease, cancel=CancelLevel(level))
+
+
+def is_run_lease_too_long(tx: Transaction) -> ColumnElement[bool]:
+    """Return the condition that a run's lease reaches further than any can: the clock jumped back since."""
+    too_long = runs.c.lease_until > tx.now + 2 * LONGEST_LEASE
+    return and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, too_long)
+
+
+def is_task_lease_too_long(tx: Transaction) -> ColumnElement[bool]:
+    """Return the condition that a task's lease reaches further than any can."""
+    too_long = tasks.c.lease_until > tx.now + 2 * LONGEST_LEASE
+    return and_(tasks.c.sequence == 0, tasks.c.state == TaskState.RUNNING, too_long)
+
+
+def shorten_leases(tx: Transaction) -> None:
+    """Cut down the leases that are too long: owners that are well renew them in time."""
+    until = {"lease_until": tx.now + LONGEST_LEASE}
+    tx.connection.execute(update(runs).where(is_run_lease_too_long(tx)).values(until))
+    tx.connection.execute(update(tasks).where(is_task_lease_too_long(tx)).values(until))
 
 
 def worker_fence_of(tx: Transaction, run: Run) -> WorkerFence | None:

@@ -12,7 +12,7 @@ from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.runs import ENDED, RunState
 from maand_catalog.store.runs.control import find_holder
 from maand_catalog.store.runs.ends import fail_waiting_run
-from maand_catalog.store.runs.leases import NOBODY_AHEAD
+from maand_catalog.store.runs.leases import NOBODY_AHEAD, is_run_lease_too_long, is_task_lease_too_long
 from maand_catalog.store.runs.run_states import RUN_COLUMNS, run_has_lapsed, to_run
 from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import run_appends, run_events, run_steps, runs, tasks
@@ -30,9 +30,16 @@ class Retention:
 
 
 def is_care_due(tx: Transaction) -> bool:
-    """Whether some lease is over or some wait went on too long: looked at often, so that a write happens only when needed."""
+    """Whether some lease is over, or a lease or a wait is too long: looked at often, so that a write happens only when needed."""
     return bool(
-        tx.connection.execute(select(exists().where(run_has_lapsed(tx)) | exists().where(has_waited_too_long(tx)))).scalar_one()
+        tx.connection.execute(
+            select(
+                exists().where(run_has_lapsed(tx))
+                | exists().where(has_waited_too_long(tx))
+                | exists().where(is_run_lease_too_long(tx))
+                | exists().where(is_task_lease_too_long(tx))
+            )
+        ).scalar_one()
     )
 
 

@@ -61,25 +61,25 @@ def get_run(tx: Transaction, bucket_id: str, run_id: str, *, locked: bool = Fals
 
 def run_has_lapsed(tx: Transaction) -> ColumnElement[bool]:
     """Return the condition that a run is recorded as running while its lease is over."""
-    return and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.now)
+    return and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, runs.c.lease_until <= tx.lapse_time)
 
 
 def claim_parameters(tx: Transaction, bucket_id: str, run_id: str, fence: int) -> dict[str, object]:
     """Return the parameters of `IS_HELD` for a claim."""
-    return {"the_run": run_id, "the_bucket": bucket_id, "the_fence": fence, "the_time": tx.now}
+    return {"the_run": run_id, "the_bucket": bucket_id, "the_fence": fence, "the_time": tx.lapse_time}
 
 
 def get_held_run(tx: Transaction, bucket_id: str, run_id: str, fence: int) -> Run:
     """Read and lock a run that the claim with this fence owns. NotFound, StaleFence."""
     run = get_run(tx, bucket_id, run_id, locked=True)
-    if not run.is_held_by(fence, tx.now):
+    if not run.is_held_by(fence, tx.lapse_time):
         raise stale_run_fence(run, fence, tx)
     return run
 
 
 def stale_run_fence(run: Run, fence: int, tx: Transaction) -> StaleFence:
     """Return the error for a claim that does not own its run any more."""
-    state = run.state_at(tx.now)
+    state = run.state_at(tx.lapse_time)
     return StaleFence(
         f"the claim {fence} of run {run.run_id} is over: it is {state} under claim {run.fence}",
         facts={"fence": run.fence, "state": state},
@@ -91,7 +91,8 @@ def move_run(tx: Transaction, run: Run, to: RunState, **values: Any) -> None:
     if to not in ALLOWED_MOVES[run.state]:
         raise ImpossibleMove(f"run {run.run_id} cannot move from {run.state} to {to}")
     if to in ENDED:
-        values = {"finished_at": tx.now, "sealed_hook_env": b"", "lock_deadline": None, **values}
+        finished_at = max(tx.now, run.started_at or run.created_at)  # the clock may have been set back
+        values = {"finished_at": finished_at, "sealed_hook_env": b"", "lock_deadline": None, **values}
     if to is not RunState.RUNNING:
         values = {"lease_until": None, **values}
         tx.notify(CLAIMABLE_RUNS)

@@ -45,7 +45,8 @@ def get_task(tx: Transaction, bucket_id: str, task_id: str, *, locked: bool = Fa
 def get_held_task(tx: Transaction, bucket_id: str, task_id: str, fence: int, *, run: Run) -> Task:
     """Read and lock a task that the claim with this fence owns, whose run is given. NotFound, StaleFence."""
     task = get_task(tx, bucket_id, task_id, locked=True)
-    if task.run_id != run.run_id or not task.is_held_by(fence, tx.now) or not run.is_held_by(task.run_fence, tx.now):
+    is_held = task.is_held_by(fence, tx.lapse_time) and run.is_held_by(task.run_fence, tx.lapse_time)
+    if task.run_id != run.run_id or not is_held:
         raise stale_task_fence(task, fence)
     return task
 

@@ -58,7 +58,7 @@ def is_task_claimable(tx: Transaction, *, executor_id: str, bucket_ids: Collecti
         runs.c.run_id == tasks.c.run_id,
         runs.c.fence == tasks.c.run_fence,
         runs.c.state == RunState.RUNNING,
-        runs.c.lease_until > tx.now,
+        runs.c.lease_until > tx.lapse_time,
         runs.c.cancel < CancelLevel.NOW,
         whose,
     )
@@ -107,17 +107,17 @@ def finish_task(tx: Transaction, bucket_id: str, task_id: str, fence: int, *, ou
     # A task that was given up may be anything by now but running under this claim: pending again, lost, dropped. One that was
     # finished stays finished. Only the claim's own fence is answered so: under a later claim, or after the run's, it is stale.
     is_repeat = before.state is not TaskState.RUNNING if given_up else before.state is TaskState.FINISHED
-    if before.fence == fence and is_repeat and run.is_held_by(before.run_fence, tx.now):
+    if before.fence == fence and is_repeat and run.is_held_by(before.run_fence, tx.lapse_time):
         return
     task = get_held_task(tx, bucket_id, task_id, fence, run=run)
-    to = state_after_claim(task, run, tx.now, died=False) if given_up else TaskState.FINISHED
+    to = state_after_claim(task, run, tx.lapse_time, died=False) if given_up else TaskState.FINISHED
     move_task(tx, task, to, outcomes=task.outcomes + outcomes)
 
 
 def read_ended_tasks(tx: Transaction, bucket_id: str, run_id: str, fence: int, *, after: int) -> list[Task]:
     """Read the tasks of this claim of a run that ended after a point, in that order. NotFound, StaleFence."""
     run = get_run(tx, bucket_id, run_id)
-    if not run.is_held_by(fence, tx.now):
+    if not run.is_held_by(fence, tx.lapse_time):
         raise stale_run_fence(run, fence, tx)
     query = (
         select(*TASK_COLUMNS)
@@ -139,7 +139,7 @@ def drop_named_tasks(tx: Transaction, bucket_id: str, run_id: str, fence: int, n
 
 def task_has_lapsed(tx: Transaction) -> ColumnElement[bool]:
     """Return the condition that a task's lease is over."""
-    return and_(tasks.c.sequence == 0, tasks.c.state == TaskState.RUNNING, tasks.c.lease_until <= tx.now)
+    return and_(tasks.c.sequence == 0, tasks.c.state == TaskState.RUNNING, tasks.c.lease_until <= tx.lapse_time)
 
 
 def is_any_task_lapsed(tx: Transaction) -> bool:
@@ -165,7 +165,7 @@ def settle_tasks_where(tx: Transaction, condition: ColumnElement[bool], *, died:
     settled = []
     for run in map(to_run, tx.connection.execute(query).all()):
         for task in lock_tasks(tx, and_(condition, tasks.c.run_id == run.run_id)):
-            to = state_after_claim(task, run, tx.now, died=died)
+            to = state_after_claim(task, run, tx.lapse_time, died=died)
             move_task(tx, task, to)
             settled.append(task)
     return settled

@@ -87,7 +87,7 @@ class LockedSemaphore:
             self.claims = read_claims(self.tx, [self.semaphore_id]).get(self.semaphore_id, [])
             return
         near = {"near_of": self.semaphore_id, "near": self.capacity + SPARE}
-        asked = {"now": self.tx.now, **st.CONCERNED.parameters(self.tx.dialect, self.concerned), **near}
+        asked = {"now": self.tx.lapse_time, **st.CONCERNED.parameters(self.tx.dialect, self.concerned), **near}
         self.claims = [claim_from_row(row) for row in self.tx.connection.execute(st.NEAR_CLAIMS[self.tx.dialect], asked)]
 
     def move(self, claim: Claim, state: State, **values: Any) -> Claim:
@@ -161,7 +161,7 @@ def to_locked_semaphore(tx: Transaction, row: Row[Any], concerned: Sequence[str]
 def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list[Claim]]:
     """Return everyone in these semaphores, by ticket, with what is known of their lives."""
     claims: dict[str, list[Claim]] = {}
-    asked = {"now": tx.now, **st.CLAIM_IDS.parameters(tx.dialect, semaphore_ids)}
+    asked = {"now": tx.lapse_time, **st.CLAIM_IDS.parameters(tx.dialect, semaphore_ids)}
     for row in tx.connection.execute(st.CLAIMS[tx.dialect], asked):
         claims.setdefault(row.semaphore_id, []).append(claim_from_row(row))
     return claims
@@ -169,7 +169,7 @@ def read_claims(tx: Transaction, semaphore_ids: Sequence[str]) -> dict[str, list
 
 def is_invocation_alive(tx: Transaction, invocation_id: str) -> bool:
     """Whether an invocation lives, and goes on to live until this transaction ends."""
-    return bool(tx.connection.scalar(st.IS_ALIVE, {"invocation": invocation_id, "now": tx.now}))
+    return bool(tx.connection.scalar(st.IS_ALIVE, {"invocation": invocation_id, "now": tx.lapse_time}))
 
 
 def claim_from_row(row: Row[Any]) -> Claim:

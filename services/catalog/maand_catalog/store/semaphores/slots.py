@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from maand_catalog.database.statements import in_chunks, select_page, upsert_into
 from maand_catalog.database.transaction import Transaction
@@ -220,9 +220,11 @@ class Survey:
 def renew_room(tx: Transaction, room_id: str, *, lease: timedelta = ROOM_LEASE) -> None:
     """Keep a room's waiters in line for another while; forget the rooms of processes that died."""
     until = {"lease_until": tx.now + lease}
+    beyond = waiting_rooms.c.lease_until > tx.now + 2 * lease  # of a process that died before the clock jumped back
+    tx.connection.execute(update(waiting_rooms).where(beyond).values(until))
     keep = upsert_into(tx.dialect, waiting_rooms).values(room_id=room_id, **until)
     tx.connection.execute(keep.on_conflict_do_update(index_elements=[waiting_rooms.c.room_id], set_=until))
-    tx.connection.execute(delete(waiting_rooms).where(waiting_rooms.c.lease_until < tx.now))
+    tx.connection.execute(delete(waiting_rooms).where(waiting_rooms.c.lease_until < tx.lapse_time))
 
 
 def close_room(tx: Transaction, room_id: str) -> None:
