@@ -67,6 +67,8 @@ async def show(flags: Flags, *, run: str) -> int:
             view.apply(event)
         values = {name: value for name, value in to_dict(found).items() if name not in ("spec", "result", "bucket_id")}
         show_values(flags, "run", {**values, "asked": describe_spec(to_dict(found.spec))})
+        for reason in view.interruptions:
+            print(f"interrupted: {reason}")
         for line in summary_lines(ending_from_run(found, view)):
             print(line)
     return 0

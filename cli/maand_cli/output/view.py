@@ -66,6 +66,8 @@ class RunView:
     reports: dict[str, events.WorkerReport] = field(default_factory=dict)
     outcomes: dict[tuple[str, str, str], events.StepFinished] = field(default_factory=dict)
     promoted: set[tuple[str, str]] = field(default_factory=set)
+    interruptions: list[str] = field(default_factory=list)
+    """Why the run lost its executors so far, and what became of it."""
 
     def apply(self, event: events.RunEvent) -> tuple[Line, ...]:
         """Take in one event and give the lines it is worth. An event seen before gives none."""
@@ -222,9 +224,11 @@ def _job_finished(view: RunView, event: events.RunEvent, time: datetime) -> list
     return [Line(text=text, time=time, importance=importance)]
 
 
-def _notice(_view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
+def _notice(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     is_warning = field_word(event.notice, "level") == "warning"
     whom = format_subject(event.job, event.worker)
+    if event.notice.claim_end:
+        view.interruptions.append(event.notice.text)
     text = f"{'warning' if is_warning else 'note'}: {f'{whom}: ' if whom else ''}{event.notice.text}"
     return [Line(text=text, time=time, importance=Importance.WARNING if is_warning else Importance.PROGRESS)]
 

@@ -11,6 +11,7 @@ postgres            the cluster, for tests that need PostgreSQL only (`postgres_
 import itertools
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from maand_catalog.database.clock import DatabaseClock
+from maand_catalog.database.clock import DatabaseClock, Time
 from maand_catalog.database.database import Database
 from maand_catalog.database.engine import parse_database_url
 from maand_catalog.database.migrate import known_revisions
@@ -45,10 +46,11 @@ class ShiftedClock(DatabaseClock):
         super().__init__()
         self.offset = timedelta()
         self.slept = 0.0
+        self.turn = threading.RLock()
 
     def advance(self, by: timedelta) -> None:
         """Let that much time go by, in which the catalog looked at its clock as always."""
-        with self._lock:
+        with self.turn:
             self.sleep(by)
             if last := self._last:
                 seconds = by.total_seconds()
@@ -56,12 +58,17 @@ class ShiftedClock(DatabaseClock):
 
     def sleep(self, by: timedelta) -> None:
         """Let that much time go by, in which the catalog looked at nothing."""
-        self.slept += by.total_seconds()
-        self.offset += by
+        with self.turn:
+            self.slept += by.total_seconds()
+            self.offset += by
 
     def jump(self, by: timedelta) -> None:
         """Set the wall clock forward, or back."""
         self.offset += by
+
+    def look(self, connection: sqlalchemy.Connection) -> Time:
+        with self.turn:
+            return super().look(connection)
 
     def read(self, connection: sqlalchemy.Connection) -> datetime:
         return super().read(connection) + self.offset

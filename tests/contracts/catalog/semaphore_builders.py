@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import insert, update
 
+from maand_catalog.database.clock import LONGEST_LEASE
 from maand_catalog.database.database import Database
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.identity import InvocationEnd, InvocationOutcome
@@ -15,8 +16,11 @@ from maand_catalog.store.semaphores.slots import SlotRequest
 from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import runs
 
+LONG_LEASE = 2 * LONGEST_LEASE - timedelta(seconds=1)
+"""Nobody renews it; a longer one would be cut down as what a clock left that jumped."""
 
-async def a_running_run(database: Database, bucket_id: str, *, lease: timedelta = timedelta(hours=1)) -> str:
+
+async def a_running_run(database: Database, bucket_id: str, *, lease: timedelta = LONG_LEASE) -> str:
     """Make a run that an executor holds with fence 1, and return its id."""
     run_id = str(uuid.uuid4())
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from maand_catalog.rules.runs import ClaimEnd
 from maand_catalog.store.runs.ends import interrupt_lapsed_runs
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_wire.errors import RemoteError
@@ -48,11 +49,47 @@ async def test_a_run_taken_over_three_times_without_a_new_step_fails_says_why_an
     ended = await get(catalog, run)
     assert ended.state == run_pb2.RUN_STATE_FAILED
     assert "given up after 3 takeovers in a row that recorded nothing" in ended.message
-    assert "executor e4 died, was frozen, or was cut off from the catalog" in ended.message
+    assert "its lease was lost: executor e4 did not renew it in time" in ended.message
     assert [failure.kind for failure in ended.result.failures] == [run_event_pb2.FAILURE_KIND_INTERNAL]
     events = [event async for event in watch(catalog, run)]
     assert events[-1].run_finished.result == ended.result
     assert (await must_claim_a_new_one(catalog, bucket)).run_id != run.run_id
+
+
+@pytest.mark.parametrize("ending", ["executor_died", "lease_lost", "catalog_away"])
+async def test_each_ending_has_its_word_and_its_sentence_and_the_last_is_the_reason_of_giving_up(
+    catalog: ServedCatalog, bucket: str, clock: ShiftedClock, ending: str
+) -> None:
+    run = await create(catalog, a_create(bucket))
+    for executor in ("e1", "e2", "e3", "e4"):
+        await must_claim(catalog, executor)
+        match ending:
+            case "executor_died":
+                await catalog.local.runs.ReleaseLeases(run_pb2.ReleaseLeasesRequest(except_executor_id="e"))
+            case "lease_lost":
+                clock.advance(timedelta(seconds=20))
+            case "catalog_away":
+                clock.sleep(timedelta(seconds=20))
+        await catalog.database.write(interrupt_lapsed_runs)
+        clock.advance(A_MINUTE)
+    told = [event.notice async for event in watch(catalog, run) if event.HasField("notice")]
+    word = run_event_pb2.ClaimEnd.Value(f"CLAIM_END_{ending.upper()}")
+    assert [notice.claim_end for notice in told] == [word] * 3
+    assert all(notice.text.startswith(ClaimEnd(ending).sentence(f"e{n}")) for n, notice in enumerate(told, 1))
+    ended = await get(catalog, run)
+    assert ended.message.endswith(f"the last ended like this: {ClaimEnd(ending).sentence('e4')}")
+
+
+async def test_a_catalog_that_was_away_for_a_moment_is_not_why_a_lease_was_lost(
+    catalog: ServedCatalog, bucket: str, clock: ShiftedClock
+) -> None:
+    run = await create(catalog, a_create(bucket))
+    await must_claim(catalog)
+    clock.sleep(timedelta(seconds=5))
+    await get(catalog, run)
+    await lose(catalog, clock)
+    [said] = await notices(catalog, run)
+    assert said.startswith("its lease was lost")
 
 
 async def must_claim_a_new_one(catalog: ServedCatalog, bucket: str) -> run_pb2.Run:
@@ -122,9 +159,9 @@ async def test_an_executor_that_is_stopped_in_an_orderly_way_does_not_count_and_
         clock.advance(A_MINUTE)
     ended = await get(catalog, run)
     assert ended.state == run_pb2.RUN_STATE_FAILED
-    assert ended.message.endswith("the last ended like this: executor e1 died")
+    assert ended.message.endswith("the last ended like this: its executor e1 died")
     said = await notices(catalog, run)
-    assert (said[0].partition("; ")[0], said[-1].partition("; ")[0]) == ("executor e1 was stopped", "executor e1 died")
+    assert (said[0].partition("; ")[0], said[-1].partition("; ")[0]) == ("its executor e1 was stopped", "its executor e1 died")
 
 
 async def test_a_run_that_was_asked_to_stop_is_cancelled_not_failed(

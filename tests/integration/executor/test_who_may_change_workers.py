@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1.run_spec_pb2 import (
     JOB_ACTION_RUN,
@@ -90,8 +91,10 @@ async def test_a_worker_that_saw_a_later_run_ends_the_deploy_with_a_sentence_and
         async with asyncio.timeout(60):
             refused = await bed.deploy()
         assert (refused.state, refused.run.fence) == ("failed", 1)
-        assert [failure.worker for failure in refused.result.failures] == [bed.hosts[1]]
-        assert f"{bed.hosts[1]}: refused: {said}" in refused.result.message
+        assert [(failure.worker, failure.kind) for failure in refused.result.failures] == [
+            (bed.hosts[1], events_pb.FAILURE_KIND_FENCE_REFUSED)
+        ]
+        assert f"{bed.hosts[1]}: refused the fence of this run: {said}" in refused.result.message
         assert "maand-catalog new-epoch" in refused.result.failures[0].help
         assert bed.log_of(bed.workers[1]) == []
         assert "deploying" not in (await bed.states("api")).values()

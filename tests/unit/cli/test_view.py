@@ -128,3 +128,10 @@ def test_the_rest_of_a_runs_life_is_one_line_each() -> None:
         "warning: api: clock is off",
         "note: seen",
     ]
+
+
+def test_why_a_run_lost_its_executors_is_kept_for_who_asks_later() -> None:
+    view = RunView(kind="deploy", run_id="r")
+    view.apply(event(notice=events.Notice(text="disk nearly full")))
+    view.apply(event(notice=events.Notice(text="its executor e1 died", claim_end=events.CLAIM_END_EXECUTOR_DIED)))
+    assert view.interruptions == ["its executor e1 died"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maand_catalog.building.documents.schema import MODEL_BY_KIND
-from maand_catalog.rules.runs import RunKind
+from maand_catalog.rules.runs import SENTENCES, ClaimEnd, RunKind
 from maand_catalog.rules.workspace.manifest import EVENTS, RUNTIME_BY_SUFFIX
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
@@ -113,5 +113,6 @@ def test_the_catalogs_words_are_those_of_the_contract() -> None:
     assert words(job_pb2.HookEvent) == set(EVENTS)
     assert words(job_pb2.HookRuntime) == set(RUNTIME_BY_SUFFIX.values())
     kinds = {field.name for field in run_spec_pb2.RunSpec.DESCRIPTOR.oneofs_by_name["spec"].fields}
+    assert words(run_event_pb2.ClaimEnd) == set(ClaimEnd) == set(SENTENCES)
     assert words(run_spec_pb2.RunKind) == set(RunKind) == kinds
     assert {word.replace("_", ".") for word in words(bucket_pb2.UserFileKind)} == set(MODEL_BY_KIND)

@@ -119,13 +119,31 @@ class BucketHeld(FailedPrecondition):
     code = "bucket_held"
 
 
-class ClaimEnd(enum.Enum):
-    """Why a claim of a run is over although the run has not ended. The value says it, for people."""
+class ClaimEnd(enum.StrEnum):
+    """Why a claim of a run is over although the run has not ended. The words are those of the contract's `ClaimEnd`."""
 
-    LAPSED = "executor {executor} died, was frozen, or was cut off from the catalog: it did not renew its lease in time"
-    DIED = "executor {executor} died"
-    STOPPED = "executor {executor} was stopped"
-    GIVEN_UP = "executor {executor} gave it up"
+    LEASE_LOST = "lease_lost"
+    EXECUTOR_DIED = "executor_died"
+    CATALOG_AWAY = "catalog_away"
+    EXECUTOR_STOPPED = "executor_stopped"
+    GIVEN_UP = "given_up"
+
+    def sentence(self, executor_id: str) -> str:
+        """Say it for people."""
+        return SENTENCES[self].format(executor=executor_id)
+
+
+SENTENCES = {
+    ClaimEnd.LEASE_LOST: (
+        "its lease was lost: executor {executor} did not renew it in time (it was frozen, was cut off from the catalog, or died)"
+    ),
+    ClaimEnd.EXECUTOR_DIED: "its executor {executor} died",
+    ClaimEnd.CATALOG_AWAY: (
+        "the catalog was away (stopped, frozen, or without its database) when executor {executor} was to renew the lease"
+    ),
+    ClaimEnd.EXECUTOR_STOPPED: "its executor {executor} was stopped",
+    ClaimEnd.GIVEN_UP: "its executor {executor} gave it up",
+}
 
 
 MOST_BARREN_TAKEOVERS = 3
@@ -259,7 +277,7 @@ def count_barren_takeovers(run: Run, why: ClaimEnd) -> int:
     """
     if run.steps > run.steps_at_claim:
         return 0
-    counts = run.fence > 1 and why is not ClaimEnd.STOPPED
+    counts = run.fence > 1 and why is not ClaimEnd.EXECUTOR_STOPPED
     return run.barren_takeovers + counts
 
 

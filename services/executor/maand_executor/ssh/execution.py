@@ -217,7 +217,7 @@ def stale_fence_error(worker: str, carried: WorkerFence | None, *, seen: tuple[s
         what = f"run {seq} of this bucket has changed this worker, and this is run {ours.seq}"
     else:
         what = f"claim {number} of run {seq} has changed this worker, and this is claim {ours.number}"
-    return StaleFence(worker, f"refused: {what}", epoch=epoch, seq=seq, fence=number)
+    return StaleFence(worker, f"refused the fence of this run: {what}", epoch=epoch, seq=seq, fence=number)
 
 
 def signal_number(name: str) -> int:

@@ -9,6 +9,7 @@ from maand_executor.ssh.errors import (
     KeyUnusable,
     KnownHostsUnreadable,
     SshError,
+    StaleFence,
     SudoRefused,
     WorkerUnreachable,
 )
@@ -21,6 +22,7 @@ SSH_KINDS: tuple[tuple[type[SshError], "pb.FailureKind.ValueType"], ...] = (
     (KeyUnusable, pb.FAILURE_KIND_PREREQUISITE),
     (KnownHostsUnreadable, pb.FAILURE_KIND_PREREQUISITE),
     (SudoRefused, pb.FAILURE_KIND_PREREQUISITE),
+    (StaleFence, pb.FAILURE_KIND_FENCE_REFUSED),
 )
 """The first class that fits; what fits none is COMMAND."""
 

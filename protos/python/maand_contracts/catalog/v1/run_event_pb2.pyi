@@ -197,6 +197,44 @@ NOTICE_LEVEL_WARNING: NoticeLevel.ValueType  # 2
 """Worth a look."""
 Global___NoticeLevel: _TypeAlias = NoticeLevel  # noqa: Y015
 
+class _ClaimEnd:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClaimEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimEnd.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLAIM_END_UNSPECIFIED: _ClaimEnd.ValueType  # 0
+    """Not set: the notice tells something else."""
+    CLAIM_END_LEASE_LOST: _ClaimEnd.ValueType  # 1
+    """Its executor did not renew the lease in time: it was frozen, cut off from the catalog, or died unnoticed."""
+    CLAIM_END_EXECUTOR_DIED: _ClaimEnd.ValueType  # 2
+    """Its executor is known to be dead: another one took its place."""
+    CLAIM_END_CATALOG_AWAY: _ClaimEnd.ValueType  # 3
+    """The catalog was stopped, frozen or without its database while the lease was to be renewed."""
+    CLAIM_END_EXECUTOR_STOPPED: _ClaimEnd.ValueType  # 4
+    """Its executor was stopped in an orderly way."""
+    CLAIM_END_GIVEN_UP: _ClaimEnd.ValueType  # 5
+    """Its executor left it to a person."""
+
+class ClaimEnd(_ClaimEnd, metaclass=_ClaimEndEnumTypeWrapper):
+    """ClaimEnd says why an executor's claim of a run is over although the run has not ended: what interrupts runs. A worker that refuses a
+    run's fence ends the run instead, with FAILURE_KIND_FENCE_REFUSED.
+    """
+
+CLAIM_END_UNSPECIFIED: ClaimEnd.ValueType  # 0
+"""Not set: the notice tells something else."""
+CLAIM_END_LEASE_LOST: ClaimEnd.ValueType  # 1
+"""Its executor did not renew the lease in time: it was frozen, cut off from the catalog, or died unnoticed."""
+CLAIM_END_EXECUTOR_DIED: ClaimEnd.ValueType  # 2
+"""Its executor is known to be dead: another one took its place."""
+CLAIM_END_CATALOG_AWAY: ClaimEnd.ValueType  # 3
+"""The catalog was stopped, frozen or without its database while the lease was to be renewed."""
+CLAIM_END_EXECUTOR_STOPPED: ClaimEnd.ValueType  # 4
+"""Its executor was stopped in an orderly way."""
+CLAIM_END_GIVEN_UP: ClaimEnd.ValueType  # 5
+"""Its executor left it to a person."""
+Global___ClaimEnd: _TypeAlias = ClaimEnd  # noqa: Y015
+
 class _FailureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -225,6 +263,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The bucket was held by another run until the lock timeout was over."""
     FAILURE_KIND_INTERNAL: _FailureKind.ValueType  # 10
     """maand itself failed; the service log knows more."""
+    FAILURE_KIND_FENCE_REFUSED: _FailureKind.ValueType  # 11
+    """A worker refused the run's fence: a newer owner, a newer run or a later epoch has changed it."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """FailureKind says what sort of failure it was; a client derives its exit code from it."""
@@ -251,6 +291,8 @@ FAILURE_KIND_BUCKET_HELD: FailureKind.ValueType  # 9
 """The bucket was held by another run until the lock timeout was over."""
 FAILURE_KIND_INTERNAL: FailureKind.ValueType  # 10
 """maand itself failed; the service log knows more."""
+FAILURE_KIND_FENCE_REFUSED: FailureKind.ValueType  # 11
+"""A worker refused the run's fence: a newer owner, a newer run or a later epoch has changed it."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 @_typing.final
@@ -721,19 +763,23 @@ class Notice(_message.Message):
 
     LEVEL_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    CLAIM_END_FIELD_NUMBER: _builtins.int
     level: Global___NoticeLevel.ValueType
     """How much it matters."""
     text: _builtins.str
     """The line."""
+    claim_end: Global___ClaimEnd.ValueType
+    """Why the run was interrupted, where the notice tells that; set by the catalog."""
     def __init__(
         self,
         *,
         level: Global___NoticeLevel.ValueType = ...,
         text: _builtins.str = ...,
+        claim_end: Global___ClaimEnd.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_end", b"claim_end", "level", b"level", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

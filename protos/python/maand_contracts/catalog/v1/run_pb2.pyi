@@ -41,7 +41,7 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_CANCELLED: _RunState.ValueType  # 5
     """Asked to stop, and stopped."""
     RUN_STATE_INTERRUPTED: _RunState.ValueType  # 6
-    """Its executor died; another may take it over."""
+    """It lost its executor (see ClaimEnd); another may take it over."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
     """RunState is where a run is in its life."""
@@ -59,7 +59,7 @@ RUN_STATE_FAILED: RunState.ValueType  # 4
 RUN_STATE_CANCELLED: RunState.ValueType  # 5
 """Asked to stop, and stopped."""
 RUN_STATE_INTERRUPTED: RunState.ValueType  # 6
-"""Its executor died; another may take it over."""
+"""It lost its executor (see ClaimEnd); another may take it over."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 class _CancelLevel:

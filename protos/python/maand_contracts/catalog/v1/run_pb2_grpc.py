@@ -29,7 +29,7 @@ class RunServiceStub:
     """RunService keeps every operation as a run: what was asked, who executes it, what happened.
 
     pending -> running -> succeeded | failed | cancelled
-    -> interrupted (the executor died) -> running (taken over, larger fence)
+    -> interrupted (see ClaimEnd)      -> running (taken over, larger fence)
     -> failed (taken over in vain too often, or a new epoch began)
     """
 
@@ -110,7 +110,7 @@ class RunServiceServicer:
     """RunService keeps every operation as a run: what was asked, who executes it, what happened.
 
     pending -> running -> succeeded | failed | cancelled
-    -> interrupted (the executor died) -> running (taken over, larger fence)
+    -> interrupted (see ClaimEnd)      -> running (taken over, larger fence)
     -> failed (taken over in vain too often, or a new epoch began)
     """
 
@@ -295,7 +295,7 @@ class RunService:
     """RunService keeps every operation as a run: what was asked, who executes it, what happened.
 
     pending -> running -> succeeded | failed | cancelled
-    -> interrupted (the executor died) -> running (taken over, larger fence)
+    -> interrupted (see ClaimEnd)      -> running (taken over, larger fence)
     -> failed (taken over in vain too often, or a new epoch began)
     """
 

@@ -16,7 +16,7 @@ class RunServiceStub:
     """RunService keeps every operation as a run: what was asked, who executes it, what happened.
 
       pending -> running -> succeeded | failed | cancelled
-                         -> interrupted (the executor died) -> running (taken over, larger fence)
+                         -> interrupted (see ClaimEnd)      -> running (taken over, larger fence)
                                                             -> failed (taken over in vain too often, or a new epoch began)
     """
 
@@ -69,7 +69,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     """RunService keeps every operation as a run: what was asked, who executes it, what happened.
 
       pending -> running -> succeeded | failed | cancelled
-                         -> interrupted (the executor died) -> running (taken over, larger fence)
+                         -> interrupted (see ClaimEnd)      -> running (taken over, larger fence)
                                                             -> failed (taken over in vain too often, or a new epoch began)
     """
 

@@ -9,7 +9,6 @@ from maand_catalog.errors import NotFound
 from maand_catalog.rules.runs import (
     ACTIVE,
     CancelLevel,
-    ClaimEnd,
     Run,
     RunEnded,
     RunKind,
@@ -20,7 +19,7 @@ from maand_catalog.rules.runs import (
     next_cancel_level,
 )
 from maand_catalog.rules.tasks import TaskState
-from maand_catalog.store.runs.ends import cancel_run_at_once, interrupt_run
+from maand_catalog.store.runs.ends import cancel_run_at_once, interrupt_lapsed_run
 from maand_catalog.store.runs.run_states import CLAIMABLE_RUNS, RUN_COLUMNS, get_run, move_run, run_has_lapsed, run_topic, to_run
 from maand_catalog.store.runs.task_states import drop_tasks
 from maand_catalog.store.tables.buckets import buckets
@@ -151,7 +150,7 @@ def cancel_run(tx: Transaction, bucket_id: str, run_id: str, *, requested_by: st
     if run.has_ended:
         raise RunEnded(f"run {run_id} has ended already: {run.state}")
     if run.has_lapsed(tx.lapse_time):
-        run = interrupt_run(tx, run, ClaimEnd.LAPSED)
+        run = interrupt_lapsed_run(tx, run)
     if run.state is not RunState.RUNNING:
         if not run.has_ended:  # it has when it was asked to stop before its lease lapsed
             cancel_run_at_once(tx, run, requested_by=requested_by)
@@ -173,7 +172,7 @@ def resume_run(tx: Transaction, bucket_id: str, run_id: str, *, change_spec: Cal
     """Make an interrupted run claimable at once, with the spec that `change_spec` makes of it. NotFound, RunNotInterrupted."""
     run = get_run(tx, bucket_id, run_id, locked=True)
     if run.has_lapsed(tx.lapse_time):
-        run = interrupt_run(tx, run, ClaimEnd.LAPSED)
+        run = interrupt_lapsed_run(tx, run)
     if run.state is not RunState.INTERRUPTED:
         raise RunNotInterrupted(f"run {run_id} is {run.state}, not interrupted")
     spec = change_spec(run)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy import ColumnElement, and_, select
 
+from maand_catalog.database.clock import LONGEST_LEASE
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.rules.identity import InvocationOutcome
 from maand_catalog.rules.runs import (
@@ -55,14 +56,14 @@ def interrupt_run(tx: Transaction, run: Run, why: ClaimEnd, *, said: str = "") -
     """
     end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
     drop_tasks(tx, run.run_id)
-    reason = said or why.value.format(executor=run.executor_id)
+    reason = said or why.sentence(run.executor_id)
     barren = count_barren_takeovers(run, why)
     if barren >= MOST_BARREN_TAKEOVERS and run.may_be_taken_over and run.cancel is CancelLevel.NONE:
         result = run_records.taken_over_in_vain_result(run, reason)
         end_run(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
         return get_run(tx, run.bucket_id, run.run_id)
     pause = pause_before_claim(barren)
-    append_own_event(tx, run, run_records.interruption_event(run, reason, pause=pause, now=tx.now))
+    append_own_event(tx, run, run_records.interruption_event(run, why, reason, pause=pause, now=tx.now))
     move_run(tx, run, RunState.INTERRUPTED, message=reason, barren_takeovers=barren, not_before=tx.now + pause)
     interrupted = replace(run, state=RunState.INTERRUPTED, lease_until=None, barren_takeovers=barren)
     if run.cancel is CancelLevel.NONE:
@@ -114,17 +115,26 @@ def end_run(tx: Transaction, run: Run, state: RunState, *, message: str, result:
 def interrupt_lapsed_runs(tx: Transaction, *, bucket_ids: Collection[str] = ()) -> list[str]:
     """Interrupt every run whose lease is over, and return their ids. Several replicas may do this at once."""
     lapsed = run_has_lapsed(tx)
-    return interrupt_runs_where(tx, and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed, ClaimEnd.LAPSED)
+    condition = and_(lapsed, runs.c.bucket_id.in_(bucket_ids)) if bucket_ids else lapsed
+    return [interrupt_lapsed_run(tx, run).run_id for run in lock_runs_where(tx, condition)]
+
+
+def interrupt_lapsed_run(tx: Transaction, run: Run) -> Run:
+    """Take a run whose lease is over from its executor: whose fault that was depends on whether the catalog was there."""
+    absence, until = tx.absence, run.lease_until
+    was_away = absence is not None and until is not None and absence.covers_most_of(lease=LONGEST_LEASE, until=until)
+    return interrupt_run(tx, run, ClaimEnd.CATALOG_AWAY if was_away else ClaimEnd.LEASE_LOST)
 
 
 def release_leases(tx: Transaction, *, executor_id: str, except_executor_id: str) -> list[str]:
     """Interrupt every run of one executor, which stops, or of every executor but one, which died, and return their ids."""
     whose = runs.c.executor_id == executor_id if executor_id else runs.c.executor_id != except_executor_id
-    why = ClaimEnd.STOPPED if executor_id else ClaimEnd.DIED
-    return interrupt_runs_where(tx, and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, whose), why)
+    why = ClaimEnd.EXECUTOR_STOPPED if executor_id else ClaimEnd.EXECUTOR_DIED
+    are_theirs = and_(runs.c.finished_at.is_(None), runs.c.state == RunState.RUNNING, whose)
+    return [interrupt_run(tx, run, why).run_id for run in lock_runs_where(tx, are_theirs)]
 
 
-def interrupt_runs_where(tx: Transaction, condition: ColumnElement[bool], why: ClaimEnd) -> list[str]:
-    """Interrupt the runs that fulfil a condition, but those that somebody else is changing right now."""
+def lock_runs_where(tx: Transaction, condition: ColumnElement[bool]) -> list[Run]:
+    """Read and lock the runs that fulfil a condition, but those that somebody else is changing right now."""
     query = select(*RUN_COLUMNS).where(condition).order_by(runs.c.run_id).with_for_update(skip_locked=True)
-    return [interrupt_run(tx, to_run(row), why).run_id for row in tx.connection.execute(query).all()]
+    return [to_run(row) for row in tx.connection.execute(query).all()]

@@ -6,8 +6,9 @@ Events, specs and results are stored as the contract's messages, serialized: the
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from maand_catalog.rules.runs import MOST_BARREN_TAKEOVERS, EventRecord, Run, RunKind
+from maand_catalog.rules.runs import MOST_BARREN_TAKEOVERS, ClaimEnd, EventRecord, Run, RunKind
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_wire.enums import enum_number
 
 
 def record_from_event(event: pb.RunEvent) -> EventRecord:
@@ -65,15 +66,16 @@ def restored_result(run: Run) -> pb.RunResult:
     )
 
 
-def interruption_event(run: Run, reason: str, *, pause: timedelta, now: datetime) -> EventRecord:
-    """Return the notice that a run lost its executor, why, and what becomes of it."""
+def interruption_event(run: Run, why: ClaimEnd, reason: str, *, pause: timedelta, now: datetime) -> EventRecord:
+    """Return the notice that a run lost its executor, why, in a word and a sentence, and what becomes of it."""
     when = f" in {pause.total_seconds():g} s" if pause else ""
     resume = f"maand runs resume {run.run_id}"
     if run.may_be_taken_over:
         reason += f"; another executor may continue it{when}"
     elif resume not in reason:  # an executor that leaves a run to a person says itself how
         reason += f"; {resume} goes on with it"
-    return record_from_event(with_time(now, pb.RunEvent(notice=pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=reason))))
+    notice = pb.Notice(level=pb.NOTICE_LEVEL_WARNING, text=reason, claim_end=enum_number(pb.ClaimEnd, why))
+    return record_from_event(with_time(now, pb.RunEvent(notice=notice)))
 
 
 def taken_over_in_vain_result(run: Run, reason: str) -> pb.RunResult:
