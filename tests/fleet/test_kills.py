@@ -36,7 +36,7 @@ def services_pid(bucket: Bucket) -> int:
 def promoted_steps(bucket: Bucket, run_id: str) -> set[tuple[str, str]]:
     """Return what a run recorded as promoted, as (job, worker), from the database of services that are gone."""
     with closing(sqlite3.connect(f"file:{bucket.path}/data/maand.db?mode=ro", uri=True)) as database:
-        rows = database.execute("SELECT name FROM run_steps WHERE run_id = ? AND name LIKE '%/promoted'", (run_id,))
+        rows = database.execute("SELECT name FROM run_steps WHERE run_id = ? AND name LIKE '%/promoted%'", (run_id,))
         return {(name.split("/")[0], name.split("/")[1]) for (name,) in rows}
 
 

@@ -151,7 +151,7 @@ def _wave_started(view: RunView, event: events.RunEvent, time: datetime) -> list
 
 def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     planned = event.job_planned
-    view.plans[event.job] = planned
+    view.plans[event.job] = with_what_was_promoted(view, event.job, planned)
     actions: dict[str, int] = {}
     for allocation in planned.allocations:
         word = field_word(allocation, "action")
@@ -162,6 +162,16 @@ def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[
         text = f"  {format_subject(event.job, allocation.worker)}: {field_word(allocation, 'action')}, {allocation.reason}"
         lines.append(Line(text=text, time=time, importance=Importance.DETAIL))
     return lines
+
+
+def with_what_was_promoted(view: RunView, job: str, planned: events.JobPlanned) -> events.JobPlanned:
+    """Return a plan with what is promoted already of the plan before: who takes a run over plans only what is left."""
+    whole = events.JobPlanned()
+    whole.CopyFrom(planned)
+    known = {one.worker for one in planned.allocations}
+    before = view.plans[job].allocations if job in view.plans else []
+    whole.allocations.extend(one for one in before if one.worker not in known and (job, one.worker) in view.promoted)
+    return whole
 
 
 def _batch_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:

@@ -61,6 +61,7 @@ async def test_a_killed_deploy_is_taken_over_and_repeats_no_promoted_step(tmp_pa
         assert ended.state == "succeeded", ended.result
         assert set((await bed.states("api")).values()) == {"promoted"}
         assert ended.run.fence == 2
+        assert (ended.result.counts["promoted"], ended.result.message) == (4, "api: 4 updated")
         for worker in bed.workers:
             restarts = Counter(bed.log_of(worker))["restart api"]
             assert restarts == 1 if worker.host in done else restarts in (1, 2)

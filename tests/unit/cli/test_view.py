@@ -135,3 +135,12 @@ def test_why_a_run_lost_its_executors_is_kept_for_who_asks_later() -> None:
     view.apply(event(notice=events.Notice(text="disk nearly full")))
     view.apply(event(notice=events.Notice(text="its executor e1 died", claim_end=events.CLAIM_END_EXECUTOR_DIED)))
     assert view.interruptions == ["its executor e1 died"]
+
+
+def test_a_plan_after_a_takeover_keeps_what_was_promoted_before_it() -> None:
+    view = RunView(kind="deploy", run_id="r")
+    view.apply(planned("api", w1="restart", w2="restart"))
+    view.apply(event(job="api", promoted=events.Promoted(workers=["10.0.0.1"])))
+    view.apply(planned("api", w2="restart"))
+    assert view.progress() == "1 of 2 promoted"
+    assert {one.worker for one in view.plans["api"].allocations} == {"10.0.0.1", "10.0.0.2"}

@@ -271,6 +271,26 @@ async def test_a_takeover_repeats_no_promoted_allocation_even_when_forced(bed: R
     assert bed.did == ["copy api 10.0.0.2", "restart api 10.0.0.2"]
 
 
+async def test_the_end_of_a_deploy_that_was_taken_over_tells_what_every_owner_did(bed: RunBed) -> None:
+    bed.add_job("api", workers=3)
+    bed.add_job("web")
+    await bed.deploy()
+    steps = ["api/10.0.0.1/promoted", "web/10.0.0.1/promoted:started", "old/10.0.0.1/stopped", "api/10.0.0.1/pre_deploy:hook_a"]
+    ended = await bed.deploy(force=True, steps=steps)
+    assert ended.result.counts == {"promoted": 4, "stopped": 1}
+    assert ended.result.message == "api: 3 updated; web: 1 started"
+    assert ended.jobs() == {"api": "succeeded", "web": "succeeded"}
+    assert ended.result.changes
+
+
+async def test_starts_and_updates_are_recorded_apart_and_neither_is_repeated(bed: RunBed) -> None:
+    bed.add_job("api", workers=2)
+    await bed.deploy()
+    assert [step for step in bed.catalog.steps if "promoted" in step] == [f"api/10.0.0.{n}/promoted:started" for n in (1, 2)]
+    await bed.deploy(force=True, steps=["api/10.0.0.1/promoted:started"])
+    assert bed.did == ["copy api 10.0.0.2", "restart api 10.0.0.2"]
+
+
 async def test_a_build_that_changed_nothing_on_the_worker_is_settled_as_promoted(bed: RunBed) -> None:
     bed.add_job("api")
     await bed.deploy()

@@ -306,6 +306,18 @@ async def test_gc_deletes_and_forgets_what_was_removed_and_stopped(bed: RunBed) 
     assert list(bed.catalog.allocations) == ["api@10.0.0.1"]
 
 
+async def test_gc_that_is_taken_over_deletes_what_is_left_and_counts_all_of_it(bed: RunBed) -> None:
+    bed.add_job("api", workers=3)
+    await bed.deploy()
+    for worker in ("10.0.0.2", "10.0.0.3"):
+        bed.catalog.change("api", worker, removed=True)
+    await bed.deploy()
+    ended = await bed.run(GC, steps=["api/10.0.0.2/deleted", "web/10.0.0.9/deleted"])
+    assert bed.did == ["purge 10.0.0.3"]
+    assert list(bed.catalog.allocations) == ["api@10.0.0.1"]
+    assert ended.result.counts["purged"] == 3, "one of them was forgotten before"
+
+
 async def test_gc_refuses_what_was_never_stopped(bed: RunBed) -> None:
     bed.add_job("api")
     await bed.deploy()
@@ -345,3 +357,35 @@ async def test_a_dry_gc_deletes_nothing(bed: RunBed) -> None:
     ended = await bed.run(spec.RunSpec(gc=spec.GcSpec(dry_run=True)))
     assert ended.result.changes
     assert bed.did == []
+
+
+# Takeovers --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "recorded", "done", "counts"),
+    [
+        (
+            spec.RunSpec(run_command=spec.RunCommandSpec(command="true")),
+            ["/10.0.0.1/command:begun", "/10.0.0.1/command:ended:3"],
+            ["true 10.0.0.2"],
+            {"failed": 1, "succeeded": 1},
+        ),
+        (
+            spec.RunSpec(job_control=spec.JobControlSpec(job="api", action=spec.JOB_ACTION_RESTART)),
+            ["api/10.0.0.1/control:restart"],
+            ["restart api 10.0.0.2"],
+            {"succeeded": 2},
+        ),
+    ],
+    ids=["run_command", "job_control"],
+)
+async def test_the_end_of_a_run_that_was_taken_over_counts_what_every_owner_did(
+    bed: RunBed, asked: spec.RunSpec, recorded: list[str], done: list[str], counts: dict[str, int]
+) -> None:
+    bed.add_job("api", workers=2)
+    await bed.deploy()
+    asked.keep_going = True
+    ended = await bed.run(asked, steps=recorded)
+    assert ended.result.counts == counts
+    assert bed.did == done

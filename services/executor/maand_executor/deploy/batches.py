@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
 from maand_executor.deploy.plan import JobPlan
-from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, Deploy, JobFailed, step_name
+from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, STARTED, Deploy, JobFailed, step_name
 from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import Allocation, AllocationMove, AllocationState, Job
@@ -83,7 +83,10 @@ class BatchRunner:
         """Record allocations as done for good."""
         if not plans:
             return
-        steps = [step_name(self._job.name, plan.allocation.worker, PROMOTED) for plan in plans]
+        steps = [
+            step_name(self._job.name, plan.allocation.worker, STARTED if plan.action is Action.START else PROMOTED)
+            for plan in plans
+        ]
         await self._context.catalog.move_allocations(
             self._context.identity,
             [promotion_move(plan) for plan in plans],

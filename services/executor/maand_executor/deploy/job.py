@@ -5,13 +5,13 @@
 A failure stops this job: earlier batches stay promoted, the failing one is `failed`, later ones are untouched.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
 from maand_executor.deploy.batches import BatchRunner, RolloutBatch
 from maand_executor.deploy.plan import JobPlan, plan_job
-from maand_executor.deploy.state import BROKEN_OFF, RENDER, Deploy, JobFailed, StartRefused
+from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, RENDER, STARTED, Deploy, JobFailed, StartRefused
 from maand_executor.errors import CannotRender
 from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
@@ -36,8 +36,8 @@ class JobRollout:
         self._candidates = deploy.candidates(job.name)
         self._failures: list[pb.Failure] = []
 
-    async def run(self) -> str:
-        """Roll the job out and say what was done; `UNCHANGED` when nothing was. Raises `JobFailed`, `JobCancelled`."""
+    async def run(self) -> Mapping[str, int]:
+        """Roll the job out and return how many allocations got which step. Raises `JobFailed`, `JobCancelled`."""
         self._deploy.stop_if_asked()
         await self._run_hooks("pre_deploy")
         plan = self._ready_plan or await self._make_plan()
@@ -46,7 +46,7 @@ class JobRollout:
         if plan.rolled_out:
             await self._roll_out(plan)
         await self._post_deploy(plan)
-        return describe_rollout(plan)
+        return {STARTED: len(plan.starts), PROMOTED: len(plan.updates)}
 
     async def _make_plan(self) -> JobPlan:
         fresh = tuple(one for one in self._candidates if not self._deploy.was_promoted(one))
@@ -188,9 +188,3 @@ def start_refused_failure(job: str, plan: PlannedAllocation) -> pb.Failure:
         message=plan.reason,
         help="run `maand deploy` without --sync-only once",
     )
-
-
-def describe_rollout(plan: JobPlan) -> str:
-    """Say what was done to a job."""
-    parts = [f"{len(plans)} {verb}" for plans, verb in ((plan.starts, "started"), (plan.updates, "updated")) if plans]
-    return ", ".join(parts) or UNCHANGED

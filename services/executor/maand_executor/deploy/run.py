@@ -4,6 +4,7 @@ facts -> plan what can be planned -> preflight of the workers that will be touch
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
@@ -14,7 +15,7 @@ from maand_executor.deploy.dry_run import show_deploy
 from maand_executor.deploy.job import UNCHANGED, JobRollout
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.reconcile import JobStops, plan_stops
-from maand_executor.deploy.state import RENDER, Deploy, JobFailed, StartRefused
+from maand_executor.deploy.state import RENDER, STOPPED, Deploy, EarlierWork, JobFailed, StartRefused
 from maand_executor.errors import CannotRender, InvalidRequest, JobCancelled, RunFailed
 from maand_executor.output import events
 from maand_executor.rules.facts import Job
@@ -71,6 +72,10 @@ async def build_first(context: RunContext, spec: DeploySpec) -> RunContext:
 
 async def begin_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: dict[str, Job]) -> Deploy:
     """Put together what a deploy works with; steps recorded by an earlier owner of the run are not repeated."""
+    steps = set(await context.catalog.list_steps(context.identity))
+    earlier = EarlierWork(steps)
+    for outcome, number in earlier.counts().items():
+        context.report.count(outcome, number)
     return Deploy(
         context=context,
         spec=spec,
@@ -79,7 +84,8 @@ async def begin_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs
         preflight=Preflight(context),
         worker_files=WorkerFiles(context, fleet),
         staged_trees=StagedTrees(context.identity.bucket_id, context.content, context.staging_dir),
-        steps=set(await context.catalog.list_steps(context.identity)),
+        steps=steps,
+        earlier=earlier,
     )
 
 
@@ -93,7 +99,7 @@ class DeployRun:
         self._plans: Mapping[str, JobPlan] = {}
         self._failed: set[str] = set()
         self._cancelled: set[str] = set()
-        self._done: dict[str, str] = {}
+        self._done: dict[str, Counter[str]] = {}
         self._start_refused = False
         self._files_to_mend = False
 
@@ -134,7 +140,7 @@ class DeployRun:
             await JobStops(self._deploy, job).run(plans)
             if job.removed:
                 self._finish(job.name, pb.JOB_OUTCOME_SUCCEEDED, "removed")
-            self._done[job.name] = f"{len(plans)} stopped"
+            self._done[job.name] = Counter({STOPPED: len(plans)})
         except JobFailed as failure:
             self._fail(job.name, failure)
         except JobCancelled as cancelled:
@@ -157,7 +163,7 @@ class DeployRun:
             self._cancel(job.name, JobCancelled(f"{blocked_by}, which it demands, was not finished"))
             return
         try:
-            said = await JobRollout(self._deploy, job, ready_plan=self._ready_plan(job)).run()
+            done = await JobRollout(self._deploy, job, ready_plan=self._ready_plan(job)).run()
         except JobFailed as failure:
             self._fail(job.name, failure)
         except RunFailed as failure:
@@ -165,20 +171,22 @@ class DeployRun:
         except JobCancelled as cancelled:
             self._cancel(job.name, cancelled)
         else:
-            self._succeed(job.name, said)
+            self._succeed(job.name, done)
 
     def _ready_plan(self, job: Job) -> JobPlan | None:
         """Return the plan made ahead, unless hooks of a demanded job may have stored something since."""
         demanded = (self._deploy.fleet.jobs.get(name) for name in job.demanded_jobs)
         return None if any(other and other.hooks for other in demanded) else self._plans.get(job.name)
 
-    def _succeed(self, job: str, said: str) -> None:
-        stopped = self._done.get(job, "")
-        if said == UNCHANGED and not stopped:
-            self._finish(job, pb.JOB_OUTCOME_SKIPPED, UNCHANGED)
-            return
-        self._done[job] = ", ".join(filter(None, (stopped, said if said != UNCHANGED else "")))
-        self._finish(job, pb.JOB_OUTCOME_SUCCEEDED, self._done[job])
+    def _succeed(self, job: str, done: Mapping[str, int]) -> None:
+        self._done[job] = self._done.get(job, Counter()) + Counter(done)
+        said = self._describe(job)
+        outcome = pb.JOB_OUTCOME_SUCCEEDED if said else pb.JOB_OUTCOME_SKIPPED
+        self._finish(job, outcome, said or UNCHANGED)
+
+    def _describe(self, job: str) -> str:
+        """Say what this run did to a job, whoever owned it; empty = nothing."""
+        return self._deploy.earlier.describe(job, self._done.get(job, {}))
 
     def _fail(self, job: str, failure: JobFailed) -> None:
         self._failed.add(job)
@@ -212,21 +220,15 @@ class DeployRun:
         self._context.journal.report(events.job_finished(job=job, outcome=outcome, message=message))
 
     def _summarise(self) -> None:
-        self._report.changes = bool(self._done)
+        said = {job: self._describe(job) for job in sorted(self._deploy.jobs)}
+        self._report.changes = any(said.values())
         if self._failed:
             self._report.message = f"failed: {', '.join(sorted(self._failed))}"
         elif self._cancelled:
             self._report.message = f"stopped; not finished: {', '.join(sorted(self._cancelled))}"
         else:
             self._report.next_command = ""
-            self._report.message = describe_deploy(self._done)
-
-
-def describe_deploy(done: Mapping[str, str]) -> str:
-    """Say in one sentence what a deploy did."""
-    if not done:
-        return UNCHANGED
-    return "; ".join(f"{job}: {said}" for job, said in sorted(done.items()))
+            self._report.message = "; ".join(f"{job}: {words}" for job, words in said.items() if words) or UNCHANGED
 
 
 def is_mended_in_workspace(failure: pb.Failure) -> bool:

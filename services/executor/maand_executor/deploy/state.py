@@ -1,7 +1,8 @@
 """One deploy while it runs: what was asked, what was built, what is recorded as done, which workers are left out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
@@ -20,7 +21,13 @@ from maand_executor.steps.preflight import Preflight
 from maand_executor.steps.worker_files import WorkerFiles
 
 PROMOTED = "promoted"
+STARTED = "promoted:started"
 STOPPED = "stopped"
+"""Names of steps: an allocation was updated, or started, and promoted; it was stopped."""
+
+PROMOTIONS = (PROMOTED, STARTED)
+VERBS = {STOPPED: "stopped", STARTED: "started", PROMOTED: "updated"}
+"""What the steps did, for people, in the order of a deploy."""
 
 
 class JobFailed(ExecutorError):
@@ -53,6 +60,28 @@ def step_name(job: str, worker: str, step: str) -> str:
     return f"{job}/{worker}/{step}"
 
 
+class EarlierWork:
+    """What owners of the run before this one recorded as done, by job: the run's end tells the whole run."""
+
+    def __init__(self, steps: Iterable[str]) -> None:
+        self._by_job: dict[str, Counter[str]] = defaultdict(Counter)
+        for name in steps:
+            job, _, rest = name.partition("/")
+            step = rest.partition("/")[2]
+            if step in VERBS:
+                self._by_job[job][step] += 1
+
+    def counts(self) -> dict[str, int]:
+        """Return how many allocations were promoted and stopped."""
+        total = sum(self._by_job.values(), Counter())
+        return {PROMOTED: sum(total[step] for step in PROMOTIONS), STOPPED: total[STOPPED]}
+
+    def describe(self, job: str, now: Mapping[str, int]) -> str:
+        """Say what was done to a job, now (steps by name) and before; empty = nothing."""
+        whole = Counter(now) + self._by_job.get(job, Counter())
+        return ", ".join(f"{whole[step]} {verb}" for step, verb in VERBS.items() if whole[step])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Deploy:
     """One deploy."""
@@ -67,6 +96,8 @@ class Deploy:
     staged_trees: StagedTrees
     steps: set[str]
     """Recorded by any owner of the run."""
+    earlier: "EarlierWork"
+    """What owners before this one recorded."""
     left_out: set[str] = field(default_factory=set)
     """Workers that cannot be reached and shall be skipped."""
     dead: set[str] = field(default_factory=set)
@@ -83,7 +114,7 @@ class Deploy:
 
     def was_promoted(self, allocation: Allocation) -> bool:
         """Whether this run promoted it already, before a takeover perhaps."""
-        return step_name(allocation.job, allocation.worker, PROMOTED) in self.steps
+        return any(step_name(allocation.job, allocation.worker, step) in self.steps for step in PROMOTIONS)
 
     @property
     def memory(self) -> StepMemory:

@@ -1,9 +1,10 @@
 """`maand gc`: what removed, stopped allocations left: their directories on workers (data and logs too), their rows and KV.
 
 An allocation that was never stopped is refused: deploy first. A worker that left the fleet and cannot be reached is assumed dead.
+What was deleted is recorded: whoever takes the run over deletes only what is left, and counts all of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.rules.decisions import was_on_worker
@@ -15,6 +16,8 @@ from maand_executor.steps.context import RunContext
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_executor.steps.run_step import StepResult, remote_step
 
+DELETED = "deleted"
+
 
 async def collect_garbage(context: RunContext) -> None:
     """Delete, then forget what was deleted."""
@@ -25,14 +28,21 @@ async def collect_garbage(context: RunContext) -> None:
     if context.spec.gc.dry_run:
         show_garbage(context, ready)
         return
-    gone = [one.allocation_id for one in await delete_directories(context, fleet, ready)]
+    deleted = {step for step in await context.catalog.list_steps(context.identity) if step.endswith(f"/{DELETED}")}
+    gone = [one.allocation_id for one in await delete_directories(context, fleet, ready, deleted)]
     purged = await context.catalog.purge_allocations(context.identity, gone, retain_days=context.spec.gc.retain_days)
-    context.report.count("purged", purged.allocations)
+    count = purged.allocations + len(deleted - set(map(step_of, removed)))  # some may be forgotten already, before a takeover
+    context.report.count("purged", count)
     context.report.count("kv_entries", purged.kv_entries)
     context.report.count("kv_versions", purged.kv_versions)
     context.report.message = (
-        f"forgot {purged.allocations} allocations, {purged.kv_entries} KV entries and {purged.kv_versions} old KV versions"
+        f"forgot {count} allocations, {purged.kv_entries} KV entries and {purged.kv_versions} old KV versions"
     )
+
+
+def step_of(allocation: Allocation) -> str:
+    """Return the step under which the deletion of an allocation's directory is recorded."""
+    return f"{allocation.job}/{allocation.worker}/{DELETED}"
 
 
 def note_not_stopped(context: RunContext, running: Sequence[Allocation]) -> None:
@@ -53,11 +63,14 @@ def show_garbage(context: RunContext, ready: Sequence[Allocation]) -> None:
     context.report.message = f"{len(ready)} allocations would be forgotten"
 
 
-async def delete_directories(context: RunContext, fleet: Fleet, ready: Sequence[Allocation]) -> list[Allocation]:
-    """Delete the jobs' directories; return the allocations that left nothing behind."""
-    results = await side_by_side(ready, lambda one: delete_directory(context, fleet, one))
-    gone: list[Allocation] = []
-    for one, result in zip(ready, results, strict=True):
+async def delete_directories(
+    context: RunContext, fleet: Fleet, ready: Sequence[Allocation], deleted: Set[str]
+) -> list[Allocation]:
+    """Delete the jobs' directories that are not `deleted` yet; return the allocations that left nothing behind."""
+    left = [one for one in ready if step_of(one) not in deleted]
+    results = await side_by_side(left, lambda one: delete_directory(context, fleet, one))
+    gone = [one for one in ready if step_of(one) in deleted]
+    for one, result in zip(left, results, strict=True):
         if result.ok or is_dead(context, fleet, result):
             gone.append(one)
         else:
@@ -76,9 +89,12 @@ async def delete_directory(context: RunContext, fleet: Fleet, allocation: Alloca
         fence=context.fence,
     )
     worker = fleet.worker(allocation.worker)
-    return await remote_step(
+    result = await remote_step(
         context, job=allocation.job, worker=worker, step="remove", command=command, name="deleting its directory"
     )
+    if result.ok:
+        await context.steps.record(step_of(allocation))
+    return result
 
 
 def is_dead(context: RunContext, fleet: Fleet, result: StepResult) -> bool:
