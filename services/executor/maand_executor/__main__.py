@@ -15,7 +15,7 @@ async def run_until_stopped(settings: ExecutorSettings) -> None:
     """Run one executor."""
     executor = await start_executor(settings)
     try:
-        await until_asked_to_stop()
+        await until_asked_to_stop(*executor.loops)
     finally:
         await executor.stop()
 

@@ -41,7 +41,7 @@ async def until_not_needed(host: RunningHost, layout: Layout, idle_for: timedelt
     Raises when they cannot be of use any more, or nobody can tell: the next command starts them again.
     """
     reasons = {
-        asyncio.create_task(until_asked_to_stop(host.gateway.serving)): "asked to",
+        asyncio.create_task(until_asked_to_stop(host.gateway.serving, *host.executor.loops)): "asked to",
         asyncio.create_task(until_moved(layout.bucket)): "moved",
     }
     if idle_for is not None:

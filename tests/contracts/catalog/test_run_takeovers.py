@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from maand_catalog.rules.runs import ClaimEnd
+from maand_catalog.rules.runs import ClaimEnd, RunKind
 from maand_catalog.store.runs.ends import interrupt_lapsed_runs
 from maand_contracts.catalog.v1 import run_event_pb2, run_pb2, run_spec_pb2
 from maand_wire.errors import RemoteError
@@ -239,6 +239,44 @@ async def test_runs_that_hold_the_bucket_carry_their_own_numbers_and_those_that_
         assert await claimed_fence(catalog) is None, spec
     clock.advance(A_MINUTE)
     assert await claimed_fence(catalog, executor_id="e2") == (deploy.seq, 2)
+
+
+CHANGES = {
+    RunKind.BUILD: run_spec_pb2.RunSpec(build=run_spec_pb2.BuildSpec(snapshot_id="s")),
+    RunKind.DEPLOY: DEPLOY,
+    RunKind.JOB_CONTROL: RUN_TARGET,
+    RunKind.GC: run_spec_pb2.RunSpec(gc=run_spec_pb2.GcSpec()),
+}
+LOOKS = {
+    RunKind.DEPLOY: DRY_RUN,
+    RunKind.JOB_CONTROL: STATUS,
+    RunKind.HOOKS: HOOKS,
+    RunKind.RUN_COMMAND: COMMAND,
+    RunKind.HEALTH_CHECK: run_spec_pb2.RunSpec(health_check=run_spec_pb2.HealthCheckSpec()),
+    RunKind.WORKER_PROBE: run_spec_pb2.RunSpec(worker_probe=run_spec_pb2.WorkerProbeSpec(probe=run_spec_pb2.WORKER_PROBE_PING)),
+}
+
+
+@pytest.mark.parametrize("kind", RunKind)
+async def test_every_kind_carries_a_fence_where_it_changes_workers_alone_or_in_a_hook_and_none_where_it_only_looks(
+    catalog: ServedCatalog, bucket: str, kind: RunKind
+) -> None:
+    assert kind in CHANGES | LOOKS
+    if kind in CHANGES:
+        alone = await create(catalog, a_create(bucket, CHANGES[kind]))
+        assert await claimed_fence(catalog) == (alone.seq, 1)
+        await catalog.local.runs.ReleaseLeases(run_pb2.ReleaseLeasesRequest(executor_id="e1"))
+        assert await claimed_fence(catalog) == (alone.seq, 2)
+        nested = await create(catalog, a_create(bucket, CHANGES[kind], parent_run_id=alone.run_id))
+        assert nested.seq > alone.seq
+        assert await claimed_fence(catalog) == (alone.seq, 2), "its holder's"
+    if kind in LOOKS:
+        await create(catalog, a_create(bucket, LOOKS[kind]))
+        assert await claimed_fence(catalog) is None
+        parent = await create(catalog, a_create(await a_bucket(catalog.database), DEPLOY))
+        assert await claimed_fence(catalog) == (parent.seq, 1)
+        await create(catalog, a_create(parent.bucket_id, LOOKS[kind], parent_run_id=parent.run_id))
+        assert await claimed_fence(catalog) is None
 
 
 async def test_a_run_started_in_a_hook_carries_the_numbers_of_the_run_whose_hold_it_joined(

@@ -91,6 +91,17 @@ def test_after_kill_9_of_the_host_the_command_brings_it_back_and_the_run_goes_on
     wait_until(lambda: all(map(is_gone, hook_pids(place))), what="the end of every hook")
 
 
+def test_the_death_of_the_host_is_known_for_certain_by_its_lock_and_no_lease_is_waited_for(maand: Maand, place: Path) -> None:
+    building = maand.start("build", "-o", "jsonl")
+    waiting(maand, place)
+    kill(maand.services()["pid"])
+    (place / "go").touch()
+    code, said = end(building)
+    assert code == 0, said
+    told = [line["notice"] for line in map(json.loads, said.splitlines()) if "notice" in line]
+    assert [notice["claim_end"] for notice in told] == ["executor_died"], "not lease_lost: that comes 15 s later"
+
+
 def test_ctrl_c_twice_ends_the_hook_now(maand: Maand, place: Path) -> None:
     building = maand.start("build")
     waiting(maand, place)

@@ -97,10 +97,16 @@ def test_idle_seconds_come_from_the_environment() -> None:
 
 
 class Host:
-    """A host as far as its end needs one: a server of the hook API, and what the services are doing."""
+    """A host as far as its end needs one: what lasts as long as it does, and what the services are doing."""
 
-    def __init__(self, serving: Coroutine[Any, Any, None], activity: Callable[[], Activity]) -> None:
+    def __init__(
+        self,
+        serving: Coroutine[Any, Any, None],
+        activity: Callable[[], Activity],
+        *loops: Coroutine[Any, Any, None],
+    ) -> None:
         self.gateway = SimpleNamespace(serving=asyncio.create_task(serving, name="the server of the hook API"))
+        self.executor = SimpleNamespace(loops=[asyncio.create_task(loop, name="claims") for loop in loops])
         self.activity = activity
 
 
@@ -124,6 +130,13 @@ async def test_a_host_whose_hook_api_ends_by_itself_does_not_live_on_without_it(
     host: Any = Host(breaks(), busy)
     with pytest.raises(EndedByItself, match="the server of the hook API ended by itself"):
         await until_not_needed(host, Layout(bucket=tmp_path), QUARTER)
+
+
+async def test_a_host_that_claims_no_runs_any_more_does_not_live_on(tmp_path: Path) -> None:
+    host: Any = Host(lasts(), busy, breaks())
+    with pytest.raises(EndedByItself, match="claims ended by itself"):
+        await until_not_needed(host, Layout(bucket=tmp_path), QUARTER)
+    host.gateway.serving.cancel()
 
 
 async def test_a_host_that_cannot_tell_whether_it_is_idle_ends_by_an_error_and_not_as_idle(tmp_path: Path) -> None:
