@@ -1,10 +1,14 @@
 """Fences in whole runs: who looks leaves no mark, who is nested acts for its holder, who is refused says so and ends."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from maand_catalog.database.clock import DatabaseClock
+from maand_catalog.store.runs import leases
 from maand_contracts.catalog.v1 import run_event_pb2 as events_pb
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1.run_spec_pb2 import (
@@ -18,6 +22,7 @@ from maand_contracts.catalog.v1.run_spec_pb2 import (
 from tests.integration.executor.deploy_bed import DeployBed, deploy_bed
 from tests.integration.executor.shared_bed import shared_bed
 from tests.testbed.sshd import SshTestBed
+from tests.waiting import until
 
 DEPLOY = RunSpec(deploy=DeploySpec())
 STATUS = RunSpec(job_control=JobControlSpec(job="api", action=JOB_ACTION_STATUS))
@@ -62,6 +67,32 @@ async def test_a_run_that_only_looks_beside_a_deploy_disturbs_it_not(
         ended = await bed.follow(run_id)
         assert (ended.state, ended.run.fence) == ("succeeded", 1), ended.result
         assert set((await bed.states("api")).values()) == {"promoted"}
+
+
+@pytest.mark.parametrize("hours", [1, 24, -1])
+async def test_a_wall_clock_that_is_set_in_the_middle_of_a_deploy_disturbs_it_not(
+    tmp_path: Path, test_bed: SshTestBed, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    renewed: list[str] = []
+    set_by = timedelta()
+    read, renew = DatabaseClock.read, leases.renew_lease
+
+    def renew_and_count(*args: Any, **more: Any) -> leases.Renewal:
+        renewal = renew(*args, **more)
+        renewed.append("once")
+        return renewal
+
+    monkeypatch.setattr(DatabaseClock, "read", lambda self, connection: read(self, connection) + set_by)
+    monkeypatch.setattr(leases, "renew_lease", renew_and_count)
+    async with deploy_bed(tmp_path, test_bed, workers=2) as bed:
+        run_id = await in_the_middle_of_an_upgrade(bed)
+        set_by, before = timedelta(hours=hours), len(renewed)
+        await until(lambda: len(renewed) > before + 1)
+        let_go(bed)
+        ended = await bed.follow(run_id)
+        assert (ended.state, ended.run.fence) == ("succeeded", 1), ended.result
+        assert [bed.log_of(worker).count("restart") for worker in bed.workers] == [1, 1]
+        assert ended.run.finished_at.ToDatetime() >= ended.run.started_at.ToDatetime()
 
 
 @pytest.mark.parametrize("nested", [TARGET, STATUS])
