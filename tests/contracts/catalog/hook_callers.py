@@ -13,7 +13,7 @@ from maand_catalog.store.tables.fleet import job_demands, jobs, workers
 from maand_catalog.store.tables.identity import invocations
 from maand_wire.channels import bearer_header
 from tests.contracts.catalog.run_builders import an_allocation
-from tests.contracts.catalog.semaphore_builders import a_running_run
+from tests.contracts.catalog.semaphore_builders import LONG_LEASE, a_running_run
 
 Metadata = list[tuple[str, str]]
 
@@ -32,7 +32,7 @@ async def a_running_hook(
     database: Database, bucket_id: str, *, job: str = "api", worker: str = "10.0.0.1", event: str = "pre_deploy"
 ) -> Hook:
     """Begin one invocation of a run of its own, on a new allocation."""
-    run_id = await a_running_run(database, bucket_id)
+    run_id = await a_running_run(database, bucket_id, lease=LONG_LEASE)
     await a_worker(database, bucket_id, worker)
     allocation_id = await an_allocation(database, bucket_id, job=job, worker=worker)
     return await another_hook(

@@ -17,10 +17,10 @@ from maand_catalog.store.tables.identity import invocations
 from maand_catalog.store.tables.runs import runs
 
 LONG_LEASE = 2 * LONGEST_LEASE - timedelta(seconds=1)
-"""Nobody renews it; a longer one would be cut down as what a clock left that jumped."""
+"""Beside upkeep, where nobody renews it: a longer one would be cut down as what a clock left that jumped."""
 
 
-async def a_running_run(database: Database, bucket_id: str, *, lease: timedelta = LONG_LEASE) -> str:
+async def a_running_run(database: Database, bucket_id: str, *, lease: timedelta = timedelta(hours=1)) -> str:
     """Make a run that an executor holds with fence 1, and return its id."""
     run_id = str(uuid.uuid4())
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.command_line import read_until
 from tests.unit.cli.builders import output, started
 from tests.unit.cli.conftest import Maand
-from tests.unit.cli.fake_catalog import RUN_ID, FakeCatalog
+from tests.unit.cli.fake_catalog import RUN_ID, FakeCatalog, Refusal, ended
 
 
 @pytest.fixture
@@ -49,6 +50,24 @@ def test_ctrl_c_three_times_leaves_and_says_how_to_come_back(fake: FakeCatalog, 
     deploying.send_signal(signal.SIGINT)
     assert RUN_ID in read_until(deploying, "maand runs watch")
     assert deploying.wait(60) == 130
+
+
+def test_ctrl_c_while_an_interrupted_run_is_followed_stops_that_one_and_the_own_run_is_not_begun(
+    fake: FakeCatalog, bucket: Path
+) -> None:
+    facts = {"run_id": RUN_ID, "kind": "deploy", "continued": "yes"}
+    fake.answers["CreateRun"] = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "held", code="bucket_held", facts=facts)
+    fake.endless = True
+    fake.play(output("working"), end=ended("succeeded", kind="deploy"))
+    command = [sys.executable, "-m", "maand_cli", "deploy"]
+    with subprocess.Popen(command, cwd=bucket, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
+        read_until(process, "working")
+        for words in ("after the current batch", "stopping now"):
+            process.send_signal(signal.SIGINT)
+            read_until(process, words)
+        assert "your own deploy was not begun" in read_until(process, "not begun")
+        assert process.wait(60) == 130
+    assert (fake.cancels, len(fake.asked("CreateRun"))) == (2, 1)
 
 
 def test_a_lost_stream_is_resumed_where_it_broke(fake: FakeCatalog, maand: Maand) -> None:
