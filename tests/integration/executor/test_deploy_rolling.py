@@ -52,6 +52,45 @@ async def test_a_failure_in_the_middle_batch_is_mended_by_the_next_deploy(tmp_pa
         assert data.read_text() == "precious"
 
 
+async def test_of_a_batch_with_failures_of_every_kind_the_healthy_one_is_promoted(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=4) as bed:
+        await bed.start_gateway()
+        probe = {"type": "ssh", "command": "! test -e /opt/worker/sick"}
+        manifest = {
+            "max_concurrent_upgrades": 4,
+            "hooks": {"hook_active": {"executed_on": ["after_allocation_started"]}},
+            "health_check": {"checks": [probe], "wait": {"attempts": 2, "interval_seconds": 1}},
+        }
+        bed.write_job("api", manifest, {"app.conf": "v1", "_hooks/hook_active.py": ""})
+        await bed.build()
+        assert (await bed.deploy()).state == "succeeded"
+        well, no_make, no_hook, sick = bed.workers
+        no_make.stand_in("make", "#!/bin/sh\nexit 4\n")
+        sick.path("/opt/worker/sick").touch()
+        fails = f"import os\nraise SystemExit(os.environ['ALLOCATION_IP'] == '{no_hook.host}')\n"
+        bed.write_job("api", manifest, {"app.conf": "v2", "_hooks/hook_active.py": fails})
+        await bed.build()
+
+        failed = await bed.deploy()
+        assert failed.state == "failed"
+        assert {failure.worker: failure.step for failure in failed.result.failures} == {
+            no_make.host: "restart",
+            no_hook.host: "hook_active",
+            sick.host: "health",
+        }
+        assert list((await bed.states("api")).values()) == ["promoted", "failed", "failed", "failed"]
+        assert failed.result.counts == {"promoted": 1, "failed": 3}
+
+        no_make.stand_in("make", '#!/bin/sh\nexec /usr/bin/make "$@"\n')
+        sick.path("/opt/worker/sick").unlink()
+        bed.write_job("api", manifest, {"app.conf": "v2", "_hooks/hook_active.py": ""})
+        await bed.build()
+        mended = await bed.deploy()
+        assert mended.state == "succeeded", mended.result
+        assert mended.actions("api") == dict(zip(bed.hosts, ("skip", "restart", "restart", "restart"), strict=True))
+        assert len(bed.log_of(well)) == 2
+
+
 async def test_a_worker_that_cannot_be_reached_stops_everything_or_is_left_out(tmp_path: Path, test_bed: SshTestBed) -> None:
     async with deploy_bed(tmp_path, test_bed, workers=2) as bed:
         bed.write_job("api", {})

@@ -45,7 +45,7 @@ from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.settings import LeaseSettings, WorkSettings
 from maand_executor.ssh.copy import RemoteCopy
-from maand_executor.ssh.errors import WorkerUnreachable
+from maand_executor.ssh.errors import CopyFailed, WorkerUnreachable
 from maand_executor.ssh.rsync import CopyResult
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.lease import Lease
@@ -209,6 +209,8 @@ class FakeRemote:
         job = copy.target.rpartition("/")[2]
         self.did.append(f"copy {job} {worker.name}")
         self.on_command(self.did[-1])
+        if f"copy {job} {worker.name}" in self.fail:
+            raise CopyFailed(worker.name, "no space left on device")
         return CopyResult(files_transferred=1)
 
     def _reach(self, worker: Worker) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.hooks.errors import InterpreterMissing
 from maand_executor.hooks.request import EventRun
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.facts import AllocationState, Namespace, RestartPolicy, RolloutOrder
@@ -142,13 +143,75 @@ async def test_all_starts_are_gated_once_after_the_last_batch(bed: RunBed) -> No
     assert bed.did[-1].startswith("hook health_check")
 
 
-async def test_a_failed_start_batch_fails_what_was_started_before_it(bed: RunBed) -> None:
-    bed.add_job("api", workers=3, max_concurrent_starts=1)
+async def test_after_a_failed_start_what_did_start_is_gated_and_promoted(bed: RunBed) -> None:
+    bed.add_job("api", workers=4, max_concurrent_starts=2, hooks=("after_allocation_started", "health_check"))
     bed.remote.fail["start api 10.0.0.2"] = 1
     ended = await bed.deploy()
     assert ended.word == "failed"
-    assert bed.catalog.states("api") == ["failed", "failed", "planned"]
-    assert "health gate" in bed.catalog.allocations["api@10.0.0.1"].message
+    assert [step for step in bed.did if step.startswith("hook")] == [
+        "hook after_allocation_started api 10.0.0.1",
+        "hook health_check api 10.0.0.1",
+    ]
+    assert bed.catalog.states("api") == ["promoted", "failed", "planned", "planned"]
+    assert ended.result.counts == {"promoted": 1, "failed": 1, "untouched": 2}
+
+    bed.remote.fail.clear()
+    assert (await bed.deploy()).word == "succeeded"
+    started = [step for step in bed.did if step.startswith("start")]
+    assert started == [f"start api 10.0.0.{number}" for number in (2, 3, 4)]
+
+
+async def updated_in_one_batch(bed: RunBed, *, hooks: tuple[str, ...] = ()) -> None:
+    bed.add_job("api", workers=3, max_concurrent_upgrades=3, hooks=hooks)
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+
+
+EVERY_WAY_TO_FAIL = pytest.mark.parametrize("how", ["copy", "restart", "job_control", "after_allocation_started", "health_check"])
+
+
+@EVERY_WAY_TO_FAIL
+async def test_of_a_batch_with_a_failure_the_others_are_promoted_and_the_next_deploy_does_what_is_left(
+    bed: RunBed, how: str
+) -> None:
+    hook = how if how not in ("copy", "restart") else "after_allocation_started"
+    await updated_in_one_batch(bed, hooks=(hook,))
+    failing = bed.hooks.fail if how == hook else bed.remote.fail
+    failing[f"{how} api 10.0.0.2" if how in ("copy", "restart") else f"{how} 10.0.0.2"] = 3
+    ended = await bed.deploy()
+    assert ended.word == "failed"
+    assert bed.catalog.states("api") == ["promoted", "failed", "promoted"]
+    assert [failure.worker for failure in ended.result.failures] == ["10.0.0.2"]
+    assert ended.result.counts == {"promoted": 2, "failed": 1}
+    if how in ("copy", "restart"):
+        assert "hook after_allocation_started api 10.0.0.1,10.0.0.3" in bed.did, "nothing runs for what was not started"
+
+    bed.hooks.fail.clear()
+    bed.remote.fail.clear()
+    assert (await bed.deploy()).word == "succeeded"
+    assert {step.rpartition(" ")[2] for step in bed.did if step.startswith("copy")} == {"10.0.0.2"}
+
+
+async def test_who_takes_a_failing_batch_over_repeats_nothing_that_was_promoted(bed: RunBed) -> None:
+    await updated_in_one_batch(bed)
+    bed.remote.fail["restart api 10.0.0.2"] = 3
+    await bed.deploy()
+    bed.remote.fail.clear()
+    ended = await bed.deploy(steps=["api/10.0.0.1/promoted", "api/10.0.0.3/promoted"])
+    assert ended.word == "succeeded"
+    assert bed.did == ["copy api 10.0.0.2", "restart api 10.0.0.2"]
+
+
+async def test_a_batch_whose_hooks_cannot_begin_is_failed_as_a_whole(bed: RunBed) -> None:
+    await updated_in_one_batch(bed, hooks=("after_allocation_started",))
+
+    def refuse(request: EventRun) -> None:
+        raise InterpreterMissing("bun", job=request.job.name, hook=request.job.hooks[0].name)
+
+    bed.hooks.on_event = refuse
+    ended = await bed.deploy()
+    assert ended.word == "failed"
+    assert bed.catalog.states("api") == ["failed"] * 3
 
 
 async def test_a_gate_looks_at_its_batch_and_at_what_was_promoted_before(bed: RunBed) -> None:

@@ -218,6 +218,27 @@ async def test_a_stop_that_fails_fails_its_job_and_is_tried_again(bed: RunBed) -
     assert bed.did == ["stop api 10.0.0.2"]
 
 
+@pytest.mark.parametrize("how", ["stop", "after_allocation_stopped"])
+@pytest.mark.parametrize("leaves", ["disabled", "removed"])
+async def test_of_a_stop_batch_with_a_failure_the_others_are_stopped_for_good(bed: RunBed, how: str, leaves: str) -> None:
+    bed.add_job("api", workers=3, hooks=("after_allocation_stopped",))
+    await bed.deploy()
+    for host in ("10.0.0.2", "10.0.0.3"):
+        bed.catalog.change("api", host, **{leaves: True})
+    failing = bed.remote.fail if how == "stop" else bed.hooks.fail
+    failing["stop api 10.0.0.2" if how == "stop" else f"{how} 10.0.0.2"] = 2
+    ended = await bed.deploy()
+    assert ended.jobs() == {"api": "failed"}
+    assert bed.catalog.states("api") == ["promoted", "failed", "stopped" if leaves == "disabled" else "removed"]
+    assert (ended.result.counts["stopped"], ended.result.counts["failed"]) == (1, 1)
+
+    bed.remote.fail.clear()
+    bed.hooks.fail.clear()
+    assert (await bed.deploy()).word == "succeeded"
+    assert "stop api 10.0.0.2" in bed.did
+    assert not any("10.0.0.3" in step for step in bed.did)
+
+
 async def test_jobs_that_demand_others_are_stopped_first(bed: RunBed) -> None:
     bed.add_job("database")
     bed.add_job("api", deployment_seq=1, demanded_jobs=("database",))

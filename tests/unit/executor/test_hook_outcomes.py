@@ -1,13 +1,15 @@
 """Outcomes: of a process, an invocation, an event."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.hooks.outcome_messages import failures_of
-from maand_executor.rules.facts import InvocationOutcome
+from maand_executor.rules.facts import Allocation, Hook, HookScope, InvocationOutcome, Job
 from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult, outcome_of, sentence_of, shell_exit_code
+from maand_executor.steps.event_hooks import failures_of_unrun_hooks
 
 OK, FAILED, TIMED_OUT = InvocationOutcome.SUCCEEDED, InvocationOutcome.FAILED, InvocationOutcome.TIMED_OUT
 CANCELLED, INTERRUPTED = InvocationOutcome.CANCELLED, InvocationOutcome.INTERRUPTED
@@ -84,3 +86,36 @@ def test_failures_of_the_run_tell_kind_exit_code_and_last_lines_and_leave_out_wh
         3,
         ["boom"],
     )
+
+
+TWO_HOOKS = Job(
+    name="api",
+    hooks=tuple(
+        Hook(name=name, job="api", path=f"_hooks/{name}.py", runtime="python", executed_on=("health_check",))
+        for name in ("hook_x", "hook_y")
+    ),
+)
+PAIR = tuple(Allocation(allocation_id=f"id of {worker}", job="api", worker=worker) for worker in ("w1", "w2"))
+
+
+@pytest.mark.parametrize("how", [FAILED, TIMED_OUT, INTERRUPTED])
+def test_who_got_through_the_last_hook_passed_and_everybody_else_is_named(how: InvocationOutcome) -> None:
+    first = (result("w1", outcome=OK), result("w2", outcome=OK))
+    last = tuple(replace(one, hook="hook_y") for one in (result("w1", outcome=OK), result("w2", outcome=how)))
+    assert not_passed(EventOutcome(results=first + last)) == {"w2"}
+    assert not_passed(EventOutcome(results=(result("w1", outcome=OK), result("w2", outcome=how)))) == {"w1", "w2"}
+    assert not_passed(EventOutcome(results=first)) == set()
+
+
+def not_passed(outcome: EventOutcome) -> set[str]:
+    failures = failures_of("api", outcome.failed) + failures_of_unrun_hooks(TWO_HOOKS, "health_check", outcome, PAIR)
+    assert len({failure.worker for failure in failures}) == len(failures)
+    return {failure.worker for failure in failures}
+
+
+def test_a_hook_that_runs_once_for_all_fails_for_all() -> None:
+    once = replace(TWO_HOOKS, hooks=(replace(TWO_HOOKS.hooks[0], scope=HookScope.ROLLOUT),))
+    outcome = EventOutcome(results=(result("w1"),))
+    (other,) = failures_of_unrun_hooks(once, "health_check", outcome, PAIR)
+    assert other.worker == "w2"
+    assert other.message == "not all of its health_check hooks ran: hook_x did not end well for w1"

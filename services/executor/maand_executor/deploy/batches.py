@@ -2,25 +2,35 @@
 
     deploying -> copy -> lifecycle (make, or `job_control` hooks) -> `after_allocation_started` -> [health gate] -> promoted
 
-Inside a batch all allocations run side by side, shared with other executors when they are many, and all are allowed to finish. A
-batch with a failure is `failed` as a whole: the next deploy takes it up again. Promotion is one transaction with the steps that a
-takeover must not repeat.
+Inside a batch all allocations run side by side, shared with other executors when they are many, and all are allowed to finish.
+Whoever fails a step takes no part in the next one and is `failed`; the others go on to their promotion, so that the next deploy
+does only what is left. Promotion is one transaction with the steps that a takeover must not repeat.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
 from maand_executor.deploy.plan import JobPlan
-from maand_executor.deploy.state import BROKEN_OFF, PROMOTED, STARTED, Deploy, JobFailed, step_name
+from maand_executor.deploy.state import (
+    BROKEN_OFF,
+    PROMOTED,
+    STARTED,
+    Deploy,
+    JobFailed,
+    plans_without_failures,
+    step_name,
+)
+from maand_executor.errors import RunFailed
 from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import Allocation, AllocationMove, AllocationState, Job
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import LifecycleBatch, failures_or_cancelled, run_event_hooks
+from maand_executor.steps.event_hooks import LifecycleBatch, failures_of_unrun_hooks, failures_or_cancelled, run_event_hooks
 from maand_executor.steps.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.tracing import child_span
 
@@ -52,6 +62,10 @@ class RolloutBatch:
         """Whether anything is started, restarted or reloaded."""
         return any(plan.action in TARGETS for plan in self.plans)
 
+    def without(self, failures: Sequence[pb.Failure]) -> Self:
+        """Return what is left of the batch where some failed."""
+        return replace(self, plans=plans_without_failures(self.plans, failures))
+
 
 class BatchRunner:
     """Carries out the batches of one job."""
@@ -63,21 +77,35 @@ class BatchRunner:
         self._job: Job = plan.job
         self.touched = 0
         """Allocations of batches that were begun."""
+        self._failures: list[pb.Failure] = []
+        self._sentences: list[str] = []
 
-    async def roll_out(self, batch: RolloutBatch) -> None:
-        """Copy, bring up, run hooks. Raises `JobFailed` after all of the batch ended, with the batch recorded as failed."""
+    @property
+    def goes_on(self) -> bool:
+        """Whether further batches are begun: after a failure only with --keep-going."""
+        return not self._failures or self._context.spec.keep_going
+
+    def raise_failures(self) -> None:
+        """Raise `JobFailed` when anything of the job failed."""
+        if self._failures:
+            sentence = self._sentences[0] if len(self._sentences) == 1 else "some of its batches failed"
+            raise JobFailed(sentence, self._failures)
+
+    async def roll_out(self, batch: RolloutBatch) -> tuple[PlannedAllocation, ...]:
+        """Copy, bring up, run hooks. Return what went well after all of the batch ended; the rest is recorded as failed."""
         with child_span(f"batch {batch.phase}", job=self._job.name, index=batch.index, count=batch.count):
-            await self._roll_out(batch)
+            return await self._roll_out(batch)
 
-    async def _roll_out(self, batch: RolloutBatch) -> None:
+    async def _roll_out(self, batch: RolloutBatch) -> tuple[PlannedAllocation, ...]:
         await self._begin(batch)
         try:
             failures = await self._bring_up(batch)
         except BROKEN_OFF:
             await attempts.record_ended(self._context, batch.plans, "the run was stopped in the middle of this batch")
             raise
-        if failures:
-            await self.fail(batch.plans, f"{batch.phase} batch {batch.index + 1} of {batch.count} failed", failures)
+        return await self.leave_out_failed(
+            batch.plans, failures, f"{batch.phase} batch {batch.index + 1} of {batch.count} failed"
+        )
 
     async def promote(self, plans: Sequence[PlannedAllocation]) -> None:
         """Record allocations as done for good."""
@@ -98,11 +126,19 @@ class BatchRunner:
         self._context.journal.report(events.promoted_event(job=self._job.name, workers=workers, version=self._job.version))
         self._context.report.count(PROMOTED, len(plans))
 
-    async def fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
-        """Record allocations as failed, then raise `JobFailed`."""
-        await attempts.record_failed(self._context, plans, sentence, failures)
-        self._context.report.count("failed", len(plans))
-        raise JobFailed(sentence, failures)
+    async def leave_out_failed(
+        self, plans: Sequence[PlannedAllocation], failures: Sequence[pb.Failure], sentence: str
+    ) -> tuple[PlannedAllocation, ...]:
+        """Record what the failures are about as failed, and return the rest."""
+        if not failures:
+            return tuple(plans)
+        well = plans_without_failures(plans, failures)
+        failed = [plan for plan in plans if plan not in well]
+        await attempts.record_failed(self._context, failed, sentence, failures)
+        self._context.report.count("failed", len(failed))
+        self._failures += failures
+        self._sentences.append(sentence)
+        return well
 
     async def _begin(self, batch: RolloutBatch) -> None:
         await attempts.record_begun(self._context, batch.plans)
@@ -114,12 +150,12 @@ class BatchRunner:
         )
 
     async def _bring_up(self, batch: RolloutBatch) -> list[pb.Failure]:
+        """Take every step with those that got through the one before, and return what failed."""
         failures = await self._copy_and_make(batch)
-        if failures or not batch.has_lifecycle:
-            return failures
-        if self._job.hooks_on("job_control"):
-            failures = await self._run_hooks("job_control", batch)
-        return failures or await self._run_hooks("after_allocation_started", batch)
+        if batch.has_lifecycle:
+            for event in ("job_control", "after_allocation_started"):
+                failures += await self._run_hooks(event, batch.without(failures))
+        return failures
 
     async def _copy_and_make(self, batch: RolloutBatch) -> list[pb.Failure]:
         copies = Copies(trees=self._plan.trees, staged_trees=self._deploy.staged_trees, worker_files=self._deploy.worker_files)
@@ -132,17 +168,21 @@ class BatchRunner:
         return LifecycleStep(allocation=plan.allocation, copy=plan.digest, act=act, target=target)
 
     async def _run_hooks(self, event: str, batch: RolloutBatch) -> list[pb.Failure]:
-        outcome = await run_event_hooks(
-            self._context,
-            self._deploy.fleet,
-            self._job,
-            event,
-            batch.allocations,
-            order=self._plan.order,
-            batch=self._lifecycle_batch(batch),
-            memory=self._deploy.batch_memory,
-        )
-        return failures_or_cancelled(self._job.name, outcome)
+        try:
+            outcome = await run_event_hooks(
+                self._context,
+                self._deploy.fleet,
+                self._job,
+                event,
+                batch.allocations,
+                order=self._plan.order,
+                batch=self._lifecycle_batch(batch),
+                memory=self._deploy.batch_memory,
+            )
+        except RunFailed as error:  # nothing of the event was started: the whole batch lacks it
+            return list(error.failures)
+        failures = failures_or_cancelled(self._job.name, outcome)
+        return failures + failures_of_unrun_hooks(self._job, event, outcome, batch.allocations)
 
     def _lifecycle_batch(self, batch: RolloutBatch) -> LifecycleBatch:
         new = [plan.allocation.worker for plan in batch.plans if plan.action is Action.START]

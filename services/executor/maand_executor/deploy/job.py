@@ -2,10 +2,11 @@
 
     pre_deploy -> render and plan -> starts in batches, one gate, promote -> updates: per batch gate and promote -> post_deploy
 
-A failure stops this job: earlier batches stay promoted, the failing one is `failed`, later ones are untouched.
+A failure stops this job: what went well is promoted, of the failing batch too; what failed is `failed`, later batches are
+untouched.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
@@ -34,7 +35,6 @@ class JobRollout:
         self._ready_plan = ready_plan
         self._health_gate = HealthGate(deploy.context, deploy.fleet, job)
         self._candidates = deploy.candidates(job.name)
-        self._failures: list[pb.Failure] = []
 
     async def run(self) -> Mapping[str, int]:
         """Roll the job out and return how many allocations got which step. Raises `JobFailed`, `JobCancelled`."""
@@ -87,33 +87,35 @@ class JobRollout:
             await self._update(plan, runner)
         finally:
             self._context.report.count("untouched", len(plan.rolled_out) - runner.touched)
-        if self._failures:
-            raise JobFailed("some of its batches failed", self._failures)
+        runner.raise_failures()
 
     async def _start(self, plan: JobPlan, runner: BatchRunner) -> None:
         """Start in batches, then look once: a quorum may need all of them."""
         started: list[PlannedAllocation] = []
         try:
             for batch in rollout_batches("start", plan.starts, self._job.max_concurrent_starts):
+                if not runner.goes_on:
+                    break
                 self._deploy.stop_if_asked()
-                started += batch.plans if await self._go_on(runner.roll_out(batch)) else ()
-        except (JobFailed, *BROKEN_OFF):
+                started += await runner.roll_out(batch)
+        except BROKEN_OFF:
             await attempts.record_ended(self._context, started, NOT_GATED)
             raise
-        if started:
-            await self._go_on(self._gate_and_promote(plan, runner, started))
+        await self._gate_and_promote(plan, runner, started)
 
     async def _update(self, plan: JobPlan, runner: BatchRunner) -> None:
         for batch in rollout_batches("update", plan.updates, self._job.max_concurrent_upgrades):
+            if not runner.goes_on:
+                return
             self._deploy.stop_if_asked()
-            if await self._go_on(runner.roll_out(batch)):
-                await self._go_on(self._gate_and_promote(plan, runner, batch.plans, gated=batch.has_lifecycle))
+            brought_up = await runner.roll_out(batch)
+            await self._gate_and_promote(plan, runner, brought_up, gated=batch.has_lifecycle)
 
     async def _gate_and_promote(
         self, plan: JobPlan, runner: BatchRunner, plans: Sequence[PlannedAllocation], *, gated: bool = True
     ) -> None:
-        """Wait for the health of these allocations and of those this run promoted, then promote. Raises `JobFailed`."""
-        if gated:
+        """Wait for the health of these allocations and of those this run promoted, then promote what is healthy."""
+        if gated and plans:
             now = [one.allocation for one in plans]
             earlier = [one for one in self._candidates if self._deploy.was_promoted(one) and one not in now]
             watched = in_rollout_order((*earlier, *now), plan.order.workers)
@@ -122,20 +124,8 @@ class JobRollout:
             except BROKEN_OFF:
                 await attempts.record_ended(self._context, plans, "the run was stopped before its health gate passed")
                 raise
-            if failures:
-                await runner.fail(plans, f"{self._job.name} did not become healthy", failures)
+            plans = await runner.leave_out_failed(plans, failures, f"{self._job.name} did not become healthy")
         await runner.promote(plans)
-
-    async def _go_on(self, work: Awaitable[None]) -> bool:
-        """Return whether it succeeded; a failure is kept for the end with --keep-going, else raised."""
-        try:
-            await work
-        except JobFailed as failure:
-            if not self._context.spec.keep_going:
-                raise
-            self._failures += failure.failures
-            return False
-        return True
 
     async def _tell_unhealthy_peers(self, plan: JobPlan) -> None:
         """Say which peers are unhealthy before the run touches the job: they are not this rollout's fault."""

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy import attempts
-from maand_executor.deploy.state import BROKEN_OFF, STOPPED, Deploy, JobFailed, step_name
+from maand_executor.deploy.state import BROKEN_OFF, STOPPED, Deploy, JobFailed, plans_without_failures, step_name
 from maand_executor.output import events
 from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may_run, plan_inactive, was_on_worker
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition, split_into_batches
-from maand_executor.steps.event_hooks import LifecycleBatch, failures_or_cancelled, run_event_hooks
+from maand_executor.steps.event_hooks import LifecycleBatch, failures_of_unrun_hooks, failures_or_cancelled, run_event_hooks
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 
 LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}
@@ -67,21 +67,26 @@ class JobStops:
         except BROKEN_OFF:
             await attempts.record_ended(self._context, running, "the run was stopped while it stopped this allocation")
             raise
+        await self._tell_of_the_dead([plan for plan in running if plan not in alive], position)
+        await self._record(plans_without_failures(plans, failures))
         if failures:
             await self._fail(running, f"stop batch {position.index + 1} of {position.count} failed", failures)
-        await self._tell_of_the_dead([plan for plan in running if plan not in alive], position)
-        await self._record(plans)
 
     async def _bring_down(
         self, plans: Sequence[PlannedAllocation], alive: Sequence[PlannedAllocation], position: BatchPosition
     ) -> list[pb.Failure]:
+        """Take every step with those that got through the one before, and return what failed."""
         failures = await self._stop(alive, position)
-        failures = failures or await self._hooks("after_allocation_stopped", alive, position)
-        return failures or await self._delete_files([plan for plan in plans if plan.action is Action.REMOVE])
+        failures += await self._hooks("after_allocation_stopped", plans_without_failures(alive, failures), position)
+        removed = [plan for plan in plans if plan.action is Action.REMOVE]
+        return failures + await self._delete_files(plans_without_failures(removed, failures))
 
     async def _fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
-        """Record what may have been stopped as failed, then raise `JobFailed`."""
-        await attempts.record_failed(self._context, plans, sentence, failures)
+        """Record those that failed, and may have been stopped all the same; then raise `JobFailed`."""
+        well = plans_without_failures(plans, failures)
+        failed = [plan for plan in plans if plan not in well]
+        await attempts.record_failed(self._context, failed, sentence, failures)
+        self._context.report.count("failed", len(failed))
         raise JobFailed(sentence, failures)
 
     async def _tell_of_the_dead(self, plans: Sequence[PlannedAllocation], position: BatchPosition) -> None:
@@ -118,7 +123,8 @@ class JobStops:
             batch=LifecycleBatch(phase="stop", position=position, variables=lifecycle_variables(target="stop")),
             memory=self._deploy.batch_memory,
         )
-        return failures_or_cancelled(self._job.name, outcome)
+        failures = failures_or_cancelled(self._job.name, outcome)
+        return failures + failures_of_unrun_hooks(self._job, event, outcome, allocations)
 
     async def _record(self, plans: Sequence[PlannedAllocation]) -> None:
         """Remember allocations as stopped, so that it happens once."""

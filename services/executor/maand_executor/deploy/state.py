@@ -11,7 +11,7 @@ from maand_executor.content.staged_trees import StagedTrees
 from maand_executor.errors import ExecutorError, JobCancelled
 from maand_executor.hooks.request import is_once_in_a_run
 from maand_executor.rules.cancel import CancelLevel
-from maand_executor.rules.decisions import PlanOptions
+from maand_executor.rules.decisions import PlannedAllocation, PlanOptions
 from maand_executor.rules.facts import Allocation, Job
 from maand_executor.ssh.errors import StaleFence
 from maand_executor.steps.context import RunContext
@@ -53,6 +53,12 @@ RENDER = "render"
 BROKEN_OFF = (asyncio.CancelledError, JobCancelled, StaleFence)
 """What ends a batch in its middle: what was begun is recorded as failed then. Where another executor has taken the run over, the
 catalog refuses that record."""
+
+
+def plans_without_failures(plans: Sequence[PlannedAllocation], failures: Iterable[pb.Failure]) -> tuple[PlannedAllocation, ...]:
+    """Return the plans that no failure is about. A failure that names no worker is about all of them."""
+    failed = {failure.worker for failure in failures}
+    return () if "" in failed else tuple(plan for plan in plans if plan.allocation.worker not in failed)
 
 
 def step_name(job: str, worker: str, step: str) -> str:

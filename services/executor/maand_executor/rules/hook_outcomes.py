@@ -63,6 +63,14 @@ class EventOutcome:
         """The invocations that did not succeed."""
         return tuple(result for result in self.results if not result.ok)
 
+    def passed_workers(self, last_hook: str) -> frozenset[str]:
+        """Return the workers for which every hook of the event ended well, given the last of them in the order they run.
+
+        A failure ends the event, so whoever got through the last hook got through all. One that runs once for all allocations
+        speaks for all of them: when it failed, nobody passed.
+        """
+        return frozenset(result.worker for result in self.results if result.ok and result.hook == last_hook)
+
     @property
     def notices(self) -> tuple[str, ...]:
         """What the hooks said for the run's summary; the same said by many is said once."""

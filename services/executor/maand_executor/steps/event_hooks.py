@@ -113,6 +113,24 @@ def failures_or_cancelled(job: str, outcome: EventOutcome) -> list[pb.Failure]:
     return failures
 
 
+def failures_of_unrun_hooks(job: Job, event: str, outcome: EventOutcome, allocations: Sequence[Allocation]) -> list[pb.Failure]:
+    """Return a failure for each allocation that has none of its own, but for which not every hook of the event ended well.
+
+    With `failures_of` the event they name everybody who did not pass: whoever they do not name did.
+    """
+    if not outcome.failed:
+        return []
+    first = outcome.failed[0]
+    failed = (failure.worker for failure in failures_of(job.name, outcome.failed))
+    named = {*failed, *outcome.passed_workers(job.hooks_on(event)[-1].name)}
+    message = f"not all of its {event} hooks ran: {first.hook} did not end well for {first.worker}"
+    return [
+        pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job.name, worker=one.worker, step=first.hook, message=message)
+        for one in allocations
+        if one.worker not in named
+    ]
+
+
 def workers_in_reach(fleet: Fleet, job: Job, allocations: Sequence[Allocation]) -> tuple[Worker, ...]:
     """Return the workers that hooks may reach: the job's, and those of the event, which an allocation may just have left."""
     return tuple(fleet.worker(one.worker) for one in fleet.of_job(job.name) if not one.removed or one in allocations)

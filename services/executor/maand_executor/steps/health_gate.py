@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.hooks.request import HEALTH_CHECK
 from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, HealthCheck, HttpProbe, Job, Probe, RolloutOrder
 from maand_executor.rules.health import OnOutput, Prober, ProbeResult, tls_context_of_ca
@@ -25,7 +26,7 @@ from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.worker_scripts import job_directory, make_environment
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import failures_or_cancelled, run_event_hooks
+from maand_executor.steps.event_hooks import failures_of_unrun_hooks, failures_or_cancelled, run_event_hooks
 from maand_executor.steps.fleet import Fleet
 
 HEALTH = "health"
@@ -125,19 +126,21 @@ class HealthGate:
     async def _attempt(
         self, allocations: Sequence[Allocation], order: RolloutOrder, tls: ssl.SSLContext | None, deadline: Deadline | None
     ) -> list[pb.Failure]:
+        """Look once: at every allocation with probes, then with hooks at those that passed; what no failure names is healthy."""
         unhealthy = [await self._failure(result) for result in await self._failing_probes(allocations, tls)]
-        if unhealthy or not self._hooks:
-            return unhealthy
+        sick = {failure.worker for failure in unhealthy}
+        well = [one for one in allocations if one.worker not in sick]
         outcome = await run_event_hooks(
             self._context,
             self._fleet,
             self._job,
-            "health_check",
-            allocations,
+            HEALTH_CHECK,
+            well,
             order=order,
             time_limit=deadline.left if deadline else None,
         )
-        return failures_or_cancelled(self._job.name, outcome)
+        unhealthy += failures_or_cancelled(self._job.name, outcome)
+        return unhealthy + failures_of_unrun_hooks(self._job, HEALTH_CHECK, outcome, well)
 
     async def _failing_probes(self, allocations: Sequence[Allocation], tls: ssl.SSLContext | None) -> list[ProbeResult]:
         async def look(one: tuple[Prober, Probe]) -> ProbeResult:
