@@ -92,6 +92,39 @@ async def test_an_executor_killed_again_and_again_still_deploys_everything_once(
                 assert started_on(bed, worker, job) == done.get(f"{job} {worker.host}", started_on(bed, worker, job))
 
 
+REVERSES_ONCE = """
+from maand import current_version, is_one_shot, put_rollout_order, rollout_order
+if is_one_shot() and current_version() != "0.0.0":
+    put_rollout_order(list(reversed(rollout_order()))).raise_for_status()
+"""
+
+
+async def test_a_takeover_does_not_build_again_and_keeps_the_order_that_a_hook_set(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=4, lease=timedelta(seconds=4)) as bed:
+        await bed.start_gateway()
+        hooks = {"hook_order": {"executed_on": ["pre_deploy"]}}
+        waits = "start restart stop:\n\t@[ $(ALLOCATION_INDEX) != 2 ] || until [ -e ../../../go ]; do sleep 0.05; done; "
+        waits += "echo $@ $(JOB) >> ../../../log\n"
+        bed.write_job("api", {"version": "1.0.0", "hooks": hooks}, {"Makefile": SLOW, "_hooks/hook_order.py": REVERSES_ONCE})
+        await bed.build()
+        assert (await bed.deploy()).state == "succeeded"
+        bed.write_job("api", {"version": "2.0.0", "hooks": hooks}, {"Makefile": waits})
+        snapshot = await bed.upload()
+
+        run_id = await bed.begin(run_spec_pb2.RunSpec(deploy=run_spec_pb2.DeploySpec(build_snapshot_id=snapshot)))
+        await bed.until(run_id, "promoted")
+        executor, bed.executor = bed.executor, None
+        assert executor is not None
+        await executor.stop()  # while the second of the reversed order restarts
+        bed.workers[2].path("/opt/worker/go").touch()
+        await bed.start_executor()
+        ended = await bed.follow(run_id)
+        assert ended.state == "succeeded", ended.result
+        promoted = [host for event in ended.of_kind("promoted") for host in event.promoted.workers]
+        assert promoted == list(reversed(bed.hosts))
+        assert ended.batches("pre_deploy") == [[host] for host in bed.hosts], "the recorded hooks are not run again"
+
+
 async def test_an_orderly_stop_interrupts_the_run_and_the_next_executor_goes_on_at_once(
     tmp_path: Path, test_bed: SshTestBed
 ) -> None:

@@ -86,6 +86,22 @@ async def test_a_wrong_workspace_fails_with_its_problems(bed: RunBed) -> None:
     assert list(ended.result.problems) == [problem]
 
 
+async def test_who_takes_a_build_over_does_not_build_again_but_runs_the_hooks_that_are_left(bed: RunBed) -> None:
+    bed.add_job("a", hooks=("post_build",))
+    bed.catalog.build_failure = AssertionError("built again")
+    ended = await bed.run(build(), steps=["build"])
+    assert ended.word == "succeeded", ended.result
+    assert bed.did == ["hook post_build a 10.0.0.1"]
+    assert ended.result.message == "built 1 jobs on 1 workers, 1 allocations"
+    assert dict(ended.result.counts) == {"jobs": 1, "workers": 1, "active_allocations": 1}
+
+
+async def test_a_build_is_a_recorded_step(bed: RunBed) -> None:
+    bed.add_job("a")
+    await bed.run(build())
+    assert bed.catalog.steps == ["build"]
+
+
 async def test_a_deploy_may_build_first(bed: RunBed) -> None:
     bed.add_job("api", hooks=("post_build",))
     await bed.deploy(build_snapshot_id="snapshot")
