@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_spec_pb2
-from maand_executor.rules.facts import AllocationState, RestartPolicy
+from maand_executor.hooks.request import EventRun
+from maand_executor.rules.facts import AllocationState, Namespace, RestartPolicy
 from tests.unit.executor.fakes_runs import RunBed
 
 
@@ -256,3 +257,35 @@ async def test_a_job_without_a_makefile_is_stopped_by_its_job_control_hook(bed: 
     await bed.deploy()
     assert bed.did == ["hook job_control api 10.0.0.1"]
     assert bed.hooks.requests[-1].lifecycle == {"TARGET": "stop"}
+
+
+@pytest.mark.parametrize("event", ["after_allocation_stopped", "job_control"])
+async def test_what_a_hook_stores_while_it_stops_is_rendered_by_the_same_deploy(bed: RunBed, event: str) -> None:
+    files = {"members.j2": "left: {{ get('vars/job/api', 'left', 'nobody') }}"}
+    bed.catalog.values["vars/job/api"] = Namespace(values={})
+    bed.add_job("api", workers=2, files=files, hooks=(event,), has_makefile=event != "job_control")
+    await bed.deploy()
+    bed.catalog.change("api", "10.0.0.2", disabled=True)
+
+    def store(request: EventRun) -> None:
+        if request.phase == "stop":
+            bed.catalog.values["vars/job/api"] = Namespace(values={"left": "10.0.0.2"})
+
+    bed.hooks.on_event = store
+    ended = await bed.deploy()
+    assert ended.word == "succeeded", ended.result
+    assert "copy api 10.0.0.1" in bed.did
+    await bed.deploy()
+    assert bed.did == []
+
+
+async def test_what_a_hook_of_a_demanded_job_stores_is_rendered_by_the_same_deploy(bed: RunBed) -> None:
+    bed.add_job("database", workers=2, hooks=("after_allocation_stopped",))
+    files = {"members.j2": "left: {{ get('vars/job/database', 'left', 'nobody') }}"}
+    bed.catalog.values["vars/job/database"] = Namespace(values={})
+    bed.add_job("api", files=files, deployment_seq=1, demanded_jobs=("database",))
+    await bed.deploy()
+    bed.catalog.change("database", "10.0.0.2", disabled=True)
+    bed.hooks.on_event = lambda _: bed.catalog.values.update({"vars/job/database": Namespace(values={"left": "10.0.0.2"})})
+    await bed.deploy()
+    assert "restart api 10.0.0.1" in bed.did

@@ -30,7 +30,7 @@ from maand_executor.rules.facts import Allocation, AllocationMove, AllocationSta
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import LifecycleBatch, failures_of_unrun_hooks, failures_or_cancelled, run_event_hooks
+from maand_executor.steps.event_hooks import LifecycleBatch
 from maand_executor.steps.lifecycle_steps import Act, Copies, LifecycleStep, LifecycleSteps
 from maand_wire.tracing import child_span
 
@@ -169,9 +169,7 @@ class BatchRunner:
 
     async def _run_hooks(self, event: str, batch: RolloutBatch) -> list[pb.Failure]:
         try:
-            outcome = await run_event_hooks(
-                self._context,
-                self._deploy.fleet,
+            return await self._deploy.run_hooks(
                 self._job,
                 event,
                 batch.allocations,
@@ -181,8 +179,6 @@ class BatchRunner:
             )
         except RunFailed as error:  # nothing of the event was started: the whole batch lacks it
             return list(error.failures)
-        failures = failures_or_cancelled(self._job.name, outcome)
-        return failures + failures_of_unrun_hooks(self._job, event, outcome, batch.allocations)
 
     def _lifecycle_batch(self, batch: RolloutBatch) -> LifecycleBatch:
         new = [plan.allocation.worker for plan in batch.plans if plan.action is Action.START]

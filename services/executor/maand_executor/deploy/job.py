@@ -18,7 +18,6 @@ from maand_executor.output import events
 from maand_executor.rules.decisions import Action, PlannedAllocation
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job
 from maand_executor.rules.waves import in_rollout_order, split_into_batches
-from maand_executor.steps.event_hooks import failures_or_cancelled, run_event_hooks
 from maand_executor.steps.health_gate import HealthGate
 
 UNCHANGED = "nothing to do, every allocation is as it should be"
@@ -154,10 +153,7 @@ class JobRollout:
             return
         order = await self._context.catalog.read_rollout_order(self._context.identity.bucket_id, self._job.name)
         ordered = in_rollout_order(self._candidates, order.workers)
-        outcome = await run_event_hooks(
-            self._context, self._deploy.fleet, self._job, event, ordered, order=order, memory=self._deploy.memory
-        )
-        failures = failures_or_cancelled(self._job.name, outcome)
+        failures = await self._deploy.run_hooks(self._job, event, ordered, order=order, memory=self._deploy.memory)
         if failures:
             raise JobFailed(f"{event} hooks failed", failures)
 

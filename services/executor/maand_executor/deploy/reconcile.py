@@ -20,7 +20,7 @@ from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, may
 from maand_executor.rules.facts import AllocationMove, AllocationState, Job, RolloutOrder
 from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.waves import BatchPosition, split_into_batches
-from maand_executor.steps.event_hooks import LifecycleBatch, failures_of_unrun_hooks, failures_or_cancelled, run_event_hooks
+from maand_executor.steps.event_hooks import LifecycleBatch
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
 
 LAST = {Action.STOP: AllocationState.STOPPED, Action.REMOVE: AllocationState.REMOVED}
@@ -113,9 +113,7 @@ class JobStops:
 
     async def _hooks(self, event: str, plans: Sequence[PlannedAllocation], position: BatchPosition) -> list[pb.Failure]:
         allocations = [plan.allocation for plan in plans]
-        outcome = await run_event_hooks(
-            self._context,
-            self._deploy.fleet,
+        return await self._deploy.run_hooks(
             self._job,
             event,
             allocations,
@@ -123,8 +121,6 @@ class JobStops:
             batch=LifecycleBatch(phase="stop", position=position, variables=lifecycle_variables(target="stop")),
             memory=self._deploy.batch_memory,
         )
-        failures = failures_or_cancelled(self._job.name, outcome)
-        return failures + failures_of_unrun_hooks(self._job, event, outcome, allocations)
 
     async def _record(self, plans: Sequence[PlannedAllocation]) -> None:
         """Remember allocations as stopped, so that it happens once."""

@@ -113,7 +113,10 @@ class DeployRun:
         self._summarise()
 
     async def _plan_ahead(self) -> dict[str, JobPlan]:
-        """Plan jobs whose hooks cannot change the outcome: then an unchanged fleet is not contacted at all."""
+        """Plan jobs that no hook of their own changes in every deploy: then an unchanged fleet is not contacted at all.
+
+        What hooks store after this, while something is stopped or for a demanded job, makes `_ready_plan` drop the plan.
+        """
         plannable = [job for job in self._present_jobs() if not job.hooks_on("pre_deploy")]
         plans = await side_by_side(plannable, self._plan_or_none, limit=PLANS_AT_ONCE)
         return {plan.job.name: plan for plan in plans if plan is not None}
@@ -174,9 +177,10 @@ class DeployRun:
             self._succeed(job.name, done)
 
     def _ready_plan(self, job: Job) -> JobPlan | None:
-        """Return the plan made ahead, unless hooks of a demanded job may have stored something since."""
-        demanded = (self._deploy.fleet.jobs.get(name) for name in job.demanded_jobs)
-        return None if any(other and other.hooks for other in demanded) else self._plans.get(job.name)
+        """Return the plan made ahead, unless hooks have run since of a job whose values it may hold: its own, a demanded one."""
+        if self._deploy.jobs_with_hooks_run.isdisjoint((job.name, *job.demanded_jobs)):
+            return self._plans.get(job.name)
+        return None
 
     def _succeed(self, job: str, done: Mapping[str, int]) -> None:
         self._done[job] = self._done.get(job, Counter()) + Counter(done)

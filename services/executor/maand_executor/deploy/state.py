@@ -12,10 +12,16 @@ from maand_executor.errors import ExecutorError, JobCancelled
 from maand_executor.hooks.request import is_once_in_a_run
 from maand_executor.rules.cancel import CancelLevel
 from maand_executor.rules.decisions import PlannedAllocation, PlanOptions
-from maand_executor.rules.facts import Allocation, Job
+from maand_executor.rules.facts import Allocation, Job, RolloutOrder
 from maand_executor.ssh.errors import StaleFence
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import StepMemory
+from maand_executor.steps.event_hooks import (
+    LifecycleBatch,
+    StepMemory,
+    failures_of_unrun_hooks,
+    failures_or_cancelled,
+    run_event_hooks,
+)
 from maand_executor.steps.fleet import Fleet
 from maand_executor.steps.preflight import Preflight
 from maand_executor.steps.worker_files import WorkerFiles
@@ -108,6 +114,8 @@ class Deploy:
     """Workers that cannot be reached and shall be skipped."""
     dead: set[str] = field(default_factory=set)
     """Workers that left the fleet and cannot be reached: nothing is done on them."""
+    jobs_with_hooks_run: set[str] = field(default_factory=set)
+    """Jobs of which hooks were run: what they may have stored is not in plans that were made before."""
 
     @property
     def options(self) -> PlanOptions:
@@ -131,6 +139,29 @@ class Deploy:
     def batch_memory(self) -> StepMemory:
         """Remember only hooks that run once in a run: a batch that was not promoted is repeated as a whole, hooks included."""
         return StepMemory(done=lambda name: is_once_in_a_run(name) and name in self.steps, record=self._record_once_in_a_run)
+
+    async def run_hooks(
+        self,
+        job: Job,
+        event: str,
+        allocations: Sequence[Allocation],
+        *,
+        order: RolloutOrder,
+        memory: StepMemory,
+        batch: LifecycleBatch | None = None,
+    ) -> list[pb.Failure]:
+        """Run a job's hooks on an event and return what failed: in a lifecycle batch a failure for all who did not pass.
+
+        Raises `JobCancelled` when a cancel left something undone.
+        """
+        if not allocations or not job.hooks_on(event):
+            return []
+        self.jobs_with_hooks_run.add(job.name)
+        outcome = await run_event_hooks(
+            self.context, self.fleet, job, event, allocations, order=order, batch=batch, memory=memory
+        )
+        failures = failures_or_cancelled(job.name, outcome)
+        return failures + (failures_of_unrun_hooks(job, event, outcome, allocations) if batch else [])
 
     def stop_if_asked(self) -> None:
         """Raise `JobCancelled` when the run shall end after the batch that just ended."""

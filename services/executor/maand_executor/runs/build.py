@@ -16,7 +16,6 @@ from maand_executor.steps.event_hooks import StepMemory, failures_or_cancelled, 
 from maand_executor.steps.fleet import Fleet, read_fleet
 from maand_wire.errors import RemoteError
 
-
 BUILT = "build"
 """The step that is recorded once the catalog has built."""
 
