@@ -141,6 +141,19 @@ async def test_a_start_is_owed_from_the_stop_until_a_start_succeeded(bucket: Buc
     assert not (await bucket.allocation("10.0.0.2")).start_owed
 
 
+async def test_the_version_that_ran_before_is_kept_until_another_runs(bucket: BucketClient) -> None:
+    async def versions() -> tuple[str, str]:
+        one = await bucket.allocation("10.0.0.1")
+        return one.previous_version, one.current_version
+
+    assert await versions() == ("0.0.0", "0.0.0")
+    await bucket.promote("10.0.0.1", version="1.0.0")
+    assert await versions() == ("0.0.0", "1.0.0")
+    for _ in range(2):
+        await bucket.promote("10.0.0.1", version="2.0.0")
+    assert await versions() == ("1.0.0", "2.0.0")
+
+
 async def test_post_deploy_is_owed_until_it_is_done(bucket: BucketClient) -> None:
     run = await bucket.begin()
     each = await bucket.allocation("10.0.0.1")

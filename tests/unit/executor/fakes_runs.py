@@ -152,6 +152,8 @@ class FleetCatalog(FakeCatalog):
         changes: dict[str, Any] = {"state": move.to_state, "message": move.message, "start_owed": owed}
         if move.current_version:
             changes["current_version"] = move.current_version
+            changed = move.current_version != before.current_version
+            changes["previous_version"] = before.current_version if changed else before.previous_version
         if move.deployed_sha256:
             changes["deployed_sha256"] = move.deployed_sha256
             self.deployed[move.allocation_id] = move.deployed_files or ()

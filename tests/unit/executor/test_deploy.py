@@ -1,5 +1,6 @@
 """The order and the rules of a deploy, on a bucket in memory."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,21 @@ async def test_a_first_deploy_copies_then_starts_then_promotes(bed: RunBed) -> N
     assert bed.catalog.states("api") == ["promoted", "promoted"]
     assert ended.jobs() == {"api": "succeeded"}
     assert ended.result.counts["promoted"] == 2
+
+
+async def test_a_template_that_names_versions_is_rolled_out_once_for_each(bed: RunBed) -> None:
+    bed.add_job("api", files={"Makefile": "", "info.j2": "from {{ current_version }} to {{ new_version }}"})
+    for version, said in (("1.0.0", "from 0.0.0 to 1.0.0"), ("2.0.0", "from 1.0.0 to 2.0.0")):
+        bed.catalog.change("api", "10.0.0.1", new_version=version)
+        assert (await bed.deploy()).word == "succeeded"
+        (info,) = (file for file in bed.catalog.deployed["api@10.0.0.1"] if file.path == "info")
+        assert info.sha256 == sha256(said.encode()).digest()
+        for _ in range(2):
+            assert (await bed.deploy()).jobs() == {"api": "skipped"}
+    bed.write("api", {"Makefile": "changed", "info.j2": "from {{ current_version }} to {{ new_version }}"})
+    await bed.deploy()
+    assert info in bed.catalog.deployed["api@10.0.0.1"], "other content of the same version leaves what it says of versions"
+    assert (await bed.deploy()).jobs() == {"api": "skipped"}
 
 
 async def test_a_second_deploy_contacts_nobody(bed: RunBed) -> None:

@@ -49,7 +49,7 @@ class TemplateSubject:
             "worker_id": self.worker.worker_id,
             "labels": list(self.worker.labels),
             "tags": dict(self.worker.tags),
-            "current_version": self.allocation.current_version,
+            "current_version": self.allocation.version_before,  # by promotion alone no file may change
             "new_version": self.allocation.new_version,
             "bucket_id": self.bucket_id,
             "job_path": self.job_path,

@@ -212,7 +212,8 @@ class AllocationState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """One job on one worker. `deployed_sha256` empty = nothing was promoted there since it was placed or came back.
+    """One job on one worker. `deployed_sha256` empty = nothing was promoted there since it was placed or came back;
+    `previous_version` empty = unknown.
 
     `start_owed`: a stop was begun and nothing was promoted since, so what was deployed does not run, or nobody knows.
     """
@@ -224,12 +225,23 @@ class Allocation:
     removed: bool = False
     disabled: bool = False
     current_version: str = "0.0.0"
+    previous_version: str = ""
     new_version: str = "0.0.0"
     deployed_sha256: bytes = b""
     state: AllocationState = AllocationState.PLANNED
     message: str = ""
     post_deploy_owed: bool = False
     start_owed: bool = False
+
+    @property
+    def version_before(self) -> str:
+        """The version that the new one follows: what runs, and once the new one runs, what ran before it.
+
+        Promotion does not change it. Where that is unknown, it is what runs.
+        """
+        if self.current_version != self.new_version:
+            return self.current_version
+        return self.previous_version or self.current_version
 
     @property
     def active(self) -> bool:

@@ -113,6 +113,7 @@ class Allocation(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     POST_DEPLOY_OWED_FIELD_NUMBER: _builtins.int
     START_OWED_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     """UUIDv5 in the bucket's namespace of `job|host`."""
     job: _builtins.str
@@ -143,6 +144,8 @@ class Allocation(_message.Message):
     """Whether it was stopped, or a stop of it was begun, and it was not promoted since: a deploy starts it, whatever its state and
     digest. False for one that was never stopped; when it was never promoted either, `deployed_sha256` is empty.
     """
+    previous_version: _builtins.str
+    """Version that ran before `current_version`, `0.0.0` when none did. Empty = unknown: promoted before the catalog kept it."""
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -165,10 +168,11 @@ class Allocation(_message.Message):
         run_id: _builtins.str = ...,
         post_deploy_owed: _builtins.bool = ...,
         start_owed: _builtins.bool = ...,
+        previous_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "current_version", b"current_version", "deployed_sha256", b"deployed_sha256", "disabled", b"disabled", "index", b"index", "job", b"job", "message", b"message", "new_version", b"new_version", "post_deploy_owed", b"post_deploy_owed", "removed", b"removed", "run_id", b"run_id", "start_owed", b"start_owed", "state", b"state", "state_since", b"state_since", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "current_version", b"current_version", "deployed_sha256", b"deployed_sha256", "disabled", b"disabled", "index", b"index", "job", b"job", "message", b"message", "new_version", b"new_version", "post_deploy_owed", b"post_deploy_owed", "previous_version", b"previous_version", "removed", b"removed", "run_id", b"run_id", "start_owed", b"start_owed", "state", b"state", "state_since", b"state_since", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

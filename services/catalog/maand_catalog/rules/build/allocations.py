@@ -75,6 +75,7 @@ class Allocation:
     removed: bool = False
     disabled: bool = False
     current_version: str = FIRST_VERSION
+    previous_version: str = FIRST_VERSION
     deployed_sha256: bytes = b""
     promoted_target_sha256: bytes = b""
     state: AllocationState = S.PLANNED
@@ -152,7 +153,12 @@ def keep_allocation(before: Allocation, target: Target, now: datetime) -> Alloca
 def readmit_allocation(wanted: Allocation, now: datetime) -> Allocation:
     """Begin anew with an allocation that had been removed: its files are gone from the worker."""
     fresh = replace(
-        wanted, current_version=FIRST_VERSION, deployed_sha256=b"", promoted_target_sha256=b"", post_deploy_owed=False
+        wanted,
+        current_version=FIRST_VERSION,
+        previous_version=FIRST_VERSION,
+        deployed_sha256=b"",
+        promoted_target_sha256=b"",
+        post_deploy_owed=False,
     )
     return with_state(fresh, S.PLANNED, "came back into the workspace", now)
 

@@ -152,9 +152,11 @@ def move_allocations(tx: Transaction, bucket_id: str, moves: Sequence[Allocation
 def apply_move(allocation: Allocation, move: AllocationMove, tx: Transaction, *, run_id: str) -> Allocation:
     """Return the allocation after a move; `MoveNotAllowed`."""
     check_allocation_move(allocation, move.to)
+    current = move.current_version or allocation.current_version
     now = replace(
         allocation,
-        current_version=move.current_version or allocation.current_version,
+        current_version=current,
+        previous_version=allocation.previous_version if current == allocation.current_version else allocation.current_version,
         deployed_sha256=move.deployed_sha256 or allocation.deployed_sha256,
         start_owed=owes_start(allocation, move.to),
     )

@@ -106,6 +106,7 @@ allocations = Table(
     Column("removed", Boolean(), nullable=False),
     Column("disabled", Boolean(), nullable=False),
     Column("current_version", NAME, nullable=False),
+    Column("previous_version", NAME, nullable=False, server_default=""),
     Column("new_version", NAME, nullable=False),
     Column("deployed_sha256", LargeBinary(), nullable=False),
     Column("target_sha256", digest_type(), nullable=False),
@@ -126,7 +127,7 @@ allocations = Table(
 )
 """`position` is the index among the job's allocations that are not removed. `target_sha256` stands for what the last build wants
 there, `promoted_target_sha256` for what was wanted when it was last promoted (empty = never): they differ = pending.
-`start_owed`: a stop was begun, and nothing was promoted since."""
+`start_owed`: a stop was begun, and nothing was promoted since. `previous_version` ran before the current one; empty = unknown."""
 
 deployed_files = Table(
     "deployed_files",
