@@ -1,8 +1,11 @@
 """Rolling upgrades, failures and their mending, on a real catalog and real OpenSSH workers."""
 
+import asyncio
+import socket
 from pathlib import Path
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_contracts.catalog.v1 import run_spec_pb2
 from tests.integration.executor.deploy_bed import deploy_bed
 from tests.testbed.sshd import SshTestBed
 
@@ -162,6 +165,54 @@ async def test_a_dry_run_shows_reasons_and_diffs_and_touches_nothing(tmp_path: P
         assert "-index 0\n+number 0" in allocation.diff
         assert bed.log_of(bed.workers[0]) == before
         assert bed.on(bed.workers[0], "jobs/api/app.conf").read_text() == "colour = red\n"
+
+
+LISTENS = """\
+start restart:
+\t@mkdir -p data; [ ! -f data/pid ] || { kill `cat data/pid`; while kill -0 `cat data/pid` 2>/dev/null; do sleep 0.05; done; }
+\t@setsid -f sh -c 'echo $$$$ > data/pid; exec python3 -m http.server --bind $(ALLOCATION_IP) `cat port`' >data/log 2>&1 </dev/null
+stop:
+\t@kill `cat data/pid`; while kill -0 `cat data/pid` 2>/dev/null; do sleep 0.05; done; rm data/pid
+"""
+
+
+async def test_jobs_that_swap_their_ports_are_refused_and_get_there_in_two_steps(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=1) as bed:
+        (worker,) = bed.workers
+        with socket.socket() as first, socket.socket() as second:
+            for one in (first, second):
+                one.bind((worker.host, 0))
+            ports = [str(one.getsockname()[1]) for one in (first, second)]
+
+        def write(job: str, port: str) -> None:
+            probe = {"checks": [{"type": "tcp", "port": f"{job}_port"}]}
+            manifest = {"resources": {"ports": {f"{job}_port": int(port)}}, "health_check": probe}
+            bed.write_job(job, manifest, {"Makefile": LISTENS, "port": port})
+
+        async def listening(job: str) -> str:
+            """The port that the job's own process was started with, and lives."""
+            pid = bed.on(worker, f"jobs/{job}/data/pid").read_text().strip()
+            return (await asyncio.to_thread(worker.run, f"tr '\\0' ' ' </proc/{pid}/cmdline")).split()[-1]
+
+        for job, port in zip(("aa", "bb"), ports, strict=True):
+            write(job, port)
+        await bed.build()
+        assert (await bed.deploy()).state == "succeeded"
+        for job, port in zip(("bb", "aa"), ports, strict=True):
+            write(job, port)
+        snapshot = await bed.upload()
+        refused = await bed.run(run_spec_pb2.RunSpec(deploy=run_spec_pb2.DeploySpec(build_snapshot_id=snapshot)))
+        assert refused.state == "failed"
+        assert [one.code for one in refused.result.problems] == ["port_held", "port_held"]
+        assert [await listening("aa"), await listening("bb")] == ports
+
+        bed.write("disabled.json", '{"jobs": {"bb": {}}}')
+        await bed.build()
+        assert (await bed.deploy()).state == "succeeded"
+        bed.remove("disabled.json")
+        await bed.build()
+        assert (await bed.deploy()).state == "succeeded"
+        assert [await listening("bb"), await listening("aa")] == ports
 
 
 async def test_waves_block_what_demands_a_failed_job(tmp_path: Path, test_bed: SshTestBed) -> None:

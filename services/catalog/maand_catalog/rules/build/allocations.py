@@ -21,6 +21,7 @@ begun until the next promotion.
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -83,6 +84,7 @@ class Allocation:
     run_id: str = ""
     post_deploy_owed: bool = False
     start_owed: bool = False
+    held_ports: tuple[int, ...] = ()
     moves: int = 0
 
 
@@ -182,6 +184,20 @@ def owes_start(allocation: Allocation, to: AllocationState) -> bool:
         return False
     stopping = to is S.DEPLOYING and (allocation.removed or allocation.disabled)
     return allocation.start_owed or stopping or to in (S.STOPPED, S.REMOVED)
+
+
+def ports_held_after(allocation: Allocation, to: AllocationState, built: Sequence[int]) -> tuple[int, ...]:
+    """Return the ports that what runs may hold after a run's move; `built` are those that the last build gave the job.
+
+    An attempt may have started the new version, or left the old one running: until it is promoted, both count.
+    """
+    if to in (S.STOPPED, S.REMOVED):
+        return ()
+    if to is S.PROMOTED:
+        return tuple(sorted(built))
+    if to is S.DEPLOYING and not (allocation.removed or allocation.disabled):
+        return tuple(sorted({*allocation.held_ports, *built}))
+    return allocation.held_ports
 
 
 def with_state(allocation: Allocation, to: AllocationState, message: str, now: datetime, *, run_id: str = "") -> Allocation:

@@ -25,6 +25,7 @@ from maand_catalog.rules.build.certificates import (
     needs_issue,
 )
 from maand_catalog.rules.build.checked_workspace import JobSource, Workspace
+from maand_catalog.rules.build.held_ports import find_held_ports, find_holders
 from maand_catalog.rules.build.ports import PortFacts, assign_ports, empty_pool_findings, port_requests
 from maand_catalog.rules.workspace.job_files import TEMPLATE_SUFFIX, goes_to_workers
 from maand_catalog.rules.workspace.problems import Finding
@@ -71,11 +72,13 @@ class BuildPlan:
 
 
 def plan_ports(workspace: Workspace, remembered: Remembered) -> tuple[dict[str, PortFacts], list[Finding]]:
-    """Return the port numbers, and what found none."""
+    """Return the port numbers, and what found none or one that is still held by another job."""
     pool = workspace.parts.pool
     kept_numbers = {port.name: (port.job, port.number) for port in remembered.ports.values()}
-    assigned, unserved = assign_ports(port_requests(workspace.parts.manifests()), pool, kept_numbers)
-    return assigned, list(empty_pool_findings(unserved, pool))
+    holders = find_holders(workspace, remembered.allocations)
+    held = {number: frozenset(by_worker.values()) for number, by_worker in holders.items()}
+    assigned, unserved = assign_ports(port_requests(workspace.parts.manifests()), pool, kept_numbers, held)
+    return assigned, [*empty_pool_findings(unserved, pool), *find_held_ports(workspace, assigned.values(), holders)]
 
 
 def plan_certificates(

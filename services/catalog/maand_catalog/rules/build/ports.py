@@ -1,7 +1,8 @@
 """Which number each named port has: fixed ones as written, the others the lowest free number of the pool, kept for good."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from maand_catalog.rules.build.placement import Placement
 from maand_catalog.rules.workspace.bucket_facts import PortPool
@@ -85,12 +86,15 @@ def find_shared_numbers(asked: Sequence[PortRequest], placement: Placement) -> I
 
 
 def assign_ports(
-    asked: Sequence[PortRequest], pool: PortPool, kept: Mapping[str, tuple[str, int]]
+    asked: Sequence[PortRequest],
+    pool: PortPool,
+    kept: Mapping[str, tuple[str, int]],
+    held: Mapping[int, Set[str]] = MappingProxyType({}),
 ) -> tuple[dict[str, PortFacts], list[PortRequest]]:
     """Return every port with its number, and the requests that found the pool empty.
 
     `kept` holds job and number that a name had so far: it is used again while the same job asks, the pool holds it and
-    nobody fixed it.
+    nobody fixed it. `held` says by which jobs' running allocations a number is held: no other job gets it.
     """
     fixed = {request.number for request in asked if request.number is not None}
     assigned = {
@@ -108,15 +112,39 @@ def assign_ports(
             used.add(number)
         else:
             waiting.append(request)
-    free = (number for number in range(pool.smallest, pool.largest + 1) if number not in used)
+    free = FreeNumbers(pool, used, held)
     unserved: list[PortRequest] = []
     for request in waiting:
-        lowest = next(free, None)
+        lowest = free.take_for(request.job)
         if lowest is None:
             unserved.append(request)
         else:
             assigned[request.name] = PortFacts(name=request.name, number=lowest, job=request.job, fixed=False)
     return assigned, unserved
+
+
+class FreeNumbers:
+    """The numbers of the pool that no port has, lowest first."""
+
+    def __init__(self, pool: PortPool, used: Set[int], held: Mapping[int, Set[str]]) -> None:
+        self._held = held
+        self._rest = (number for number in range(pool.smallest, pool.largest + 1) if number not in used)
+        self._passed_over: list[int] = []
+
+    def take_for(self, job: str) -> int | None:
+        """Take the lowest number that no other job's running allocations hold; None when there is none."""
+        for number in self._passed_over:
+            if self._may_have(job, number):
+                self._passed_over.remove(number)
+                return number
+        for number in self._rest:
+            if self._may_have(job, number):
+                return number
+            self._passed_over.append(number)
+        return None
+
+    def _may_have(self, job: str, number: int) -> bool:
+        return self._held.get(number, frozenset()) <= {job}
 
 
 def empty_pool_findings(unserved: Sequence[PortRequest], pool: PortPool) -> Iterator[Finding]:

@@ -17,9 +17,10 @@ from maand_catalog.rules.build.allocations import (
     MoveNotAllowed,
     check_allocation_move,
     owes_start,
+    ports_held_after,
     with_state,
 )
-from maand_catalog.store.tables.fleet import allocation_moves, allocations, certificates, deployed_files, jobs, workers
+from maand_catalog.store.tables.fleet import allocation_moves, allocations, certificates, deployed_files, jobs, ports, workers
 
 MOVES_KEPT = 100
 """Moves of an allocation that gc leaves: a few dozen deploys."""
@@ -98,12 +99,15 @@ def allocation_from_row(row: Row[tuple[object, ...]]) -> Allocation:
     values = {name: getattr(row, name) for name in FIELDS}
     for name in ("target_sha256", "deployed_sha256", "promoted_target_sha256"):
         values[name] = bytes(values[name])
-    return Allocation(**values | {"state": AllocationState(values["state"])})
+    held_ports = tuple(int(number) for number in values["held_ports"].split(",") if number)
+    return Allocation(**values | {"state": AllocationState(values["state"]), "held_ports": held_ports})
 
 
 def row_from_allocation(bucket_id: str, allocation: Allocation) -> dict[str, object]:
     """Return an allocation as a row."""
-    return {"bucket_id": bucket_id, **{name: getattr(allocation, name) for name in FIELDS}, "state": str(allocation.state)}
+    values = {name: getattr(allocation, name) for name in FIELDS}
+    held_ports = ",".join(map(str, allocation.held_ports))
+    return {"bucket_id": bucket_id, **values, "state": str(allocation.state), "held_ports": held_ports}
 
 
 def put_allocations(
@@ -135,7 +139,8 @@ def move_allocations(tx: Transaction, bucket_id: str, moves: Sequence[Allocation
     before = find_allocations(tx, bucket_id, [move.allocation_id for move in moves], locked=True)
     if len(before) < len(moves):
         raise MoveNotAllowed("an allocation is moved twice in one call")
-    after = [apply_move(before[move.allocation_id], move, tx, run_id=run_id) for move in moves]
+    built = read_ports_of_jobs(tx, bucket_id, {each.job for each in before.values()})
+    after = [apply_move(before[move.allocation_id], move, tx, run_id=run_id, built=built) for move in moves]
     changed = [each for each in after if each != before[each.allocation_id]]
     put_allocations(tx, bucket_id, changed, before, run_id=run_id)
     put_rows(
@@ -149,7 +154,19 @@ def move_allocations(tx: Transaction, bucket_id: str, moves: Sequence[Allocation
     )
 
 
-def apply_move(allocation: Allocation, move: AllocationMove, tx: Transaction, *, run_id: str) -> Allocation:
+def read_ports_of_jobs(tx: Transaction, bucket_id: str, names: Collection[str]) -> dict[str, list[int]]:
+    """Return the port numbers that the last build gave each of these jobs."""
+    found: dict[str, list[int]] = {}
+    for chunk in in_chunks(sorted(names)):
+        wanted = select(ports.c.job, ports.c.number).where(ports.c.bucket_id == bucket_id, one_of(tx, ports.c.job, chunk))
+        for job, number in tx.connection.execute(wanted):
+            found.setdefault(job, []).append(number)
+    return found
+
+
+def apply_move(
+    allocation: Allocation, move: AllocationMove, tx: Transaction, *, run_id: str, built: Mapping[str, Sequence[int]]
+) -> Allocation:
     """Return the allocation after a move; `MoveNotAllowed`."""
     check_allocation_move(allocation, move.to)
     current = move.current_version or allocation.current_version
@@ -159,6 +176,7 @@ def apply_move(allocation: Allocation, move: AllocationMove, tx: Transaction, *,
         previous_version=allocation.previous_version if current == allocation.current_version else allocation.current_version,
         deployed_sha256=move.deployed_sha256 or allocation.deployed_sha256,
         start_owed=owes_start(allocation, move.to),
+        held_ports=ports_held_after(allocation, move.to, built.get(allocation.job, ())),
     )
     if move.to is AllocationState.PROMOTED:
         now = replace(now, promoted_target_sha256=allocation.target_sha256)

@@ -107,6 +107,7 @@ allocations = Table(
     Column("disabled", Boolean(), nullable=False),
     Column("current_version", NAME, nullable=False),
     Column("previous_version", NAME, nullable=False, server_default=""),
+    Column("held_ports", Text(), nullable=False, server_default=""),
     Column("new_version", NAME, nullable=False),
     Column("deployed_sha256", LargeBinary(), nullable=False),
     Column("target_sha256", digest_type(), nullable=False),
@@ -127,7 +128,8 @@ allocations = Table(
 )
 """`position` is the index among the job's allocations that are not removed. `target_sha256` stands for what the last build wants
 there, `promoted_target_sha256` for what was wanted when it was last promoted (empty = never): they differ = pending.
-`start_owed`: a stop was begun, and nothing was promoted since. `previous_version` ran before the current one; empty = unknown."""
+`start_owed`: a stop was begun, and nothing was promoted since. `previous_version` ran before the current one; empty = unknown.
+`held_ports`: numbers, comma-joined, that what runs there may hold."""
 
 deployed_files = Table(
     "deployed_files",
