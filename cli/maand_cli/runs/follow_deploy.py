@@ -43,7 +43,7 @@ def plan_lines(view: RunView, *, diffs: bool) -> Iterator[str]:
     yield from table_lines(("job", "worker", "action", "why", "changed files"), rows)
     for job, planned in view.plans.items():
         if planned.may_change:
-            yield f"{job}: a pre_deploy hook may still change this"
+            yield f"{job}: a hook may still change this"
     if diffs:
         yield from _diff_lines(view)
 

@@ -128,7 +128,7 @@ def test_a_dry_run_shows_the_plan_as_data_and_diffs_to_the_curious(fake: FakeCat
     assert said.code == 0
     assert said.out.splitlines()[0] == "JOB  WORKER    ACTION   WHY              CHANGED FILES"
     assert "api  10.0.0.1  restart  files changed    app.conf" in said.out
-    assert "pre_deploy hook may still change this" in said.out
+    assert "api: a hook may still change this" in said.out
     assert "-old" not in said.out
     assert "-old\n+new" in maand("deploy", "--dry-run", "-v").out
     assert maand("deploy", "--dry-run", "--exit-code").code == 8

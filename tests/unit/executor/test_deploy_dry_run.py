@@ -58,11 +58,47 @@ async def test_secrets_are_masked_in_diffs(bed: RunBed) -> None:
     assert allocation.diff.startswith("a.conf: it holds a secret, so what is on the worker now is not kept here")
 
 
-async def test_a_template_that_waits_for_a_hook_s_value_is_told_and_no_failure(bed: RunBed) -> None:
-    bed.add_job("api", files={"a.j2": "{{ get('vars/bucket', 'colour') }}"}, hooks=("pre_deploy",))
+async def test_what_cannot_be_planned_before_hooks_ran_counts_as_a_change_and_is_told(bed: RunBed) -> None:
+    files = {"a.j2": "{{ get('vars/bucket', 'colour') }}"}
+    bed.add_job("api", workers=2, files=files, hooks=("pre_deploy",))
     ended = await bed.deploy(dry_run=True)
     assert ended.word == "succeeded"
     assert any("cannot be planned before its hooks ran" in notice for notice in ended.result.notices)
+    assert ended.result.changes
+    assert ended.result.message == "2 allocations would change"
+    assert [one.action for one in planned(ended, "api").allocations] == [pb.ALLOCATION_ACTION_START] * 2
+
+    bed.catalog.values["vars/bucket"] = Namespace(values={"colour": "blue"})
+    assert (await bed.deploy()).word == "succeeded"
+    del bed.catalog.values["vars/bucket"]
+    ended = await bed.deploy(dry_run=True)
+    assert [one.action for one in planned(ended, "api").allocations] == [pb.ALLOCATION_ACTION_UNDECIDED] * 2
+    assert ended.result.changes
+    assert list(ended.result.may_change_jobs) == ["api"]
+    assert ended.result.counts == {"undecided": 2}
+    assert ended.result.message == "2 allocations may change, they cannot be planned before hooks ran"
+
+
+async def test_that_hooks_may_still_change_an_unchanged_job_is_told_and_is_no_change(bed: RunBed) -> None:
+    bed.add_job("api", hooks=("pre_deploy",))
+    bed.add_job("web", deployment_seq=1, demanded_jobs=("api",))
+    bed.add_job("other")
+    await bed.deploy()
+    ended = await bed.deploy(dry_run=True)
+    assert not ended.result.changes
+    assert list(ended.result.may_change_jobs) == ["api", "web"]
+    assert ended.result.notices == [
+        "api: its pre_deploy hooks may still change this",
+        "web: hooks of api may still change this",
+    ]
+
+
+async def test_hooks_that_hear_of_a_stop_may_change_what_is_planned_after_it(bed: RunBed) -> None:
+    bed.add_job("api", workers=2, hooks=("after_allocation_stopped",))
+    await bed.deploy()
+    assert list((await bed.deploy(dry_run=True)).result.may_change_jobs) == []
+    bed.catalog.change("api", "10.0.0.2", disabled=True)
+    assert list((await bed.deploy(dry_run=True)).result.may_change_jobs) == ["api"]
 
 
 async def test_a_template_that_nothing_will_mend_fails_the_dry_run(bed: RunBed) -> None:

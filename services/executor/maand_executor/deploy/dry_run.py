@@ -12,7 +12,16 @@ from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.state import RENDER
 from maand_executor.errors import CannotRender
 from maand_executor.output import events
-from maand_executor.rules.decisions import STOPS, Action, PlannedAllocation, PlanOptions, plan_inactive
+from maand_executor.rules.decisions import (
+    ROLLED_OUT,
+    STOPS,
+    Action,
+    PlannedAllocation,
+    PlanOptions,
+    may_run,
+    plan_inactive,
+    plan_unrendered,
+)
 from maand_executor.rules.facts import Job, PlannedFile
 from maand_executor.rules.waves import group_into_waves
 from maand_executor.steps.context import RunContext
@@ -23,48 +32,90 @@ LONGEST_TEXT = 256 * 1024
 """Files larger than this are named, not compared line by line."""
 LONGEST_DIFF = 64 * 1024
 """Characters of one allocation's diff."""
+UNRENDERED = "its files cannot be rendered before hooks ran"
 
 
 async def show_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs: Mapping[str, Job]) -> None:
     """Tell what would be done."""
-    options = PlanOptions(force=spec.force, sync_only=spec.sync_only)
-    for wave in group_into_waves(jobs.values()):
-        for job in wave:
-            await show_job(context, fleet, job, options)
-    changed = sum(number for outcome, number in context.report.counts.items() if outcome != Action.SKIP)
-    context.report.changes = changed > 0
-    context.report.message = f"{changed} allocations would change" if changed else "nothing would change"
+    await DryRun(context, fleet, jobs, PlanOptions(force=spec.force, sync_only=spec.sync_only)).run()
 
 
-async def show_job(context: RunContext, fleet: Fleet, job: Job, options: PlanOptions) -> None:
-    """Tell what would be done to one job; where hooks may still change it, say so."""
-    inactive = [plan for plan in map(plan_inactive, fleet.of_job(job.name)) if not plan.allocation.active]
-    stops = [plan for plan in inactive if plan.action in STOPS or plan.action is Action.RECORD]
-    may_change = bool(job.hooks_on("pre_deploy")) and not job.removed
-    plan = None
-    try:
-        if not job.removed:
-            plan = await plan_job(context, fleet, job, fleet.active_of_job(job.name), options)
-    except CannotRender as error:
-        tell_unplannable(context, fleet, job, error)
-        may_change = True
-    diffs = await diffs_of(context, plan) if plan else {}
-    plans = (*stops, *(plan.plans if plan else ()))
-    if plans:
-        context.journal.report(events.job_planned(job.name, plans, may_change=may_change, diffs=diffs))
-    for one in plans:
-        context.report.count(one.action)
-    if may_change:
-        context.report.note(f"{job.name}: its pre_deploy hooks may still change this")
+class DryRun:
+    """Plans as a deploy would, and knows of which jobs hooks would have run by then: what they store may change a plan."""
+
+    def __init__(self, context: RunContext, fleet: Fleet, jobs: Mapping[str, Job], options: PlanOptions) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._jobs = jobs
+        self._options = options
+        self._stops = {name: plan_inactive_of(fleet, name) for name in jobs}
+        self._with_hooks = {name for name, job in jobs.items() if hears_of_stops(job, self._stops[name])}
+
+    async def run(self) -> None:
+        """Tell of every job in the order of waves, then sum up."""
+        for wave in group_into_waves(self._jobs.values()):
+            for job in wave:
+                await self._show_job(job)
+        self._sum_up()
+
+    async def _show_job(self, job: Job) -> None:
+        if job.hooks_on("pre_deploy") and not job.removed:
+            self._with_hooks.add(job.name)
+        may_change = not job.removed and not self._with_hooks.isdisjoint((job.name, *job.demanded_jobs))
+        plan = None if job.removed else await self._plan_or_none(job)
+        plans = plan.plans if plan else ()
+        if not plan and may_change:
+            plans = tuple(plan_unrendered(one, self._options, UNRENDERED) for one in self._fleet.active_of_job(job.name))
+        if any(one.action in ROLLED_OUT or one.action is Action.UNDECIDED for one in plans) and job.hooks:
+            self._with_hooks.add(job.name)
+        plans = (*self._stops[job.name], *plans)
+        if plans:
+            diffs = await diffs_of(self._context, plan) if plan else {}
+            self._context.journal.report(events.job_planned(job.name, plans, may_change=may_change, diffs=diffs))
+        for one in plans:
+            self._context.report.count(one.action)
+        if may_change:
+            self._context.report.may_change(job.name)
+            self._context.report.note(f"{job.name}: {self._name_hooks(job)} may still change this")
+
+    async def _plan_or_none(self, job: Job) -> JobPlan | None:
+        """Plan a job. A template that cannot be rendered is a failure, unless hooks of this deploy may store what is missing."""
+        try:
+            return await plan_job(self._context, self._fleet, job, self._fleet.active_of_job(job.name), self._options)
+        except CannotRender as error:
+            if self._with_hooks.isdisjoint((job.name, *job.demanded_jobs)):
+                failure = pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job.name, step=RENDER, message=str(error))
+                self._context.report.fail([failure])
+            else:
+                self._context.report.note(f"{job.name} cannot be planned before its hooks ran: {error}")
+        return None
+
+    def _name_hooks(self, job: Job) -> str:
+        if job.hooks_on("pre_deploy"):
+            return "its pre_deploy hooks"
+        others = [name for name in job.demanded_jobs if name in self._with_hooks]
+        return f"hooks of {', '.join(others)}" if others else "its hooks that hear of stops"
+
+    def _sum_up(self) -> None:
+        report = self._context.report
+        undecided = report.counts[Action.UNDECIDED]
+        changed = sum(number for outcome, number in report.counts.items() if outcome not in (Action.SKIP, Action.UNDECIDED))
+        report.changes = changed + undecided > 0
+        said = [f"{changed} allocations would change"] if changed else []
+        said += [f"{undecided} allocations may change, they cannot be planned before hooks ran"] if undecided else []
+        report.message = ", ".join(said) or "nothing would change"
 
 
-def tell_unplannable(context: RunContext, fleet: Fleet, job: Job, error: CannotRender) -> None:
-    """Tell that a template cannot be rendered: a failure, unless hooks of this deploy may store what is missing."""
-    related = (job, *(fleet.jobs[name] for name in job.demanded_jobs if name in fleet.jobs))
-    if any(one.hooks_on("pre_deploy") for one in related):
-        context.report.note(f"{job.name} cannot be planned before its hooks ran: {error}")
-        return
-    context.report.fail([pb.Failure(kind=pb.FAILURE_KIND_COMMAND, job=job.name, step=RENDER, message=str(error))])
+def plan_inactive_of(fleet: Fleet, job: str) -> tuple[PlannedAllocation, ...]:
+    """Return what would be done to the allocations of a job that are not meant to run."""
+    inactive = [plan_inactive(one) for one in fleet.of_job(job) if not one.active]
+    return tuple(plan for plan in inactive if plan.action in STOPS or plan.action is Action.RECORD)
+
+
+def hears_of_stops(job: Job, stops: Sequence[PlannedAllocation]) -> bool:
+    """Whether hooks of the job would run while these are stopped."""
+    hooks = job.hooks_on("after_allocation_stopped") or (not job.has_makefile and job.hooks_on("job_control"))
+    return bool(hooks) and any(plan.action in STOPS and may_run(plan.allocation) for plan in stops)
 
 
 async def diffs_of(context: RunContext, plan: JobPlan) -> dict[str, str]:

@@ -16,6 +16,7 @@ ACTIONS: dict[Action, "pb.AllocationAction.ValueType"] = {
     Action.RECORD: pb.ALLOCATION_ACTION_RECORD,
     Action.REMOVE: pb.ALLOCATION_ACTION_REMOVE,
     Action.REFUSE: pb.ALLOCATION_ACTION_SKIP,
+    Action.UNDECIDED: pb.ALLOCATION_ACTION_UNDECIDED,
 }
 
 

@@ -70,6 +70,8 @@ class Action(StrEnum):
     REMOVE = "remove"
     REFUSE = "refuse"
     """Cannot be done as asked; an error for the job."""
+    UNDECIDED = "undecided"
+    """Cannot be said before hooks ran; in a dry run only."""
 
 
 STARTS = frozenset({Action.START})
@@ -121,6 +123,14 @@ def plan_allocation(
     )
 
 
+def plan_unrendered(allocation: Allocation, options: PlanOptions, why: str) -> PlannedAllocation:
+    """Decide for an active allocation whose files cannot be rendered yet: what has to be started has to be started in any case."""
+    if why_start(allocation):
+        action, reason = decide_start(allocation, options)
+        return PlannedAllocation(allocation=allocation, action=action, reason=reason)
+    return PlannedAllocation(allocation=allocation, action=Action.UNDECIDED, reason=why)
+
+
 def plan_inactive(allocation: Allocation) -> PlannedAllocation:
     """Decide for an allocation that is not meant to run."""
     action, reason = decide_inactive(allocation)
@@ -155,8 +165,8 @@ def decide_active(
     job: Job, allocation: Allocation, *, digest: bytes, changed: Sequence[str], options: PlanOptions
 ) -> tuple[Action, str]:
     """Apply the first rows of the table to an active allocation."""
-    if reason := why_start(allocation):
-        return (Action.REFUSE, f"{reason}, and --sync-only starts nothing") if options.sync_only else (Action.START, reason)
+    if why_start(allocation):
+        return decide_start(allocation, options)
     unfinished = allocation.state in UNFINISHED
     if digest != allocation.deployed_sha256:
         reason = f"{describe_changes(changed)}; {NOT_FINISHED}" if unfinished else describe_changes(changed)
@@ -168,6 +178,12 @@ def decide_active(
     if options.force:
         return choose_update(job, options, reason="unchanged, forced")
     return Action.SKIP, "unchanged"
+
+
+def decide_start(allocation: Allocation, options: PlanOptions) -> tuple[Action, str]:
+    """Start what has to be started, unless the operator asked for copies only."""
+    reason = why_start(allocation)
+    return (Action.REFUSE, f"{reason}, and --sync-only starts nothing") if options.sync_only else (Action.START, reason)
 
 
 def why_start(allocation: Allocation) -> str:

@@ -21,6 +21,7 @@ class RunReport:
         self.counts: Counter[str] = Counter()
         self._notices: dict[str, None] = {}
         self._unreachable: dict[str, None] = {}
+        self._may_change: dict[str, None] = {}
 
     def count(self, outcome: str, number: int = 1) -> None:
         """Count allocations or workers by outcome."""
@@ -33,6 +34,10 @@ class RunReport:
     def note(self, text: str) -> None:
         """Add a line for the summary, once."""
         self._notices[text] = None
+
+    def may_change(self, job: str) -> None:
+        """Remember a job that hooks may still change."""
+        self._may_change[job] = None
 
     def leave_out(self, workers: Iterable[str]) -> None:
         """Remember workers that could not be reached and were left out."""
@@ -54,4 +59,5 @@ class RunReport:
             next_command=self.next_command,
             unreachable_workers=list(self._unreachable),
             changes=self.changes,
+            may_change_jobs=list(self._may_change),
         )

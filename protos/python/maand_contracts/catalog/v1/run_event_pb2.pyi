@@ -45,6 +45,8 @@ class _AllocationActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Allo
     """Remember the target, touch nothing."""
     ALLOCATION_ACTION_REMOVE: _AllocationAction.ValueType  # 8
     """Stop and delete the deployed files."""
+    ALLOCATION_ACTION_UNDECIDED: _AllocationAction.ValueType  # 9
+    """Cannot be said before hooks of this deploy ran: its files cannot be rendered without what they store. Dry run only."""
 
 class AllocationAction(_AllocationAction, metaclass=_AllocationActionEnumTypeWrapper):
     """AllocationAction is what a deploy decides to do with one allocation."""
@@ -67,6 +69,8 @@ ALLOCATION_ACTION_RECORD: AllocationAction.ValueType  # 7
 """Remember the target, touch nothing."""
 ALLOCATION_ACTION_REMOVE: AllocationAction.ValueType  # 8
 """Stop and delete the deployed files."""
+ALLOCATION_ACTION_UNDECIDED: AllocationAction.ValueType  # 9
+"""Cannot be said before hooks of this deploy ran: its files cannot be rendered without what they store. Dry run only."""
 Global___AllocationAction: _TypeAlias = AllocationAction  # noqa: Y015
 
 class _StepOutcome:
@@ -522,7 +526,9 @@ class JobPlanned(_message.Message):
     ALLOCATIONS_FIELD_NUMBER: _builtins.int
     MAY_CHANGE_FIELD_NUMBER: _builtins.int
     may_change: _builtins.bool
-    """Whether a `pre_deploy` hook may still change it (dry run only)."""
+    """Whether hooks that a deploy runs before it plans the job may still change it: its `pre_deploy` hooks, those that hear of a stop,
+    hooks of jobs it demands (dry run only).
+    """
     @_builtins.property
     def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedAllocation]:
         """Decisions in rollout order."""
@@ -949,12 +955,13 @@ class RunResult(_message.Message):
     NEXT_COMMAND_FIELD_NUMBER: _builtins.int
     UNREACHABLE_WORKERS_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    MAY_CHANGE_JOBS_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     """One sentence."""
     next_command: _builtins.str
     """Command that continues or mends. Empty = none."""
     changes: _builtins.bool
-    """Whether a dry run found changes."""
+    """Whether a dry run found changes, or allocations whose action cannot be said before hooks ran."""
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Failure]:
         """What failed."""
@@ -975,6 +982,10 @@ class RunResult(_message.Message):
     def unreachable_workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Workers that were left out because they could not be reached."""
 
+    @_builtins.property
+    def may_change_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs of a dry run that hooks may still change, see `JobPlanned.may_change`."""
+
     def __init__(
         self,
         *,
@@ -986,10 +997,11 @@ class RunResult(_message.Message):
         next_command: _builtins.str = ...,
         unreachable_workers: _abc.Iterable[_builtins.str] | None = ...,
         changes: _builtins.bool = ...,
+        may_change_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "counts", b"counts", "failures", b"failures", "message", b"message", "next_command", b"next_command", "notices", b"notices", "problems", b"problems", "unreachable_workers", b"unreachable_workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "counts", b"counts", "failures", b"failures", "may_change_jobs", b"may_change_jobs", "message", b"message", "next_command", b"next_command", "notices", b"notices", "problems", b"problems", "unreachable_workers", b"unreachable_workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
