@@ -60,8 +60,8 @@ WORKERS_TEXT = """\
 PRIVATE = 0o600
 """Mode of files that nobody else may read."""
 
-PRIVATE_DIRECTORIES = ("secrets", "data", "run", "tmp")
-OTHER_DIRECTORIES = ("workspace", "workspace/jobs", "logs")
+PRIVATE_DIRECTORIES = ("secrets", "data", "run", "logs", "tmp")
+OTHER_DIRECTORIES = ("workspace", "workspace/jobs")
 
 
 @dataclass(kw_only=True)

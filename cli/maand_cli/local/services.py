@@ -156,7 +156,7 @@ def stop_services(bucket: Bucket, *, limit_seconds: float = 60.0) -> int:
 def find_lock_holder(bucket: Bucket) -> int:
     """Return the process that holds the bucket's lock, 0 when nobody does."""
     try:
-        with (bucket.run / "services.lock").open("a+") as file:
+        with (bucket.run / "services.lock").open() as file:
             deadline = time.monotonic() + HOLDER_SECONDS
             while not _is_free(file) and time.monotonic() < deadline:
                 file.seek(0)
@@ -205,7 +205,7 @@ def _read(path: Path) -> Services | None:
 
 def _spawn(bucket: Bucket) -> subprocess.Popen[bytes]:
     """Start a host in its own session: it outlives this command, and Ctrl-C here does not reach it."""
-    bucket.services_log.parent.mkdir(exist_ok=True)
+    bucket.services_log.parent.mkdir(mode=0o700, exist_ok=True)
     with os.fdopen(os.open(bucket.services_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "maand_local", "--bucket", str(bucket.path)],

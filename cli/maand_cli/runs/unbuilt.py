@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maand_cli.errors import CliError, Problem
 from maand_cli.local.bucket import Bucket, toml_problem
@@ -19,6 +19,9 @@ from maand_cli.output.problems import format_position, problem_record
 from maand_cli.output.text import format_count, format_list
 from maand_cli.remote.catalog import RemoteError
 from maand_cli.remote.session import Session
+
+if TYPE_CHECKING:
+    from maand_contracts.catalog.v1.workspace_pb2 import WorkspaceFile
 
 MOST_PATHS = 100
 """Changed files that are named to programs; people see the first few."""
@@ -81,11 +84,16 @@ async def find_unbuilt(session: Session) -> Unbuilt | None:
 async def find_changed_paths(session: Session, built: str, files: Iterable[ScannedFile]) -> tuple[str, ...] | None:
     """Name what differs from a built tree, None when the catalog does not tell."""
     try:
-        before = {(file.path, file.sha256, file.mode, file.link_target) for file in await session.catalog.get_snapshot(built)}
+        before = set(map(state_of_file, await session.catalog.get_snapshot(built)))
     except RemoteError:
         return None
-    after = {(file.path, file.sha256, file.mode, file.link_target) for file in files}
+    after = set(map(state_of_file, files))
     return tuple(sorted({path for path, *_ in before ^ after}))
+
+
+def state_of_file(file: "ScannedFile | WorkspaceFile") -> tuple[str, bytes, int, str, bool]:
+    """Return what two trees are compared by, path first."""
+    return file.path, file.sha256, file.mode, file.link_target, file.directory
 
 
 def find_broken_files(bucket: Bucket, paths: Iterable[str]) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maand_cli.errors import CliError
 from maand_cli.local.workspace_scan import ScannedFile, scan_workspace
-from maand_cli.output.rows import ask_confirmation
+from maand_cli.output.rows import ask_confirmation, print_note
 from maand_cli.output.text import format_count
 from maand_cli.remote.session import Session
 from maand_contracts.catalog.v1 import workspace_pb2
@@ -24,13 +24,21 @@ async def upload_workspace(session: Session) -> str:
     """Send the workspace and return the id of its snapshot. Asks before every job would be removed."""
     files = scan_workspace(session.bucket.workspace, session.bucket.workspace_digests)
     await _confirm_without_jobs(session, files)
+    for file in files:
+        if file.warning:
+            print_note(session.flags, f"warning: {file.warning}")
     by_digest = {file.sha256: file for file in files if file.sha256}
     missing = await session.catalog.missing_blobs(list(by_digest))
     if missing:
         await session.catalog.upload_blobs(cut_into_pieces(session.conf.bucket_id, session.bucket.workspace, missing, by_digest))
     return await session.catalog.create_snapshot(
         workspace_pb2.WorkspaceFile(
-            path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target
+            path=file.path,
+            sha256=file.sha256,
+            mode=file.mode,
+            size=file.size,
+            link_target=file.link_target,
+            directory=file.directory,
         )
         for file in files
     )

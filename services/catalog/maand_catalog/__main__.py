@@ -55,6 +55,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 async def serve_catalog(_options: argparse.Namespace) -> None:
     """Serve until asked to stop."""
+    os.umask(0o077)  # what a catalog makes is its own
     catalog = await start_catalog(CatalogSettings.from_environment())
     try:
         await until_asked_to_stop()

@@ -23,6 +23,7 @@ async def run_until_stopped(settings: ExecutorSettings) -> None:
 def main() -> None:
     """Serve; exit 1 with one sentence when a setting is missing or wrong."""
     configure_logs(format=os.environ.get("MAAND_LOG_FORMAT", "kv"))
+    os.umask(0o077)  # what an executor makes is its own; trees and hooks get their modes explicitly
     try:
         settings = ExecutorSettings.from_environment()
         asyncio.run(run_until_stopped(settings))

@@ -39,6 +39,7 @@ def run_host(bucket: Path) -> int:
         return refuse_to_serve(str(error), NO_BUCKET)
     if not layout.conf.is_file():
         return refuse_to_serve(f"{bucket} is no bucket: it has no maand.conf", NO_BUCKET)
+    os.umask(0o077)  # what a host makes is the bucket's owner's, whatever umask the first command had
     for directory in layout.own_directories():
         directory.mkdir(mode=0o700, exist_ok=True)
     try:

@@ -177,7 +177,8 @@ async def test_equal_trees_are_one_snapshot_in_whatever_order(bucket: BucketClie
 async def test_a_snapshot_is_listed_by_path_and_its_id_is_what_a_client_computes(bucket: BucketClient) -> None:
     await bucket.upload(b"a", b"b")
     link = workspace_pb2.WorkspaceFile(path="jobs/api/current", mode=0o777, link_target="releases/1")
-    entries = [file_entry("y", b"b", mode=0o755), link, file_entry("jobs/api/ü-1", b"a")]
+    directory = workspace_pb2.WorkspaceFile(path="jobs/api/spool", mode=0o700, directory=True)
+    entries = [file_entry("y", b"b", mode=0o755), link, directory, file_entry("jobs/api/ü-1", b"a")]
 
     name = await bucket.snapshot_of(entries)
 
@@ -185,7 +186,14 @@ async def test_a_snapshot_is_listed_by_path_and_its_id_is_what_a_client_computes
     listed = list((await bucket.workspaces.GetSnapshot(request)).files)
     assert listed == sorted(entries, key=lambda entry: entry.path)
     scanned = [
-        ScannedFile(path=one.path, sha256=one.sha256, mode=one.mode, size=one.size, link_target=one.link_target)
+        ScannedFile(
+            path=one.path,
+            sha256=one.sha256,
+            mode=one.mode,
+            size=one.size,
+            link_target=one.link_target,
+            directory=one.directory,
+        )
         for one in entries
     ]
     assert compute_snapshot_id(scanned) == name

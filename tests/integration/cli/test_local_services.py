@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -40,6 +41,27 @@ def test_the_first_command_starts_the_services_and_the_next_uses_them(maand: Maa
     status = json.loads(maand.must("services", "status", "-o", "json").out)
     assert (status["running"], status["pid"]) == (True, first["pid"])
     assert (maand.bucket / "run/services.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=["open", "private"])
+def test_what_services_make_is_the_owner_s_whatever_umask_the_first_command_had(maand: Maand, umask: int) -> None:
+    shutil.rmtree(maand.bucket / "logs")
+    job = maand.bucket / "workspace/jobs/api"
+    (job / "_hooks").mkdir(parents=True)
+    (job / "Makefile").write_text("start:\n")
+    (job / "manifest.json").write_text(
+        json.dumps({"selectors": ["worker"], "hooks": {"hook_h": {"executed_on": ["post_build"]}}})
+    )
+    (job / "_hooks/hook_h.py").write_text("import os; print('umask', oct(os.umask(0)))")
+    (maand.bucket / "workspace/workers.json").write_text('[{"host": "127.0.0.1"}]')
+    build = maand.start("build", umask=umask)
+    said = build.communicate(timeout=60)[1]
+    assert build.returncode == 0, said
+    assert "umask 0o22" in said, "hooks make files as a login shell would"
+    own = [path for name in ("data", "run", "logs", "tmp") for path in ((maand.bucket / name), *(maand.bucket / name).rglob("*"))]
+    ignored = (".gitignore", "workspace-digests.json", "maand-demo")
+    shared = {str(path) for path in own if path.name not in ignored and not path.is_symlink() and path.stat().st_mode & 0o077}
+    assert shared == set()
 
 
 def test_stop_stops_and_may_be_repeated(maand: Maand) -> None:

@@ -99,3 +99,17 @@ def test_a_workspace_that_is_a_link_to_a_directory_is_followed(maand: Maand, job
     said = maand("build")
     assert said.code == 3
     assert "does not exist" in said.err
+
+
+def test_a_file_over_the_limit_is_named_before_anything_is_sent_together_with_other_errors(maand: Maand, jobs: Path) -> None:
+    with (jobs / "api/big.bin").open("wb") as file:
+        file.truncate(65 << 20)
+    (jobs / "db/pipe").unlink(missing_ok=True)
+    os.mkfifo(jobs / "db/pipe")
+    refused(maand, "the file has 65.0 MiB, the limit is 64 MiB", "  workspace/jobs/api/big.bin\n", "  workspace/jobs/db/pipe\n")
+
+
+def test_a_setuid_bit_that_is_lost_is_told(maand: Maand, jobs: Path) -> None:
+    (jobs / "api/app.conf").chmod(0o4755)
+    said = maand.must("build").err
+    assert "workspace/jobs/api/app.conf: its setuid and setgid bits are not copied to workers" in said

@@ -28,6 +28,7 @@ import grpc.aio
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.settings import CatalogSettings
 from maand_cli.local.new_bucket import make_bucket
+from maand_cli.local.workspace_scan import scan_workspace
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,
@@ -251,21 +252,23 @@ class DeployBed:
     async def upload(self) -> str:
         """Send the workspace and return its snapshot id."""
         root = self.directory / "workspace"
-        files = [path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+        files = scan_workspace(root, self.directory / "run/workspace-digests.json")
         stub = workspace_pb2_grpc.WorkspaceServiceStub(self.channel)
-        contents = [path.read_bytes() for path in files]
+        contents = [(root / file.path).read_bytes() for file in files if file.sha256]
         await stub.UploadBlobs(
             workspace_pb2.UploadBlobsRequest(bucket_id=self.bucket_id, sha256=hashlib.sha256(data).digest(), data=data, last=True)
             for data in contents
         )
         entries = [
             workspace_pb2.WorkspaceFile(
-                path=str(path.relative_to(root)),
-                sha256=hashlib.sha256(data).digest(),
-                mode=path.stat().st_mode & 0o777,
-                size=len(data),
+                path=file.path,
+                sha256=file.sha256,
+                mode=file.mode,
+                size=file.size,
+                link_target=file.link_target,
+                directory=file.directory,
             )
-            for path, data in zip(files, contents, strict=True)
+            for file in files
         ]
         request = workspace_pb2.CreateSnapshotRequest(bucket_id=self.bucket_id, files=entries)
         return (await stub.CreateSnapshot(request)).snapshot_id

@@ -169,8 +169,8 @@ async def test_a_dry_run_shows_reasons_and_diffs_and_touches_nothing(tmp_path: P
 
 LISTENS = """\
 start restart:
-\t@mkdir -p data; [ ! -f data/pid ] || { kill `cat data/pid`; while kill -0 `cat data/pid` 2>/dev/null; do sleep 0.05; done; }
-\t@setsid -f sh -c 'echo $$$$ > data/pid; exec python3 -m http.server --bind $(ALLOCATION_IP) `cat port`' >data/log 2>&1 </dev/null
+\t@mkdir -p data; [ ! -f data/pid ] || $(MAKE) -s stop
+\t@setsid -f sh -c 'echo $$$$ > data/pid; exec python3 -m http.server --bind $(ALLOCATION_IP) `cat port`' >log 2>&1 </dev/null
 stop:
 \t@kill `cat data/pid`; while kill -0 `cat data/pid` 2>/dev/null; do sleep 0.05; done; rm data/pid
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maand_catalog.rules.workspace.tree import TreeEntry, listing_findings
+from maand_catalog.rules.workspace.tree import TreeEntry, listing_findings, pack_tree, snapshot_id_of, unpack_tree
 from tests.unit.catalog.workspace_rows import DB, EVERY_ROW, HOOK, MANIFEST, Row, demand
 from tests.unit.catalog.workspaces import problems, unmark
 
@@ -84,3 +84,35 @@ def test_a_missing_variant_of_the_job_settings_is_told_in_maand_conf() -> None:
     [found] = problems({}, conf='job_config_selector = "prod"\n')
 
     assert (found.code, found.file, found.line) == ("missing_file", "maand.conf", 2)
+
+
+def test_a_tree_with_directories_is_kept_and_named_as_it_was_listed() -> None:
+    tree = (
+        TreeEntry(path="jobs/api/Makefile", sha256=bytes(32), size=3),
+        TreeEntry(path="jobs/api/current", mode=0o777, link_target="releases"),
+        TreeEntry(path="jobs/api/spool", mode=0o700, directory=True),
+    )
+    assert unpack_tree(pack_tree(tree)) == tree
+    assert list(listing_findings(tree)) == []
+    assert snapshot_id_of(tree) != snapshot_id_of(tree[:2])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        TreeEntry(path="jobs/api/x", directory=True, sha256=bytes(32)),
+        TreeEntry(path="jobs/api/x", directory=True, link_target="y"),
+        TreeEntry(path="jobs/api", directory=True),
+        TreeEntry(path="elsewhere/api/x", directory=True),
+    ],
+)
+def test_a_directory_is_nothing_else_and_below_a_job(entry: TreeEntry) -> None:
+    assert [found.code for found in listing_findings([entry])] == ["bad_entry"]
+
+
+def test_a_directory_may_hold_files_but_not_be_one() -> None:
+    directory = TreeEntry(path="jobs/api/priv", mode=0o700, directory=True)
+    inside = TreeEntry(path="jobs/api/priv/file", sha256=bytes(32))
+    assert list(listing_findings([directory, inside])) == []
+    twice = [directory, TreeEntry(path="jobs/api/priv", sha256=bytes(32))]
+    assert "duplicate_path" in [found.code for found in listing_findings(twice)]

@@ -287,3 +287,72 @@ def test_a_file_in_place_of_the_workspace_is_named(tmp_path: Path) -> None:
     (tmp_path / "workspace").write_text("../elsewhere")
     with pytest.raises(MissingPrerequisite, match="is not a directory"):
         scan_workspace(tmp_path / "workspace", tmp_path / "cache.json")
+
+
+# Directories ------------------------------------------------------------------------------------------------------------
+
+
+def directories(workspace: Path) -> dict[str, int]:
+    scanned = scan_workspace(workspace, workspace.parent / "cache.json")
+    return {file.path: file.mode for file in scanned if file.directory}
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(mode)
+
+
+def test_directories_that_hold_nothing_or_have_a_chosen_mode_are_sent(workspace: Path) -> None:
+    make_directory(workspace / "jobs/api/spool")
+    make_directory(workspace / "jobs/api/deep/er/empty")
+    write(workspace / "jobs/api/conf/a.conf", "x")
+    for name, mode in (("priv", 0o700), ("group", 0o770), ("open", 0o777), ("shared", 0o2775)):
+        write(workspace / f"jobs/api/{name}/file", "x")
+        make_directory(workspace / f"jobs/api/{name}", mode)
+    assert directories(workspace) == {
+        "jobs/api/deep/er/empty": 0o755,
+        "jobs/api/group": 0o770,
+        "jobs/api/priv": 0o700,
+        "jobs/api/spool": 0o755,
+    }
+
+
+def test_no_directory_of_hooks_nor_outside_of_a_job_is_sent(workspace: Path) -> None:
+    make_directory(workspace / "jobs/api/_hooks/lib/empty", 0o700)
+    make_directory(workspace / "jobs/api/_hooks", 0o700)
+    make_directory(workspace / "jobs/api", 0o700)
+    make_directory(workspace / "elsewhere")
+    assert directories(workspace) == {}
+
+
+def test_a_job_of_nothing_but_directories_is_refused(workspace: Path) -> None:
+    make_directory(workspace / "jobs/empty/spool")
+    with pytest.raises(InvalidFile) as caught:
+        paths(workspace)
+    assert [problem.file for problem in caught.value.problems()] == ["workspace/jobs/empty/manifest.json"]
+
+
+# Size and what is lost --------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_too_large_are_named_with_their_size_and_not_read(workspace: Path) -> None:
+    for name, size in (("big.bin", 65 << 20), ("fits.bin", 64 << 20), ("bigger.bin", 2 << 30)):
+        with (workspace / "jobs/api" / name).open("wb") as file:
+            file.truncate(size)
+    make_directory(workspace / "jobs/empty")
+    with pytest.raises(InvalidFile) as caught:
+        paths(workspace)
+    assert [(problem.code, problem.file, problem.message) for problem in caught.value.problems()] == [
+        ("file_too_large", "workspace/jobs/api/big.bin", "the file has 65.0 MiB, the limit is 64 MiB"),
+        ("file_too_large", "workspace/jobs/api/bigger.bin", "the file has 2048.0 MiB, the limit is 64 MiB"),
+        ("missing_file", "workspace/jobs/empty/manifest.json", workspace_scan.NO_FILES),
+    ]
+
+
+def test_setuid_is_told_and_not_sent(workspace: Path) -> None:
+    (workspace / "jobs/api/Makefile").chmod(0o4755)
+    (file,) = (file for file in scan_workspace(workspace, workspace.parent / "cache.json") if file.path.endswith("Makefile"))
+    assert (file.mode, file.warning) == (
+        0o755,
+        "workspace/jobs/api/Makefile: its setuid and setgid bits are not copied to workers",
+    )

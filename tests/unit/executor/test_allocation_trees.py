@@ -42,12 +42,12 @@ def test_hooks_manifest_and_variables_stay_with_maand() -> None:
 
 def test_a_template_becomes_the_file_without_its_suffix() -> None:
     made = tree(file("app.j2", 0o755), app="hello")
-    assert [(one.path, one.mode, one.sha256) for one in made.files] == [("app", 0o755, digest_of_content(b"hello"))]
+    assert [(one.path, one.mode, one.sha256) for one in made.files] == [("app", 0o100755, digest_of_content(b"hello"))]
 
 
 def test_a_file_rendered_with_a_secret_is_private_and_its_text_is_not_kept() -> None:
     made = tree(file("app.j2"), file("open.j2"), app="{{ secret('token') }}", open="plain")
-    assert {one.path: one.mode for one in made.files} == {"app": 0o600, "open": 0o644}
+    assert {one.path: one.mode for one in made.files} == {"app": 0o100600, "open": 0o100644}
     assert own_contents(made) == {digest_of_content(b"plain"): b"plain"}
     assert "hunter2" not in repr(made)
 
@@ -62,10 +62,10 @@ def test_certificates_go_along_with_private_keys() -> None:
     leaf = AllocationCertificate(allocation_id="id", name="tls", certificate_pem="crt", private_key_pem="key")
     made = tree(file("Makefile"), certificates=Certificates(ca_certificate_pem="ca", leaves=(leaf,)))
     assert {one.path: one.mode for one in made.files} == {
-        "Makefile": 0o644,
-        "certs/ca.crt": 0o644,
-        "certs/tls.crt": 0o644,
-        "certs/tls.key": 0o600,
+        "Makefile": 0o100644,
+        "certs/ca.crt": 0o100644,
+        "certs/tls.crt": 0o100644,
+        "certs/tls.key": 0o100600,
     }
     assert own_contents(made) == {}
 

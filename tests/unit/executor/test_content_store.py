@@ -68,6 +68,27 @@ async def test_trees_have_the_same_modes_whatever_the_umask(
     assert modes["own"] == "666"
 
 
+async def test_directories_have_the_modes_they_were_built_with_also_those_that_may_not_be_written_to(
+    store: ContentStore, catalog: FakeCatalog, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    before = os.umask(0)
+    request.addfinalizer(lambda: os.umask(before))
+    await store.ensure("bucket", digests(catalog))
+    own = [
+        TreeEntry(path="sealed", mode=0o500, directory=True),
+        TreeEntry(path="sealed/deep", mode=0o700, directory=True),
+        TreeEntry(path="sealed/deep/file", data=b"x"),
+        TreeEntry(path="spool", mode=0o755, directory=True),
+        TreeEntry(path="implied/file", data=b"x"),
+    ]
+    store.materialise([*tree(catalog), *own], tmp_path / "tree")
+    modes = {
+        name: f"{(tmp_path / 'tree' / name).stat().st_mode & 0o777:o}" for name in ("sealed", "sealed/deep", "spool", "implied")
+    }
+    assert modes == {"sealed": "500", "sealed/deep": "700", "spool": "755", "implied": "755"}
+    assert (tmp_path / "tree/sealed/deep/file").read_bytes() == b"x"
+
+
 async def test_trees_are_copies_that_share_nothing_with_the_store_or_each_other(
     store: ContentStore, catalog: FakeCatalog, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The order and the rules of a deploy, on a bucket in memory."""
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.hooks.errors import InterpreterMissing
 from maand_executor.hooks.request import EventRun
 from maand_executor.rules.cancel import CancelLevel
-from maand_executor.rules.facts import AllocationState, Namespace, RestartPolicy, RolloutOrder
+from maand_executor.rules.facts import AllocationState, JobFile, Namespace, RestartPolicy, RolloutOrder
 from tests.unit.executor.fakes_runs import RunBed
 
 
@@ -41,6 +42,22 @@ async def test_a_template_that_names_versions_is_rolled_out_once_for_each(bed: R
     await bed.deploy()
     assert info in bed.catalog.deployed["api@10.0.0.1"], "other content of the same version leaves what it says of versions"
     assert (await bed.deploy()).jobs() == {"api": "skipped"}
+
+
+async def test_what_an_older_executor_promoted_is_not_rolled_out_because_kinds_are_recorded_now(bed: RunBed) -> None:
+    bed.add_job("api")
+    bed.catalog.files["api"] += (JobFile(path="current", mode=0o777, link_target="Makefile"),)
+    await bed.deploy()
+    files = [replace(file, mode=file.mode & 0o777) for file in bed.catalog.deployed["api@10.0.0.1"]]
+    older = sha256(b"".join(f"{file.path}\0{file.mode:o}\0".encode() + file.sha256 for file in files)).digest()
+    bed.catalog.deployed["api@10.0.0.1"] = tuple(files)
+    assert bed.catalog.allocations["api@10.0.0.1"].deployed_sha256 != older
+    bed.catalog.change("api", "10.0.0.1", deployed_sha256=older)
+    assert (await bed.deploy()).jobs() == {"api": "skipped"}
+
+    bed.catalog.files["api"] += (JobFile(path="spool", mode=0o755, directory=True),)
+    await bed.deploy()
+    assert bed.did == ["copy api 10.0.0.1", "restart api 10.0.0.1"]
 
 
 async def test_a_second_deploy_contacts_nobody(bed: RunBed) -> None:

@@ -30,7 +30,7 @@ def test_the_remote_shell_is_quoted_as_rsync_unquotes() -> None:
 def test_the_script_on_the_worker_makes_the_target_and_quotes_everything() -> None:
     script = serve_script(["rsync", "--server", ".", "c d"], target="/a b")
 
-    assert script == "[ -d '/a b' ] || mkdir -p -- '/a b'; rsync --server . 'c d'"
+    assert script == "umask 022; [ -d '/a b' ] || mkdir -p -- '/a b'; rsync --server . 'c d'"
 
 
 def test_stats_are_read() -> None:

@@ -84,3 +84,22 @@ def test_a_template_that_is_not_text_names_the_line() -> None:
 def test_a_rendered_value_never_shows_in_a_repr() -> None:
     assert "hunter2" not in repr(render("{{ secret('token') }}"))
     assert "hunter2" not in repr(VIEWS)
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("a\r\nb {{ job }}\r\n", b"a\r\nb api\r\n"),
+        ("{% if job %}\r\na\r\n{% endif %}\r\n", b"\r\na\r\n\r\n"),
+        ("a\nb\n", b"a\nb\n"),
+        ("a {{ 'x\r\ny' }}", b"a x\r\ny"),
+        ("no line end", b"no line end"),
+    ],
+)
+def test_line_ends_stay_as_they_are_written(text: str, rendered: bytes) -> None:
+    assert render(text).data == rendered
+
+
+def test_templates_of_one_job_keep_each_its_own_line_ends() -> None:
+    templates = JobTemplates("api", {"win.txt.j2": b"a\r\nb", "unix.txt.j2": b"a\nb"})
+    assert [templates.render(path, 0o644, SUBJECT, VIEWS).data for path in ("win.txt.j2", "unix.txt.j2")] == [b"a\r\nb", b"a\nb"]

@@ -1,5 +1,6 @@
 """JobService: what was built of jobs, and who demands whom."""
 
+from dataclasses import asdict
 from typing import Any
 
 from maand_catalog.database.database import Database, Transaction
@@ -56,12 +57,7 @@ class JobServicer(JobServiceServicer):
         following = [file for file in files if page.after is None or (file.path,) > page.after]
         found, more = page.cut(following, lambda last: (last.path,))
         return pb.ListJobFilesResponse(
-            files=[
-                workspace_pb2.WorkspaceFile(
-                    path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target
-                )
-                for file in found
-            ],
+            files=[workspace_pb2.WorkspaceFile(**asdict(file)) for file in found],
             next_page_token=more,
         )
 

@@ -212,7 +212,14 @@ def groups_by_size(digests: Iterable[bytes], sizes: dict[bytes, int]) -> list[li
 def accepted_tree(files: Iterable[pb.WorkspaceFile]) -> tuple[TreeEntry, ...]:
     """Return the tree that a listing describes; InvalidWorkspace says what is wrong with one that is no tree."""
     entries = accept_tree(
-        TreeEntry(path=file.path, sha256=file.sha256, mode=file.mode, size=file.size, link_target=file.link_target)
+        TreeEntry(
+            path=file.path,
+            sha256=file.sha256,
+            mode=file.mode,
+            size=file.size,
+            link_target=file.link_target,
+            directory=file.directory,
+        )
         for file in files
     )
     findings = (locate_finding({}, finding) for finding in listing_findings(entries))

@@ -10,7 +10,6 @@ While work is being ended the lease is still kept: nobody takes the run over bef
 """
 
 import asyncio
-import shutil
 import time
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ from maand_executor.claims.claimed_tasks import OwnTasks
 from maand_executor.claims.run_endings import LOST, Ending, judge_ending, judge_refused_output
 from maand_executor.claims.work_by_kind import do_the_work
 from maand_executor.content.content_store import make_private_directory
+from maand_executor.content.hook_directories import remove_tree
 from maand_executor.errors import LeaseLost, RunCancelled, RunTimedOut
 from maand_executor.output import events
 from maand_executor.output.journal import Journal
@@ -118,7 +118,7 @@ class Runner:
             await end_tasks(keeper)  # before anything that could fail: a keeper left behind would hold the run for ever
             self._count(outcome, time.monotonic() - began)
             await self._journal.close_hastily()
-            await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, self._staging)
 
     def _count(self, outcome: str, seconds: float) -> None:
         if outcome == LOST.word:

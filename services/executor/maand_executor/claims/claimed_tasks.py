@@ -10,7 +10,6 @@ A run's owner claims its own tasks itself (`OwnTasks`); `HelpLoop` waits for tho
 """
 
 import asyncio
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +25,7 @@ from maand_executor.claims.claim_loop import ClaimLoop, ask_or_pause
 from maand_executor.claims.run_endings import accident_message
 from maand_executor.claims.work_by_kind import WORK_BY_TASK
 from maand_executor.content.content_store import make_private_directory
+from maand_executor.content.hook_directories import remove_tree
 from maand_executor.errors import CLAIM_IS_OVER, LeaseLost
 from maand_executor.output.journal import LAST_WORDS, Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
@@ -116,7 +116,7 @@ class TaskRunner:
         finally:
             await end_tasks(keeper)
             await self._journal.close_hastily()
-            await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, self._staging)
 
     async def _close_journal(self) -> None:
         """Store what is on its way. Output that the catalog refuses is lost: a repeat of the task would meet the same."""

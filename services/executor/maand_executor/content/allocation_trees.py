@@ -6,6 +6,7 @@
 Hooks, `manifest.json` and `vars.toml` stay with maand.
 """
 
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from maand_executor.rules.facts import AllocationViews, Certificates, JobFile, P
 STAYS_WITH_MAAND = frozenset({"manifest.json", "vars.toml"})
 HOOKS = "_hooks"
 CERTIFICATES = "certs/"
-LINK_MODE = 0o777
-"""Mode of every symbolic link: it has none of its own."""
+LINK_MODE = stat.S_IFLNK | 0o777
+"""Mode of every symbolic link: it has no permissions of its own."""
 
 
 class PathClash(CannotRender):
@@ -57,7 +58,7 @@ def tree_of(job_files: Iterable[JobFile], *, except_for: Iterable[str] = ()) -> 
     """Return the stored files of a job as a tree."""
     left_out = frozenset(except_for)
     return [
-        TreeEntry(path=file.path, mode=file.mode, sha256=file.sha256, link_target=file.link_target)
+        TreeEntry(path=file.path, mode=file.mode, sha256=file.sha256, link_target=file.link_target, directory=file.directory)
         for file in job_files
         if file.path not in left_out
     ]
@@ -74,7 +75,7 @@ def certificate_files(certificates: Certificates, allocation_id: str) -> list[Tr
 
 def digests_of(job_files: Sequence[JobFile]) -> list[bytes]:
     """Return the contents that the files of a job need."""
-    return [file.sha256 for file in job_files if not file.link_target]
+    return [file.sha256 for file in job_files if file.sha256]
 
 
 def split_job(job: str, job_files: Iterable[JobFile]) -> JobContent:
@@ -93,8 +94,8 @@ def goes_to_workers(path: str) -> bool:
 
 
 def is_template(file: JobFile) -> bool:
-    """Whether a file is rendered; a symbolic link is a link, whatever its name."""
-    return file.path.endswith(SUFFIX) and not file.link_target
+    """Whether a file is rendered; a symbolic link is a link, and a directory one, whatever its name."""
+    return file.path.endswith(SUFFIX) and bool(file.sha256)
 
 
 def make_tree(
@@ -131,8 +132,10 @@ def planned_file_of_entry(entry: TreeEntry) -> PlannedFile:
     """Describe an entry as the catalog remembers it."""
     if entry.link_target:
         return PlannedFile(path=entry.path, mode=LINK_MODE, sha256=digest_of_content(entry.link_target.encode()))
+    if entry.directory:
+        return PlannedFile(path=entry.path, mode=stat.S_IFDIR | entry.mode, sha256=b"")
     digest = entry.sha256 if entry.data is None else digest_of_content(entry.data)
-    return PlannedFile(path=entry.path, mode=entry.mode, sha256=digest)
+    return PlannedFile(path=entry.path, mode=stat.S_IFREG | entry.mode, sha256=digest)
 
 
 def own_contents(tree: AllocationTree) -> Mapping[bytes, bytes]:

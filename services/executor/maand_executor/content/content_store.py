@@ -37,7 +37,7 @@ Mark = tuple[int, int, int, int]
 """Inode, size, mtime and ctime of a file when it was hashed."""
 
 DIRECTORY_MODE = 0o755
-"""Mode of every directory in a tree, whatever the umask: trees become directories on workers."""
+"""Mode of the directories that a tree only implies, whatever the umask: trees become directories on workers."""
 STORED_MODE = 0o400
 MODE_BITS = 0o777
 SETTLED = timedelta(milliseconds=100)
@@ -68,13 +68,14 @@ class BlobSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TreeEntry:
-    """One path of a tree: a stored content, some bytes of its own (never stored), or a symbolic link."""
+    """One path of a tree: a stored content, some bytes of its own (never stored), a symbolic link, or a directory."""
 
     path: str
     mode: int = 0o644
     sha256: bytes = b""
     data: bytes | None = None
     link_target: str = ""
+    directory: bool = False
 
 
 class ContentStore:
@@ -134,9 +135,16 @@ class ContentStore:
         """
         directory.mkdir(parents=True, exist_ok=True)
         made = {""}
+        modes: dict[str, int] = {}
         for entry in entries:
-            make_directories(directory, path_inside_tree(entry.path).rpartition("/")[0], made)
-            self._place(entry, f"{directory}/{entry.path}", shared)
+            path = path_inside_tree(entry.path)
+            make_directories(directory, path if entry.directory else path.rpartition("/")[0], made)
+            if entry.directory:
+                modes[path] = entry.mode & MODE_BITS
+            else:
+                self._place(entry, f"{directory}/{path}", shared)
+        for path, mode in modes.items():  # last, because what may not be written to still has to be filled
+            Path(directory, path).chmod(mode)
 
     def prune(self, older_than: timedelta) -> int:
         """Delete contents that were not used for so long and return how many."""

@@ -7,7 +7,7 @@ becomes readable by its owner only. Nothing here waits or reads files: one job i
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -18,6 +18,7 @@ from maand_executor.rules.facts import Allocation, AllocationViews, Worker
 SUFFIX = ".j2"
 SECRET_MODE = 0o600
 MISSING: Any = object()
+Newline = Literal["\n", "\r\n"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,19 +101,13 @@ class JobTemplates:
     def __init__(self, job: str, sources: Mapping[str, bytes]) -> None:
         self._job = job
         self._sources = sources
-        self._environment = ImmutableSandboxedEnvironment(
-            loader=jinja2.FunctionLoader(self._load),
-            undefined=jinja2.StrictUndefined,
-            keep_trailing_newline=True,
-            autoescape=False,
-            auto_reload=False,
-        )
+        self._environments: dict[Newline, jinja2.Environment] = {}
 
     def render(self, path: str, mode: int, subject: TemplateSubject, views: AllocationViews) -> RenderedFile:
         """Render one template. Raises `TemplateError` with file and line."""
         reader = ValueReader(self._job, subject.allocation.allocation_id, views)
         try:
-            template = self._environment.get_template(path)
+            template = self._environment_for(path).get_template(path)
             text = template.render(subject.variables(), get=reader.get, secret=reader.secret, keys=reader.keys)
         except TemplateError:
             raise
@@ -124,6 +119,20 @@ class JobTemplates:
             data=text.encode(),
             secret=reader.used_secret,
         )
+
+    def _environment_for(self, path: str) -> jinja2.Environment:
+        """Return the environment that leaves line ends as the template has them: Jinja makes all of them those of its own."""
+        newline = newline_of(self._sources[path])
+        if newline not in self._environments:
+            self._environments[newline] = ImmutableSandboxedEnvironment(
+                loader=jinja2.FunctionLoader(self._load),
+                undefined=jinja2.StrictUndefined,
+                newline_sequence=newline,
+                keep_trailing_newline=True,
+                autoescape=False,
+                auto_reload=False,
+            )
+        return self._environments[newline]
 
     def _load(self, path: str) -> tuple[str, str, None] | None:
         return (read_template_text(self._job, path, self._sources[path]), path, None) if path in self._sources else None
@@ -137,6 +146,12 @@ class JobTemplates:
             if frame.f_code.co_filename in self._sources:
                 place, line = frame.f_code.co_filename, number
         return TemplateError(str(error) or type(error).__name__, job=self._job, path=place, line=line, worker=worker)
+
+
+def newline_of(source: bytes) -> Newline:
+    """Return the line end of a template: that of its first line."""
+    first, found, _ = source.partition(b"\n")
+    return "\r\n" if found and first.endswith(b"\r") else "\n"
 
 
 def read_template_text(job: str, path: str, source: bytes) -> str:

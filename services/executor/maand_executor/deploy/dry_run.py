@@ -2,11 +2,12 @@
 
 import asyncio
 import difflib
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.run_spec_pb2 import DeploySpec
-from maand_executor.content.allocation_trees import CERTIFICATES, AllocationTree
+from maand_executor.content.allocation_trees import CERTIFICATES, AllocationTree, planned_file_of_entry
 from maand_executor.content.content_store import ContentDamaged, ContentStore, TreeEntry
 from maand_executor.deploy.plan import JobPlan, plan_job
 from maand_executor.deploy.state import RENDER
@@ -145,7 +146,7 @@ async def fetch_compared_contents(
     wanted = [now.get(path, b"") for path in plan.changed_paths]
     await context.content.ensure(context.identity.bucket_id, [digest for digest in wanted if digest])
     for path in plan.changed_paths:
-        if path in before and not path.startswith(CERTIFICATES):
+        if path in before and before[path].sha256 and not path.startswith(CERTIFICATES):
             try:
                 await context.content.ensure(context.identity.bucket_id, [before[path].sha256])
             except RemoteError:
@@ -173,6 +174,9 @@ def diff_file(
     if path.startswith(CERTIFICATES):
         yield f"{path}: reissued"
         return
+    if is_directory(before) or (after and after.directory):
+        yield f"{path}: {describe_file(before)} -> {describe_file(planned_file_of_entry(after) if after else None)}"
+        return
     old = [] if before is None else comparable_lines(stored_content(content, before.sha256))
     new = [] if after is None else comparable_lines(content_of_entry(content, after))
     if old is None:
@@ -183,7 +187,22 @@ def diff_file(
         yield f"{path}: not text, or too long to compare"
         return
     compared = list(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}", lineterm=""))
-    yield from compared or [f"{path}: mode {before.mode if before else 0:o} -> {after.mode if after else 0:o}"]
+    yield from compared or [
+        f"{path}: {describe_file(before)} -> {describe_file(planned_file_of_entry(after) if after else None)}"
+    ]
+
+
+def is_directory(file: PlannedFile | None) -> bool:
+    """Whether a path is, or was, a directory."""
+    return file is not None and stat.S_ISDIR(file.mode)
+
+
+def describe_file(file: PlannedFile | None) -> str:
+    """Say what a path is: its kind and mode."""
+    if file is None:
+        return "nothing"
+    kind = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symbolic link"}.get(stat.S_IFMT(file.mode), "file")
+    return kind if kind == "symbolic link" else f"{kind} with mode {file.mode & 0o777:o}"
 
 
 def content_of_entry(content: ContentStore, entry: TreeEntry) -> bytes | None:

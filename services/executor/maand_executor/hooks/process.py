@@ -37,6 +37,8 @@ CHUNK = 256 * 1024
 """Bytes read at once; four times what a pipe holds by default."""
 REST_LIMIT = 4 * CHUNK
 """Bytes read after the exit; more cannot have been written before it, a pipe holds 1 MiB at most."""
+HOOK_UMASK = 0o022
+"""Hooks make files as a login shell would, not as private as an executor makes its own."""
 
 Stream = str
 """`stdout` or `stderr`."""
@@ -141,6 +143,7 @@ class GroupProcess:
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
+            umask=HOOK_UMASK,
         )
         token = command.environment.get(API_TOKEN_NAME, "")
         try:

@@ -17,12 +17,15 @@
 "The last attempt did not finish" is `deploying` or `failed`: what is on the worker, and what runs there, is not known to be what
 was promoted. So it is brought up to date although the digests agree, and restarted where the digest changed as well.
 
-The runtime digest is one number for everything that goes to a worker for one allocation: SHA-256 over the sorted (path, mode,
-content digest) of the files, certificates included. Hooks and the manifest never go to a worker and are no part of it, so editing
-a hook restarts nothing.
+The runtime digest is one number for everything that goes to a worker for one allocation: SHA-256 over the sorted (path, kind and
+mode, content digest) of files, symbolic links and directories, certificates included. Hooks and the manifest never go to a worker
+and are no part of it, so editing a hook restarts nothing. Directories that hold something and have mode 0755 are implied by paths.
+
+Where the digest differs, the lists of files decide: digests of older executors did not tell links from files.
 """
 
 import hashlib
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -35,7 +38,8 @@ def runtime_digest(files: Iterable[PlannedFile]) -> bytes:
     """Return the digest of a set of files, whatever their order."""
     total = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.path):
-        total.update(f"{file.path}\0{file.mode & 0o777:o}\0".encode())
+        mode = file.mode & PERMISSIONS if stat.S_ISREG(file.mode) else file.mode
+        total.update(f"{file.path}\0{mode:o}\0".encode())
         total.update(file.sha256)
     return total.digest()
 
@@ -46,12 +50,29 @@ def digest_of_content(data: bytes) -> bytes:
 
 
 def differing_paths(before: Iterable[PlannedFile], after: Iterable[PlannedFile]) -> tuple[str, ...]:
-    """Return the paths that were added, removed, or differ in content or mode, sorted."""
-    old = {file.path: (file.mode & 0o777, file.sha256) for file in before}
-    new = {file.path: (file.mode & 0o777, file.sha256) for file in after}
-    return tuple(sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path)))
+    """Return the paths that were added, removed, or differ in kind, mode or content, sorted."""
+    old = {file.path: file for file in before}
+    new = {file.path: file for file in after}
+    return tuple(
+        sorted(
+            path
+            for path in old.keys() | new.keys()
+            if path not in old or path not in new or not is_same_file(old[path], new[path])
+        )
+    )
 
 
+def is_same_file(old: PlannedFile, new: PlannedFile) -> bool:
+    """Whether two are equal, as far as is known: where the kind of the older was not recorded, it is taken to be the newer's."""
+    kind = stat.S_IFMT(old.mode)
+    return (
+        old.mode & PERMISSIONS == new.mode & PERMISSIONS
+        and old.sha256 == new.sha256
+        and (not kind or kind == stat.S_IFMT(new.mode))
+    )
+
+
+PERMISSIONS = 0o777
 UNFINISHED = frozenset({AllocationState.DEPLOYING, AllocationState.FAILED})
 STOPPED = frozenset({AllocationState.STOPPED, AllocationState.REMOVED})
 NOT_FINISHED = "the last attempt did not finish"
@@ -117,14 +138,15 @@ def plan_allocation(
     if allocation.removed or allocation.disabled:
         return plan_inactive(allocation)
     changed = differing_paths(deployed, wanted) if digest != allocation.deployed_sha256 else ()
-    action, reason = decide_active(job, allocation, digest=digest, changed=changed, options=options)
+    differs = digest != allocation.deployed_sha256 and (bool(changed) or not deployed)
+    action, reason = decide_active(job, allocation, differs=differs, changed=changed, options=options)
     return PlannedAllocation(
         allocation=allocation, action=action, reason=reason, digest=digest, files=tuple(wanted), changed_paths=changed
     )
 
 
 def plan_unrendered(allocation: Allocation, options: PlanOptions, why: str) -> PlannedAllocation:
-    """Decide for an active allocation whose files cannot be rendered yet: what has to be started has to be started in any case."""
+    """Decide for an active allocation whose files cannot be rendered yet: what does not run has to be started in any case."""
     if why_start(allocation):
         action, reason = decide_start(allocation, options)
         return PlannedAllocation(allocation=allocation, action=action, reason=reason)
@@ -162,13 +184,13 @@ def was_on_worker(allocation: Allocation) -> bool:
 
 
 def decide_active(
-    job: Job, allocation: Allocation, *, digest: bytes, changed: Sequence[str], options: PlanOptions
+    job: Job, allocation: Allocation, *, differs: bool, changed: Sequence[str], options: PlanOptions
 ) -> tuple[Action, str]:
     """Apply the first rows of the table to an active allocation."""
     if why_start(allocation):
         return decide_start(allocation, options)
     unfinished = allocation.state in UNFINISHED
-    if digest != allocation.deployed_sha256:
+    if differs:
         reason = f"{describe_changes(changed)}; {NOT_FINISHED}" if unfinished else describe_changes(changed)
         return choose_update(job, options, changed=changed, reason=reason, surely_restart=unfinished)
     if unfinished:

@@ -180,18 +180,25 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobFile:
-    """One stored file of a job; `path` is relative to the job's directory. A symbolic link has a target and no digest."""
+    """One stored file of a job; `path` is relative to the job's directory.
+
+    A symbolic link has a target and no digest, a directory has neither.
+    """
 
     path: str
     mode: int
     sha256: bytes = b""
     size: int = 0
     link_target: str = ""
+    directory: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedFile:
-    """One path as it is, or shall be, on a worker. For a symbolic link the digest is that of its target."""
+    """One path as it is, or shall be, on a worker; `mode` with the type bits of stat(2), which older executors did not record.
+
+    For a symbolic link the digest is that of its target, for a directory it is empty.
+    """
 
     path: str
     mode: int
@@ -212,8 +219,9 @@ class AllocationState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """One job on one worker. `deployed_sha256` empty = nothing was promoted there since it was placed or came back;
-    `previous_version` empty = unknown.
+    """One job on one worker.
+
+    `deployed_sha256` empty = nothing was promoted there since it was placed or came back; `previous_version` empty = unknown.
 
     `start_owed`: a stop was begun and nothing was promoted since, so what was deployed does not run, or nobody knows.
     """

@@ -167,7 +167,9 @@ def fence_text(fence: WorkerFence, directory: str) -> str:
 
 
 FENCE = """
+maand_seen=$(umask); umask 022
 mkdir -p -- {directory} && exec 4>{directory}/fence.gate 5<>{directory}/fence || maand_refuse fence_file
+umask "$maand_seen"
 flock -x 4 || maand_refuse fence_lock
 maand_seen=; read -r maand_seen < {directory}/fence
 [[ $maand_seen =~ ^([0-9]{{1,18}})" "([0-9]{{1,18}})(" "([0-9]{{1,18}}))?$ ]] || maand_seen=

@@ -76,7 +76,7 @@ def describe_worker_script(config: BucketConfig) -> str:
     """Write `worker.json` and `jobs.json` (both on standard input, one a line), each by rename."""
     directory = shlex.quote(bucket_directory(config))
     write = 'IFS= read -r line && printf "%s\\n" "$line" >.{name}.new && chmod 644 .{name}.new && mv -f .{name}.new {name}'
-    return f"mkdir -p {directory}/jobs && cd {directory} && " + " && ".join(
+    return f"umask 022; mkdir -p {directory}/jobs && cd {directory} && " + " && ".join(
         write.format(name=name) for name in ("worker.json", "jobs.json")
     )
 

@@ -68,7 +68,7 @@ def rsh_word(word: str) -> str:
 def serve_script(arguments: Sequence[str], *, target: str) -> str:
     """Return the script of the rsync server on the worker; the target and its parents are made first."""
     directory = shlex.quote(target)
-    return f"[ -d {directory} ] || mkdir -p -- {directory}; {shlex.join(arguments)}"
+    return f"umask 022; [ -d {directory} ] || mkdir -p -- {directory}; {shlex.join(arguments)}"
 
 
 COUNTS = {

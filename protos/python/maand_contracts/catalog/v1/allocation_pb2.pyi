@@ -190,9 +190,11 @@ class DeployedFile(_message.Message):
     path: _builtins.str
     """Path relative to the job's directory on the worker."""
     mode: _builtins.int
-    """Permission bits."""
+    """Type and permission bits as stat(2) tells them: 0o100644 a file, 0o120777 a symbolic link, 0o040700 a directory. Without type bits
+    where an older executor promoted it.
+    """
     sha256: _builtins.bytes
-    """SHA-256 of the content (of the target, for a symbolic link)."""
+    """SHA-256 of the content (of the target, for a symbolic link). Empty for a directory."""
     def __init__(
         self,
         *,

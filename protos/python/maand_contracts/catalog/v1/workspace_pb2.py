@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from maand_contracts.common.v1 import error_pb2 as maand__contracts_dot_common_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*maand_contracts/catalog/v1/workspace.proto\x12\x10maand.catalog.v1\x1a%maand_contracts/common/v1/error.proto\"^\n\rWorkspaceFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04mode\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x13\n\x0blink_target\x18\x05 \x01(\t\"<\n\x17\x46indMissingBlobsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x03(\x0c\"2\n\x18\x46indMissingBlobsResponse\x12\x16\n\x0emissing_sha256\x18\x01 \x03(\x0c\"S\n\x12UploadBlobsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"3\n\x13UploadBlobsResponse\x12\r\n\x05\x62lobs\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"5\n\x10ReadBlobsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x03(\x0c\"?\n\x11ReadBlobsResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"Z\n\x15\x43reateSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12.\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkspaceFile\"-\n\x16\x43reateSnapshotResponse\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"<\n\x12GetSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"E\n\x13GetSnapshotResponse\x12.\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkspaceFile\">\n\x14\x43heckSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"C\n\x15\x43heckSnapshotResponse\x12*\n\x08problems\x18\x01 \x03(\x0b\x32\x18.maand.common.v1.Problem\"]\n\x14\x42uildSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\"\xca\x01\n\x15\x42uildSnapshotResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x0c\n\x04jobs\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x1a\n\x12\x61\x63tive_allocations\x18\x04 \x01(\r\x12\x19\n\x11\x61\x64\x64\x65\x64_allocations\x18\x05 \x01(\r\x12\x1b\n\x13removed_allocations\x18\x06 \x01(\r\x12\x1b\n\x13issued_certificates\x18\x07 \x01(\r\x12\x10\n\x08warnings\x18\x08 \x03(\t2\xb8\x05\n\x10WorkspaceService\x12i\n\x10\x46indMissingBlobs\x12).maand.catalog.v1.FindMissingBlobsRequest\x1a*.maand.catalog.v1.FindMissingBlobsResponse\x12\\\n\x0bUploadBlobs\x12$.maand.catalog.v1.UploadBlobsRequest\x1a%.maand.catalog.v1.UploadBlobsResponse(\x01\x12V\n\tReadBlobs\x12\".maand.catalog.v1.ReadBlobsRequest\x1a#.maand.catalog.v1.ReadBlobsResponse0\x01\x12\x63\n\x0e\x43reateSnapshot\x12\'.maand.catalog.v1.CreateSnapshotRequest\x1a(.maand.catalog.v1.CreateSnapshotResponse\x12Z\n\x0bGetSnapshot\x12$.maand.catalog.v1.GetSnapshotRequest\x1a%.maand.catalog.v1.GetSnapshotResponse\x12`\n\rCheckSnapshot\x12&.maand.catalog.v1.CheckSnapshotRequest\x1a\'.maand.catalog.v1.CheckSnapshotResponse\x12`\n\rBuildSnapshot\x12&.maand.catalog.v1.BuildSnapshotRequest\x1a\'.maand.catalog.v1.BuildSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*maand_contracts/catalog/v1/workspace.proto\x12\x10maand.catalog.v1\x1a%maand_contracts/common/v1/error.proto\"q\n\rWorkspaceFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04mode\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x13\n\x0blink_target\x18\x05 \x01(\t\x12\x11\n\tdirectory\x18\x06 \x01(\x08\"<\n\x17\x46indMissingBlobsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x03(\x0c\"2\n\x18\x46indMissingBlobsResponse\x12\x16\n\x0emissing_sha256\x18\x01 \x03(\x0c\"S\n\x12UploadBlobsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"3\n\x13UploadBlobsResponse\x12\r\n\x05\x62lobs\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"5\n\x10ReadBlobsRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x03(\x0c\"?\n\x11ReadBlobsResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"Z\n\x15\x43reateSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12.\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkspaceFile\"-\n\x16\x43reateSnapshotResponse\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"<\n\x12GetSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"E\n\x13GetSnapshotResponse\x12.\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1f.maand.catalog.v1.WorkspaceFile\">\n\x14\x43heckSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"C\n\x15\x43heckSnapshotResponse\x12*\n\x08problems\x18\x01 \x03(\x0b\x32\x18.maand.common.v1.Problem\"]\n\x14\x42uildSnapshotRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\"\xca\x01\n\x15\x42uildSnapshotResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x0c\n\x04jobs\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x1a\n\x12\x61\x63tive_allocations\x18\x04 \x01(\r\x12\x19\n\x11\x61\x64\x64\x65\x64_allocations\x18\x05 \x01(\r\x12\x1b\n\x13removed_allocations\x18\x06 \x01(\r\x12\x1b\n\x13issued_certificates\x18\x07 \x01(\r\x12\x10\n\x08warnings\x18\x08 \x03(\t2\xb8\x05\n\x10WorkspaceService\x12i\n\x10\x46indMissingBlobs\x12).maand.catalog.v1.FindMissingBlobsRequest\x1a*.maand.catalog.v1.FindMissingBlobsResponse\x12\\\n\x0bUploadBlobs\x12$.maand.catalog.v1.UploadBlobsRequest\x1a%.maand.catalog.v1.UploadBlobsResponse(\x01\x12V\n\tReadBlobs\x12\".maand.catalog.v1.ReadBlobsRequest\x1a#.maand.catalog.v1.ReadBlobsResponse0\x01\x12\x63\n\x0e\x43reateSnapshot\x12\'.maand.catalog.v1.CreateSnapshotRequest\x1a(.maand.catalog.v1.CreateSnapshotResponse\x12Z\n\x0bGetSnapshot\x12$.maand.catalog.v1.GetSnapshotRequest\x1a%.maand.catalog.v1.GetSnapshotResponse\x12`\n\rCheckSnapshot\x12&.maand.catalog.v1.CheckSnapshotRequest\x1a\'.maand.catalog.v1.CheckSnapshotResponse\x12`\n\rBuildSnapshot\x12&.maand.catalog.v1.BuildSnapshotRequest\x1a\'.maand.catalog.v1.BuildSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,35 +33,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maand_contracts.catalog.v1.
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKSPACEFILE']._serialized_start=103
-  _globals['_WORKSPACEFILE']._serialized_end=197
-  _globals['_FINDMISSINGBLOBSREQUEST']._serialized_start=199
-  _globals['_FINDMISSINGBLOBSREQUEST']._serialized_end=259
-  _globals['_FINDMISSINGBLOBSRESPONSE']._serialized_start=261
-  _globals['_FINDMISSINGBLOBSRESPONSE']._serialized_end=311
-  _globals['_UPLOADBLOBSREQUEST']._serialized_start=313
-  _globals['_UPLOADBLOBSREQUEST']._serialized_end=396
-  _globals['_UPLOADBLOBSRESPONSE']._serialized_start=398
-  _globals['_UPLOADBLOBSRESPONSE']._serialized_end=449
-  _globals['_READBLOBSREQUEST']._serialized_start=451
-  _globals['_READBLOBSREQUEST']._serialized_end=504
-  _globals['_READBLOBSRESPONSE']._serialized_start=506
-  _globals['_READBLOBSRESPONSE']._serialized_end=569
-  _globals['_CREATESNAPSHOTREQUEST']._serialized_start=571
-  _globals['_CREATESNAPSHOTREQUEST']._serialized_end=661
-  _globals['_CREATESNAPSHOTRESPONSE']._serialized_start=663
-  _globals['_CREATESNAPSHOTRESPONSE']._serialized_end=708
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=710
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=770
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=772
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=841
-  _globals['_CHECKSNAPSHOTREQUEST']._serialized_start=843
-  _globals['_CHECKSNAPSHOTREQUEST']._serialized_end=905
-  _globals['_CHECKSNAPSHOTRESPONSE']._serialized_start=907
-  _globals['_CHECKSNAPSHOTRESPONSE']._serialized_end=974
-  _globals['_BUILDSNAPSHOTREQUEST']._serialized_start=976
-  _globals['_BUILDSNAPSHOTREQUEST']._serialized_end=1069
-  _globals['_BUILDSNAPSHOTRESPONSE']._serialized_start=1072
-  _globals['_BUILDSNAPSHOTRESPONSE']._serialized_end=1274
-  _globals['_WORKSPACESERVICE']._serialized_start=1277
-  _globals['_WORKSPACESERVICE']._serialized_end=1973
+  _globals['_WORKSPACEFILE']._serialized_end=216
+  _globals['_FINDMISSINGBLOBSREQUEST']._serialized_start=218
+  _globals['_FINDMISSINGBLOBSREQUEST']._serialized_end=278
+  _globals['_FINDMISSINGBLOBSRESPONSE']._serialized_start=280
+  _globals['_FINDMISSINGBLOBSRESPONSE']._serialized_end=330
+  _globals['_UPLOADBLOBSREQUEST']._serialized_start=332
+  _globals['_UPLOADBLOBSREQUEST']._serialized_end=415
+  _globals['_UPLOADBLOBSRESPONSE']._serialized_start=417
+  _globals['_UPLOADBLOBSRESPONSE']._serialized_end=468
+  _globals['_READBLOBSREQUEST']._serialized_start=470
+  _globals['_READBLOBSREQUEST']._serialized_end=523
+  _globals['_READBLOBSRESPONSE']._serialized_start=525
+  _globals['_READBLOBSRESPONSE']._serialized_end=588
+  _globals['_CREATESNAPSHOTREQUEST']._serialized_start=590
+  _globals['_CREATESNAPSHOTREQUEST']._serialized_end=680
+  _globals['_CREATESNAPSHOTRESPONSE']._serialized_start=682
+  _globals['_CREATESNAPSHOTRESPONSE']._serialized_end=727
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=729
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=789
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=791
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=860
+  _globals['_CHECKSNAPSHOTREQUEST']._serialized_start=862
+  _globals['_CHECKSNAPSHOTREQUEST']._serialized_end=924
+  _globals['_CHECKSNAPSHOTRESPONSE']._serialized_start=926
+  _globals['_CHECKSNAPSHOTRESPONSE']._serialized_end=993
+  _globals['_BUILDSNAPSHOTREQUEST']._serialized_start=995
+  _globals['_BUILDSNAPSHOTREQUEST']._serialized_end=1088
+  _globals['_BUILDSNAPSHOTRESPONSE']._serialized_start=1091
+  _globals['_BUILDSNAPSHOTRESPONSE']._serialized_end=1293
+  _globals['_WORKSPACESERVICE']._serialized_start=1296
+  _globals['_WORKSPACESERVICE']._serialized_end=1992
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class WorkspaceFile(_message.Message):
-    """WorkspaceFile is one entry of a workspace tree. Directories are implied by paths."""
+    """WorkspaceFile is one entry of a workspace tree. Directories are implied by paths, with mode 0755; those below a job that hold nothing
+    or have another mode are entries of their own.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,16 +32,19 @@ class WorkspaceFile(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     LINK_TARGET_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Path relative to `workspace/`, with `/`, for example `jobs/api/Makefile`."""
     sha256: _builtins.bytes
-    """SHA-256 of the content. Empty for a symbolic link."""
+    """SHA-256 of the content. Empty for a symbolic link and a directory."""
     mode: _builtins.int
     """Permission bits (0o777 at most). Set by the client from the file."""
     size: _builtins.int
     """Content length, bytes."""
     link_target: _builtins.str
-    """Target of a symbolic link, as stored in it. Empty for a regular file."""
+    """Target of a symbolic link, as stored in it. Empty for a regular file and a directory."""
+    directory: _builtins.bool
+    """Whether it is a directory."""
     def __init__(
         self,
         *,
@@ -48,10 +53,11 @@ class WorkspaceFile(_message.Message):
         mode: _builtins.int = ...,
         size: _builtins.int = ...,
         link_target: _builtins.str = ...,
+        directory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_target", b"link_target", "mode", b"mode", "path", b"path", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "link_target", b"link_target", "mode", b"mode", "path", b"path", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -259,19 +259,20 @@ class Compiler:
             names.checked_job_name(name)
         except Rejected as error:
             self._problems.append(Problem(code=error.code, message=error.message, file=directory, help=error.help))
+        named = tuple(entry for entry in files if not entry.directory)
         self._add(job_files.tree_findings(directory, files))
         entries = self._job_variables(name)
-        if not any(entry.path == job_files.MANIFEST for entry in files):
+        if not any(entry.path == job_files.MANIFEST for entry in named):
             self._missing(f"{directory}/{job_files.MANIFEST}", "write at least {}")
             return None
         manifest = self._manifest(f"jobs/{name}/{job_files.MANIFEST}")
         if manifest is None:
             return None
-        self._add(job_files.manifest_findings(directory, files, manifest))
+        self._add(job_files.manifest_findings(directory, named, manifest))
         self._warnings += [
-            f"{directory}/{path} is not named in the manifest" for path in job_files.find_unnamed_scripts(files, manifest)
+            f"{directory}/{path} is not named in the manifest" for path in job_files.find_unnamed_scripts(named, manifest)
         ]
-        scripts = job_files.hook_scripts(files, manifest)
+        scripts = job_files.hook_scripts(named, manifest)
         return JobSource(name=name, manifest=manifest, files=files, scripts=scripts, variables=entries)
 
     def _job_variables(self, name: str) -> dict[str, str]:

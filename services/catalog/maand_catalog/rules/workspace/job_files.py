@@ -99,7 +99,12 @@ def find_reserved_names(directory: str, files: tuple[TreeEntry, ...]) -> Iterato
 def find_double_targets(directory: str, by_path: Mapping[str, TreeEntry]) -> Iterator[Finding]:
     """Find templates whose result another file already is."""
     for path in by_path:
-        if path.endswith(TEMPLATE_SUFFIX) and path.removesuffix(TEMPLATE_SUFFIX) in by_path and goes_to_workers(path):
+        if (
+            by_path[path].sha256
+            and path.endswith(TEMPLATE_SUFFIX)
+            and path.removesuffix(TEMPLATE_SUFFIX) in by_path
+            and goes_to_workers(path)
+        ):
             yield Finding(
                 code="duplicate_target",
                 message=f'"{path}" would be rendered over "{path.removesuffix(TEMPLATE_SUFFIX)}"',

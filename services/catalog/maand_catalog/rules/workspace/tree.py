@@ -17,17 +17,24 @@ HELP_LARGE = "let the job's Makefile fetch large files on the worker"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeEntry:
-    """One file (with the digest of its content) or symbolic link (with its target). Directories are implied."""
+    """One file (with the digest of its content), symbolic link (with its target), or directory.
+
+    Directories are implied by paths; those that hold nothing or have a mode of their own are entries.
+    """
 
     path: str
     sha256: bytes = b""
     mode: int = 0o644
     size: int = 0
     link_target: str = ""
+    directory: bool = False
 
     def line(self) -> str:
-        """Return the entry as one line of the compact form; paths and targets have no control characters."""
-        return f"{self.path}\t{self.sha256.hex()}\t{self.mode:o}\t{self.size}\t{self.link_target}"
+        """Return the entry as one line of the compact form, where the path of a directory ends in a slash.
+
+        Paths and targets have no control characters.
+        """
+        return f"{self.path}{'/' * self.directory}\t{self.sha256.hex()}\t{self.mode:o}\t{self.size}\t{self.link_target}"
 
 
 def pack_tree(entries: Iterable[TreeEntry]) -> bytes:
@@ -44,7 +51,14 @@ def unpack_tree(packed: bytes) -> tuple[TreeEntry, ...]:
 def entry_from_line(line: str) -> TreeEntry:
     """Read one line of the compact form."""
     path, sha256, mode, size, link_target = line.split("\t")
-    return TreeEntry(path=path, sha256=bytes.fromhex(sha256), mode=int(mode, 8), size=int(size), link_target=link_target)
+    return TreeEntry(
+        path=path.removesuffix("/"),
+        sha256=bytes.fromhex(sha256),
+        mode=int(mode, 8),
+        size=int(size),
+        link_target=link_target,
+        directory=path.endswith("/"),
+    )
 
 
 def snapshot_id_of(entries: Iterable[TreeEntry]) -> str:
@@ -67,15 +81,18 @@ def accept_tree(entries: Iterable[TreeEntry]) -> tuple[TreeEntry, ...]:
 def listing_findings(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
     """Find entries that could not be files of a workspace, and paths that are listed twice or as two things."""
     paths: set[str] = set()
+    files: set[str] = set()
     directories: set[str] = set()
     for entry in entries:
         yield from entry_findings(entry)
         if entry.path in paths:
             yield entry_finding(entry, "duplicate_path", "is listed twice")
         paths.add(entry.path)
+        if not entry.directory:
+            files.add(entry.path)
         parts = entry.path.split("/")
         directories.update("/".join(parts[:count]) for count in range(1, len(parts)))
-    for path in sorted(paths & directories):
+    for path in sorted(files & directories):
         yield entry_finding(TreeEntry(path=path), "bad_path", "is listed as a file and as a directory")
 
 
@@ -87,8 +104,11 @@ def entry_findings(entry: TreeEntry) -> Iterator[Finding]:
         yield entry_finding(entry, "file_too_large", "is larger than 64 MiB", help_text=HELP_LARGE)
     if entry.mode & ~0o777:
         yield entry_finding(entry, "bad_mode", "has a mode beyond permission bits")
-    if bool(entry.link_target) == bool(entry.sha256) or (entry.sha256 and len(entry.sha256) != 32):
-        yield entry_finding(entry, "bad_entry", "needs either a SHA-256 or a link target")
+    kinds = (bool(entry.sha256), bool(entry.link_target), entry.directory)
+    if sum(kinds) != 1 or (entry.sha256 and len(entry.sha256) != 32):
+        yield entry_finding(entry, "bad_entry", "needs a SHA-256, or a link target, or to be a directory")
+    if entry.directory and (entry.path.count("/") < 2 or not entry.path.startswith("jobs/")):
+        yield entry_finding(entry, "bad_entry", "is a directory outside of a job")
     if not is_path(entry.link_target):
         yield entry_finding(entry, "bad_link", "is a link whose target is not a path")
 
