@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.executor.deploy_bed import DeployBed, deploy_bed
 from tests.testbed.sshd import SshTestBed
 
-CERTIFICATE = {"certs": {"tls": {}}}
+CERTIFICATE: dict[str, Any] = {"certs": {"tls": {}}}
 
 
 def modes(bed: DeployBed, top: str = "jobs/api") -> dict[str, str]:

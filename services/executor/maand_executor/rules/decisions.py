@@ -19,7 +19,8 @@ was promoted. So it is brought up to date although the digests agree, and restar
 
 The runtime digest is one number for everything that goes to a worker for one allocation: SHA-256 over the sorted (path, kind and
 mode, content digest) of files, symbolic links and directories, certificates included. Hooks and the manifest never go to a worker
-and are no part of it, so editing a hook restarts nothing. Directories that hold something and have mode 0755 are implied by paths.
+and are no part of it, so editing a hook restarts nothing. Directories that hold something and have
+mode 0755 are implied by paths.
 
 Where the digest differs, the lists of files decide: digests of older executors did not tell links from files.
 """
