@@ -268,6 +268,17 @@ async def test_a_restart_honours_batches_hooks_and_gates(bed: RunBed) -> None:
     ]
 
 
+async def test_of_a_controlled_batch_with_a_failure_the_others_go_on_and_are_recorded(bed: RunBed) -> None:
+    bed.add_job("api", workers=3, max_concurrent_upgrades=3, hooks=("after_allocation_started", "health_check"))
+    bed.remote.fail["restart api 10.0.0.2"] = 1
+    bed.hooks.fail["health_check 10.0.0.3"] = 1
+    ended = await bed.run(control(spec.JOB_ACTION_RESTART))
+    assert ended.word == "failed"
+    assert "hook after_allocation_started api 10.0.0.1,10.0.0.3" in bed.did
+    assert ended.result.counts == {"succeeded": 1, "failed": 2}
+    assert bed.catalog.steps == ["api/10.0.0.1/control:restart"]
+
+
 async def test_job_control_hooks_are_told_the_target(bed: RunBed) -> None:
     bed.add_job("api", workers=2, hooks=("job_control",))
     await bed.run(control(spec.JOB_ACTION_STOP, workers=["10.0.0.2"]))

@@ -22,6 +22,7 @@ from maand_executor.steps.event_hooks import (
     failures_or_cancelled,
     run_event_hooks,
 )
+from maand_executor.steps.failures import without_failures
 from maand_executor.steps.fleet import Fleet
 from maand_executor.steps.preflight import Preflight
 from maand_executor.steps.worker_files import WorkerFiles
@@ -62,9 +63,8 @@ catalog refuses that record."""
 
 
 def plans_without_failures(plans: Sequence[PlannedAllocation], failures: Iterable[pb.Failure]) -> tuple[PlannedAllocation, ...]:
-    """Return the plans that no failure is about. A failure that names no worker is about all of them."""
-    failed = {failure.worker for failure in failures}
-    return () if "" in failed else tuple(plan for plan in plans if plan.allocation.worker not in failed)
+    """Return the plans that no failure is about."""
+    return without_failures(plans, failures, worker_of=lambda plan: plan.allocation.worker)
 
 
 def step_name(job: str, worker: str, step: str) -> str:

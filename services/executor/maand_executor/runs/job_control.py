@@ -19,7 +19,15 @@ from maand_executor.rules.hook_environment import lifecycle_variables
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.waves import BatchPosition, in_rollout_order, split_into_batches
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.event_hooks import LifecycleBatch, StepMemory, failures_or_cancelled, remember_all, run_event_hooks
+from maand_executor.steps.event_hooks import (
+    LifecycleBatch,
+    StepMemory,
+    failures_of_unrun_hooks,
+    failures_or_cancelled,
+    remember_all,
+    run_event_hooks,
+)
+from maand_executor.steps.failures import without_failures
 from maand_executor.steps.fleet import Fleet, known_names, read_fleet
 from maand_executor.steps.health_gate import HealthGate
 from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSteps
@@ -142,9 +150,9 @@ class JobControl:
             return set()
         failures = await self._batch(todo, position)
         self._context.report.fail(failures)
-        if not failures:
-            await side_by_side(todo, lambda one: self._memory.record(self._step(one)))
-        return {failure.worker for failure in failures}
+        well = allocations_without_failures(todo, failures)
+        await side_by_side(well, lambda one: self._memory.record(self._step(one)))
+        return {one.worker for one in todo if one not in well}
 
     def _step(self, allocation: Allocation) -> str:
         return f"{self._job.name}/{allocation.worker}/control:{self._manner.target}"
@@ -164,12 +172,13 @@ class JobControl:
                 job=self._job.name, phase=self._manner.target, index=position.index, count=position.count, workers=workers
             )
         )
+        """Take every step with those that got through the one before, and return what failed."""
         failures = await self._act(part, position)
-        if failures or not self._manner.gate:
+        if not self._manner.gate:
             return failures
-        failures = await self._hooks("after_allocation_started", part, position)
-        if not failures and self._manner.gate == "batch":
-            failures = await self._health_gate.check(part, self._order, wait=True)
+        failures += await self._hooks("after_allocation_started", allocations_without_failures(part, failures), position)
+        if self._manner.gate == "batch":
+            failures += await self._health_gate.check(allocations_without_failures(part, failures), self._order, wait=True)
         return failures
 
     async def _act(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
@@ -185,4 +194,10 @@ class JobControl:
             phase=self._manner.phase, position=position, variables=lifecycle_variables(target=self._manner.target)
         )
         outcome = await run_event_hooks(self._context, self._fleet, self._job, event, part, order=self._order, batch=batch)
-        return failures_or_cancelled(self._job.name, outcome)
+        failures = failures_or_cancelled(self._job.name, outcome)
+        return failures + failures_of_unrun_hooks(self._job, event, outcome, part)
+
+
+def allocations_without_failures(allocations: Sequence[Allocation], failures: Sequence[pb.Failure]) -> tuple[Allocation, ...]:
+    """Return the allocations that no failure is about."""
+    return without_failures(allocations, failures, worker_of=lambda one: one.worker)

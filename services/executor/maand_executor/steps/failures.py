@@ -1,5 +1,8 @@
 """What failed, as the contract's `Failure`: from SSH and exceptions of other parts."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
 import grpc
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
@@ -25,6 +28,17 @@ SSH_KINDS: tuple[tuple[type[SshError], "pb.FailureKind.ValueType"], ...] = (
     (StaleFence, pb.FAILURE_KIND_FENCE_REFUSED),
 )
 """The first class that fits; what fits none is COMMAND."""
+
+
+Item = TypeVar("Item")
+
+
+def without_failures(
+    items: Sequence[Item], failures: Iterable[pb.Failure], *, worker_of: Callable[[Item], str]
+) -> tuple[Item, ...]:
+    """Return the items that no failure is about. A failure that names no worker is about all of them."""
+    failed = {failure.worker for failure in failures}
+    return () if "" in failed else tuple(item for item in items if worker_of(item) not in failed)
 
 
 def kind_of_ssh_error(error: SshError) -> "pb.FailureKind.ValueType":
