@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.errors import JobCancelled
 from maand_executor.hooks.errors import InterpreterMissing
 from maand_executor.hooks.request import EventRun
 from maand_executor.rules.cancel import CancelLevel
@@ -233,6 +234,21 @@ async def test_who_takes_a_failing_batch_over_repeats_nothing_that_was_promoted(
     ended = await bed.deploy(steps=["api/10.0.0.1/promoted", "api/10.0.0.3/promoted"])
     assert ended.word == "succeeded"
     assert bed.did == ["copy api 10.0.0.2", "restart api 10.0.0.2"]
+
+
+async def test_a_cancel_in_a_later_step_of_a_batch_takes_nothing_of_what_failed_before(bed: RunBed) -> None:
+    await updated_in_one_batch(bed, hooks=("after_allocation_started",))
+    bed.remote.fail["restart api 10.0.0.2"] = 3
+
+    def cancel(_: EventRun) -> None:
+        raise JobCancelled("stopped while its hooks ran")
+
+    bed.hooks.on_event = cancel
+    ended = await bed.deploy()
+    assert [(failure.worker, failure.step) for failure in ended.result.failures] == [("10.0.0.2", "restart")]
+    messages = [bed.catalog.allocations[f"api@10.0.0.{number}"].message for number in (1, 2, 3)]
+    stopped = "the run was stopped in the middle of this batch"
+    assert messages == [stopped, "make restart ended with exit code 3", stopped]
 
 
 async def test_a_batch_whose_hooks_cannot_begin_is_failed_as_a_whole(bed: RunBed) -> None:

@@ -32,11 +32,13 @@ async def record_failed(
     )
 
 
-async def record_ended(context: RunContext, plans: Sequence[PlannedAllocation], sentence: str) -> None:
+async def record_ended(
+    context: RunContext, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure] = ()
+) -> None:
     """Record, as far as the catalog can be reached, what a run that is being stopped leaves behind."""
     with suppress(RemoteError, TimeoutError):
         async with asyncio.timeout(LAST_WORDS.total_seconds()):
-            await record_failed(context, plans, sentence)
+            await record_failed(context, plans, sentence, failures)
 
 
 async def record_moves(context: RunContext, moves: Sequence[AllocationMove]) -> None:

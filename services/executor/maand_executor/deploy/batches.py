@@ -98,10 +98,12 @@ class BatchRunner:
 
     async def _roll_out(self, batch: RolloutBatch) -> tuple[PlannedAllocation, ...]:
         await self._begin(batch)
+        failures: list[pb.Failure] = []
         try:
-            failures = await self._bring_up(batch)
+            await self._bring_up(batch, failures)
         except BROKEN_OFF:
-            await attempts.record_ended(self._context, batch.plans, "the run was stopped in the middle of this batch")
+            self._context.report.fail(failures)
+            await attempts.record_ended(self._context, batch.plans, "the run was stopped in the middle of this batch", failures)
             raise
         return await self.leave_out_failed(
             batch.plans, failures, f"{batch.phase} batch {batch.index + 1} of {batch.count} failed"
@@ -149,13 +151,12 @@ class BatchRunner:
             )
         )
 
-    async def _bring_up(self, batch: RolloutBatch) -> list[pb.Failure]:
-        """Take every step with those that got through the one before, and return what failed."""
-        failures = await self._copy_and_make(batch)
+    async def _bring_up(self, batch: RolloutBatch, failures: list[pb.Failure]) -> None:
+        """Take every step with those that got through the one before; `failures` is added to."""
+        failures += await self._copy_and_make(batch)
         if batch.has_lifecycle:
             for event in ("job_control", "after_allocation_started"):
                 failures += await self._run_hooks(event, batch.without(failures))
-        return failures
 
     async def _copy_and_make(self, batch: RolloutBatch) -> list[pb.Failure]:
         copies = Copies(trees=self._plan.trees, staged_trees=self._deploy.staged_trees, worker_files=self._deploy.worker_files)

@@ -62,10 +62,12 @@ class JobStops:
         running = [plan for plan in plans if may_run(plan.allocation)]
         alive = self._alive(running)
         await attempts.record_begun(self._context, running)
+        failures: list[pb.Failure] = []
         try:
-            failures = await self._bring_down(plans, alive, position)
+            await self._bring_down(plans, alive, position, failures)
         except BROKEN_OFF:
-            await attempts.record_ended(self._context, running, "the run was stopped while it stopped this allocation")
+            self._context.report.fail(failures)
+            await attempts.record_ended(self._context, running, "the run was stopped while it stopped this allocation", failures)
             raise
         await self._tell_of_the_dead([plan for plan in running if plan not in alive], position)
         await self._record(plans_without_failures(plans, failures))
@@ -73,13 +75,17 @@ class JobStops:
             await self._fail(running, f"stop batch {position.index + 1} of {position.count} failed", failures)
 
     async def _bring_down(
-        self, plans: Sequence[PlannedAllocation], alive: Sequence[PlannedAllocation], position: BatchPosition
-    ) -> list[pb.Failure]:
-        """Take every step with those that got through the one before, and return what failed."""
-        failures = await self._stop(alive, position)
+        self,
+        plans: Sequence[PlannedAllocation],
+        alive: Sequence[PlannedAllocation],
+        position: BatchPosition,
+        failures: list[pb.Failure],
+    ) -> None:
+        """Take every step with those that got through the one before; `failures` is added to."""
+        failures += await self._stop(alive, position)
         failures += await self._hooks("after_allocation_stopped", plans_without_failures(alive, failures), position)
         removed = [plan for plan in plans if plan.action is Action.REMOVE]
-        return failures + await self._delete_files(plans_without_failures(removed, failures))
+        failures += await self._delete_files(plans_without_failures(removed, failures))
 
     async def _fail(self, plans: Sequence[PlannedAllocation], sentence: str, failures: Sequence[pb.Failure]) -> None:
         """Record those that failed, and may have been stopped all the same; then raise `JobFailed`."""

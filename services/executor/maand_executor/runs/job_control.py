@@ -148,8 +148,11 @@ class JobControl:
         todo = [one for one in part if not self._memory.done(self._step(one))]
         if not todo:
             return set()
-        failures = await self._batch(todo, position)
-        self._context.report.fail(failures)
+        failures: list[pb.Failure] = []
+        try:
+            await self._batch(todo, position, failures)
+        finally:  # a cancel in a later step takes nothing of what failed before
+            self._context.report.fail(failures)
         well = allocations_without_failures(todo, failures)
         await side_by_side(well, lambda one: self._memory.record(self._step(one)))
         return {one.worker for one in todo if one not in well}
@@ -165,21 +168,20 @@ class JobControl:
             return f"{what} failed"
         return f"{what}: stopped" if self._context.report.stopped_early else f"{what}: done"
 
-    async def _batch(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
+    async def _batch(self, part: Sequence[Allocation], position: BatchPosition, failures: list[pb.Failure]) -> None:
+        """Take every step with those that got through the one before; `failures` is added to."""
         workers = [one.worker for one in part]
         self._context.journal.report(
             events.batch_started(
                 job=self._job.name, phase=self._manner.target, index=position.index, count=position.count, workers=workers
             )
         )
-        """Take every step with those that got through the one before, and return what failed."""
-        failures = await self._act(part, position)
+        failures += await self._act(part, position)
         if not self._manner.gate:
-            return failures
+            return
         failures += await self._hooks("after_allocation_started", allocations_without_failures(part, failures), position)
         if self._manner.gate == "batch":
             failures += await self._health_gate.check(allocations_without_failures(part, failures), self._order, wait=True)
-        return failures
 
     async def _act(self, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
         if self._job.hooks_on("job_control"):
