@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo test test-fleet test-cluster cluster cluster-down images lock lint format contracts bench clean
+.PHONY: help setup demo test test-fleet test-crash chaos test-cluster cluster cluster-down images lock lint format contracts bench clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -24,7 +24,7 @@ demo: setup      ## the whole story on three workers inside one process, nothing
 
 test: setup      ## all tests that need neither namespaces nor containers
 	@scripts/need-system rsync make sshd postgresql sudo flock
-	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster"
+	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster and not crash"
 
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
 	@scripts/need-system rsync make sshd sudo flock ip iptables
@@ -32,6 +32,14 @@ test-fleet: setup  ## tests on workers as separate hosts (root, network namespac
 
 test-cluster: setup  ## tests on a cluster in containers of its own: kills, takeovers, refusals; starts an engine where none is
 	@scripts/engine run scripts/run-tests $(BIN)/python -n 0 tests/cluster
+
+test-crash: setup ## executors that die before and after every outward act of deploys, hooks, restarts, commands; prints the counts
+	@scripts/need-system rsync make
+	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist load -rP tests/crash
+
+chaos: setup     ## 30 random kills of a rolling deploy on 20 workers (root, network namespaces); KILLS=6 SEED=7 choose
+	@scripts/need-system rsync make sshd sudo flock ip iptables
+	$(BIN)/python -m tests.fleet.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED))
 
 cluster: setup   ## PostgreSQL, two catalogs, two executors, three workers in containers; prints how to use them
 	@scripts/cluster up

@@ -8,7 +8,10 @@ import itertools
 import json
 import re
 import shutil
+import sqlite3
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +61,7 @@ class Fleet:
 
     def hosts_of(self, job: str) -> list[str]:
         """Return the addresses of a job's workers."""
-        return {"database": self.hosts[:4], "web": self.hosts[-8:], "api": self.hosts}[job]
+        return {"database": self.hosts[:4], "web": self.hosts[-8:]}.get(job, self.hosts)
 
     def write_content(self, content: str, *jobs: str) -> None:
         """Change the jobs' content in the workspace; all jobs when none is named."""
@@ -113,6 +116,24 @@ class Fleet:
         return {self.job_path(self.worker(host), job, "content").read_text().strip() for host in self.hosts_of(job)}
 
 
+def services_pid(bucket: Bucket) -> int:
+    """Return the process id of the bucket's services."""
+    return int(json.loads((bucket.path / "run/services.json").read_text())["pid"])
+
+
+def promoted_steps(bucket: Bucket) -> set[tuple[str, str]]:
+    """Return what the newest run recorded as promoted, as (job, worker), from its database, whether it is served or not."""
+    with closing(sqlite3.connect(f"file:{bucket.path}/data/maand.db?mode=ro", uri=True)) as database:
+        newest = "(SELECT run_id FROM runs ORDER BY seq DESC LIMIT 1)"
+        rows = database.execute(f"SELECT name FROM run_steps WHERE run_id = {newest} AND name LIKE '%/promoted%'")
+        return {(name.split("/")[0], name.split("/")[1]) for (name,) in rows}
+
+
+def lifecycle_counts(fleet: Fleet, content: str, *jobs: str) -> Counter[tuple[str, str]]:
+    """Count how often each allocation of these jobs was brought up with a content, as (job, worker)."""
+    return Counter((act.job, act.worker) for job in jobs for act in fleet.acts(job, content))
+
+
 def put_right(fleet: Fleet) -> bool:
     """Undo what a test did to a fleet that was deployed; the content stays. Return whether all is well again."""
     for worker in fleet.workers:
@@ -128,8 +149,8 @@ def put_right(fleet: Fleet) -> bool:
     return fleet.bucket.run("deploy", "--build").exit_code == 0
 
 
-def make_fleet(directory: Path) -> Fleet:
-    """Start the workers and make their bucket; nothing is built."""
+def make_fleet(directory: Path, *, jobs: bool = True) -> Fleet:
+    """Start the workers and make their bucket, with the three jobs or none; nothing is built."""
     bed = FleetTestBed(directory / "bed")
     try:
         bed.start_workers(SIZE)
@@ -140,7 +161,8 @@ def make_fleet(directory: Path) -> Fleet:
         bed.write_secrets(bucket.path / "secrets")
         fleet = Fleet(bed=bed, bucket=bucket)
         shutil.rmtree(bucket.path / "workspace" / "jobs", ignore_errors=True)
-        shutil.copytree(JOBS, bucket.path / "workspace" / "jobs")
+        if jobs:
+            shutil.copytree(JOBS, bucket.path / "workspace" / "jobs")
         write_workers(fleet, fleet.hosts)
     except BaseException:
         bed.stop()

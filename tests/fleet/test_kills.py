@@ -4,45 +4,23 @@ Each round changes the content of all jobs, builds, deploys, and kills. On even 
 take the deploy over; on odd rounds that is cancelled after the batch it was in, and a new deploy does what is left.
 """
 
-import json
 import os
 import random
 import signal
-import sqlite3
 import time
-from collections import Counter
-from contextlib import closing, suppress
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.maand import Bucket
-from tests.fleet.fleet import Fleet
-from tests.fleet.watching import hooks_alive, wait_for
+from tests.fleet.fleet import Fleet, lifecycle_counts, promoted_steps, services_pid
+from tests.fleet.watching import hooks_alive, is_gone, wait_for
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
 
 ROUNDS = int(os.environ.get("MAAND_TEST_KILLS", "30"))
 SEED = int(os.environ.get("MAAND_TEST_SEED", "0")) or random.randrange(1, 1_000_000)
+JOBS = ("api", "web", "database")
 QUICK = {"max_concurrent_starts": 0, "max_concurrent_upgrades": 10}
 """Two batches of `api`: there is a middle to be killed in, and thirty rounds take minutes."""
-
-
-def services_pid(bucket: Bucket) -> int:
-    """Return the process id of the bucket's services."""
-    return int(json.loads((bucket.path / "run/services.json").read_text())["pid"])
-
-
-def promoted_steps(bucket: Bucket, run_id: str) -> set[tuple[str, str]]:
-    """Return what a run recorded as promoted, as (job, worker), from the database of services that are gone."""
-    with closing(sqlite3.connect(f"file:{bucket.path}/data/maand.db?mode=ro", uri=True)) as database:
-        rows = database.execute("SELECT name FROM run_steps WHERE run_id = ? AND name LIKE '%/promoted%'", (run_id,))
-        return {(name.split("/")[0], name.split("/")[1]) for (name,) in rows}
-
-
-def lifecycle_counts(fleet: Fleet, content: str) -> Counter[tuple[str, str]]:
-    """Count how often each allocation was brought up with a content, as (job, worker)."""
-    return Counter((act.job, act.worker) for job in ("api", "web", "database") for act in fleet.acts(job, content))
 
 
 def begin_deploy_and_kill(fleet: Fleet, after: float) -> str:
@@ -51,16 +29,9 @@ def begin_deploy_and_kill(fleet: Fleet, after: float) -> str:
     begun = fleet.bucket.must("deploy", "--build", "--detach", "-o", "json").json()
     time.sleep(after)
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not Path(f"/proc/{pid}/cmdline").exists() or is_zombie(pid), "the services to be gone")
+    wait_for(lambda: is_gone(pid), "the services to be gone")
     wait_for(lambda: not hooks_alive(fleet.bucket), "hooks to be gone")
     return str(begun["run_id"])
-
-
-def is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits to be noticed."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
 
 
 def deploy_time(fleet: Fleet) -> float:
@@ -90,17 +61,17 @@ def test_services_killed_at_thirty_moments_of_a_deploy_promote_everything_and_no
         content = deployed.new_content()
         deployed.write_content(content)
         run_id = begin_deploy_and_kill(deployed, moments.random() * span)
-        recorded = promoted_steps(deployed.bucket, run_id)
+        recorded = promoted_steps(deployed.bucket)
         go_on(deployed, run_id, by_takeover=number % 2 == 0)
         check_round(deployed, content, recorded)
 
 
 def check_round(fleet: Fleet, content: str, recorded: set[tuple[str, str]]) -> None:
     """Insist on what every round must come to."""
-    after = lifecycle_counts(fleet, content)
-    expected = {(job, host) for job in ("api", "web", "database") for host in fleet.hosts_of(job)}
+    after = lifecycle_counts(fleet, content, *JOBS)
+    expected = {(job, host) for job in JOBS for host in fleet.hosts_of(job)}
     assert {(row["job"], row["worker"]): row["state"] for row in fleet.allocations()} == dict.fromkeys(expected, "promoted")
-    assert all(fleet.delivered(job) == {content} for job in ("api", "web", "database"))
+    assert all(fleet.delivered(job) == {content} for job in JOBS)
     assert set(after) == expected
     assert {key: after[key] for key in recorded} == dict.fromkeys(recorded, 1), "what was promoted did not run again"
     assert {key: count for key, count in after.items() if count > 2} == {}, "what was in flight ran twice at most"

@@ -40,6 +40,13 @@ def wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 60) -
         time.sleep(0.05)
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, also when its parent has not noticed yet."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
 def hooks_alive(bucket: Bucket) -> list[str]:
     """Return the processes of hooks of this bucket: those whose working directory is below it and is a hook's."""
     alive = []
