@@ -56,6 +56,7 @@ EXIT_OF_CODE: Mapping[str, Exit] = {
     "invalid_config": Exit.INVALID,
     "not_built": Exit.INVALID,
     "worker_unreachable": Exit.UNREACHABLE,
+    "connection_unusable": Exit.UNREACHABLE,
     "certificate_unusable": Exit.UNREACHABLE,
     "certificate_expired": Exit.UNREACHABLE,
     "certificate_not_yet_valid": Exit.UNREACHABLE,
@@ -101,7 +102,7 @@ def _exit_of_failures(kinds: Set[str], *, did_something: bool) -> Exit:
         return Exit.TIMED_OUT
     if did_something or not kinds:
         return Exit.FAILED
-    if kinds <= {"unreachable", "authentication"}:
+    if kinds <= {"unreachable", "connection", "authentication"}:
         return Exit.UNREACHABLE
     if kinds <= {"invalid", "prerequisite"}:
         return Exit.INVALID

@@ -1,4 +1,4 @@
-"""`maand worker list|ping|facts|trust`."""
+"""`maand worker list|ping|facts|trust|forget`."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from maand_cli.remote.session import Session
     from maand_cli.runs.follow import Followed
 
-worker = LazyGroup(name="worker", help="List workers, reach them, read their facts, pin their host keys.")
+worker = LazyGroup(name="worker", help="List workers, reach them, read their facts, pin their host keys, give up lost ones.")
 
 
 @worker.command("list")
@@ -121,6 +121,32 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
         reports = pinned.view.reports.values()
         print_note(flags, f"keys of {sum(report.pinned for report in reports)} of {len(reports)} workers are pinned")
         return conclude_run(session, pinned)
+
+
+@worker.command()
+@click.argument("hosts", nargs=-1, required=True, metavar="HOST…")
+@click.option("--lost", is_flag=True, help="Say that these workers are lost: they are never contacted again.")
+@runs_coroutine
+async def forget(flags: Flags, *, hosts: tuple[str, ...], lost: bool) -> int:
+    """Give up workers that left workers.json and cannot be cleaned up.
+
+    Nothing is stopped or deleted there. What was placed on them counts as stopped, and `maand gc` forgets it without contact.
+    """
+    from maand_cli.errors import Usage
+    from maand_cli.output.rows import ask_confirmation, print_note, show_rows
+    from maand_cli.remote.listings import allocation_rows, forget_workers
+    from maand_cli.remote.session import open_session
+
+    if not lost:
+        raise Usage("a worker that can be reached is cleaned up by a deploy", help="add --lost for one that is lost")
+    async with open_session(flags) as session:
+        placed = await allocation_rows(session.catalog, workers=hosts, include_removed=True)
+        rows = [one for one in placed if one["removed"]]
+        show_rows(flags, "given_up", ("job", "worker", "state", "current_version"), rows)
+        ask_confirmation(flags, f"Give up {', '.join(hosts)} with these {len(rows)} allocations? Nothing is stopped there.")
+        await forget_workers(session.catalog, hosts)
+    print_note(flags, f"{', '.join(hosts)} given up; `maand deploy` goes on without, `maand gc` forgets what was there")
+    return 0
 
 
 async def run_probe(

@@ -30,6 +30,12 @@ async def worker_rows(
     return await _rows(list_items(worker_pb2_grpc.WorkerServiceStub(catalog.channel).ListWorkers, request, "workers"))
 
 
+async def forget_workers(catalog: Catalog, names: Sequence[str]) -> None:
+    """Give up workers that left."""
+    request = worker_pb2.ForgetWorkersRequest(bucket_id=catalog.bucket_id, workers=names)
+    await call_rpc(worker_pb2_grpc.WorkerServiceStub(catalog.channel).ForgetWorkers, request)
+
+
 async def job_rows(catalog: Catalog, *, jobs: Sequence[str] = (), include_removed: bool = False) -> Rows:
     """List jobs by name."""
     request = job_pb2.ListJobsRequest(bucket_id=catalog.bucket_id, names=jobs, include_removed=include_removed)

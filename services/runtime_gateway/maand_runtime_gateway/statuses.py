@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 STATUS_BY_CODE: dict[str, int] = {
     "semaphore_timeout": 408,
     "worker_unreachable": 502,
+    "connection_unusable": 502,
     "connection_lost": 502,
 }
 """ErrorDetail.code words that say more than their gRPC status."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -14,7 +15,9 @@ import pytest
 from maand_executor.rules.facts import HostKeyPolicy, Worker
 from maand_executor.ssh.errors import (
     AuthenticationRefused,
+    CannotConnect,
     ConnectionLost,
+    ConnectionUnusable,
     HostKeyChanged,
     HostKeyUnknown,
     KeyUnusable,
@@ -75,7 +78,7 @@ async def test_a_server_that_allows_no_channel_at_all_is_reported(make_test_bed:
     worker = bed.start_worker()
 
     async with remote_of(bed) as remote:
-        with pytest.raises(WorkerUnreachable, match="refuses to run"):
+        with pytest.raises(ConnectionUnusable, match="refuses to run"):
             await remote.run(fact(worker), command("true"))
 
 
@@ -87,7 +90,7 @@ async def test_a_server_that_allows_no_channel_holds_up_nobody_of_a_crowd(make_t
         crowd = (remote.run(fact(worker), command("true")) for _ in range(3))
         ends = await asyncio.gather(*crowd, return_exceptions=True)
 
-    assert [type(end) for end in ends] == [WorkerUnreachable] * 3
+    assert [type(end) for end in ends] == [ConnectionUnusable] * 3
 
 
 async def test_logins_that_default_max_startups_drops_are_tried_again(test_bed: SshTestBed) -> None:
@@ -278,7 +281,7 @@ async def test_a_worker_cut_off_before_is_unreachable(test_bed: SshTestBed, how:
     async with remote_of(test_bed, settings=IMPATIENT) as remote:
         with worker.cut_off(how), pytest.raises(WorkerUnreachable, match=words) as unreachable:
             await remote.run(fact(worker), command("true"))
-        assert unreachable.value.code == "worker_unreachable"
+        assert type(unreachable.value) is WorkerUnreachable
         await remote.run(fact(worker), command("true"))
 
 
@@ -320,6 +323,55 @@ async def test_a_connection_that_died_while_idle_is_opened_again(test_bed: SshTe
         worker.stop()
         worker.start()
         assert (await remote.run(fact(worker), command("echo back"))).stdout == b"back\n"
+
+
+async def test_a_server_that_speaks_no_ssh_is_no_sign_of_a_dead_worker(test_bed: SshTestBed) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, remote_of(test_bed, ssh_port=port, settings=IMPATIENT) as remote:
+        with pytest.raises(ConnectionUnusable, match="drops logins"):
+            await remote.connect(Worker(name="127.0.0.1"))
+
+
+async def test_a_jump_host_that_is_down_is_no_sign_of_dead_workers_behind_it(test_bed: SshTestBed, tmp_path: Path) -> None:
+    jump, worker = test_bed.start_workers(2)
+    config = tmp_path / "ssh_config"
+    config.write_text(f"Host {worker.host}\n  ProxyJump agent@{jump.host}:{jump.port}\n")
+
+    async with remote_of(test_bed, ssh_config=str(config), settings=IMPATIENT) as remote:
+        with jump.cut_off("reset"), pytest.raises(ConnectionUnusable, match=r"jump host cannot be used: .*refused"):
+            await remote.connect(fact(worker))
+
+
+async def test_an_ssh_config_that_is_missing_or_broken_is_this_side_s_fault(test_bed: SshTestBed, tmp_path: Path) -> None:
+    worker = test_bed.start_worker()
+    broken = tmp_path / "broken"
+    broken.write_text("Match nonsense\n")
+
+    for config in (tmp_path / "missing", broken):
+        async with remote_of(test_bed, ssh_config=str(config)) as remote:
+            with pytest.raises(CannotConnect, match=r"ssh_config .* cannot be used"):
+                await remote.connect(fact(worker))
+
+
+async def test_running_out_of_descriptors_is_this_side_s_fault(test_bed: SshTestBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "tester")  # else asyncssh opens /etc/passwd for it
+    first, second = test_bed.start_workers(2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async with remote_of(test_bed) as remote:
+        await remote.connect(fact(first))
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+            with pytest.raises(CannotConnect, match="Too many open files"):
+                await remote.connect(fact(second))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_name_that_is_not_known_is_unreachable(test_bed: SshTestBed) -> None:

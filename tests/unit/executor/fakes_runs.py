@@ -45,7 +45,7 @@ from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.settings import LeaseSettings, WorkSettings
 from maand_executor.ssh.copy import RemoteCopy
-from maand_executor.ssh.errors import CopyFailed, WorkerUnreachable
+from maand_executor.ssh.errors import CopyFailed, SshError, WorkerUnreachable
 from maand_executor.ssh.rsync import CopyResult
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.lease import Lease
@@ -176,6 +176,8 @@ class FakeRemote:
     did: list[str]
     fail: dict[str, int] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
+    broken: dict[str, SshError] = field(default_factory=dict)
+    refuse: dict[str, SshError] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
     contacted: set[str] = field(default_factory=set)
     hanging: set[str] = field(default_factory=set)
@@ -199,6 +201,8 @@ class FakeRemote:
         if what != "describe":
             self.did.append(step)
             self.on_command(step)
+        if refused := self.refuse.get(step):
+            raise refused
         code = self.fail.get(step, 0)
         if on_output and (code or step in self.hanging):
             on_output("stderr", self.said.get(step, b"no\n"))
@@ -219,6 +223,8 @@ class FakeRemote:
         self.contacted.add(worker.name)
         if worker.name in self.unreachable:
             raise WorkerUnreachable(worker.name, "no route to host")
+        if worker.name in self.broken:
+            raise self.broken[worker.name]
 
 
 def purpose(command: RemoteCommand) -> str:

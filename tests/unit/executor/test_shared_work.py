@@ -37,7 +37,7 @@ HOOK = Hook(name="hook_a", job="api", path="_hooks/hook_a.py", runtime="python",
 @pytest.mark.parametrize("act", Act)
 def test_a_step_is_read_as_it_was_written(act: Act) -> None:
     step = LifecycleStep(allocation=API, copy=b"digest", act=act, target="restart")
-    spec = LifecycleSteps("api", [step], check_host=True).spec_of([HOST])
+    spec = LifecycleSteps("api", [step]).spec_of([HOST])
     assert (list(spec.workers), spec.lifecycle.job, spec.lifecycle.check_host) == ([HOST], "api", True)
     assert [step_from_message(one) for one in spec.lifecycle.steps] == [step]
 

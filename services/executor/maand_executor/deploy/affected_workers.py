@@ -6,20 +6,24 @@ from dataclasses import replace
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.deploy.plan import JobPlan
 from maand_executor.deploy.reconcile import plan_stops, touches_worker
-from maand_executor.deploy.state import Deploy
+from maand_executor.deploy.state import Deploy, may_be_left_out
 from maand_executor.errors import RunFailed
 from maand_executor.rules.facts import Job
+from maand_executor.steps.failures import name_way_out
 
 
 async def check_affected_workers(deploy: Deploy, plans: Mapping[str, JobPlan]) -> dict[str, JobPlan]:
     """Check them, and return the plans without the workers that are left out. Raises `RunFailed` before anything changed.
 
-    A worker that left the fleet is only there to be cleaned up: unreachable, it counts as dead. Others that are unreachable stop
-    the deploy, or are left out with `--skip-unreachable`.
+    A worker that left the fleet is only there to be cleaned up: where nothing can be connected to, it counts as dead; in any
+    other trouble it is left out with `--skip-unreachable` or `--keep-going`. Others that are unreachable stop the deploy, or are
+    left out with `--skip-unreachable`.
     """
-    names = stopped_workers(deploy) | rolled_out_workers(deploy, plans)
+    names = stopped_workers(deploy) - deploy.dead | rolled_out_workers(deploy, plans)
     failures = await deploy.preflight.check(map(deploy.fleet.worker, names))
-    fatal = [failure for failure in failures if not is_tolerated(deploy, failure)]
+    fatal = [
+        name_way_out(failure, deploy.fleet.worker(failure.worker)) for failure in failures if not is_tolerated(deploy, failure)
+    ]
     if fatal:
         sentence = f"{len(fatal)} of {len(names)} workers are not ready; nothing was changed"
         raise RunFailed(sentence, failures=fatal)
@@ -47,14 +51,17 @@ def workers_of_job(deploy: Deploy, job: Job, plan: JobPlan | None) -> set[str]:
 
 def is_tolerated(deploy: Deploy, failure: pb.Failure) -> bool:
     """Whether a deploy goes on without this worker; it is remembered as dead, or as left out."""
-    if failure.kind != pb.FAILURE_KIND_UNREACHABLE:
-        return False
-    if deploy.fleet.worker(failure.worker).removed:
-        deploy.dead.add(failure.worker)
-        deploy.context.warn(f"{failure.worker} left the fleet and cannot be reached: assumed dead, nothing was stopped there")
+    worker = deploy.fleet.worker(failure.worker)
+    if worker.removed and failure.kind == pb.FAILURE_KIND_UNREACHABLE:
+        deploy.dead.add(worker.name)
+        deploy.context.warn(f"{worker.name} left the fleet and cannot be reached: assumed dead, nothing was stopped there")
         return True
-    if deploy.spec.skip_unreachable:
-        deploy.left_out.add(failure.worker)
+    if may_be_left_out(deploy, failure):
+        deploy.left_out.add(worker.name)
+        return True
+    if worker.removed and deploy.context.spec.keep_going:
+        deploy.left_out.add(worker.name)
+        deploy.context.report.fail([name_way_out(failure, worker)])
         return True
     return False
 

@@ -86,6 +86,7 @@ async def begin_deploy(context: RunContext, spec: DeploySpec, fleet: Fleet, jobs
         staged_trees=StagedTrees(context.identity.bucket_id, context.content, context.staging_dir),
         steps=steps,
         earlier=earlier,
+        dead={worker.name for worker in fleet.workers.values() if worker.lost},
     )
 
 
@@ -98,6 +99,8 @@ class DeployRun:
         self._report = deploy.context.report
         self._plans: Mapping[str, JobPlan] = {}
         self._failed: set[str] = set()
+        self._not_stopped: dict[str, str] = {}
+        """Jobs that are rolled out although not everything of them could be stopped (--keep-going), and what is said of it."""
         self._cancelled: set[str] = set()
         self._done: dict[str, Counter[str]] = {}
         self._start_refused = False
@@ -145,7 +148,11 @@ class DeployRun:
                 self._finish(job.name, pb.JOB_OUTCOME_SUCCEEDED, "removed")
             self._done[job.name] = Counter({STOPPED: len(plans)})
         except JobFailed as failure:
-            self._fail(job.name, failure)
+            if job.removed or not self._context.spec.keep_going:
+                self._fail(job.name, failure)
+            else:
+                self._report.fail(failure.failures)
+                self._not_stopped[job.name] = str(failure)
         except JobCancelled as cancelled:
             self._cancel(job.name, cancelled)
 
@@ -185,6 +192,9 @@ class DeployRun:
     def _succeed(self, job: str, done: Mapping[str, int]) -> None:
         self._done[job] = self._done.get(job, Counter()) + Counter(done)
         said = self._describe(job)
+        if job in self._not_stopped:
+            self._finish(job, pb.JOB_OUTCOME_FAILED, "; ".join(filter(None, (self._not_stopped[job], said))))
+            return
         outcome = pb.JOB_OUTCOME_SUCCEEDED if said else pb.JOB_OUTCOME_SKIPPED
         self._finish(job, outcome, said or UNCHANGED)
 
@@ -226,8 +236,8 @@ class DeployRun:
     def _summarise(self) -> None:
         said = {job: self._describe(job) for job in sorted(self._deploy.jobs)}
         self._report.changes = any(said.values())
-        if self._failed:
-            self._report.message = f"failed: {', '.join(sorted(self._failed))}"
+        if failed := self._failed | self._not_stopped.keys():
+            self._report.message = f"failed: {', '.join(sorted(failed))}"
         elif self._cancelled:
             self._report.message = f"stopped; not finished: {', '.join(sorted(self._cancelled))}"
         else:

@@ -29,7 +29,7 @@ async def do_lifecycle(context: RunContext, spec: TaskSpec, workers: Sequence[Wo
         for worker in workers:
             tell(failed_outcome(render_failure(task.job, worker, error)))
         return
-    steps_of_job = LifecycleSteps(task.job, steps, copies=copies, check_host=task.check_host)
+    steps_of_job = LifecycleSteps(task.job, steps, copies=copies)
     await work_on_each(steps_of_job.on)(context, spec, workers, tell)
 
 

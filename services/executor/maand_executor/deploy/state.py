@@ -22,7 +22,7 @@ from maand_executor.steps.event_hooks import (
     failures_or_cancelled,
     run_event_hooks,
 )
-from maand_executor.steps.failures import without_failures
+from maand_executor.steps.failures import BROKEN_WORKER, without_failures
 from maand_executor.steps.fleet import Fleet
 from maand_executor.steps.preflight import Preflight
 from maand_executor.steps.worker_files import WorkerFiles
@@ -56,6 +56,8 @@ class StartRefused(JobFailed):
 RENDER = "render"
 """Step of a failure that is about a template."""
 
+
+NOT_REACHED = frozenset({pb.FAILURE_KIND_UNREACHABLE, pb.FAILURE_KIND_CONNECTION})
 
 BROKEN_OFF = (asyncio.CancelledError, JobCancelled, StaleFence)
 """What ends a batch in its middle: what was begun is recorded as failed then. Where another executor has taken the run over, the
@@ -111,9 +113,9 @@ class Deploy:
     earlier: "EarlierWork"
     """What owners before this one recorded."""
     left_out: set[str] = field(default_factory=set)
-    """Workers that cannot be reached and shall be skipped."""
+    """Workers that cannot be used and shall be skipped."""
     dead: set[str] = field(default_factory=set)
-    """Workers that left the fleet and cannot be reached: nothing is done on them."""
+    """Workers that left the fleet and cannot be reached, or were given up: nothing is done on them."""
     jobs_with_hooks_run: set[str] = field(default_factory=set)
     """Jobs of which hooks were run: what they may have stored is not in plans that were made before."""
 
@@ -176,3 +178,9 @@ class Deploy:
     async def _record_once_in_a_run(self, name: str) -> None:
         if is_once_in_a_run(name):
             await self.record(name)
+
+
+def may_be_left_out(deploy: Deploy, failure: pb.Failure) -> bool:
+    """Whether --skip-unreachable leaves a worker out: one that cannot be reached, or one that left the fleet and is broken."""
+    kinds = BROKEN_WORKER if deploy.fleet.worker(failure.worker).removed else NOT_REACHED
+    return deploy.spec.skip_unreachable and failure.kind in kinds

@@ -84,6 +84,8 @@ class Worker:
     ssh_port: int = 0
     disabled: bool = False
     removed: bool = False
+    lost: bool = False
+    """Removed, and given up by a person: nothing is done there."""
 
 
 class HookScope(StrEnum):

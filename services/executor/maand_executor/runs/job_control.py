@@ -189,7 +189,7 @@ class JobControl:
         target = self._manner.target
         steps = [LifecycleStep(allocation=one, act=Act.MAKE, target=target) for one in part]
         workers = [self._fleet.worker(one.worker) for one in part]
-        return await LifecycleSteps(self._job.name, steps, check_host=True).run(self._context, workers)
+        return await LifecycleSteps(self._job.name, steps).run(self._context, workers)
 
     async def _hooks(self, event: str, part: Sequence[Allocation], position: BatchPosition) -> list[pb.Failure]:
         batch = LifecycleBatch(

@@ -13,7 +13,7 @@ import asyncssh
 
 from maand_executor.rules.meter import Meter
 from maand_executor.ssh.connect import Destination
-from maand_executor.ssh.errors import WorkerUnreachable
+from maand_executor.ssh.errors import ConnectionUnusable
 from maand_executor.ssh.pool import Link, Pool
 from maand_executor.ssh.settings import SshSettings
 
@@ -37,7 +37,7 @@ class Channels:
             async with self._pool.lease(destination) as link:
                 try:
                     session = await self._start_on(link, start)
-                except WorkerUnreachable:
+                except ConnectionUnusable:
                     if last_try:
                         raise
                     continue
@@ -68,10 +68,10 @@ class Channels:
                 return session
 
     async def _pause(self, link: Link, refused: "Refused", *, refusals: int, others: bool) -> None:
-        """Wait before the next try; whoever gives up leaves the place to those who wait. Raises `WorkerUnreachable`."""
+        """Wait before the next try; whoever gives up leaves the place to those who wait. Raises `ConnectionUnusable`."""
         if not others and refusals > self._settings.lone_refusals:
             link.slots.hand_out()
-            raise WorkerUnreachable(link.destination.host, f"its SSH server refuses to run anything: {refused}") from refused
+            raise ConnectionUnusable(link.destination.host, f"its SSH server refuses to run anything: {refused}") from refused
         try:
             await asyncio.sleep(self._settings.refusal_pause.total_seconds() * refusals)
         except asyncio.CancelledError:
@@ -86,11 +86,11 @@ class Channels:
         except asyncssh.ChannelOpenError as error:
             if link.is_usable:
                 raise Refused(error.reason) from error
-            raise WorkerUnreachable(host, "the connection was lost") from error
+            raise ConnectionUnusable(host, "the connection was lost") from error
         except (TimeoutError, OSError, asyncssh.Error) as error:
             if link.slots.used == 1:  # nobody else's channel is on it: others may well get answers on theirs
                 self._pool.discard(link)
-            raise WorkerUnreachable(host, f"its SSH server does not answer: {str(error) or 'too late'}") from error
+            raise ConnectionUnusable(host, f"its SSH server does not answer: {str(error) or 'too late'}") from error
 
 
 class Refused(Exception):

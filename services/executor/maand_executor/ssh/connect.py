@@ -2,12 +2,16 @@
 
     wait for the pace -> TCP -> key exchange -> host key -> user          dropped before "user": pause with jitter, again
                                    |              |        |
-                          WorkerUnreachable  HostKey…  AuthenticationRefused
+              Unreachable / Unusable  HostKey…  AuthenticationRefused
+
+Whether anything answered at the address is told apart with care: of a worker that left the fleet it decides whether it counts as
+dead. A fault of this side (`CannotConnect`), of a jump host or of an SSH server that answers is no sign of that.
 
 sshd's default MaxStartups (10:30:100) drops logins of a crowd at random before anything was said: only that is tried again.
 """
 
 import asyncio
+import errno
 import os
 import random
 import time
@@ -22,7 +26,15 @@ import asyncssh
 from maand_executor.rules.facts import HostKeyPolicy
 from maand_executor.rules.meter import LoginOutcome, Meter
 from maand_executor.ssh.credentials import Credentials
-from maand_executor.ssh.errors import AuthenticationRefused, HostKeyChanged, HostKeyUnknown, SshError, WorkerUnreachable
+from maand_executor.ssh.errors import (
+    AuthenticationRefused,
+    CannotConnect,
+    ConnectionUnusable,
+    HostKeyChanged,
+    HostKeyUnknown,
+    SshError,
+    WorkerUnreachable,
+)
 from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe_host_key
 from maand_executor.ssh.jumps import Jumps
 from maand_executor.ssh.pacing import StartPace
@@ -44,6 +56,18 @@ HOST_KEY_KINDS = (
 """Host keys we accept, best first."""
 PINNED_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
 """Those that are looked for when keys are pinned: what OpenSSH generates."""
+
+LOCAL_FAULTS = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
+        *(errno.ENOENT, errno.EACCES, errno.EPERM),
+        *(errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN),
+    }
+)
+"""What keeps this side from asking at all: no descriptors, memory or ports left, a firewall of its own, no network."""
+
+LOGIN_ERRORS = (OSError, asyncssh.Error, ValueError)
+"""What a login raises; `ValueError` is asyncssh's word for options it cannot use."""
 
 Result = TypeVar("Result")
 
@@ -129,7 +153,7 @@ class Connector:
             except Dropped as dropped:
                 if not attempts_left:
                     words = f"its SSH server drops logins before they begin ({dropped}); are there too many at once?"
-                    raise WorkerUnreachable(destination.host, words) from dropped
+                    raise ConnectionUnusable(destination.host, words) from dropped
             await asyncio.sleep(pause * (1 + self._jitter()) / 2)
             pause = min(pause * 2, self._settings.longest_retry_pause.total_seconds())
         raise AssertionError("the last attempt returns or raises")
@@ -148,7 +172,7 @@ class Connector:
         try:
             async with self._within_limit(), self._through(host) as way:
                 key = await asyncssh.get_server_host_key(host, port, server_host_key_algs=list(kinds), **way)
-        except (OSError, asyncssh.Error) as error:
+        except LOGIN_ERRORS as error:
             raise self._translated(destination, self._new_login(), error) from error
         return describe_host_key(key) if key else None
 
@@ -190,7 +214,7 @@ class Connector:
                     **self._identity(destination),
                     **way,
                 )
-        except (OSError, asyncssh.Error) as error:
+        except LOGIN_ERRORS as error:
             raise self._translated(destination, login, error) from error
 
     async def _log_in_to_jump(self, host: str, port: int | None, user: str | None, way: dict[str, Any]) -> Any:
@@ -201,8 +225,11 @@ class Connector:
             return await asyncssh.connect(
                 host, port or (), client_factory=lambda: login, **self._identity(destination), **named, **way
             )
-        except (OSError, asyncssh.Error) as error:
-            raise self._translated(destination, login, error) from error
+        except LOGIN_ERRORS as error:
+            translated = self._translated(destination, login, error)
+            if isinstance(translated, Dropped | WorkerUnreachable):
+                raise ConnectionUnusable(host, f"the jump host cannot be used: {translated}") from error
+            raise translated from error
 
     def _within_limit(self) -> asyncio.Timeout:
         return asyncio.timeout(self._settings.connect_timeout.total_seconds())
@@ -214,7 +241,10 @@ class Connector:
             yield {"config": None}
             return
         way: dict[str, Any] = {"config": [str(self._ssh_config)]}
-        options = await asyncssh.SSHClientConnectionOptions.construct(host=host, **way)
+        try:
+            options = await asyncssh.SSHClientConnectionOptions.construct(host=host, **way)
+        except (OSError, asyncssh.ConfigParseError) as error:
+            raise CannotConnect(host, f"ssh_config {self._ssh_config} cannot be used: {short_reason(error)}") from error
         jumps = options.tunnel
         if isinstance(jumps, str) and jumps:
             way["tunnel"] = await self._jumps.open(jumps, way)
@@ -261,10 +291,13 @@ class Connector:
             )
         if not login.authenticating and isinstance(error, asyncssh.ConnectionLost | ConnectionResetError | BrokenPipeError):
             return Dropped(str(error) or "connection reset")
-        if isinstance(error, TimeoutError):
-            seconds = self._settings.connect_timeout.total_seconds()
-            return WorkerUnreachable(host, f"no SSH connection to {address} within {seconds:g} s", address=address)
-        return WorkerUnreachable(host, f"no SSH connection to {address}: {short_reason(error)}", address=address)
+        if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno in LOCAL_FAULTS):
+            return CannotConnect(host, f"no SSH connection to {address}: {short_reason(error)}", address=address)
+        seconds = self._settings.connect_timeout.total_seconds()
+        why = f" within {seconds:g} s" if isinstance(error, TimeoutError) else f": {short_reason(error)}"
+        answered = login.authenticating or login.shown is not None or speaks_ssh(error)
+        kind = ConnectionUnusable if answered else WorkerUnreachable
+        return kind(host, f"no SSH connection to {address}{why}", address=address)
 
     def _host_key_error(self, destination: Destination, login: Login) -> SshError:
         shown = f"{login.shown.algorithm} {login.shown.fingerprint}" if login.shown else "a key"
@@ -291,6 +324,11 @@ def login_outcome(error: BaseException) -> LoginOutcome:
 def is_refusal(error: Exception) -> bool:
     """Whether the server said no, rather than vanished."""
     return isinstance(error, asyncssh.DisconnectError) and not isinstance(error, asyncssh.ConnectionLost)
+
+
+def speaks_ssh(error: Exception) -> bool:
+    """Whether an error comes from what an SSH server said, rather than from the network or a jump host that found nobody."""
+    return isinstance(error, asyncssh.Error) and not isinstance(error, asyncssh.ChannelOpenError)
 
 
 def short_reason(error: Exception) -> str:

@@ -1,8 +1,10 @@
 """Errors of reaching workers. Each names the worker, and what to do.
 
 SshError
-  WorkerUnreachable        no connection, nothing was started
+  WorkerUnreachable        nothing could be connected to at its address
+    ConnectionUnusable     something answered, but no command could be begun
     ConnectionLost         the connection broke while a command ran: how it ended is not known
+  CannotConnect            something on the executor's side is in the way, whatever the worker is like
   HostKeyRefused
     HostKeyUnknown         nothing pinned
     HostKeyChanged         something else pinned
@@ -38,11 +40,25 @@ class WorkerUnreachable(SshError):
     help = "check that it is up and that its SSH port is open; `maand worker ping -w {worker}` tries again"
 
 
+class ConnectionUnusable(WorkerUnreachable):
+    """The worker, or a host on the way to it, answered, but no command could be begun there. Look at its SSH server."""
+
+    code = "connection_unusable"
+    help = "look at its SSH server, and at jump hosts on the way; `maand worker ping -w {worker}` tries again"
+
+
 class ConnectionLost(WorkerUnreachable):
     """The connection broke while a command ran; how the command ended is not known. Look at the worker before repeating it."""
 
     code = "connection_lost"
     help = "look at the worker before repeating the command; `maand worker ping -w {worker}` tries to reach it"
+
+
+class CannotConnect(SshError):
+    """The executor cannot connect to anything: its `ssh_config`, its descriptors, its network. Mend what the message names."""
+
+    code = "cannot_connect"
+    help = "this is no fault of {worker}: mend it on the executor's host"
 
 
 class HostKeyRefused(SshError):

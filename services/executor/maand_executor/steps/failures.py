@@ -6,26 +6,33 @@ from typing import TypeVar
 import grpc
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
+from maand_executor.rules.facts import Worker
 from maand_executor.ssh.errors import (
     AuthenticationRefused,
+    CannotConnect,
+    CommandNotStarted,
+    ConnectionLost,
+    ConnectionUnusable,
     HostKeyRefused,
     KeyUnusable,
     KnownHostsUnreadable,
     SshError,
     StaleFence,
-    SudoRefused,
     WorkerUnreachable,
 )
 from maand_wire.errors import RemoteError
 
 SSH_KINDS: tuple[tuple[type[SshError], "pb.FailureKind.ValueType"], ...] = (
+    (ConnectionLost, pb.FAILURE_KIND_CONNECTION),
+    (ConnectionUnusable, pb.FAILURE_KIND_CONNECTION),
     (WorkerUnreachable, pb.FAILURE_KIND_UNREACHABLE),
+    (CannotConnect, pb.FAILURE_KIND_PREREQUISITE),
     (HostKeyRefused, pb.FAILURE_KIND_AUTHENTICATION),
     (AuthenticationRefused, pb.FAILURE_KIND_AUTHENTICATION),
     (KeyUnusable, pb.FAILURE_KIND_PREREQUISITE),
     (KnownHostsUnreadable, pb.FAILURE_KIND_PREREQUISITE),
-    (SudoRefused, pb.FAILURE_KIND_PREREQUISITE),
     (StaleFence, pb.FAILURE_KIND_FENCE_REFUSED),
+    (CommandNotStarted, pb.FAILURE_KIND_PREREQUISITE),
 )
 """The first class that fits; what fits none is COMMAND."""
 
@@ -46,9 +53,29 @@ def kind_of_ssh_error(error: SshError) -> "pb.FailureKind.ValueType":
     return next((kind for error_class, kind in SSH_KINDS if isinstance(error, error_class)), pb.FAILURE_KIND_COMMAND)
 
 
+def outcome_of_failure(kind: "pb.FailureKind.ValueType") -> "pb.StepOutcome.ValueType":
+    """Return how a step ended that failed in this way."""
+    reached = kind not in (pb.FAILURE_KIND_UNREACHABLE, pb.FAILURE_KIND_CONNECTION)
+    return pb.STEP_OUTCOME_FAILED if reached else pb.STEP_OUTCOME_UNREACHABLE
+
+
 def failure_of_ssh_error(error: SshError, *, worker: str, job: str = "", step: str = "connect") -> pb.Failure:
     """Tell why a worker could not be used."""
     return pb.Failure(kind=kind_of_ssh_error(error), job=job, worker=worker, step=step, message=str(error), help=error.help)
+
+
+BROKEN_WORKER = frozenset(
+    {pb.FAILURE_KIND_UNREACHABLE, pb.FAILURE_KIND_CONNECTION, pb.FAILURE_KIND_AUTHENTICATION, pb.FAILURE_KIND_PREREQUISITE}
+)
+"""Kinds of failures in which a worker let nothing of the job be done."""
+
+
+def name_way_out(failure: pb.Failure, worker: Worker) -> pb.Failure:
+    """Tell with a failure on a worker that left the fleet how to go on without it; any other failure stays as it is."""
+    if worker.removed:
+        way_out = f"where {worker.name} is lost: `maand worker forget {worker.name} --lost`"
+        failure.help = f"{failure.help}; {way_out}" if failure.help else way_out
+    return failure
 
 
 def failure_of_remote_error(error: RemoteError) -> pb.Failure:

@@ -23,6 +23,7 @@ from maand_executor.rules.facts import Worker
 from maand_executor.rules.side_by_side import end_tasks, side_by_side
 from maand_executor.rules.waves import split_into_batches
 from maand_executor.steps.context import RunContext, TaskWork, TellOutcome
+from maand_executor.steps.failures import outcome_of_failure
 from maand_executor.steps.task_loops import TaskLoops
 from maand_wire.errors import RemoteError
 
@@ -197,6 +198,4 @@ def succeeded_outcome(name: str) -> task_pb2.WorkerOutcome:
 
 def failed_outcome(failure: pb.Failure) -> task_pb2.WorkerOutcome:
     """Say what went wrong on a worker."""
-    unreachable = failure.kind == pb.FAILURE_KIND_UNREACHABLE
-    outcome = pb.STEP_OUTCOME_UNREACHABLE if unreachable else pb.STEP_OUTCOME_FAILED
-    return task_pb2.WorkerOutcome(worker=failure.worker, outcome=outcome, failure=failure)
+    return task_pb2.WorkerOutcome(worker=failure.worker, outcome=outcome_of_failure(failure.kind), failure=failure)

@@ -4,6 +4,8 @@ few    -> here, side by side
 many   -> split into tasks (`fan_out`): the owner of the run copies the trees it planned with; another executor renders them
           itself (`shared_lifecycle`) and copies only what has the digest that the owner planned
 
+A worker whose `worker.json` names another bucket or worker refuses all of it: its address may have moved.
+
 Which allocations, in which batches, and what becomes of them afterwards is not decided here.
 """
 
@@ -79,13 +81,10 @@ class Copies:
 class LifecycleSteps:
     """Steps of one job, each on a worker of its own. `copies` may be None when nothing is copied."""
 
-    def __init__(
-        self, job: str, steps: Sequence[LifecycleStep], *, copies: Copies | None = None, check_host: bool = False
-    ) -> None:
+    def __init__(self, job: str, steps: Sequence[LifecycleStep], *, copies: Copies | None = None) -> None:
         self._job = job
         self._steps = {step.allocation.worker: step for step in steps}
         self._copies = copies
-        self._check_host = check_host
 
     async def run(self, context: RunContext, workers: Sequence[Worker]) -> list[pb.Failure]:
         """Carry all out, here or shared with other executors, and return what failed."""
@@ -101,7 +100,7 @@ class LifecycleSteps:
     def spec_of(self, names: Sequence[str]) -> TaskSpec:
         """Say what to do on these workers."""
         steps = [message_from_step(self._steps[name]) for name in names]
-        return TaskSpec(workers=names, lifecycle=LifecycleTask(job=self._job, steps=steps, check_host=self._check_host))
+        return TaskSpec(workers=names, lifecycle=LifecycleTask(job=self._job, steps=steps, check_host=True))
 
     async def on(self, context: RunContext, worker: Worker) -> WorkerOutcome:
         """Do what is to be done on one worker."""
@@ -138,7 +137,7 @@ class LifecycleSteps:
             sudo=context.config.use_sudo,
             timeout=context.settings.lifecycle_timeout,
             fence=context.fence,
-            check_host=self._check_host,
+            check_host=True,
         )
         return await remote_step(context, job=self._job, worker=worker, step=word, command=command, name=name)
 

@@ -50,7 +50,7 @@ async def why_not_ready(context: RunContext, worker: Worker) -> pb.Failure | Non
         return failure_of_ssh_error(error, worker=worker.name, step=PREFLIGHT)
     if result.timed_out:
         message = f"{worker.name} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
-        return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=worker.name, step=PREFLIGHT, message=message)
+        return pb.Failure(kind=pb.FAILURE_KIND_CONNECTION, worker=worker.name, step=PREFLIGHT, message=message)
     missing = result.stdout.decode(errors="replace").split("\n")
     return missing_tools_failure(worker, [tool for tool in missing if tool])
 

@@ -19,7 +19,7 @@ from maand_executor.rules.output_lines import tail_lines
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import SshError, StaleFence
 from maand_executor.steps.context import RunContext
-from maand_executor.steps.failures import kind_of_ssh_error
+from maand_executor.steps.failures import kind_of_ssh_error, outcome_of_failure
 from maand_wire.tracing import child_span
 
 
@@ -155,8 +155,7 @@ def judge_command(
 def refused_step(subject: StepResult, error: SshError) -> StepResult:
     """Say that the worker could not be reached, or did not let maand do it."""
     kind = kind_of_ssh_error(error)
-    outcome = pb.STEP_OUTCOME_UNREACHABLE if kind == pb.FAILURE_KIND_UNREACHABLE else pb.STEP_OUTCOME_FAILED
-    return subject.ended_as(outcome, str(error), kind=kind, help=error.help)
+    return subject.ended_as(outcome_of_failure(kind), str(error), kind=kind, help=error.help)
 
 
 def report_step_end(context: RunContext, result: StepResult, began: float) -> None:

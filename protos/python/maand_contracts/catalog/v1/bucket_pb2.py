@@ -25,39 +25,39 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maand_contracts/catalog/v1/bucket.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n\x0c\x42ucketConfig\x12\x10\n\x08ssh_user\x18\x01 \x01(\t\x12\x0f\n\x07ssh_key\x18\x02 \x01(\t\x12\x10\n\x08ssh_port\x18\x03 \x01(\r\x12\x10\n\x08use_sudo\x18\x04 \x01(\x08\x12\x12\n\nssh_config\x18\x05 \x01(\t\x12\x13\n\x0bworker_root\x18\x06 \x01(\t\x12\x32\n\thost_keys\x18\x07 \x01(\x0e\x32\x1f.maand.catalog.v1.HostKeyPolicy\x12\x16\n\x0e\x63\x65rts_ttl_days\x18\x08 \x01(\r\x12!\n\x19\x63\x65rts_renewal_buffer_days\x18\t \x01(\r\x12\x1b\n\x13job_config_selector\x18\n \x01(\t\x12\x19\n\x11max_parallel_jobs\x18\x0b \x01(\r\x12\x18\n\x10max_ssh_sessions\x18\x0c \x01(\r\x12\x1d\n\x15ssh_starts_per_second\x18\r \x01(\r\x12\x10\n\x08hook_env\x18\x0e \x03(\t\x12\x1c\n\x14hook_timeout_seconds\x18\x0f \x01(\r\x12/\n\nlog_format\x18\x10 \x01(\x0e\x32\x1b.maand.catalog.v1.LogFormat\"\xaf\x02\n\x06\x42ucket\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1e.maand.catalog.v1.BucketConfig\x12\x15\n\rconfig_sha256\x18\x04 \x01(\x0c\x12\x17\n\x0f\x62uilt_by_run_id\x18\x05 \x01(\t\x12,\n\x08\x62uilt_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x07 \x01(\r\x12\x0c\n\x04jobs\x18\x08 \x01(\r\x12\x1a\n\x12\x61\x63tive_allocations\x18\t \x01(\r\x12\x19\n\x11\x62uilt_snapshot_id\x18\n \x01(\t\"A\n\x18\x41pplyBucketConfigRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x12\n\nmaand_conf\x18\x02 \x01(\x0c\"E\n\x19\x41pplyBucketConfigResponse\x12(\n\x06\x62ucket\x18\x01 \x01(\x0b\x32\x18.maand.catalog.v1.Bucket\"%\n\x10GetBucketRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\"=\n\x11GetBucketResponse\x12(\n\x06\x62ucket\x18\x01 \x01(\x0b\x32\x18.maand.catalog.v1.Bucket\";\n\x12ListBucketsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListBucketsResponse\x12)\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x18.maand.catalog.v1.Bucket\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x10GetSchemaRequest\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.maand.catalog.v1.UserFileKind\"(\n\x11GetSchemaResponse\x12\x13\n\x0bjson_schema\x18\x01 \x01(\t*l\n\rHostKeyPolicy\x12\x1f\n\x1bHOST_KEY_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16HOST_KEY_POLICY_STRICT\x10\x01\x12\x1e\n\x1aHOST_KEY_POLICY_ACCEPT_NEW\x10\x02*O\n\tLogFormat\x12\x1a\n\x16LOG_FORMAT_UNSPECIFIED\x10\x00\x12\x11\n\rLOG_FORMAT_KV\x10\x01\x12\x13\n\x0fLOG_FORMAT_JSON\x10\x02*\xe8\x01\n\x0cUserFileKind\x12\x1e\n\x1aUSER_FILE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17USER_FILE_KIND_MANIFEST\x10\x01\x12\x1a\n\x16USER_FILE_KIND_WORKERS\x10\x02\x12\x1b\n\x17USER_FILE_KIND_DISABLED\x10\x03\x12\x1d\n\x19USER_FILE_KIND_MAAND_CONF\x10\x04\x12\x1e\n\x1aUSER_FILE_KIND_BUCKET_CONF\x10\x05\x12#\n\x1fUSER_FILE_KIND_BUCKET_JOBS_CONF\x10\x06\x32\x85\x03\n\rBucketService\x12l\n\x11\x41pplyBucketConfig\x12*.maand.catalog.v1.ApplyBucketConfigRequest\x1a+.maand.catalog.v1.ApplyBucketConfigResponse\x12T\n\tGetBucket\x12\".maand.catalog.v1.GetBucketRequest\x1a#.maand.catalog.v1.GetBucketResponse\x12Z\n\x0bListBuckets\x12$.maand.catalog.v1.ListBucketsRequest\x1a%.maand.catalog.v1.ListBucketsResponse\x12T\n\tGetSchema\x12\".maand.catalog.v1.GetSchemaRequest\x1a#.maand.catalog.v1.GetSchemaResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maand_contracts/catalog/v1/bucket.proto\x12\x10maand.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n\x0c\x42ucketConfig\x12\x10\n\x08ssh_user\x18\x01 \x01(\t\x12\x0f\n\x07ssh_key\x18\x02 \x01(\t\x12\x10\n\x08ssh_port\x18\x03 \x01(\r\x12\x10\n\x08use_sudo\x18\x04 \x01(\x08\x12\x12\n\nssh_config\x18\x05 \x01(\t\x12\x13\n\x0bworker_root\x18\x06 \x01(\t\x12\x32\n\thost_keys\x18\x07 \x01(\x0e\x32\x1f.maand.catalog.v1.HostKeyPolicy\x12\x16\n\x0e\x63\x65rts_ttl_days\x18\x08 \x01(\r\x12!\n\x19\x63\x65rts_renewal_buffer_days\x18\t \x01(\r\x12\x1b\n\x13job_config_selector\x18\n \x01(\t\x12\x19\n\x11max_parallel_jobs\x18\x0b \x01(\r\x12\x18\n\x10max_ssh_sessions\x18\x0c \x01(\r\x12\x1d\n\x15ssh_starts_per_second\x18\r \x01(\r\x12\x10\n\x08hook_env\x18\x0e \x03(\t\x12\x1c\n\x14hook_timeout_seconds\x18\x0f \x01(\r\x12/\n\nlog_format\x18\x10 \x01(\x0e\x32\x1b.maand.catalog.v1.LogFormat\"\xc1\x02\n\x06\x42ucket\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1e.maand.catalog.v1.BucketConfig\x12\x15\n\rconfig_sha256\x18\x04 \x01(\x0c\x12\x17\n\x0f\x62uilt_by_run_id\x18\x05 \x01(\t\x12,\n\x08\x62uilt_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x07 \x01(\r\x12\x0c\n\x04jobs\x18\x08 \x01(\r\x12\x1a\n\x12\x61\x63tive_allocations\x18\t \x01(\r\x12\x19\n\x11\x62uilt_snapshot_id\x18\n \x01(\t\x12\x10\n\x08owner_id\x18\x0b \x01(\t\"A\n\x18\x41pplyBucketConfigRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x12\n\nmaand_conf\x18\x02 \x01(\x0c\"E\n\x19\x41pplyBucketConfigResponse\x12(\n\x06\x62ucket\x18\x01 \x01(\x0b\x32\x18.maand.catalog.v1.Bucket\"%\n\x10GetBucketRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\"=\n\x11GetBucketResponse\x12(\n\x06\x62ucket\x18\x01 \x01(\x0b\x32\x18.maand.catalog.v1.Bucket\";\n\x12ListBucketsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListBucketsResponse\x12)\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x18.maand.catalog.v1.Bucket\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x10GetSchemaRequest\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.maand.catalog.v1.UserFileKind\"(\n\x11GetSchemaResponse\x12\x13\n\x0bjson_schema\x18\x01 \x01(\t*l\n\rHostKeyPolicy\x12\x1f\n\x1bHOST_KEY_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16HOST_KEY_POLICY_STRICT\x10\x01\x12\x1e\n\x1aHOST_KEY_POLICY_ACCEPT_NEW\x10\x02*O\n\tLogFormat\x12\x1a\n\x16LOG_FORMAT_UNSPECIFIED\x10\x00\x12\x11\n\rLOG_FORMAT_KV\x10\x01\x12\x13\n\x0fLOG_FORMAT_JSON\x10\x02*\xe8\x01\n\x0cUserFileKind\x12\x1e\n\x1aUSER_FILE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17USER_FILE_KIND_MANIFEST\x10\x01\x12\x1a\n\x16USER_FILE_KIND_WORKERS\x10\x02\x12\x1b\n\x17USER_FILE_KIND_DISABLED\x10\x03\x12\x1d\n\x19USER_FILE_KIND_MAAND_CONF\x10\x04\x12\x1e\n\x1aUSER_FILE_KIND_BUCKET_CONF\x10\x05\x12#\n\x1fUSER_FILE_KIND_BUCKET_JOBS_CONF\x10\x06\x32\x85\x03\n\rBucketService\x12l\n\x11\x41pplyBucketConfig\x12*.maand.catalog.v1.ApplyBucketConfigRequest\x1a+.maand.catalog.v1.ApplyBucketConfigResponse\x12T\n\tGetBucket\x12\".maand.catalog.v1.GetBucketRequest\x1a#.maand.catalog.v1.GetBucketResponse\x12Z\n\x0bListBuckets\x12$.maand.catalog.v1.ListBucketsRequest\x1a%.maand.catalog.v1.ListBucketsResponse\x12T\n\tGetSchema\x12\".maand.catalog.v1.GetSchemaRequest\x1a#.maand.catalog.v1.GetSchemaResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'maand_contracts.catalog.v1.bucket_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOSTKEYPOLICY']._serialized_start=1350
-  _globals['_HOSTKEYPOLICY']._serialized_end=1458
-  _globals['_LOGFORMAT']._serialized_start=1460
-  _globals['_LOGFORMAT']._serialized_end=1539
-  _globals['_USERFILEKIND']._serialized_start=1542
-  _globals['_USERFILEKIND']._serialized_end=1774
+  _globals['_HOSTKEYPOLICY']._serialized_start=1368
+  _globals['_HOSTKEYPOLICY']._serialized_end=1476
+  _globals['_LOGFORMAT']._serialized_start=1478
+  _globals['_LOGFORMAT']._serialized_end=1557
+  _globals['_USERFILEKIND']._serialized_start=1560
+  _globals['_USERFILEKIND']._serialized_end=1792
   _globals['_BUCKETCONFIG']._serialized_start=95
   _globals['_BUCKETCONFIG']._serialized_end=542
   _globals['_BUCKET']._serialized_start=545
-  _globals['_BUCKET']._serialized_end=848
-  _globals['_APPLYBUCKETCONFIGREQUEST']._serialized_start=850
-  _globals['_APPLYBUCKETCONFIGREQUEST']._serialized_end=915
-  _globals['_APPLYBUCKETCONFIGRESPONSE']._serialized_start=917
-  _globals['_APPLYBUCKETCONFIGRESPONSE']._serialized_end=986
-  _globals['_GETBUCKETREQUEST']._serialized_start=988
-  _globals['_GETBUCKETREQUEST']._serialized_end=1025
-  _globals['_GETBUCKETRESPONSE']._serialized_start=1027
-  _globals['_GETBUCKETRESPONSE']._serialized_end=1088
-  _globals['_LISTBUCKETSREQUEST']._serialized_start=1090
-  _globals['_LISTBUCKETSREQUEST']._serialized_end=1149
-  _globals['_LISTBUCKETSRESPONSE']._serialized_start=1151
-  _globals['_LISTBUCKETSRESPONSE']._serialized_end=1240
-  _globals['_GETSCHEMAREQUEST']._serialized_start=1242
-  _globals['_GETSCHEMAREQUEST']._serialized_end=1306
-  _globals['_GETSCHEMARESPONSE']._serialized_start=1308
-  _globals['_GETSCHEMARESPONSE']._serialized_end=1348
-  _globals['_BUCKETSERVICE']._serialized_start=1777
-  _globals['_BUCKETSERVICE']._serialized_end=2166
+  _globals['_BUCKET']._serialized_end=866
+  _globals['_APPLYBUCKETCONFIGREQUEST']._serialized_start=868
+  _globals['_APPLYBUCKETCONFIGREQUEST']._serialized_end=933
+  _globals['_APPLYBUCKETCONFIGRESPONSE']._serialized_start=935
+  _globals['_APPLYBUCKETCONFIGRESPONSE']._serialized_end=1004
+  _globals['_GETBUCKETREQUEST']._serialized_start=1006
+  _globals['_GETBUCKETREQUEST']._serialized_end=1043
+  _globals['_GETBUCKETRESPONSE']._serialized_start=1045
+  _globals['_GETBUCKETRESPONSE']._serialized_end=1106
+  _globals['_LISTBUCKETSREQUEST']._serialized_start=1108
+  _globals['_LISTBUCKETSREQUEST']._serialized_end=1167
+  _globals['_LISTBUCKETSRESPONSE']._serialized_start=1169
+  _globals['_LISTBUCKETSRESPONSE']._serialized_end=1258
+  _globals['_GETSCHEMAREQUEST']._serialized_start=1260
+  _globals['_GETSCHEMAREQUEST']._serialized_end=1324
+  _globals['_GETSCHEMARESPONSE']._serialized_start=1326
+  _globals['_GETSCHEMARESPONSE']._serialized_end=1366
+  _globals['_BUCKETSERVICE']._serialized_start=1795
+  _globals['_BUCKETSERVICE']._serialized_end=2184
 # @@protoc_insertion_point(module_scope)

@@ -212,6 +212,7 @@ class Bucket(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     ACTIVE_ALLOCATIONS_FIELD_NUMBER: _builtins.int
     BUILT_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    OWNER_ID_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """UUID from `maand.conf`."""
     config_sha256: _builtins.bytes
@@ -227,6 +228,10 @@ class Bucket(_message.Message):
     built_snapshot_id: _builtins.str
     """Snapshot of the newest successful build, as CreateSnapshot names it: a client that computes the id of the workspace it has
     sees whether that differs from what was built. Empty = never built.
+    """
+    owner_id: _builtins.str
+    """Random id of the database that serves the bucket. Workers keep it, and refuse what another database wants done: of two copies
+    of one database only one serves a fleet.
     """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -253,10 +258,11 @@ class Bucket(_message.Message):
         jobs: _builtins.int = ...,
         active_allocations: _builtins.int = ...,
         built_snapshot_id: _builtins.str = ...,
+        owner_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["built_at", b"built_at", "config", b"config", "created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_allocations", b"active_allocations", "bucket_id", b"bucket_id", "built_at", b"built_at", "built_by_run_id", b"built_by_run_id", "built_snapshot_id", b"built_snapshot_id", "config", b"config", "config_sha256", b"config_sha256", "created_at", b"created_at", "jobs", b"jobs", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_allocations", b"active_allocations", "bucket_id", b"bucket_id", "built_at", b"built_at", "built_by_run_id", b"built_by_run_id", "built_snapshot_id", b"built_snapshot_id", "config", b"config", "config_sha256", b"config_sha256", "created_at", b"created_at", "jobs", b"jobs", "owner_id", b"owner_id", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -252,7 +252,7 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     FAILURE_KIND_INVALID: _FailureKind.ValueType  # 2
     """The workspace or configuration is invalid; nothing was done."""
     FAILURE_KIND_UNREACHABLE: _FailureKind.ValueType  # 3
-    """A worker could not be reached."""
+    """Nothing could be connected to at a worker's address. A worker that left the fleet counts as dead then."""
     FAILURE_KIND_AUTHENTICATION: _FailureKind.ValueType  # 4
     """A worker refused the key, or its host key is unknown or changed."""
     FAILURE_KIND_PREREQUISITE: _FailureKind.ValueType  # 5
@@ -269,6 +269,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """maand itself failed; the service log knows more."""
     FAILURE_KIND_FENCE_REFUSED: _FailureKind.ValueType  # 11
     """A worker refused the run's fence: a newer owner, a newer run or a later epoch has changed it."""
+    FAILURE_KIND_CONNECTION: _FailureKind.ValueType  # 12
+    """A worker was reached, or a host on the way to it, but the connection could not be used, or it broke: nobody knows how it is."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """FailureKind says what sort of failure it was; a client derives its exit code from it."""
@@ -280,7 +282,7 @@ FAILURE_KIND_COMMAND: FailureKind.ValueType  # 1
 FAILURE_KIND_INVALID: FailureKind.ValueType  # 2
 """The workspace or configuration is invalid; nothing was done."""
 FAILURE_KIND_UNREACHABLE: FailureKind.ValueType  # 3
-"""A worker could not be reached."""
+"""Nothing could be connected to at a worker's address. A worker that left the fleet counts as dead then."""
 FAILURE_KIND_AUTHENTICATION: FailureKind.ValueType  # 4
 """A worker refused the key, or its host key is unknown or changed."""
 FAILURE_KIND_PREREQUISITE: FailureKind.ValueType  # 5
@@ -297,6 +299,8 @@ FAILURE_KIND_INTERNAL: FailureKind.ValueType  # 10
 """maand itself failed; the service log knows more."""
 FAILURE_KIND_FENCE_REFUSED: FailureKind.ValueType  # 11
 """A worker refused the run's fence: a newer owner, a newer run or a later epoch has changed it."""
+FAILURE_KIND_CONNECTION: FailureKind.ValueType  # 12
+"""A worker was reached, or a host on the way to it, but the connection could not be used, or it broke: nobody knows how it is."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 @_typing.final
@@ -805,6 +809,7 @@ class WorkerReport(_message.Message):
     FINGERPRINTS_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
     reachable: _builtins.bool
     """Whether it could be reached."""
     problem: _builtins.str
@@ -825,6 +830,10 @@ class WorkerReport(_message.Message):
     def fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Their SHA-256 fingerprints, in the same order."""
 
+    @_builtins.property
+    def mark(self) -> Global___WorkerMark:
+        """Whose it says it is; owner only. Unset = nothing lies there."""
+
     def __init__(
         self,
         *,
@@ -836,14 +845,63 @@ class WorkerReport(_message.Message):
         fingerprints: _abc.Iterable[_builtins.str] | None = ...,
         pinned: _builtins.bool = ...,
         round_trip_seconds: _builtins.float = ...,
+        mark: Global___WorkerMark | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mark", b"mark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "fingerprints", b"fingerprints", "host_keys", b"host_keys", "memory_mb", b"memory_mb", "pinned", b"pinned", "problem", b"problem", "reachable", b"reachable", "round_trip_seconds", b"round_trip_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "fingerprints", b"fingerprints", "host_keys", b"host_keys", "mark", b"mark", "memory_mb", b"memory_mb", "pinned", b"pinned", "problem", b"problem", "reachable", b"reachable", "round_trip_seconds", b"round_trip_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerReport: _TypeAlias = WorkerReport  # noqa: Y015
+
+@_typing.final
+class WorkerMark(_message.Message):
+    """WorkerMark is what lies in the bucket's directory on a worker, as `worker.json`, `jobs.json` and the fence say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_ID_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    KNOWN_AS_FIELD_NUMBER: _builtins.int
+    IS_OURS_FIELD_NUMBER: _builtins.int
+    bucket_id: _builtins.str
+    """Bucket."""
+    worker_id: _builtins.str
+    """Worker."""
+    worker: _builtins.str
+    """Name that worker had."""
+    owner_id: _builtins.str
+    """Database that served it, see Bucket.owner_id. Empty = maand wrote it before there were owners, or nobody acted there."""
+    known_as: _builtins.str
+    """Name of the worker of this bucket that has the id `worker_id`, also one that left. Empty = none is known."""
+    is_ours: _builtins.bool
+    """Whether bucket, worker and owner are this bucket's."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs that are placed there."""
+
+    def __init__(
+        self,
+        *,
+        bucket_id: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        owner_id: _builtins.str = ...,
+        jobs: _abc.Iterable[_builtins.str] | None = ...,
+        known_as: _builtins.str = ...,
+        is_ours: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "is_ours", b"is_ours", "jobs", b"jobs", "known_as", b"known_as", "owner_id", b"owner_id", "worker", b"worker", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerMark: _TypeAlias = WorkerMark  # noqa: Y015
 
 @_typing.final
 class RunFinished(_message.Message):

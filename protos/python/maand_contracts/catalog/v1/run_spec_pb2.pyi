@@ -117,6 +117,8 @@ class _WorkerProbeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkerPro
     """Memory and CPU."""
     WORKER_PROBE_HOST_KEYS: _WorkerProbe.ValueType  # 3
     """SSH host keys, without logging in."""
+    WORKER_PROBE_OWNER: _WorkerProbe.ValueType  # 4
+    """Whose they say they are: what `worker.json` and the fence in the bucket's directory there name."""
 
 class WorkerProbe(_WorkerProbe, metaclass=_WorkerProbeEnumTypeWrapper):
     """WorkerProbe is what to find out about workers."""
@@ -129,11 +131,15 @@ WORKER_PROBE_FACTS: WorkerProbe.ValueType  # 2
 """Memory and CPU."""
 WORKER_PROBE_HOST_KEYS: WorkerProbe.ValueType  # 3
 """SSH host keys, without logging in."""
+WORKER_PROBE_OWNER: WorkerProbe.ValueType  # 4
+"""Whose they say they are: what `worker.json` and the fence in the bucket's directory there name."""
 Global___WorkerProbe: _TypeAlias = WorkerProbe  # noqa: Y015
 
 @_typing.final
 class RunSpec(_message.Message):
-    """RunSpec is exactly what was asked. Exclusive kinds (build, deploy without dry run, job_control, gc) hold the bucket."""
+    """RunSpec is exactly what was asked. Exclusive kinds (build, deploy without dry run, job_control but status, gc, and a probe that
+    adopts workers) hold the bucket.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -433,12 +439,18 @@ class WorkerProbeSpec(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     PIN_FIELD_NUMBER: _builtins.int
     REPLACE_CHANGED_FIELD_NUMBER: _builtins.int
+    ADOPT_FIELD_NUMBER: _builtins.int
+    ADOPT_OTHER_BUCKET_FIELD_NUMBER: _builtins.int
     probe: Global___WorkerProbe.ValueType
     """What."""
     pin: _builtins.bool
     """HOST_KEYS: pin the keys found for workers that have none pinned."""
     replace_changed: _builtins.bool
     """HOST_KEYS with `pin`: replace changed keys too."""
+    adopt: _builtins.bool
+    """OWNER: make those that name another worker or owner this bucket's. Such a run holds the bucket."""
+    adopt_other_bucket: _builtins.bool
+    """OWNER with `adopt`: those that name another bucket too."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these workers. Empty = all."""
@@ -450,10 +462,12 @@ class WorkerProbeSpec(_message.Message):
         workers: _abc.Iterable[_builtins.str] | None = ...,
         pin: _builtins.bool = ...,
         replace_changed: _builtins.bool = ...,
+        adopt: _builtins.bool = ...,
+        adopt_other_bucket: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin", "probe", b"probe", "replace_changed", b"replace_changed", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "adopt_other_bucket", b"adopt_other_bucket", "pin", b"pin", "probe", b"probe", "replace_changed", b"replace_changed", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

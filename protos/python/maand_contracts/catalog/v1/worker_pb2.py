@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maand_contracts/catalog/v1/worker.proto\x12\x10maand.catalog.v1\"\xa7\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08hostname\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\r\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x11\n\tmemory_mb\x18\x06 \x01(\x04\x12\x0f\n\x07\x63pu_mhz\x18\x07 \x01(\x04\x12\x30\n\x04tags\x18\x08 \x03(\x0b\x32\".maand.catalog.v1.Worker.TagsEntry\x12\x10\n\x08ssh_user\x18\t \x01(\t\x12\x10\n\x08ssh_port\x18\n \x01(\r\x12\x10\n\x08\x64isabled\x18\x0b \x01(\x08\x12\x0f\n\x07removed\x18\x0c \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x88\x01\n\x12ListWorkersRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x03(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x17\n\x0finclude_removed\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"Y\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.maand.catalog.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2k\n\rWorkerService\x12Z\n\x0bListWorkers\x12$.maand.catalog.v1.ListWorkersRequest\x1a%.maand.catalog.v1.ListWorkersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'maand_contracts/catalog/v1/worker.proto\x12\x10maand.catalog.v1\"\xb5\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08hostname\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\r\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x11\n\tmemory_mb\x18\x06 \x01(\x04\x12\x0f\n\x07\x63pu_mhz\x18\x07 \x01(\x04\x12\x30\n\x04tags\x18\x08 \x03(\x0b\x32\".maand.catalog.v1.Worker.TagsEntry\x12\x10\n\x08ssh_user\x18\t \x01(\t\x12\x10\n\x08ssh_port\x18\n \x01(\r\x12\x10\n\x08\x64isabled\x18\x0b \x01(\x08\x12\x0f\n\x07removed\x18\x0c \x01(\x08\x12\x0c\n\x04lost\x18\r \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x88\x01\n\x12ListWorkersRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x03(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x17\n\x0finclude_removed\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"Y\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.maand.catalog.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x14\x46orgetWorkersRequest\x12\x11\n\tbucket_id\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x03(\t\"\x17\n\x15\x46orgetWorkersResponse2\xcd\x01\n\rWorkerService\x12Z\n\x0bListWorkers\x12$.maand.catalog.v1.ListWorkersRequest\x1a%.maand.catalog.v1.ListWorkersResponse\x12`\n\rForgetWorkers\x12&.maand.catalog.v1.ForgetWorkersRequest\x1a\'.maand.catalog.v1.ForgetWorkersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKER_TAGSENTRY']._loaded_options = None
   _globals['_WORKER_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_WORKER']._serialized_start=62
-  _globals['_WORKER']._serialized_end=357
-  _globals['_WORKER_TAGSENTRY']._serialized_start=314
-  _globals['_WORKER_TAGSENTRY']._serialized_end=357
-  _globals['_LISTWORKERSREQUEST']._serialized_start=360
-  _globals['_LISTWORKERSREQUEST']._serialized_end=496
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=498
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=587
-  _globals['_WORKERSERVICE']._serialized_start=589
-  _globals['_WORKERSERVICE']._serialized_end=696
+  _globals['_WORKER']._serialized_end=371
+  _globals['_WORKER_TAGSENTRY']._serialized_start=328
+  _globals['_WORKER_TAGSENTRY']._serialized_end=371
+  _globals['_LISTWORKERSREQUEST']._serialized_start=374
+  _globals['_LISTWORKERSREQUEST']._serialized_end=510
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=512
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=601
+  _globals['_FORGETWORKERSREQUEST']._serialized_start=603
+  _globals['_FORGETWORKERSREQUEST']._serialized_end=661
+  _globals['_FORGETWORKERSRESPONSE']._serialized_start=663
+  _globals['_FORGETWORKERSRESPONSE']._serialized_end=686
+  _globals['_WORKERSERVICE']._serialized_start=689
+  _globals['_WORKERSERVICE']._serialized_end=894
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,7 @@ class Worker(_message.Message):
     SSH_PORT_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """UUID, stable for bucket and name."""
     name: _builtins.str
@@ -76,6 +77,8 @@ class Worker(_message.Message):
     """Named in `disabled.json`."""
     removed: _builtins.bool
     """Left `workers.json` while allocations of it remain."""
+    lost: _builtins.bool
+    """Removed, and given up by ForgetWorkers: nothing is done there. Coming back into `workers.json` ends it."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels, lower-case, `worker` always among them, sorted."""
@@ -99,10 +102,11 @@ class Worker(_message.Message):
         ssh_port: _builtins.int = ...,
         disabled: _builtins.bool = ...,
         removed: _builtins.bool = ...,
+        lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "disabled", b"disabled", "hostname", b"hostname", "labels", b"labels", "memory_mb", b"memory_mb", "name", b"name", "position", b"position", "removed", b"removed", "ssh_port", b"ssh_port", "ssh_user", b"ssh_user", "tags", b"tags", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "disabled", b"disabled", "hostname", b"hostname", "labels", b"labels", "lost", b"lost", "memory_mb", b"memory_mb", "name", b"name", "position", b"position", "removed", b"removed", "ssh_port", b"ssh_port", "ssh_user", b"ssh_user", "tags", b"tags", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,3 +185,48 @@ class ListWorkersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListWorkersResponse: _TypeAlias = ListWorkersResponse  # noqa: Y015
+
+@_typing.final
+class ForgetWorkersRequest(_message.Message):
+    """ForgetWorkersRequest names workers to give up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_ID_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    bucket_id: _builtins.str
+    """The bucket."""
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Workers, at least one."""
+
+    def __init__(
+        self,
+        *,
+        bucket_id: _builtins.str = ...,
+        workers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetWorkersRequest: _TypeAlias = ForgetWorkersRequest  # noqa: Y015
+
+@_typing.final
+class ForgetWorkersResponse(_message.Message):
+    """ForgetWorkersResponse returns nothing but success."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetWorkersResponse: _TypeAlias = ForgetWorkersResponse  # noqa: Y015

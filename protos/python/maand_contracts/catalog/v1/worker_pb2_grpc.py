@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WorkerServiceStub:
-    """WorkerService lists the SSH hosts of the last build.
+    """WorkerService knows the SSH hosts of the last build.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,28 @@ class WorkerServiceStub:
                 request_serializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.ForgetWorkers = channel.unary_unary(
+                '/maand.catalog.v1.WorkerService/ForgetWorkers',
+                request_serializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ForgetWorkersRequest.SerializeToString,
+                response_deserializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ForgetWorkersResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
-    """WorkerService lists the SSH hosts of the last build.
+    """WorkerService knows the SSH hosts of the last build.
     """
 
     def ListWorkers(self, request, context):
         """Lists workers by position.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetWorkers(self, request, context):
+        """Gives up workers that left `workers.json`: nothing is done on them any more, by no run. Their allocations count as stopped; gc
+        forgets them without contact. FAILED_PRECONDITION for a worker that is still in `workers.json`, NOT_FOUND for an unknown one;
+        then nothing changed. May be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +75,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ListWorkersRequest.FromString,
                     response_serializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ListWorkersResponse.SerializeToString,
             ),
+            'ForgetWorkers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetWorkers,
+                    request_deserializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ForgetWorkersRequest.FromString,
+                    response_serializer=maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ForgetWorkersResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'maand.catalog.v1.WorkerService', rpc_method_handlers)
@@ -70,7 +89,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService:
-    """WorkerService lists the SSH hosts of the last build.
+    """WorkerService knows the SSH hosts of the last build.
     """
 
     @staticmethod
@@ -90,6 +109,33 @@ class WorkerService:
             '/maand.catalog.v1.WorkerService/ListWorkers',
             maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ListWorkersRequest.SerializeToString,
             maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetWorkers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/maand.catalog.v1.WorkerService/ForgetWorkers',
+            maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ForgetWorkersRequest.SerializeToString,
+            maand__contracts_dot_catalog_dot_v1_dot_worker__pb2.ForgetWorkersResponse.FromString,
             options,
             channel_credentials,
             insecure,

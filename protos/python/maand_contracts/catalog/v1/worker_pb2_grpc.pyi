@@ -13,14 +13,19 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WorkerServiceStub:
-    """WorkerService lists the SSH hosts of the last build."""
+    """WorkerService knows the SSH hosts of the last build."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListWorkers: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListWorkersRequest, _worker_pb2.ListWorkersResponse]
     """Lists workers by position."""
+    ForgetWorkers: _aio.UnaryUnaryMultiCallable[_worker_pb2.ForgetWorkersRequest, _worker_pb2.ForgetWorkersResponse]
+    """Gives up workers that left `workers.json`: nothing is done on them any more, by no run. Their allocations count as stopped; gc
+    forgets them without contact. FAILED_PRECONDITION for a worker that is still in `workers.json`, NOT_FOUND for an unknown one;
+    then nothing changed. May be repeated.
+    """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """WorkerService lists the SSH hosts of the last build."""
+    """WorkerService knows the SSH hosts of the last build."""
 
     @_abc_1.abstractmethod
     def ListWorkers(
@@ -29,5 +34,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_worker_pb2.ListWorkersRequest, _abc.Awaitable[_worker_pb2.ListWorkersResponse]],
     ) -> _abc.Awaitable[_worker_pb2.ListWorkersResponse]:
         """Lists workers by position."""
+
+    @_abc_1.abstractmethod
+    def ForgetWorkers(
+        self,
+        request: _worker_pb2.ForgetWorkersRequest,
+        context: _aio.ServicerContext[_worker_pb2.ForgetWorkersRequest, _abc.Awaitable[_worker_pb2.ForgetWorkersResponse]],
+    ) -> _abc.Awaitable[_worker_pb2.ForgetWorkersResponse]:
+        """Gives up workers that left `workers.json`: nothing is done on them any more, by no run. Their allocations count as stopped; gc
+        forgets them without contact. FAILED_PRECONDITION for a worker that is still in `workers.json`, NOT_FOUND for an unknown one;
+        then nothing changed. May be repeated.
+        """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _aio.Server) -> None: ...

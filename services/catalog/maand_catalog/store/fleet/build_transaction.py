@@ -139,6 +139,7 @@ def write_workers(tx: Transaction, bucket_id: str, plan: BuildPlan) -> None:
                 "ssh_port": worker.ssh_port,
                 "disabled": worker.name in switched_off,
                 "removed": False,
+                "lost": False,
             }
             for worker in plan.workspace.workers
         ],

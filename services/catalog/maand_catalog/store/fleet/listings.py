@@ -33,6 +33,7 @@ class ListedWorker:
     ssh_port: int
     disabled: bool
     removed: bool
+    lost: bool
 
 
 @dataclass(frozen=True, kw_only=True)

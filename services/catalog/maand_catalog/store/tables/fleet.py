@@ -36,7 +36,9 @@ workers = Table(
     Column("ssh_port", Integer(), nullable=False),
     Column("disabled", Boolean(), nullable=False),
     Column("removed", Boolean(), nullable=False),
+    Column("lost", Boolean(), nullable=False, server_default=false()),
 )
+"""`lost`: left the workspace, and was given up by a person."""
 
 jobs = Table(
     "jobs",

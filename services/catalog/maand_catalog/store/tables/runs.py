@@ -111,9 +111,13 @@ database_facts = Table(
     metadata,
     Column("one", Integer(), primary_key=True, autoincrement=False),
     Column("epoch", BigInteger(), nullable=False),
+    Column("owner_id", String(255), nullable=False, server_default=""),
+    Column("copied_from", String(255), nullable=False, server_default=""),
+    Column("home", String(255), nullable=False, server_default=""),
     CheckConstraint("one = 1", name="one"),
 )
-"""At most one row. None: the database lives its first life, epoch 1 (see `store.runs.epochs`)."""
+"""At most one row. None: the database lives its first life, epoch 1 (see `store.runs.epochs`). `owner_id`: who it is towards
+workers; `home`: where it lives; `copied_from`: the owner whose copy it is (see `store.runs.database_owner`)."""
 
 
 tasks = Table(
