@@ -1,4 +1,4 @@
-"""`maand worker list|ping|facts|trust|forget`."""
+"""`maand worker list|ping|facts|trust|adopt|forget`."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from maand_cli.remote.session import Session
     from maand_cli.runs.follow import Followed
 
-worker = LazyGroup(name="worker", help="List workers, reach them, read their facts, pin their host keys, give up lost ones.")
+worker = LazyGroup(
+    name="worker", help="List workers, reach them, read their facts, pin host keys, adopt workers, give up lost ones."
+)
 
 
 @worker.command("list")
@@ -124,6 +126,46 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
 
 
 @worker.command()
+@workers_option
+@click.option("--force", is_flag=True, help="Adopt workers that name another bucket too.")
+@runs_coroutine
+async def adopt(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
+    """Show whose workers say they are, and take over those that name another worker or owner.
+
+    For a machine with a new address, and for a copy of a bucket that shall act on the fleet in the original's place.
+    """
+    from maand_cli.output.rows import ask_confirmation, print_note, show_rows
+    from maand_cli.remote.session import open_session
+    from maand_cli.runs.conclude import conclude_run
+
+    async with open_session(flags) as session:
+        seen = await run_probe(session, "OWNER", workers)
+        reports = sorted(seen.view.reports.items())
+        foreign = {name: report.mark for name, report in reports if report.HasField("mark") and not report.mark.is_ours}
+        if not foreign:
+            code = conclude_run(session, seen)
+            print_note(flags, "nothing to adopt: no worker names another worker, bucket or owner")
+            return code
+        rows = [
+            {
+                "worker": name,
+                "names_worker": mark.known_as or mark.worker or mark.worker_id,
+                "names_bucket": mark.bucket_id,
+                "names_owner": mark.owner_id,
+                "jobs": list(mark.jobs),
+            }
+            for name, mark in foreign.items()
+        ]
+        if flags.is_human:
+            show_rows(flags, "foreign", ("worker", "names_worker", "names_bucket", "names_owner", "jobs"), rows)
+        ask_confirmation(flags, f"Adopt {', '.join(foreign)}? Whoever acted there before is refused from then on.")
+        adopted = await run_probe(session, "OWNER", tuple(foreign), adopt=True, adopt_other_bucket=force)
+        marks = [report.mark for report in adopted.view.reports.values()]
+        print_note(flags, f"{sum(mark.is_ours for mark in marks)} of {len(foreign)} workers are adopted; `maand deploy` goes on")
+        return conclude_run(session, adopted)
+
+
+@worker.command()
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST…")
 @click.option("--lost", is_flag=True, help="Say that these workers are lost: they are never contacted again.")
 @runs_coroutine
@@ -149,14 +191,11 @@ async def forget(flags: Flags, *, hosts: tuple[str, ...], lost: bool) -> int:
     return 0
 
 
-async def run_probe(
-    session: "Session", what: str, workers: tuple[str, ...], *, pin: bool = False, replace_changed: bool = False
-) -> "Followed":
+async def run_probe(session: "Session", what: str, workers: tuple[str, ...], **more: bool) -> "Followed":
     """Run one probe over workers and follow it."""
     from maand_cli.runs.follow import follow_run, start_run
     from maand_contracts.catalog.v1 import run_spec_pb2
 
-    spec = run_spec_pb2.WorkerProbeSpec(
-        probe=run_spec_pb2.WorkerProbe.Value(f"WORKER_PROBE_{what}"), workers=workers, pin=pin, replace_changed=replace_changed
-    )
+    probe = run_spec_pb2.WorkerProbe.Value(f"WORKER_PROBE_{what}")
+    spec = run_spec_pb2.WorkerProbeSpec(probe=probe, workers=workers, **more)
     return await follow_run(session, await start_run(session, run_spec_pb2.RunSpec(worker_probe=spec)))

@@ -23,6 +23,11 @@ def new_id() -> str:
     return str(uuid.UUID(int=value))
 
 
+def new_owner_id() -> str:
+    """Return the id of a database towards workers: random alone, so that no two lives of one file meet."""
+    return str(uuid.uuid4())
+
+
 def new_hook_token() -> str:
     """Return the bearer token of one hook process: 256 random bits."""
     return HOOK_TOKEN_PREFIX + secrets.token_urlsafe(32)

@@ -18,7 +18,7 @@ from maand_catalog.serving.prometheus import Metrics
 from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
 from maand_catalog.serving.upkeep import Housekeeper
 from maand_catalog.settings import CatalogSettings
-from maand_catalog.store.runs.epochs import begin_epoch, is_unserved_copy
+from maand_catalog.store.runs.epochs import settle_database
 from maand_wire.errors import ErrorBoundary
 from maand_wire.metrics import MetricsServer, serve_metrics
 from maand_wire.servers import add_standard_services, announce_serving, bind_server, make_server
@@ -93,7 +93,7 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
     """Migrate and serve on an open database; `metrics` is what it tells of its work, when it was opened with one."""
     metrics = metrics or Metrics()
     await migrate_database(database)
-    await begin_epoch_on_copy(database)
+    await settle_copies(database)
     activity = Activity()
     identification = Identification(database, executors_show_certificates=settings.services_listen is not None)
     tracer = make_tracer("maand-catalog")
@@ -126,13 +126,13 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
     )
 
 
-async def begin_epoch_on_copy(database: Database) -> None:
-    """Begin a new epoch on a backup that was put in place by hand, before anybody can claim what was open in it."""
-    if not await database.read(is_unserved_copy):
+async def settle_copies(database: Database) -> None:
+    """Begin a new epoch on a copy of a database or a backup, before anybody can claim what was open in it."""
+    begun = await database.write(settle_database, alone=True)
+    if begun is None:
         return
-    begun = await database.write(begin_epoch, alone=True)
-    log.warning("this database is a backup that was put back: a new epoch begins", epoch=begun.epoch, runs_ended=len(begun.ended))
+    what = "is a copy, workers of the original refuse it" if begun.copied else "is a backup that was put back"
+    log.warning(f"this database {what}: a new epoch begins", epoch=begun.epoch, runs_ended=len(begun.ended))
+    why = "copied" if begun.copied else "restored from a backup"
     for run in begun.ended:
-        log.warning(
-            "run ended: the database was restored from a backup", run=run.run_id, kind=run.kind.value, was=run.state.value
-        )
+        log.warning(f"run ended: the database was {why}", run=run.run_id, kind=run.kind.value, was=run.state.value)

@@ -11,7 +11,8 @@ from maand_catalog.database.database import Database
 from maand_catalog.errors import Unauthenticated
 from maand_catalog.rules.runs import RunState
 from maand_catalog.serving.semaphore_waiters import SemaphoreWaiters
-from maand_catalog.store.runs.epochs import FIRST_EPOCH, NewEpoch, begin_epoch, read_epoch
+from maand_catalog.store.runs.database_owner import FIRST_EPOCH
+from maand_catalog.store.runs.epochs import NewEpoch, begin_epoch, read_epoch
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_wire.errors import RemoteError, remote_errors

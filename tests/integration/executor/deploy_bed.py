@@ -219,6 +219,21 @@ class DeployBed:
         """Start an executor in this process."""
         self.executor = await start_executor(self.executor_settings)
 
+    async def serve_copy(self) -> None:
+        """Serve a copy of the database in place of it, as whoever copied the bucket would; everything starts anew."""
+        await self.stop_executor()
+        await self.channel.close()
+        await self.catalog.stop()
+        database = self.directory / "data/maand.db"
+        copy = database.with_name("copy.db")
+        shutil.copy2(database, copy)
+        copy.rename(database)
+        settings = self.catalog.settings
+        self.catalog = await start_catalog(replace(settings, listen=f"{settings.listen}.copy"))
+        self.channel = open_channel(Endpoint(address=self.catalog.address))
+        self.executor_settings = replace(self.executor_settings, catalog=Endpoint(address=self.catalog.address))
+        await self.start_executor()
+
     async def start_gateway(self) -> None:
         """Serve the hook API, and have the executor started anew tell its hooks so."""
         await self.stop_executor()
@@ -332,6 +347,6 @@ async def deploy_bed(
         await bed.stop_executor()
         if bed.gateway:
             await bed.gateway.stop()
-        await channel.close()
-        await catalog.stop()
+        await bed.channel.close()
+        await bed.catalog.stop()
         shutil.rmtree(sockets)

@@ -7,7 +7,7 @@ import pytest
 
 from maand_executor.rules.facts import WorkerFence
 from maand_executor.rules.remote_commands import RemoteCommand
-from maand_executor.ssh.errors import CommandNotStarted, ForeignWorker, StaleFence
+from maand_executor.ssh.errors import CommandNotStarted, ForeignOwner, ForeignWorker, StaleFence
 from tests.integration.executor.ssh_support import BUCKET, command, fact, remote_of
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import SshWorker
@@ -157,3 +157,39 @@ async def test_a_worker_that_is_another_one_is_refused_when_asked_to_check(
                 await remote.run(fact(worker), checked)
 
     assert worker.path("/opt/was-here").exists() is (refused is None)
+
+
+OURS = "11111111-1111-4111-8111-111111111111"
+THEIRS = "22222222-2222-4222-8222-222222222222"
+
+
+async def test_the_first_database_that_acts_on_a_worker_is_the_only_one(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+    file = worker.path(f"/opt/worker/{BUCKET}/fence")
+
+    async with remote_of(test_bed, owner_id=OURS) as ours, remote_of(test_bed, owner_id=THEIRS) as theirs:
+        await ours.run(fact(worker), fenced("true", 7, 1))
+        with pytest.raises(ForeignOwner, match=f"another database acts on it for this bucket \\(owner {OURS}\\)") as refused:
+            await theirs.run(fact(worker), fenced("touch /opt/was-here", 9, 1, epoch=2))
+        with pytest.raises(StaleFence):
+            await ours.run(fact(worker), fenced("touch /opt/was-here", 6, 1))
+        await ours.run(fact(worker), fenced("true", 8, 1))
+        assert (await theirs.run(fact(worker), command("echo looks"))).stdout == b"looks\n"
+
+    assert "maand worker adopt" in refused.value.help
+    assert "maand-catalog new-epoch" in refused.value.help
+    assert file.read_text() == f"8 1 1 {OURS}\n"
+    assert not worker.path("/opt/was-here").exists()
+
+
+@pytest.mark.parametrize("before", ["7 1\n", "7 1 1\n"])
+async def test_a_worker_of_before_owners_is_completed(test_bed: SshTestBed, before: str) -> None:
+    worker = test_bed.start_worker()
+    file = worker.path(f"/opt/worker/{BUCKET}/fence")
+    file.parent.mkdir(parents=True)
+    file.write_text(before)
+
+    async with remote_of(test_bed, owner_id=OURS) as remote:
+        await remote.run(fact(worker), fenced("true", 7, 1))
+
+    assert file.read_text() == f"7 1 1 {OURS}\n"

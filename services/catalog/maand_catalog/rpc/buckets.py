@@ -76,6 +76,7 @@ def bucket_message(bucket: StoredBucket) -> pb.Bucket:
         jobs=build.jobs if build else 0,
         active_allocations=build.active_allocations if build else 0,
         built_snapshot_id=build.snapshot_id if build else "",
+        owner_id=bucket.owner_id,
     )
 
 

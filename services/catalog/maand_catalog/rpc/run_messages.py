@@ -99,8 +99,18 @@ def kind_of(spec: run_spec_pb2.RunSpec) -> RunKind:
 
 def spec_holds_bucket(spec: run_spec_pb2.RunSpec) -> bool:
     """Whether a run of this spec keeps other exclusive runs out."""
-    only_looks = spec.deploy.dry_run or spec.job_control.action == run_spec_pb2.JOB_ACTION_STATUS
-    return holds_bucket(kind_of(spec), only_looks=only_looks)
+    kind = kind_of(spec)
+    only_looks = {
+        RunKind.DEPLOY: spec.deploy.dry_run,
+        RunKind.JOB_CONTROL: spec.job_control.action == run_spec_pb2.JOB_ACTION_STATUS,
+        RunKind.WORKER_PROBE: not adopts_workers(spec),
+    }
+    return holds_bucket(kind, only_looks=only_looks.get(kind, False))
+
+
+def adopts_workers(spec: run_spec_pb2.RunSpec) -> bool:
+    """Whether a run makes workers the bucket's."""
+    return spec.worker_probe.probe == run_spec_pb2.WORKER_PROBE_OWNER and spec.worker_probe.adopt
 
 
 def spec_to_resume(run: Run, *, again: bool) -> bytes:

@@ -14,6 +14,7 @@ from maand_catalog.rpc.hook_env import HookEnvSealer
 from maand_catalog.rpc.requests import asked_page, checked_id, checked_text, checked_word, until_found
 from maand_catalog.rpc.run_messages import (
     CANCEL_LEVELS,
+    adopts_workers,
     fence_message,
     kind_of,
     run_message,
@@ -30,6 +31,7 @@ from maand_catalog.store.runs import ends as run_ends
 from maand_catalog.store.runs import events as run_events
 from maand_catalog.store.runs import leases, tasks
 from maand_catalog.store.runs import records as run_records
+from maand_catalog.store.runs.database_owner import keep_own_owner
 from maand_catalog.store.runs.run_states import CLAIMABLE_RUNS, get_run, run_topic
 from maand_contracts.catalog.v1 import run_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2
@@ -60,9 +62,13 @@ class RunServicer(RunServiceServicer):
         """Create a pending run."""
         require_role(context, Role.OPERATOR)
         asked = self._read_request(request, traceparent_of(context))
-        return await self._database.write(
-            lambda tx: pb.CreateRunResponse(run=run_message(runs.create_run(tx, asked), tx.lapse_time))
-        )
+
+        def intention(tx: Transaction) -> pb.CreateRunResponse:
+            if adopts_workers(request.spec):
+                keep_own_owner(tx)
+            return pb.CreateRunResponse(run=run_message(runs.create_run(tx, asked), tx.lapse_time))
+
+        return await self._database.write(intention)
 
     def _read_request(self, request: pb.CreateRunRequest, traceparent: str) -> RunRequest:
         kind = kind_of(request.spec)

@@ -24,7 +24,7 @@ an exclusive run joins that hold: it has the same `hold`, the number of the run 
 | run_command  | no                  | no         | a person's shell command is not known to be safe to run twice      |
 | health_check | no                  | yes        |                                                                    |
 | job_control  | unless it reports   | yes        |                                                                    |
-| worker_probe | no                  | yes        |                                                                    |
+| worker_probe | when it adopts      | yes        |                                                                    |
 | gc           | yes                 | yes        |                                                                    |
 
 A takeover that ends without a new recorded step is *barren*. The next one waits a little longer each time, and after
@@ -56,8 +56,11 @@ TAKEN_OVER = frozenset(RunKind) - {RunKind.RUN_COMMAND}
 
 
 def holds_bucket(kind: RunKind, *, only_looks: bool) -> bool:
-    """Whether a run keeps other exclusive runs out. `only_looks`: a deploy's dry run, a job's status."""
-    if kind in (RunKind.DEPLOY, RunKind.JOB_CONTROL):
+    """Whether a run keeps other exclusive runs out.
+
+    `only_looks`: a deploy's dry run, a job's status, any probe but one that adopts workers.
+    """
+    if kind in (RunKind.DEPLOY, RunKind.JOB_CONTROL, RunKind.WORKER_PROBE):
         return not only_looks
     return kind in EXCLUSIVE
 

@@ -97,8 +97,8 @@ async def restore_under_lock(source: Path, target: Path) -> Restored:
     try:
         staged = staging / target.name
         await asyncio.to_thread(copy_database, source, staged)
-        above = await asyncio.to_thread(write_out_log, target)
-        revision, epoch = await begin_new_life(staged, above=above)
+        replaced = await asyncio.to_thread(write_out_log, target)
+        revision, epoch = await begin_new_life(staged, replaced)
         kept = await asyncio.to_thread(put_in_place, staged, target)
     finally:
         await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
@@ -154,29 +154,43 @@ def has_header(file: Path) -> bool:
         return opened.read(len(HEADER)) == HEADER
 
 
-def write_out_log(target: Path) -> int:
-    """Write the log of a killed catalog into the database that is being replaced, so that it is one file, and return its epoch.
+@dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """What is known of the database that is being replaced. Nothing where it cannot tell: it may be missing or broken.
 
-    0 when it cannot tell: it may be missing or broken. The epoch matters only where the clock was set back since it began.
+    Its epoch matters only where the clock was set back since it began, its owner where the backup is older than owners.
+    """
+
+    epoch: int = 0
+    owner_id: str = ""
+
+
+def write_out_log(target: Path) -> Replaced:
+    """Write the log of a killed catalog into the database that is being replaced, so that it is one file, and tell what it knows.
+
     What is no database is not even opened: SQLite would remove the log beside it.
     """
     if not (target.is_file() and has_header(target)):
-        return 0
+        return Replaced()
     try:
         with closing(sqlite3.connect(f"{target.as_uri()}?mode=rw", uri=True, timeout=60)) as connection:
+            connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            return int(connection.execute("SELECT max(epoch) FROM database_facts").fetchone()[0] or 0)
+            facts = dict(connection.execute("SELECT * FROM database_facts").fetchone() or {})
+            return Replaced(epoch=int(facts.get("epoch") or 0), owner_id=str(facts.get("owner_id") or ""))
     except (sqlite3.Error, ValueError):
-        return 0
+        return Replaced()
 
 
-async def begin_new_life(staged: Path, *, above: int) -> tuple[str, NewEpoch]:
+async def begin_new_life(staged: Path, replaced: Replaced) -> tuple[str, NewEpoch]:
     """Bring the copy up to date, begin an epoch in it, and leave it as one file. SchemaTooNew."""
     database = await Database.open(f"sqlite:///{staged}")
     try:
         with translate_refusals():
             revision = await migrate_database(database)
-            epoch = await database.write(lambda tx: begin_epoch(tx, above=above), alone=True)
+            epoch = await database.write(
+                lambda tx: begin_epoch(tx, above=replaced.epoch, known_owner=replaced.owner_id), alone=True
+            )
     finally:
         await database.close()  # the last connection's end writes the log into the file and removes it
     if staged.with_name(f"{staged.name}-wal").exists():

@@ -75,9 +75,12 @@ from_move = message_writer(
     ],
 )
 
-_read_config = message_reader(BucketConfig, bucket_pb2.BucketConfig, bucket_id=lambda _: "", built=lambda _: False)
+_read_config = message_reader(
+    BucketConfig, bucket_pb2.BucketConfig, bucket_id=lambda _: "", owner_id=lambda _: "", built=lambda _: False
+)
 
 
 def to_config(bucket: bucket_pb2.Bucket) -> BucketConfig:
     """Read the settings of a bucket, and whether it was ever built."""
-    return replace(_read_config(bucket.config), bucket_id=bucket.bucket_id, built=bool(bucket.built_by_run_id))
+    config = _read_config(bucket.config)
+    return replace(config, bucket_id=bucket.bucket_id, owner_id=bucket.owner_id, built=bool(bucket.built_by_run_id))

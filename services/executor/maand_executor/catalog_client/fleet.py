@@ -65,6 +65,11 @@ class FleetCalls:
         )
         return tuple(map(to_worker, await list_all(self._workers.ListWorkers, request, "workers")))
 
+    async def forget_workers(self, bucket_id: str, names: Sequence[str]) -> None:
+        """Give up workers that left. Raises `RemoteError` for any other."""
+        request = worker_pb2.ForgetWorkersRequest(bucket_id=bucket_id, workers=names)
+        await call_catalog(self._workers.ForgetWorkers, request, repeatable=True)
+
     async def list_jobs(self, bucket_id: str, *, names: Sequence[str] = (), include_removed: bool = False) -> tuple[Job, ...]:
         """Return jobs by name. Raises `RemoteError` with code `not_found` for an unknown name."""
         request = job_pb2.ListJobsRequest(bucket_id=bucket_id, names=names, include_removed=include_removed)

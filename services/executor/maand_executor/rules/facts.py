@@ -54,6 +54,8 @@ class BucketConfig:
 
     bucket_id: str
     built: bool = field(default=True, compare=False)
+    owner_id: str = ""
+    """Who the catalog's database is towards workers; empty = it does not say."""
     ssh_user: str = "agent"
     ssh_key: str = "worker.key"
     ssh_port: int = 22

@@ -33,11 +33,12 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class HostCheck:
-    """Refuse a worker whose `worker.json`, when there is one, names another bucket or worker."""
+    """Refuse a worker whose `worker.json`, when there is one, names another bucket, worker or owner. Empty = any is right."""
 
     path: str
     bucket_id: str
     worker_id: str
+    owner_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class RemoteCommand:
     timeout: timedelta | None = None
     fence: WorkerFence | None = None
     check_host: bool = False
+    check_owner: bool = False
+    """With `check_host`, and for what carries no fence: refuse a worker that another database acts on."""
     capture_limit: int = DEFAULT_CAPTURE_LIMIT
 
 
@@ -93,7 +96,9 @@ def command_line(*, sudo: bool) -> str:
     return f"exec {'sudo -n ' if sudo else ''}bash --noprofile --norc -c {shlex.quote(BOOTSTRAP)}"
 
 
-def make_order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "", host_check: HostCheck | None = None) -> bytes:
+def make_order(
+    command: RemoteCommand, *, watch: Watch, fence_directory: str = "", owner_id: str = "", host_check: HostCheck | None = None
+) -> bytes:
     """Return what is written to the command's input: order, NUL, the command's own input.
 
     Raises `ValueError` for a NUL byte in script or environment, or a name that is no variable name.
@@ -102,7 +107,7 @@ def make_order(command: RemoteCommand, *, watch: Watch, fence_directory: str = "
         *export_lines(command.environment),
         begin_text(command, watch),
         *([host_check_text(host_check)] if host_check else []),
-        *([fence_text(command.fence, fence_directory)] if command.fence else []),
+        *([fence_text(command.fence, fence_directory, owner_id=owner_id)] if command.fence else []),
         *([directory_text(command.directory, optional=command.directory_optional)] if command.directory else []),
         "maand_say begun",
         run_text(command.script, fenced=command.fence is not None),
@@ -154,16 +159,31 @@ def run_text(script: str, *, fenced: bool) -> str:
     return f"unset maand_order\n{{ {run}\n}} 5<&-" if fenced else f"unset maand_order\n{run}"
 
 
-def fence_text(fence: WorkerFence, directory: str) -> str:
-    """Return the fence: remember the greatest (epoch, seq, number) in a file, refuse a smaller one, keep owners apart.
+def fence_text(fence: WorkerFence, directory: str, *, owner_id: str = "") -> str:
+    """Return the fence: remember the greatest (epoch, seq, number) in a file, refuse a smaller one, keep owners of a run apart.
+
+    The first database that acts here leaves its owner id; any other is refused, whatever it carries. A worker of before owner ids
+    is completed, and a catalog of before them (empty `owner_id`) refused where there is one.
 
     Two locks: the gate is held while the triple is looked at; the fence is held as long as the command runs, together (shared) by
     commands of one owner. A newer owner passes the gate and waits there until the commands of the older one have ended.
 
-    The file holds `seq number epoch`; what is not three numbers (or the two of before epochs) counts as nothing seen: bash would
-    evaluate other text as arithmetic.
+    The file holds `seq number epoch owner`; what is not three numbers and an id (or fewer, of before epochs and owners) counts as
+    nothing seen: bash would evaluate other text as arithmetic.
     """
-    return strip_comments(FENCE).format(directory=shlex.quote(directory), epoch=fence.epoch, seq=fence.seq, number=fence.number)
+    return strip_comments(FENCE).format(
+        directory=shlex.quote(directory),
+        epoch=fence.epoch,
+        seq=fence.seq,
+        number=fence.number,
+        owner=shlex.quote(owner_id),
+        line=shlex.quote(fence_line(fence, owner_id)),
+    )
+
+
+def fence_line(fence: WorkerFence, owner_id: str) -> str:
+    """Return what the fence's file holds."""
+    return f"{fence.seq} {fence.number} {fence.epoch} {owner_id}".rstrip()
 
 
 FENCE = """
@@ -172,12 +192,15 @@ mkdir -p -- {directory} && exec 4>{directory}/fence.gate 5<>{directory}/fence ||
 umask "$maand_seen"
 flock -x 4 || maand_refuse fence_lock
 maand_seen=; read -r maand_seen < {directory}/fence
-[[ $maand_seen =~ ^([0-9]{{1,18}})" "([0-9]{{1,18}})(" "([0-9]{{1,18}}))?$ ]] || maand_seen=
+[[ $maand_seen =~ ^([0-9]{{1,18}})" "([0-9]{{1,18}})(" "([0-9]{{1,18}})(" "([0-9a-f-]{{36}}))?)?$ ]] || maand_seen=
+maand_owner=${{BASH_REMATCH[6]}}
 maand_seq=$((10#${{BASH_REMATCH[1]:-0}})) maand_number=$((10#${{BASH_REMATCH[2]:-0}})) maand_epoch=$((10#${{BASH_REMATCH[4]:-0}}))
-if ((maand_epoch != {epoch} ? maand_epoch > {epoch} : maand_seq != {seq} ? maand_seq > {seq} : maand_number > {number})); then
+if [[ -n $maand_owner && $maand_owner != {owner} ]]; then
+  maand_refuse foreign_worker owner_id "$maand_owner"
+elif ((maand_epoch != {epoch} ? maand_epoch > {epoch} : maand_seq != {seq} ? maand_seq > {seq} : maand_number > {number})); then
   maand_refuse stale_fence "$maand_epoch" "$maand_seq" "$maand_number"
-elif ((maand_epoch != {epoch} || maand_seq != {seq} || maand_number != {number})); then
-  flock -x 5 && echo {seq} {number} {epoch} > {directory}/fence || maand_refuse fence_lock
+elif [[ $maand_seen != {line} ]]; then
+  flock -x 5 && echo {line} > {directory}/fence || maand_refuse fence_lock
 fi
 flock -s 5 || maand_refuse fence_lock
 exec 4>&-
@@ -185,8 +208,8 @@ exec 4>&-
 
 
 def host_check_text(check: HostCheck) -> str:
-    """Return the check of `worker.json`: what it names must be this bucket and this worker; no file is no objection."""
-    wanted = {"bucket_id": check.bucket_id, "worker_id": check.worker_id}
+    """Return the check of `worker.json`: what it names must be this bucket, worker and owner; no file is no objection."""
+    wanted = {"bucket_id": check.bucket_id, "worker_id": check.worker_id, "owner_id": check.owner_id}
     tests = [
         f"[[ $maand_about =~ {json_string_pattern(name)} && ${{BASH_REMATCH[1]}} != {shlex.quote(value)} ]]"
         f' && maand_refuse foreign_worker {name} "${{BASH_REMATCH[1]}}"'

@@ -86,6 +86,7 @@ def describe_worker(config: BucketConfig, worker: Worker, allocations: Iterable[
     about = {
         "bucket_id": config.bucket_id,
         "worker_id": worker.worker_id,
+        **({"owner_id": config.owner_id} if config.owner_id else {}),
         "host": worker.name,
         "hostname": worker.hostname,
         "labels": list(worker.labels),

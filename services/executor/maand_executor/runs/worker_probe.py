@@ -1,4 +1,7 @@
-"""`maand worker ping | facts | trust`: what can be found out about workers. Each worker is told, whatever the others are like."""
+"""`maand worker ping | facts | trust | adopt`: what can be found out about workers.
+
+Each worker is told, whatever the others are like.
+"""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,7 +15,8 @@ from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.worker_scripts import facts_script, parse_worker_facts, preflight_script
-from maand_executor.ssh.errors import HostKeyChanged, SshError, WorkerUnreachable
+from maand_executor.runs.worker_owner import OwnerProbe
+from maand_executor.ssh.errors import ForeignWorker, HostKeyChanged, SshError, WorkerUnreachable
 from maand_executor.ssh.host_keys import PinState
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import failure_of_ssh_error
@@ -28,28 +32,37 @@ Probe = Callable[[RunContext, Worker], Awaitable[pb.WorkerReport]]
 async def probe_workers(context: RunContext) -> None:
     """Find it out on all or the named workers."""
     spec = context.spec.worker_probe
-    if spec.probe not in PROBES:
-        raise InvalidRequest("no probe was named", help="say ping, facts or trust")
-    workers = await context.catalog.list_workers(context.identity.bucket_id)
-    named = known_names("worker", spec.workers, [worker.name for worker in workers])
-    chosen = [worker for worker in workers if not named or worker.name in named]
-    outcomes = await probe_all(context, chosen)
+    if spec.probe not in (*PROBES, spec_pb.WORKER_PROBE_OWNER):
+        raise InvalidRequest("no probe was named", help="say ping, facts, trust or adopt")
+    workers = await context.catalog.list_workers(context.identity.bucket_id, include_removed=True)
+    present = [worker for worker in workers if not worker.removed]
+    named = known_names("worker", spec.workers, [worker.name for worker in present])
+    chosen = [worker for worker in present if not named or worker.name in named]
+    outcomes = await probe_all(context, chosen, known=workers)
     count_probed(context, outcomes)
     context.report.message = f"{context.report.counts['succeeded']} of {len(chosen)} workers are well"
 
 
-async def probe_all(context: RunContext, workers: Sequence[Worker]) -> list[WorkerOutcome]:
-    """Probe them all; host keys here, because pinned ones are kept beside this executor's key."""
+async def probe_all(context: RunContext, workers: Sequence[Worker], *, known: Sequence[Worker]) -> list[WorkerOutcome]:
+    """Probe them all; host keys here, because pinned ones are kept beside this executor's key, and so what changes workers."""
+    if context.spec.worker_probe.probe == spec_pb.WORKER_PROBE_OWNER:
+        probe = OwnerProbe(known)
+        return await side_by_side(workers, lambda worker: report_probe(context, worker, probe))
     if context.spec.worker_probe.probe == spec_pb.WORKER_PROBE_HOST_KEYS:
         return await side_by_side(workers, lambda worker: probe_worker(context, worker))
     return await FanOut(context, plain_spec("probe"), work_on_each(probe_worker), unknown=UnknownOutcome(step=PROBE)).run(workers)
 
 
 async def probe_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
+    """Look at one worker as the run says and tell what was found."""
+    return await report_probe(context, worker, PROBES[context.spec.worker_probe.probe])
+
+
+async def report_probe(context: RunContext, worker: Worker, probe: Probe) -> WorkerOutcome:
     """Look at one worker and tell what was found."""
     failure = None
     try:
-        report = await PROBES[context.spec.worker_probe.probe](context, worker)
+        report = await probe(context, worker)
     except SshError as error:
         report = pb.WorkerReport(reachable=False, problem=str(error))
         failure = failure_of_ssh_error(error, worker=worker.name)
@@ -69,6 +82,8 @@ def probe_failure(worker: Worker, report: pb.WorkerReport) -> pb.Failure | None:
     if report.host_keys:
         failure.kind = pb.FAILURE_KIND_AUTHENTICATION
         failure.help = HostKeyChanged.help.format(worker=worker.name)
+    if report.HasField("mark"):
+        failure.help = ForeignWorker.help.format(worker=worker.name)
     return failure
 
 

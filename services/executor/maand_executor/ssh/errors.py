@@ -15,6 +15,7 @@ SshError
     SudoRefused            `sudo -n` asks for a password
     StaleFence             a newer owner of the run, or a newer run, was here
     ForeignWorker          `worker.json` names another bucket or worker
+      ForeignOwner         another database acts on the worker
   CopyFailed               rsync said no
 """
 
@@ -131,10 +132,26 @@ class StaleFence(CommandNotStarted):
 
 
 class ForeignWorker(CommandNotStarted):
-    """`worker.json` on the worker names another bucket or worker. Check `workers.json`: the address may have moved."""
+    """`worker.json` on the worker names another bucket or worker: the address moved, or was wrong. Correct it, or adopt it."""
 
     code = "foreign_worker"
-    help = "check that workers.json names the right address for {worker}"
+    help = (
+        "`maand worker adopt -w {worker}` shows what lies there, and takes it over; or correct the address in"
+        " workspace/workers.json"
+    )
+
+
+class ForeignOwner(ForeignWorker):
+    """Another database acts on the worker: this one is a copy, or that one is. Adopt the worker where this one shall serve it.
+
+    Where this is the same database, moved or put back by hand: `maand-catalog new-epoch`.
+    """
+
+    code = "foreign_owner"
+    help = (
+        "where this copy shall act on {worker} from now on: `maand worker adopt -w {worker}`; where this is the database itself,"
+        " moved or put back by hand: `maand services stop`, `maand-catalog new-epoch`, then the same command again"
+    )
 
 
 class CopyFailed(SshError):

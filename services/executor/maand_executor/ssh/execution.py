@@ -20,7 +20,15 @@ import asyncssh
 
 from maand_executor.rules.facts import WorkerFence
 from maand_executor.rules.remote_commands import Opening, RemoteCommand, RemoteResult
-from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, ForeignWorker, SshError, StaleFence, SudoRefused
+from maand_executor.ssh.errors import (
+    CommandNotStarted,
+    ConnectionLost,
+    ForeignOwner,
+    ForeignWorker,
+    SshError,
+    StaleFence,
+    SudoRefused,
+)
 from maand_executor.ssh.settings import SshSettings
 
 OnOutput = Callable[[str, bytes], None]
@@ -198,13 +206,20 @@ def why_not_started(worker: str, opening: Opening, said: str, *, fence: WorkerFe
         case ("refused", "stale_fence", epoch, seq, number):
             return stale_fence_error(worker, fence, seen=(epoch, seq, number))
         case ("refused", "foreign_worker", field, found):
-            return ForeignWorker(worker, f"its worker.json names another {field.removesuffix('_id')}: {found}")
+            return foreign_worker_error(worker, field, found)
         case ("refused", word):
             return CommandNotStarted(worker, ": ".join(filter(None, [REFUSALS.get(word, word), said])))
     if "sudo:" in said:
         return SudoRefused(worker, said.splitlines()[-1])
     heard = said or opening.noise.decode("utf-8", "replace").strip()
     return CommandNotStarted(worker, f"the command did not begin, exit code {exit_code}: {heard[-500:] or 'no output'}")
+
+
+def foreign_worker_error(worker: str, field: str, found: str) -> ForeignWorker:
+    """Say whose the worker is."""
+    if field == "owner_id":
+        return ForeignOwner(worker, f"refused: another database acts on it for this bucket (owner {found})", owner_id=found)
+    return ForeignWorker(worker, f"its worker.json names another {field.removesuffix('_id')}: {found}", **{field: found})
 
 
 def stale_fence_error(worker: str, carried: WorkerFence | None, *, seen: tuple[str, str, str]) -> StaleFence:

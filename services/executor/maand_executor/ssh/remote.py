@@ -35,6 +35,7 @@ class SshConfig:
     """The part of `maand.conf` that connections depend on; while it is the same, they stay, whatever else was edited."""
 
     bucket_id: str
+    owner_id: str
     ssh_user: str
     ssh_key: str
     ssh_port: int
@@ -173,12 +174,18 @@ class Remote:
 
     def _order(self, worker: Worker, command: RemoteCommand) -> bytes:
         directory = PurePosixPath(self._config.worker_root) / self._config.bucket_id
-        check = HostCheck(path=str(directory / "worker.json"), bucket_id=self._config.bucket_id, worker_id=worker.worker_id)
+        check = HostCheck(
+            path=str(directory / "worker.json"),
+            bucket_id=self._config.bucket_id,
+            worker_id=worker.worker_id,
+            owner_id=self._config.owner_id if command.check_owner else "",
+        )
         try:
             return make_order(
                 command,
                 watch=Watch(grace=self._settings.grace, silence=self._settings.silence),
                 fence_directory=str(directory),
+                owner_id=self._config.owner_id,
                 host_check=check if command.check_host else None,
             )
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Looking at workers before anything changes: reachable, host key pinned, tools there. Each worker once a run."""
+"""Looking at workers before anything changes: reachable, host key pinned, tools there, and ours. Each worker once a run."""
 
 from collections.abc import Iterable
 
@@ -43,7 +43,13 @@ async def preflight_worker(context: RunContext, worker: Worker) -> WorkerOutcome
 async def why_not_ready(context: RunContext, worker: Worker) -> pb.Failure | None:
     """Return why a worker is not ready. None = it is."""
     config, remote = context.config, context.remote
-    command = RemoteCommand(script=preflight_script(sudo=config.use_sudo), sudo=False, timeout=context.settings.preflight_timeout)
+    command = RemoteCommand(
+        script=preflight_script(sudo=config.use_sudo),
+        sudo=False,
+        timeout=context.settings.preflight_timeout,
+        check_host=True,
+        check_owner=True,
+    )
     try:
         result = await remote.run(worker, command)
     except SshError as error:

@@ -10,6 +10,7 @@ from maand_catalog.database.statements import upsert_into
 from maand_catalog.database.transaction import Transaction
 from maand_catalog.errors import NotFound
 from maand_catalog.store.tables.buckets import buckets, builds
+from maand_catalog.store.tables.runs import database_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class StoredBucket:
     created_at: datetime
     maand_conf: bytes
     config_sha256: bytes
+    owner_id: str
     last_build: LastBuild | None
 
 
@@ -65,8 +67,9 @@ def list_buckets(tx: Transaction, *, after: str, limit: int) -> list[StoredBucke
 
 
 def select_buckets() -> Select[tuple[object, ...]]:
-    """Select buckets with their newest build."""
-    return select(buckets, *(column.label(f"build_{column.name}") for column in builds.columns)).outerjoin(
+    """Select buckets with their newest build, and who the database is towards workers."""
+    owner = select(database_facts.c.owner_id).scalar_subquery().label("owner_id")
+    return select(buckets, owner, *(column.label(f"build_{column.name}") for column in builds.columns)).outerjoin(
         builds, buckets.c.bucket_id == builds.c.bucket_id
     )
 
@@ -78,6 +81,7 @@ def bucket_from_row(row: Row[tuple[object, ...]]) -> StoredBucket:
         created_at=row.created_at,
         maand_conf=bytes(row.maand_conf),
         config_sha256=bytes(row.config_sha256),
+        owner_id=row.owner_id or "",
         last_build=None
         if row.build_run_id is None
         else LastBuild(

@@ -90,15 +90,15 @@ def fail_claimed_run(tx: Transaction, run: Run, message: str, *, help_text: str)
     end_run(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
 
 
-def end_open_runs(tx: Transaction) -> list[Run]:
-    """Fail every run that has not ended: the database was restored from a backup. Returns them as they were.
+def end_open_runs(tx: Transaction, *, copied: bool) -> list[Run]:
+    """Fail every run that has not ended: the database was restored from a backup, or is a copy. Returns them as they were.
 
     Rows that somebody is changing are waited for, unlike elsewhere: none may be left over.
     """
     query = select(*RUN_COLUMNS).where(runs.c.finished_at.is_(None)).order_by(runs.c.run_id).with_for_update()
     open_runs = [to_run(row) for row in tx.connection.execute(query).all()]
     for run in open_runs:
-        result = run_records.restored_result(run)
+        result = run_records.restored_result(run, copied=copied)
         end_invocations_of_run(tx, run.run_id, InvocationOutcome.INTERRUPTED)
         end_run(tx, run, RunState.FAILED, message=result.message, result=result.SerializeToString())
     return open_runs

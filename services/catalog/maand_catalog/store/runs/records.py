@@ -54,13 +54,17 @@ def prerequisite_result(message: str, *, help_text: str) -> pb.RunResult:
     )
 
 
-def restored_result(run: Run) -> pb.RunResult:
-    """Return the result of a run that was open in a backup which was restored.
+RESTORED = "the database was restored from a backup: what this run did since then is not recorded, so it does not go on"
+COPIED = "this database is a copy of another one: this run is the other one's, so it does not go on here"
+
+
+def restored_result(run: Run, *, copied: bool) -> pb.RunResult:
+    """Return the result of a run that was open in a backup which was restored, or in a database that was copied.
 
     It names no failure: nobody knows what it did, so neither "nothing was done" nor anything else may be concluded from a kind.
     """
     return pb.RunResult(
-        message="the database was restored from a backup: what this run did since then is not recorded, so it does not go on",
+        message=COPIED if copied else RESTORED,
         notices=["maand deploy continues from what is recorded; look at the workers first where that may be wrong"],
         next_command="maand deploy" if run.kind is RunKind.DEPLOY else "",
     )
