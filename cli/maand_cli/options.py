@@ -47,9 +47,31 @@ def refuse_empty_value(value: str, *, source: str, remedy: str) -> None:
         raise MissingPrerequisite(f"{source} is empty: nothing was stored", help=remedy)
 
 
-def list_option(*names: str, help: str, complete: Callable[..., Any] | None = None) -> Callable[[Any], Any]:  # noqa: A002 - Click's word
-    """Declare a list: commas, repetition, `@file`, `-`. Left out it means all; given, it names at least one."""
-    return click.option(*names, multiple=True, callback=_split, metavar="LIST", help=help, shell_complete=complete)
+def list_option(
+    *names: str,
+    help: str,  # noqa: A002 - Click's word
+    complete: Callable[..., Any] | None = None,
+    spell: Callable[[str], str] = str,
+) -> Callable[[Any], Any]:
+    """Declare a list: commas, repetition, `@file`, `-`. Left out it means all; given, it names at least one.
+
+    `spell` gives an item the spelling by which it is known.
+    """
+
+    def spelled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(spell, _split(ctx, param, values))))
+
+    return click.option(*names, multiple=True, callback=spelled, metavar="LIST", help=help, shell_complete=complete)
+
+
+def spell_worker(text: str) -> str:
+    """Return a worker's name as builds spell it, without brackets around an IPv6 address. What is no host stays as it is."""
+    from maand_wire.hosts import is_link_local_with_zone, normalize_host  # here: only commands that name workers need it
+
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if is_link_local_with_zone(bare):
+        raise Usage(f"workers cannot be named by link-local addresses: {text}", help="give the worker a routable address")
+    return normalize_host(bare) or text
 
 
 def _split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,7 +127,7 @@ def _workspace(ctx: click.Context) -> Path:
 
 
 jobs_option = list_option("--jobs", "-j", help="Only these jobs.", complete=complete_jobs)
-workers_option = list_option("--workers", "-w", help="Only these workers.", complete=complete_workers)
+workers_option = list_option("--workers", "-w", help="Only these workers.", complete=complete_workers, spell=spell_worker)
 detach_option = click.option("--detach", is_flag=True, help="Print the run's id and leave; `maand runs watch` attaches.")
 keep_going_option = click.option("--keep-going", is_flag=True, help="Run later batches even when one failed.")
 keep_workdir_option = click.option("--keep-workdir", is_flag=True, help="Keep the private directories of hooks.")

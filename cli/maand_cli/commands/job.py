@@ -8,7 +8,7 @@ import click
 from maand_cli.click_groups import LazyGroup
 from maand_cli.coroutines import runs_coroutine, takes_flags
 from maand_cli.flags import Flags
-from maand_cli.options import complete_jobs, complete_workers, detach_option, keep_going_option, list_option
+from maand_cli.options import complete_jobs, complete_workers, detach_option, keep_going_option, list_option, spell_worker
 
 job = LazyGroup(name="job", help="Act on one job's allocations, in rollout order and batches; make the folder of a new job.")
 
@@ -45,7 +45,7 @@ def control_options(*, needs_target: bool) -> list[Callable[[Any], Any]]:
     target = click.option("--target", "-t", required=True, help="Make target to run.")
     return [
         click.argument("job", shell_complete=complete_jobs),
-        list_option("--allocations", "-w", help="Only on these workers.", complete=complete_workers),
+        list_option("--allocations", "-w", help="Only on these workers.", complete=complete_workers, spell=spell_worker),
         *([target] if needs_target else []),
         click.option("--batch", type=click.IntRange(min=0), default=0, help="Allocations at once; 0 = as the manifest says."),
         keep_going_option,

@@ -175,12 +175,14 @@ async def forget(flags: Flags, *, hosts: tuple[str, ...], lost: bool) -> int:
     Nothing is stopped or deleted there. What was placed on them counts as stopped, and `maand gc` forgets it without contact.
     """
     from maand_cli.errors import Usage
+    from maand_cli.options import spell_worker
     from maand_cli.output.rows import ask_confirmation, print_note, show_rows
     from maand_cli.remote.listings import allocation_rows, forget_workers
     from maand_cli.remote.session import open_session
 
     if not lost:
         raise Usage("a worker that can be reached is cleaned up by a deploy", help="add --lost for one that is lost")
+    hosts = tuple(map(spell_worker, hosts))
     async with open_session(flags) as session:
         placed = await allocation_rows(session.catalog, workers=hosts, include_removed=True)
         rows = [one for one in placed if one["removed"]]

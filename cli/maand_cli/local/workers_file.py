@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maand_cli.errors import InvalidFile, Problem
+from maand_wire.hosts import normalize_host
 
 FILE = "workspace/workers.json"
 
@@ -26,7 +27,7 @@ def insert_facts(text: str, facts: Mapping[str, Facts]) -> str:
     copied = 0
     for begin, end in _objects(text):
         worker = json.loads(text[begin:end])
-        found = facts.get(worker.get("host", ""))
+        found = facts.get(normalize_host(str(worker.get("host", ""))))
         if found is None:
             continue
         fresh = {**worker, "memory": f"{found.memory_mb} mb", "cpu": f"{found.cpu_mhz} mhz"}

@@ -45,6 +45,26 @@ WORKERS_FILE = [
         message='"host" is missing',
     ),
     Row(rule="a host is an address or a name", code="bad_host", files={"workers.json": '[{"host": §"10.0.0.999"}]'}),
+    Row(
+        rule="one address in two spellings is one host",
+        code="duplicate_host",
+        files={"workers.json": '[{"host": "fd77::2"}, {"host": §"FD77:0:0:0:0:0:0:2"}]'},
+    ),
+    Row(
+        rule="an IPv4 address in IPv6's clothes is that address",
+        code="duplicate_host",
+        files={"workers.json": '[{"host": "10.0.0.1"}, {"host": §"::ffff:10.0.0.1"}]'},
+    ),
+    Row(
+        rule="one name in two spellings is one host",
+        code="duplicate_host",
+        files={"workers.json": '[{"host": "web1.example.com"}, {"host": §"Web1.example.com."}]'},
+    ),
+    Row(
+        rule="a host is no link-local address with a zone",
+        code="link_local_host",
+        files={"workers.json": '[{"host": §"fe80::1%eth0"}]'},
+    ),
     Row(rule="a host has no spaces", code="bad_host", files={"workers.json": '[{"host": §"web one"}]'}),
     Row(rule="hosts are unique", code="duplicate_host", files={"workers.json": '[{"host": "a"},\n {"host": §"a"}]'}),
     Row(

@@ -43,7 +43,7 @@ SPECIFIED = [
 
 SUBCOMMANDS = {
     "job": "start stop restart run status create",
-    "worker": "list ping facts trust",
+    "worker": "list ping facts trust adopt forget",
     "cat": "workers jobs allocations deployments hooks ports certs kv",
     "kv": "get set delete list history restore",
     "secret": "set delete list reveal rotate",

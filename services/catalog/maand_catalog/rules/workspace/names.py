@@ -4,13 +4,13 @@ import ipaddress
 import re
 
 from maand_catalog.rules.workspace.problems import Rejected
+from maand_wire.hosts import is_link_local_with_zone, normalize_host
 
 JOB = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 PORT = re.compile(r"[a-z][a-z0-9_]*")
 HOOK = re.compile(r"hook_[a-z0-9_]+")
 LABEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 CERTIFICATE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-DNS_PART = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)
 LONGEST_NAME = 200
 """Longest name of any kind, so that it fits a KV key with what build puts around it."""
 
@@ -48,9 +48,18 @@ def checked_certificate_name(text: str) -> str:
 
 
 def checked_host(text: str) -> str:
-    """Accept an IP address or a DNS name."""
-    if len(text) <= LONGEST_HOST and (is_address(text) or is_dns_name(text)):
-        return text
+    """Accept an IP address or a DNS name, and return it in the one spelling that stands for all of them.
+
+    Addresses are written as RFC 5952 says, names in small letters without a dot at the end.
+    """
+    if len(text) <= LONGEST_HOST and (host := normalize_host(text)):
+        return host
+    if is_link_local_with_zone(text):
+        raise Rejected(
+            "link_local_host",
+            f'"{text[:60]}" names an interface of this machine: workers cannot be named by link-local addresses',
+            help="give the worker a routable address, or a DNS name",
+        )
     raise Rejected(
         "bad_host", f'"{text[:60]}" is neither an IP address nor a DNS name', help='for example "10.0.0.1" or "db1.internal"'
     )
@@ -91,12 +100,6 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return "%" not in text
-
-
-def is_dns_name(text: str) -> bool:
-    """Whether a text is a host name; four numbers with dots are an address that went wrong."""
-    parts = text.removesuffix(".").split(".")
-    return all(DNS_PART.fullmatch(part) for part in parts) and not parts[-1].isdigit()
 
 
 def checked_shape(shape: re.Pattern[str], text: str, code: str, noun: str, rule: str) -> str:
