@@ -22,9 +22,8 @@ def mark_of(ended: Ended) -> pb.WorkerMark:
 
 
 def everything_on(bed: DeployBed) -> dict[str, tuple[bytes, int]]:
-    files = [
-        file for worker in bed.workers for file in worker.path("/opt").rglob("*") if file.is_file() and file.name != "fence.gate"
-    ]
+    found = (file for worker in bed.workers for file in worker.path("/opt").rglob("*"))
+    files = [file for file in found if file.is_file() and file.name != "fence.gate"]
     return {str(file): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 

@@ -149,8 +149,8 @@ class ForeignOwner(ForeignWorker):
 
     code = "foreign_owner"
     help = (
-        "where this copy shall act on {worker} from now on: `maand worker adopt -w {worker}`; where this is the database itself,"
-        " moved or put back by hand: `maand services stop`, `maand-catalog new-epoch`, then the same command again"
+        "where this bucket shall act on {worker} from now on: `maand worker adopt -w {worker}`; where its database is the right"
+        " one, moved or put back by hand: `maand services stop`, `maand-catalog new-epoch`, then the same command again"
     )
 
 
