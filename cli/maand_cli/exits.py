@@ -47,7 +47,7 @@ class RunEnd:
     changes: bool = False
 
 
-DID_SOMETHING = ("promoted", "succeeded", "healthy")
+DID_SOMETHING = ("promoted", "stopped", "succeeded", "healthy")
 """Counts that say that some target got what was asked."""
 
 EXIT_OF_CODE: Mapping[str, Exit] = {

@@ -186,8 +186,9 @@ async def forget(flags: Flags, *, hosts: tuple[str, ...], lost: bool) -> int:
     async with open_session(flags) as session:
         placed = await allocation_rows(session.catalog, workers=hosts, include_removed=True)
         rows = [one for one in placed if one["removed"]]
-        show_rows(flags, "given_up", ("job", "worker", "state", "current_version"), rows)
-        ask_confirmation(flags, f"Give up {', '.join(hosts)} with these {len(rows)} allocations? Nothing is stopped there.")
+        if rows or not flags.is_human:
+            show_rows(flags, "given_up", ("job", "worker", "state", "current_version"), rows)
+        ask_confirmation(flags, f"Give up {', '.join(hosts)} with {len(rows)} allocations, without stopping anything there?")
         await forget_workers(session.catalog, hosts)
     print_note(flags, f"{', '.join(hosts)} given up; `maand deploy` goes on without, `maand gc` forgets what was there")
     return 0
