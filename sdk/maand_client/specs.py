@@ -19,11 +19,12 @@ ACTIONS: dict[Action, pb.JobAction.ValueType] = {
     "status": pb.JOB_ACTION_STATUS,
 }
 
-Probe = Literal["ping", "facts", "host_keys"]
+Probe = Literal["ping", "facts", "host_keys", "owner"]
 PROBES: dict[Probe, pb.WorkerProbe.ValueType] = {
     "ping": pb.WORKER_PROBE_PING,
     "facts": pb.WORKER_PROBE_FACTS,
     "host_keys": pb.WORKER_PROBE_HOST_KEYS,
+    "owner": pb.WORKER_PROBE_OWNER,
 }
 
 
@@ -90,9 +91,24 @@ def job_control(job: str, action: Action, *, workers: Sequence[str] = (), target
     return pb.RunSpec(job_control=control)
 
 
-def probe_workers(probe: Probe, *, workers: Sequence[str] = (), pin: bool = False, replace_changed: bool = False) -> pb.RunSpec:
-    """Reach workers (none = all): ping them, read their facts, or scan (and pin) their host keys."""
-    asked = pb.WorkerProbeSpec(probe=PROBES[probe], workers=workers, pin=pin, replace_changed=replace_changed)
+def probe_workers(
+    probe: Probe,
+    *,
+    workers: Sequence[str] = (),
+    pin: bool = False,
+    replace_changed: bool = False,
+    adopt: bool = False,
+    adopt_other_bucket: bool = False,
+) -> pb.RunSpec:
+    """Reach workers (none = all): ping them, read their facts, scan (and pin) their host keys, or ask whose they are (and adopt)."""
+    asked = pb.WorkerProbeSpec(
+        probe=PROBES[probe],
+        workers=workers,
+        pin=pin,
+        replace_changed=replace_changed,
+        adopt=adopt,
+        adopt_other_bucket=adopt_other_bucket,
+    )
     return pb.RunSpec(worker_probe=asked)
 
 
