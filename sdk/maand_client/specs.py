@@ -100,7 +100,7 @@ def probe_workers(
     adopt: bool = False,
     adopt_other_bucket: bool = False,
 ) -> pb.RunSpec:
-    """Reach workers (none = all): ping them, read their facts, scan (and pin) their host keys, or ask whose they are (and adopt)."""
+    """Reach workers (none = all): ping them, read their facts, scan (and pin) host keys, or ask whose they are (and adopt)."""
     asked = pb.WorkerProbeSpec(
         probe=PROBES[probe],
         workers=workers,
