@@ -16,7 +16,7 @@ from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.worker_scripts import facts_script, parse_worker_facts, preflight_script
 from maand_executor.runs.worker_owner import OwnerProbe
-from maand_executor.ssh.errors import ForeignWorker, HostKeyChanged, SshError, WorkerUnreachable
+from maand_executor.ssh.errors import ConnectionUnusable, ForeignWorker, HostKeyChanged, SshError
 from maand_executor.ssh.host_keys import PinState
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import failure_of_ssh_error
@@ -140,7 +140,7 @@ async def ask_worker(context: RunContext, worker: Worker, script: str) -> str:
     command = RemoteCommand(script=script, sudo=False, timeout=context.settings.preflight_timeout)
     result = await context.remote.run(worker, command)
     if result.timed_out:
-        raise WorkerUnreachable(worker.name, f"did not answer within {context.settings.preflight_timeout.total_seconds():g} s")
+        raise ConnectionUnusable(worker.name, f"did not answer within {context.settings.preflight_timeout.total_seconds():g} s")
     return result.stdout.decode(errors="replace")
 
 
