@@ -275,13 +275,15 @@ class CrashBed:
         return Start(database=copy, world=self.world.copy())
 
     def go_back_to(self, start: Start) -> None:
-        """Make both what they were then. The catalog serves on: it keeps nothing that is not in its database."""
+        """Make both what they were then. The catalog serves on, so the lease of its own waiting room stays as it is."""
         with closing(sqlite3.connect(self.database, isolation_level=None, timeout=20)) as database:
             database.execute("ATTACH ? AS start", (str(start.database),))
             database.execute("PRAGMA foreign_keys = OFF")
             database.execute("BEGIN IMMEDIATE")
             tables = database.execute("SELECT name FROM start.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
             for (table,) in tables.fetchall():
+                if table == "waiting_rooms":
+                    continue
                 database.execute(f'DELETE FROM main."{table}"')
                 database.execute(f'INSERT INTO main."{table}" SELECT * FROM start."{table}"')
             database.execute("COMMIT")

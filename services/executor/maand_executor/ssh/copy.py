@@ -154,8 +154,8 @@ async def serve_local_rsync(
     async with open_channel(serve_script(words, target=copy.target), rsync.pipes) as session:
         await first_to_end(session, rsync)
     complaints = session.complaints.decode("utf-8", "replace")
-    if session.exit_code is None or session.opening.begun:
-        return None, complaints
+    if session.opening.begun or (session.opening.words is None and session.exit_code is None):
+        return None, complaints  # where this side ended first, a refusal was heard before that and its exit code perhaps not
     return why_not_started(worker, session.opening, complaints, fence=copy.fence, exit_code=session.exit_code), complaints
 
 
