@@ -158,7 +158,7 @@ async def adopt(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
         ]
         if flags.is_human:
             show_rows(flags, "foreign", ("worker", "names_worker", "names_bucket", "names_owner", "jobs"), rows)
-        ask_confirmation(flags, f"Adopt {', '.join(foreign)}? Whoever acted there before is refused from then on.")
+        ask_confirmation(flags, f"Adopt {', '.join(foreign)}, and have whoever acted there before refused?")
         adopted = await run_probe(session, "OWNER", tuple(foreign), adopt=True, adopt_other_bucket=force)
         marks = [report.mark for report in adopted.view.reports.values()]
         print_note(flags, f"{sum(mark.is_ours for mark in marks)} of {len(foreign)} workers are adopted; `maand deploy` goes on")
@@ -177,13 +177,15 @@ async def forget(flags: Flags, *, hosts: tuple[str, ...], lost: bool) -> int:
     from maand_cli.errors import Usage
     from maand_cli.options import spell_worker
     from maand_cli.output.rows import ask_confirmation, print_note, show_rows
-    from maand_cli.remote.listings import allocation_rows, forget_workers
+    from maand_cli.remote.listings import allocation_rows, forget_workers, worker_rows
     from maand_cli.remote.session import open_session
 
     if not lost:
         raise Usage("a worker that can be reached is cleaned up by a deploy", help="add --lost for one that is lost")
     hosts = tuple(map(spell_worker, hosts))
     async with open_session(flags) as session:
+        if present := {row["name"] for row in await worker_rows(session.catalog)}.intersection(hosts):
+            await forget_workers(session.catalog, sorted(present))  # refused: there is nothing to ask about
         placed = await allocation_rows(session.catalog, workers=hosts, include_removed=True)
         rows = [one for one in placed if one["removed"]]
         if rows or not flags.is_human:
