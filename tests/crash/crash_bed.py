@@ -10,7 +10,6 @@ async with crash_bed(directory) as bed:
 
 import asyncio
 import inspect
-import json
 import logging
 import shutil
 import sqlite3
@@ -47,7 +46,6 @@ from tests.integration.executor.deploy_bed import DeployBed
 from tests.testbed.sshd import SshTestBed
 
 HOSTS = tuple(f"10.0.0.{number}" for number in range(1, 6))
-NOTHING = "import sys\n"  # hooks are models; a real file makes them known
 OVER = (run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
 POLLS = frozenset({"claim_run", "claim_task", "renew_lease", "renew_task", "await_tasks"})
 """Calls that are made again and again while time passes."""
@@ -354,49 +352,3 @@ async def crash_bed(directory: Path) -> AsyncIterator[CrashBed]:
             await catalog.stop()
             structlog.reset_defaults()
             shutil.rmtree(sockets)
-
-
-def write_jobs(bed: DeployBed, *, version: str, web: bool, disabled: Sequence[str] = ()) -> None:
-    """Write job `api` on all five workers, and `web`, which demands it, on one."""
-    hooks = {
-        "hook_prepare": {"executed_on": ["pre_deploy"]},
-        "hook_joined": {"executed_on": ["after_allocation_started"]},
-        "hook_left": {"executed_on": ["after_allocation_stopped"]},
-        "hook_settle": {"executed_on": ["post_deploy", "post_build"], "scope": "rollout"},
-        "hook_check": {"executed_on": ["health_check"], "scope": "rollout"},
-        "hook_tend": {"executed_on": ["cli"]},
-    }
-    bed.labels = {host: ["api", *(["web"] if host == HOSTS[0] else [])] for host in HOSTS}
-    bed.write_workers()
-    bed.write_job(
-        "api",
-        {
-            "version": version,
-            "selectors": ["api"],
-            "max_concurrent_upgrades": 2,
-            "hooks": hooks,
-            "health_check": {
-                "checks": [{"type": "ssh", "command": "is-running api"}],
-                "wait": {"attempts": 2, "interval_seconds": 1},
-            },
-        },
-        {"app.conf": f"version {version}\n", "greeting.j2": "{{ get('vars/job/api', 'hook_prepare_10_0_0_1', 'nobody') }}\n"}
-        | {f"_hooks/{name}.py": NOTHING for name in hooks},
-    )
-    if web:
-        bed.write_job(
-            "web",
-            {
-                "version": version,
-                "selectors": ["web"],
-                "max_concurrent_starts": 1,
-                "hooks": {
-                    "hook_joined": {
-                        "executed_on": ["after_allocation_started"],
-                        "demands": {"job": "api", "hook": "hook_prepare"},
-                    }
-                },
-            },
-            {"page.html": f"version {version}\n", "_hooks/hook_joined.py": NOTHING},
-        )
-    bed.write("disabled.json", json.dumps({"jobs": {"api": {"allocations": list(disabled)}}} if disabled else {}))

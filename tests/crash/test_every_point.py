@@ -15,7 +15,8 @@ import pytest
 from maand_contracts.catalog.v1 import run_pb2
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
 from tests.crash.acts import Moment
-from tests.crash.crash_bed import HOSTS, CrashBed, Life, Outcome, Start, crash_bed, write_jobs
+from tests.crash.crash_bed import HOSTS, CrashBed, Life, Outcome, Start, crash_bed
+from tests.crash.jobs import write_jobs
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 
