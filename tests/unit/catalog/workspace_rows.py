@@ -302,6 +302,12 @@ FILES = [
         help="_hooks/hook_migrate.py",
     ),
     Row(
+        rule="templates end in .j2 now",
+        code="old_name",
+        files={"jobs/api/conf/app.conf.tpl": "{{ .WorkerIP }}"},
+        help="conf/app.conf.j2",
+    ),
+    Row(
         rule="a template has its result to itself",
         code="duplicate_target",
         files={"jobs/api/app.conf": "", "jobs/api/app.conf.j2": ""},

@@ -35,7 +35,8 @@ def tree(*files: JobFile, certificates: Certificates = Certificates(), **templat
 
 
 def test_hooks_manifest_and_variables_stay_with_maand() -> None:
-    content = split_job("api", [file(p) for p in ("_hooks/hook_a.py", "manifest.json", "vars.toml", "Makefile", "x/vars.toml")])
+    ours = ("_hooks/hook_a.py", "_prometheus/alerts/api.yml", "_prometheus/scrape.yml.j2", "manifest.json", "vars.toml")
+    content = split_job("api", [file(path) for path in (*ours, "Makefile", "x/vars.toml")])
     assert [entry.path for entry in content.plain] == ["Makefile", "x/vars.toml"]
     assert not content.varies
 

@@ -39,6 +39,7 @@ def render(text: str, *, mode: int = 0o644, **others: str) -> RenderedFile:
         ("{{ keys('vars/job/api') | join(' ') }}", "colour size"),
         ("{{ secret('none', 'default') }}", "default"),
         ("kept line end\n", "kept line end\n"),
+        ("{{ allocation_index == 3 }} {{ 'none' in labels }} {{ 1 }} {{ [true] }}", "true false 1 [True]"),
     ],
 )
 def test_a_template_sees_the_documented_context(text: str, rendered: str) -> None:

@@ -3,7 +3,7 @@
     job files --split_job--> plain entries (the same for every allocation) + templates
     + allocation, views, certificates --make_tree--> AllocationTree --files--> digest, plan;  --entries--> copy
 
-Hooks, `manifest.json` and `vars.toml` stay with maand.
+Hooks, what is for monitoring, `manifest.json` and `vars.toml` stay with maand: editing them restarts nothing.
 """
 
 import stat
@@ -19,6 +19,8 @@ from maand_executor.rules.facts import AllocationViews, Certificates, JobFile, P
 
 STAYS_WITH_MAAND = frozenset({"manifest.json", "vars.toml"})
 HOOKS = "_hooks"
+MONITORING = "_prometheus"
+"""Scrape targets, alerts, runbooks, dashboards of a job: for those who monitor it, not for its workers."""
 CERTIFICATES = "certs/"
 LINK_MODE = stat.S_IFLNK | 0o777
 """Mode of every symbolic link: it has no permissions of its own."""
@@ -90,7 +92,7 @@ def split_job(job: str, job_files: Iterable[JobFile]) -> JobContent:
 
 def goes_to_workers(path: str) -> bool:
     """Whether a file of a job goes to its workers."""
-    return path not in STAYS_WITH_MAAND and not path.startswith(f"{HOOKS}/")
+    return path not in STAYS_WITH_MAAND and path.split("/", 1)[0] not in (HOOKS, MONITORING)
 
 
 def is_template(file: JobFile) -> bool:

@@ -95,6 +95,11 @@ class ValueReader:
         return content.values if content else {}
 
 
+def printed_value(value: Any) -> Any:
+    """Return what `{{ value }}` prints: true and false as JSON, TOML, YAML and most programs have them, not as Python."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 class JobTemplates:
     """The templates of one job, compiled once and rendered for each allocation."""
 
@@ -127,6 +132,7 @@ class JobTemplates:
             self._environments[newline] = ImmutableSandboxedEnvironment(
                 loader=jinja2.FunctionLoader(self._load),
                 undefined=jinja2.StrictUndefined,
+                finalize=printed_value,
                 newline_sequence=newline,
                 keep_trailing_newline=True,
                 autoescape=False,

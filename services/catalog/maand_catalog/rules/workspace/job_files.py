@@ -16,7 +16,10 @@ MANIFEST = "manifest.json"
 VARIABLES = "vars.toml"
 MAKEFILES = ("Makefile", "Makefile.j2")
 HOOKS = "_hooks"
+MONITORING = "_prometheus"
 TEMPLATE_SUFFIX = ".j2"
+OLD_TEMPLATE_SUFFIX = ".tpl"
+"""Of maand-Go's templates: shipped as they are, a service would start without its configuration."""
 RESERVED = ("data", "logs", "bin")
 """Names that belong to the job's own run time on the worker; maand never touches them there."""
 
@@ -39,8 +42,8 @@ def manifest_path(job: str) -> str:
 
 
 def goes_to_workers(path: str) -> bool:
-    """Whether a job's file is copied to workers: all but hooks, the manifest and `vars.toml`."""
-    return path not in (MANIFEST, VARIABLES) and path.split("/", 1)[0] != HOOKS
+    """Whether a job's file is copied to workers: all but hooks, what is for monitoring, the manifest and `vars.toml`."""
+    return path not in (MANIFEST, VARIABLES) and path.split("/", 1)[0] not in (HOOKS, MONITORING)
 
 
 def find_stand_ins(entries: Iterable[TreeEntry]) -> Iterator[Finding]:
@@ -80,6 +83,14 @@ def tree_findings(directory: str, files: tuple[TreeEntry, ...]) -> Iterator[Find
                 message=f'"{entry.path}" is the old place of a hook',
                 file=f"{directory}/{entry.path}",
                 help=f'move it to "_hooks/hook_{old[1]}{old[2] or ".py"}" and name it under "hooks"',
+            )
+        if entry.path.endswith(OLD_TEMPLATE_SUFFIX) and entry.sha256 and goes_to_workers(entry.path):
+            fresh = entry.path.removesuffix(OLD_TEMPLATE_SUFFIX) + TEMPLATE_SUFFIX
+            yield Finding(
+                code="old_name",
+                message=f'"{entry.path}" is named as the templates of maand-Go were, and would be copied as it is',
+                file=f"{directory}/{entry.path}",
+                help=f'templates are Jinja2 and end in {TEMPLATE_SUFFIX}: "{fresh}"; give a file of another kind another name',
             )
         if entry.link_target:
             yield from link_findings(directory, by_path, entry)
