@@ -135,22 +135,33 @@ def test_after_runs_that_a_restored_backup_does_not_know_the_next_deploy_works(
         bucket.stop_services()
 
 
+@pytest.mark.parametrize(
+    ("way", "code", "words"),
+    [
+        ("another file", 3, "another database acts on it for this bucket"),
+        ("into the file", 1, "of this bucket has changed this worker, and this is run"),
+    ],
+)
 def test_a_copy_that_bears_no_mark_is_refused_by_the_workers_at_once_and_the_named_command_makes_it_work(
-    bucket: Bucket, workers: list[SshWorker], tmp_path: Path
+    bucket: Bucket, workers: list[SshWorker], tmp_path: Path, way: str, code: int, words: str
 ) -> None:
     try:
         bucket.must("services", "stop")
-        shutil.copyfile(bucket.path / "data/maand.db", tmp_path / "plain.db")
+        database, plain = bucket.path / "data/maand.db", tmp_path / "plain.db"
+        shutil.copyfile(database, plain)
         for _ in range(4):
             bucket.must("deploy", "--force")
         bucket.must("services", "stop")
-        put_back(bucket, tmp_path / "plain.db", "copy by hand")
+        if way == "another file":
+            put_back(bucket, plain, "copy by hand")
+        else:
+            shutil.copyfile(plain, database)
 
         refused = bucket.run("deploy", "--force")
-        assert refused.exit_code == 1
-        assert "of this bucket has changed this worker, and this is run" in refused.output
+        assert refused.exit_code == code
+        assert words in refused.output
         assert "maand-catalog new-epoch" in refused.output
-        assert bucket.run("deploy", "--force").exit_code == 1, "refused again, not held"
+        assert bucket.run("deploy", "--force").exit_code == code, "refused again, not held"
 
         bucket.must("services", "stop")
         begun = catalog(bucket, "new-epoch")

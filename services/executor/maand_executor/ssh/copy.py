@@ -12,8 +12,8 @@ Whichever rsync ends first, or hears nothing for `rsync.SILENCE_SECONDS`, the co
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -80,22 +80,18 @@ async def copy_tree(worker: str, copy: RemoteCopy, open_channel: OpenChannel) ->
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRsync:
-    """The rsync on this side: its process, what it will have said, and the pipes to it."""
+    """The rsync on this side: its process, its end, what it will have said, and the pipes to it."""
 
     process: asyncio.subprocess.Process
+    exited: asyncio.Future[None]
+    """Done as soon as the process is gone. `process.wait` also waits for its relay, which holds its pipes."""
     account: asyncio.Task[tuple[bytes, bytes]]
     pipes: RsyncPipes
 
     def end_relay(self) -> None:
         """End what the process left of its group, when it is gone itself: the relay's `cat` would wait for nobody."""
-        if self.process.returncode is not None:
-            self.end()
-
-    def end(self) -> None:
-        """End the process and its relay; while the account is open, one of them holds its group's number."""
-        if not self.account.done():
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        if self.exited.done():
+            end_group(self.process, self.account)
 
 
 @asynccontextmanager
@@ -111,14 +107,48 @@ async def local_rsync(copy: RemoteCopy) -> AsyncIterator[LocalRsync]:
     finally:
         close_descriptors(its_in, its_out)
     account = asyncio.create_task(process.communicate())
-    pipes = await take_pipes(read_from=read_from, write_to=write_to)
-    rsync = LocalRsync(process=process, account=account, pipes=pipes)
     try:
-        yield rsync
+        pipes = await take_pipes(read_from=read_from, write_to=write_to)
+        with watched_exit(process.pid) as exited:
+            try:
+                yield LocalRsync(process=process, exited=exited, account=account, pipes=pipes)
+            finally:
+                pipes.close()
     finally:
-        pipes.close()
-        rsync.end()
+        end_group(process, account)
         await asyncio.wait([account])
+
+
+def end_group(process: asyncio.subprocess.Process, account: asyncio.Task[tuple[bytes, bytes]]) -> None:
+    """End a process and its relay; while its account is open, one of them holds its group's number."""
+    if not account.done():
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def watched_exit(pid: int) -> Iterator[asyncio.Future[None]]:
+    """Give a future that is done when a child has exited, whoever reaps it and whatever holds its pipes."""
+    loop = asyncio.get_running_loop()
+    exited = loop.create_future()
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        exited.set_result(None)
+        yield exited
+        return
+
+    def note_exit() -> None:
+        loop.remove_reader(pidfd)
+        if not exited.done():
+            exited.set_result(None)
+
+    loop.add_reader(pidfd, note_exit)
+    try:
+        yield exited
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
 
 
 async def start_rsync(copy: RemoteCopy, its_in: int, its_out: int) -> asyncio.subprocess.Process:
@@ -161,13 +191,13 @@ async def serve_local_rsync(
 
 async def first_to_end(session: RsyncSession, rsync: LocalRsync) -> None:
     """Wait until the rsync on the worker ends, or the local one, which then said why. Raises why the connection was lost."""
-    there, here = asyncio.ensure_future(session.ended()), asyncio.ensure_future(rsync.process.wait())
+    there = asyncio.create_task(session.ended())
     try:
-        await asyncio.wait({there, here}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({there, rsync.exited}, return_when=asyncio.FIRST_COMPLETED)
         if there.done():
             there.result()
     finally:
-        await end_tasks(there, here)
+        await end_tasks(there)
 
 
 def copy_failure(worker: str, code: int | None, stderr: str, complaints: str) -> CopyFailed | SudoRefused:
