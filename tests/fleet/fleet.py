@@ -134,6 +134,11 @@ def lifecycle_counts(fleet: Fleet, content: str, *jobs: str) -> Counter[tuple[st
     return Counter((act.job, act.worker) for job in jobs for act in fleet.acts(job, content))
 
 
+def states_after(hosts: Sequence[str], *, failed: str, begun: int) -> list[str]:
+    """Return what a deploy leaves that failed on one worker: the others of the batches that were begun are promoted."""
+    return ["failed" if host == failed else "promoted" for host in hosts[:begun]] + ["pending"] * (len(hosts) - begun)
+
+
 def put_right(fleet: Fleet) -> bool:
     """Undo what a test did to a fleet that was deployed; the content stays. Return whether all is well again."""
     for worker in fleet.workers:
