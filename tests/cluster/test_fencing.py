@@ -28,7 +28,7 @@ def settle_on(bucket: Bucket, worker: str) -> None:
 def steps_on(cluster: Cluster, worker: str, version: str) -> list[tuple[str, int]]:
     """Return the targets that ran on a worker for a version, each with its fence, in order."""
     lines = (line.split() for line in cluster.worker(worker).run("cat /tmp/api.steps").splitlines())
-    return [(target, int(fence)) for target, of_version, _, fence, _ in lines if of_version == version]
+    return [(target, int(fence)) for target, of_version, _, fence, *_ in lines if of_version == version]
 
 
 def check_steps(cluster: Cluster, version: str) -> None:

@@ -21,8 +21,8 @@ PASSING = ("unavailable", "connection_closed")
 
 
 def is_away(error: RemoteError) -> bool:
-    """Tell whether nobody answered, for whatever reason."""
-    return error.status is grpc.StatusCode.UNAVAILABLE
+    """Tell whether nobody answered, for whatever reason: a server that stops ends the calls it has not answered as cancelled."""
+    return error.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def is_passing(error: RemoteError) -> bool:

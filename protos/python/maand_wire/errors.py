@@ -58,6 +58,7 @@ class RemoteError(Exception):
         """Whether the same call may succeed later without anybody mending anything."""
         return self.code != MESSAGE_TOO_LARGE and self.status in (
             grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.CANCELLED,
             grpc.StatusCode.DEADLINE_EXCEEDED,
             grpc.StatusCode.RESOURCE_EXHAUSTED,
         )

@@ -13,6 +13,7 @@ from maand_wire.errors import RemoteError
 
 AWAY = RemoteError(grpc.StatusCode.UNAVAILABLE, "nobody answers")
 UNTRUSTED = RemoteError(grpc.StatusCode.UNAVAILABLE, "not trusted", code="server_certificate_untrusted")
+ENDED = RemoteError(grpc.StatusCode.CANCELLED, "the server ended the call")
 REFUSED = RemoteError(grpc.StatusCode.NOT_FOUND, "no such thing")
 
 
@@ -30,7 +31,7 @@ def attempts(*answers: object) -> tuple[Callable[[], Awaitable[object]], list[ob
 
 
 async def test_an_attempt_is_made_once_more_after_each_pause() -> None:
-    attempt, left = attempts(AWAY, AWAY, "answer", "more")
+    attempt, left = attempts(AWAY, ENDED, "answer", "more")
     assert await retry_call(attempt, pauses=(0, 0)) == "answer"
     assert left == ["more"]
 

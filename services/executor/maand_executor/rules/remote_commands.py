@@ -108,6 +108,7 @@ def make_order(
         begin_text(command, watch),
         *([host_check_text(host_check)] if host_check else []),
         *([fence_text(command.fence, fence_directory, owner_id=owner_id)] if command.fence else []),
+        *([LET_GO_OF_FENCE] if command.fence and command.takes_input else []),
         *([directory_text(command.directory, optional=command.directory_optional)] if command.directory else []),
         "maand_say begun",
         run_text(command.script, fenced=command.fence is not None),
@@ -185,6 +186,9 @@ def fence_line(fence: WorkerFence, owner_id: str) -> str:
     """Return what the fence's file holds."""
     return f"{fence.seq} {fence.number} {fence.epoch} {owner_id}".rstrip()
 
+
+LET_GO_OF_FENCE = "exec 5<&-"
+"""For what has no lifeline: it would hold up newer owners for as long as it hangs on a worker whose connection is dead."""
 
 FENCE = """
 maand_seen=$(umask); umask 022

@@ -3,7 +3,7 @@
     rsync (here) --its words, its bytes--> pipes --RsyncPipes--> channel --> [sudo] bash: fence, rsync --server (worker)
 
 There is no second login. On the worker a copy begins as every command does (`remote_commands`): what a login shell prints is
-dropped, the fence is looked at and held, and then there is nothing but rsync's own protocol on the channel. rsync's remote shell
+dropped, the fence is looked at, and then there is nothing but rsync's own protocol on the channel. rsync's remote shell
 is a line of `sh` that passes bytes between rsync and two pipes of the executor (`rsync.RELAY`).
 
 Whichever rsync ends first, or hears nothing for `rsync.SILENCE_SECONDS`, the copy ends.

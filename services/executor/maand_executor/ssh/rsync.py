@@ -36,8 +36,9 @@ fifth of the time of a Python, which at fifty copies is what one sees.
 """
 
 
-SILENCE_SECONDS = 60
-"""How long both rsyncs wait for a byte of the other. Every file of a job fits into memory, so neither thinks for that long."""
+SILENCE_SECONDS = 30
+"""How long both rsyncs wait for a byte of the other, as a worker waits for a command's lifeline: then nothing of an older owner's
+copy goes on. Every file of a job fits into memory, so neither thinks for that long."""
 SILENT = 30
 """rsync's exit code for that (rsync(1), EXIT VALUES)."""
 
