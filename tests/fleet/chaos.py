@@ -37,6 +37,8 @@ MUST_BE_ZERO = (
     "held twice",
     "exit 6",
 )
+SEEN_BY_THE_COMMAND = ("hook", "rsync")
+"""What makes a deploy fail: whoever typed it sees it end before typing the next."""
 MAKEFILE = """\
 SHELL := /bin/bash
 say = read -r content < content; echo "$@ $(JOB) $$content $(1) $$EPOCHREALTIME" >> ../../../events.log
@@ -102,10 +104,11 @@ class Chaos:
         KINDS[kind](self, deploying)
         recorded = promoted_steps(self.fleet.bucket)
         began = time.monotonic()
+        if kind in SEEN_BY_THE_COMMAND:
+            see_out(deploying)
         self.deploy_until_it_succeeds(goes_on_unattended=kind == "command line")
         self.seconds.setdefault(kind, []).append(time.monotonic() - began)
-        with suppress(subprocess.TimeoutExpired):
-            deploying.communicate(timeout=60)
+        see_out(deploying)
         self.judge(content, recorded)
 
     def deploy_until_it_succeeds(self, *, goes_on_unattended: bool) -> None:
@@ -159,6 +162,13 @@ class Chaos:
     def broken(self) -> dict[str, int]:
         """Return the counts that must be zero and are not."""
         return {name: self.counts[name] for name in MUST_BE_ZERO if self.counts[name]}
+
+
+def see_out(deploying: "subprocess.Popen[str]") -> None:
+    """Wait for the end of the command that was disturbed, a minute at most."""
+    if deploying.stdout and not deploying.stdout.closed:
+        with suppress(subprocess.TimeoutExpired):
+            deploying.communicate(timeout=60)
 
 
 def kill_command(chaos: Chaos, deploying: "subprocess.Popen[str]") -> None:
