@@ -13,8 +13,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import update
+
+from maand_catalog.database.clock import LONGEST_LEASE
+from maand_catalog.database.transaction import Transaction
+from maand_catalog.rules.runs import RunState
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.settings import CatalogSettings
+from maand_catalog.store.tables.runs import runs
 from maand_contracts.catalog.v1 import (
     allocation_pb2,
     allocation_pb2_grpc,
@@ -33,6 +39,7 @@ from maand_contracts.catalog.v1 import (
     workspace_pb2,
     workspace_pb2_grpc,
 )
+from maand_executor.rules.side_by_side import end_tasks
 from maand_hook_sdk.memory_identity import Identity
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
@@ -191,6 +198,21 @@ def entry(path: str, data: bytes) -> workspace_pb2.WorkspaceFile:
     return workspace_pb2.WorkspaceFile(path=path, sha256=hashlib.sha256(data).digest(), mode=0o644, size=len(data))
 
 
+LEASE = 2 * LONGEST_LEASE - timedelta(seconds=1)
+"""Longer ones are taken for what a clock left that was set back, and cut down."""
+
+
+async def keep_leases(running: RunningCatalog) -> None:
+    """Renew the leases of all runs, as their executors would."""
+
+    def renew(tx: Transaction) -> None:
+        tx.connection.execute(update(runs).where(runs.c.state == RunState.RUNNING).values(lease_until=tx.now + LEASE))
+
+    while True:
+        await asyncio.sleep(LEASE.total_seconds() / 6)
+        await running.database.write(renew)
+
+
 @asynccontextmanager
 async def running_catalog(directory: Path, database_url: str = "") -> AsyncIterator[RunningCatalog]:
     """Serve a catalog with keys of its own, on SQLite in `directory` unless another database is named."""
@@ -206,12 +228,14 @@ async def running_catalog(directory: Path, database_url: str = "") -> AsyncItera
             kv_key_file=directory / "kv.key",
             ca_dir=directory,
             listen=f"unix:{sockets / 'catalog.sock'}",
-            lease=timedelta(hours=1),
+            lease=LEASE,
             stop_grace=timedelta(),
         )
     )
+    keeping = asyncio.create_task(keep_leases(running))
     try:
         yield running
     finally:
+        await end_tasks(keeping)
         await running.stop()
         shutil.rmtree(sockets)
