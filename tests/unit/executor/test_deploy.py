@@ -427,6 +427,17 @@ async def test_a_cancel_lets_the_batch_finish_and_starts_no_further_one(bed: Run
     assert ended.result.next_command == "maand deploy"
 
 
+async def test_a_cancel_between_batches_takes_nothing_of_what_failed_in_those_before(bed: RunBed) -> None:
+    bed.add_job("api", workers=3)
+    await bed.deploy()
+    bed.write("api", {"Makefile": "changed"})
+    bed.remote.fail["restart api 10.0.0.1"] = 3
+    bed.remote.on_command = lambda did: bed.cancel.raise_to(CancelLevel.AFTER_BATCH) if did == "restart api 10.0.0.1" else None
+    ended = await bed.deploy(keep_going=True)
+    assert [(failure.worker, failure.step) for failure in ended.result.failures] == [("10.0.0.1", "restart")]
+    assert bed.did == ["copy api 10.0.0.1", "restart api 10.0.0.1"]
+
+
 async def test_jobs_that_demand_a_cancelled_job_are_cancelled_too(bed: RunBed) -> None:
     bed.add_job("database", workers=2)
     bed.add_job("api", deployment_seq=1, demanded_jobs=("database",))

@@ -77,19 +77,20 @@ class BatchRunner:
         self._job: Job = plan.job
         self.touched = 0
         """Allocations of batches that were begun."""
-        self._failures: list[pb.Failure] = []
+        self.failures: list[pb.Failure] = []
+        """Of batches that ended."""
         self._sentences: list[str] = []
 
     @property
     def goes_on(self) -> bool:
         """Whether further batches are begun: after a failure only with --keep-going."""
-        return not self._failures or self._context.spec.keep_going
+        return not self.failures or self._context.spec.keep_going
 
     def raise_failures(self) -> None:
         """Raise `JobFailed` when anything of the job failed."""
-        if self._failures:
+        if self.failures:
             sentence = self._sentences[0] if len(self._sentences) == 1 else "some of its batches failed"
-            raise JobFailed(sentence, self._failures)
+            raise JobFailed(sentence, self.failures)
 
     async def roll_out(self, batch: RolloutBatch) -> tuple[PlannedAllocation, ...]:
         """Copy, bring up, run hooks. Return what went well after all of the batch ended; the rest is recorded as failed."""
@@ -138,7 +139,7 @@ class BatchRunner:
         failed = [plan for plan in plans if plan not in well]
         await attempts.record_failed(self._context, failed, sentence, failures)
         self._context.report.count("failed", len(failed))
-        self._failures += failures
+        self.failures += failures
         self._sentences.append(sentence)
         return well
 

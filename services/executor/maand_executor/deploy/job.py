@@ -84,6 +84,9 @@ class JobRollout:
         try:
             await self._start(plan, runner)
             await self._update(plan, runner)
+        except BROKEN_OFF:
+            self._context.report.fail(runner.failures)
+            raise
         finally:
             self._context.report.count("untouched", len(plan.rolled_out) - runner.touched)
         runner.raise_failures()

@@ -63,8 +63,12 @@ class JobStops:
         parts = split_into_batches([plan for plan in plans if touches_worker(plan)], self._job.max_concurrent_stops)
         failures: list[pb.Failure] = []
         for index, part in enumerate(parts):
-            self._deploy.stop_if_asked()
-            failures += await self._stop_batch(part, BatchPosition(index=index, count=len(parts)))
+            try:
+                self._deploy.stop_if_asked()
+                failures += await self._stop_batch(part, BatchPosition(index=index, count=len(parts)))
+            except BROKEN_OFF:
+                self._context.report.fail(failures)
+                raise
             if failures and not self._context.spec.keep_going:
                 break
         if failures:
