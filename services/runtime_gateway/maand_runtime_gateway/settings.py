@@ -42,6 +42,9 @@ class Deadlines:
     """For calls that only read or write: far above what they need, so only a stuck service meets it."""
     margin: timedelta = timedelta(seconds=20)
     """Added to a timeout that the hook itself chose, so that the service which knows the reason answers first."""
+    patience: timedelta = timedelta(seconds=20)
+    """How long calls are repeated while the catalog is away. With the deadline of the last one it is less than the 60 s that the
+    SDKs wait, so that a hook is told by the gateway."""
     health: timedelta = timedelta(seconds=1)
     """For the question whether the catalog serves; whoever asks `/healthz` wants to know soon."""
 

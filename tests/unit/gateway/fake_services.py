@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -45,6 +45,8 @@ GRPC_BY_HTTP = {
 
 CLAIMS = {"maand-claimed-allocation": "allocation_id", "maand-claimed-hook": "hook", "maand-claimed-event": "event"}
 
+ResponseT = TypeVar("ResponseT")
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -69,12 +71,23 @@ class Seen:
 
 
 class FakeServices:
-    """Every RPC that the gateway calls. `fail_with` is raised by the next call instead of an answer."""
+    """Every RPC that the gateway calls. `fail_with` is raised by the next call instead of an answer.
+
+    `lose` answers are lost: the next calls do what they are asked, and then their connection is gone.
+    """
 
     def __init__(self, memory: MemoryGateway) -> None:
         self.memory = memory
         self.seen = Seen()
         self.fail_with: Exception | None = None
+        self.lose = 0
+
+    def answer(self, response: ResponseT) -> ResponseT:
+        """Return the answer, or lose it."""
+        if self.lose:
+            self.lose -= 1
+            raise RemoteError(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        return response
 
     def admit(self, context: Context) -> tuple[Identity, str]:
         """Read the caller from the metadata, as catalog and executor do."""
@@ -103,13 +116,13 @@ class FakeKv(FakeServices):
         secret = request.namespace.startswith("secrets/")
         entry = kv_pb2.Entry(namespace=request.namespace, key=request.key, version=found.number)
         entry.value = "" if secret else found.value or ""
-        return kv_pb2.GetResponse(entry=entry, secret_value=(found.value or "") if secret else "")
+        return self.answer(kv_pb2.GetResponse(entry=entry, secret_value=(found.value or "") if secret else ""))
 
     async def Put(self, request: kv_pb2.PutRequest, context: Context) -> kv_pb2.PutResponse:
         with told_in_grpc():
             identity, _ = self.admit(context)
             check_write(identity, request.namespace, request.key, request.value)
-            return kv_pb2.PutResponse(version=self.write(request))
+            return self.answer(kv_pb2.PutResponse(version=self.write(request)))
 
     def write(self, request: kv_pb2.PutRequest | secret_pb2.PutSecretRequest) -> int:
         condition = request.precondition.WhichOneof("condition")
@@ -128,7 +141,7 @@ class FakeKv(FakeServices):
             identity, _ = self.admit(context)
             check_write(identity, request.namespace, request.key, None)
             version = self.memory.kv.delete(request.namespace, request.key, request_id=request.request_id)
-        return kv_pb2.DeleteResponse(version=version)
+        return self.answer(kv_pb2.DeleteResponse(version=version))
 
     async def ListKeys(self, request: kv_pb2.ListKeysRequest, context: Context) -> kv_pb2.ListKeysResponse:
         with told_in_grpc():
@@ -138,7 +151,7 @@ class FakeKv(FakeServices):
             for namespace in namespaces:
                 check_read(identity, namespace)
         listed = [kv_pb2.NamespaceKeys(namespace=name, keys=self.memory.kv.keys(name)) for name in namespaces]
-        return kv_pb2.ListKeysResponse(namespaces=listed)
+        return self.answer(kv_pb2.ListKeysResponse(namespaces=listed))
 
 
 class FakeSecrets(FakeKv):
@@ -146,14 +159,14 @@ class FakeSecrets(FakeKv):
         with told_in_grpc():
             identity, _ = self.admit(context)
             check_write_secret(identity, request.namespace)
-            return secret_pb2.PutSecretResponse(version=self.write(request))
+            return self.answer(secret_pb2.PutSecretResponse(version=self.write(request)))
 
     async def DeleteSecret(self, request: secret_pb2.DeleteSecretRequest, context: Context) -> secret_pb2.DeleteSecretResponse:
         with told_in_grpc():
             identity, _ = self.admit(context)
             check_write_secret(identity, request.namespace)
             version = self.memory.kv.delete(request.namespace, request.key, request_id=request.request_id)
-        return secret_pb2.DeleteSecretResponse(version=version)
+        return self.answer(secret_pb2.DeleteSecretResponse(version=version))
 
 
 class FakeSemaphores(FakeServices):
@@ -172,15 +185,17 @@ class FakeSemaphores(FakeServices):
                 self.memory.semaphores.withdraw(request.name, claim)
                 self.seen.cancelled.append(request.name)
                 raise
-        return semaphore_pb2.AcquireResponse(
-            fencing_token=claim.ticket, capacity=request.capacity, allocation_id=identity.allocation_id
+        return self.answer(
+            semaphore_pb2.AcquireResponse(
+                fencing_token=claim.ticket, capacity=request.capacity, allocation_id=identity.allocation_id
+            )
         )
 
     async def Release(self, request: semaphore_pb2.ReleaseRequest, context: Context) -> semaphore_pb2.ReleaseResponse:
         with told_in_grpc():
             identity, token = self.admit(context)
             self.memory.semaphores.release(identity, token, request.name)
-        return semaphore_pb2.ReleaseResponse()
+        return self.answer(semaphore_pb2.ReleaseResponse())
 
     async def GetStatus(self, request: semaphore_pb2.GetStatusRequest, context: Context) -> semaphore_pb2.GetStatusResponse:
         with told_in_grpc():
@@ -222,7 +237,7 @@ class FakeRemote(FakeServices):
             identity, _ = self.admit(context)
             check_worker(identity, request.worker)
             asked: Any = Fields(fields={"worker": request.worker, "command": request.command})
-            answer = dict(find_canned_reply(self.memory.state.ssh, asked, request.worker))
+            answer = self.answer(dict(find_canned_reply(self.memory.state.ssh, asked, request.worker)))
             took = answer.pop("duration_ms") / 1000
             return remote_pb2.RunSshCommandResponse(**answer, duration_seconds=took)
 

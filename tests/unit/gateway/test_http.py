@@ -239,15 +239,6 @@ async def test_deadlines_reach_the_services(gateway: ServedGateway) -> None:
     assert 110 < command <= 121
 
 
-async def test_a_service_that_is_not_there_is_unavailable(gateway: ServedGateway) -> None:
-    await gateway.fakes.stop()
-
-    answer = await gateway.call("GET", "/kv?namespace=vars/job/api&key=greeting")
-
-    assert (answer.status, answer.code) == (503, "unavailable")
-    assert answer.message == "the service behind this route cannot be reached; try again"
-
-
 async def test_a_service_that_does_not_answer_in_time_is_a_gateway_timeout(gateway: ServedGateway) -> None:
     import grpc
 

@@ -1,10 +1,15 @@
 """Routes by which hooks agree with each other: demands and semaphores."""
 
 import json
+import time
 
 from maand_contracts.catalog.v1 import job_pb2, semaphore_pb2
 from maand_runtime_gateway.models import Demand, Empty, Nothing, SemaphoreAcquire, SemaphoreGrant, SemaphoreNamed, SemaphoreState
 from maand_runtime_gateway.upstream import Caller, Upstream
+from maand_wire.errors import RemoteError
+
+NOT_HELD = "semaphore_not_held"
+"""The catalog's code for a slot that is given back and not held."""
 
 
 async def list_demands(upstream: Upstream, caller: Caller, _fields: Nothing) -> list[Demand]:
@@ -16,14 +21,18 @@ async def list_demands(upstream: Upstream, caller: Caller, _fields: Nothing) -> 
 
 
 async def acquire_slot(upstream: Upstream, caller: Caller, fields: SemaphoreAcquire) -> SemaphoreGrant:
-    """Wait for a slot."""
-    request = semaphore_pb2.AcquireRequest(
-        name=fields.name,
-        capacity=fields.capacity,
-        timeout_seconds=fields.timeout_seconds,
-        request_id=caller.request_id,
-    )
-    grant = await upstream.call(upstream.semaphores.Acquire, request, caller, own_timeout=fields.timeout_seconds)
+    """Wait for a slot. When the catalog goes away meanwhile, the same request takes its place again, for the time left."""
+    gives_up = time.monotonic() + fields.timeout_seconds
+    request_id = caller.repeat_id
+
+    async def attempt() -> semaphore_pb2.AcquireResponse:
+        seconds_left = max(1, int(gives_up - time.monotonic()))
+        request = semaphore_pb2.AcquireRequest(
+            name=fields.name, capacity=fields.capacity, timeout_seconds=seconds_left, request_id=request_id
+        )
+        return await upstream.call(upstream.semaphores.Acquire, request, caller, own_timeout=seconds_left)
+
+    grant = await upstream.while_away(attempt)
     return SemaphoreGrant(
         name=fields.name,
         allocation_id=grant.allocation_id,
@@ -33,14 +42,26 @@ async def acquire_slot(upstream: Upstream, caller: Caller, fields: SemaphoreAcqu
 
 
 async def release_slot(upstream: Upstream, caller: Caller, fields: SemaphoreNamed) -> Empty:
-    """Give the slot back."""
-    await upstream.call(upstream.semaphores.Release, semaphore_pb2.ReleaseRequest(name=fields.name), caller)
+    """Give the slot back. A repeat that finds it no longer held comes after one that gave it back and got no answer."""
+    request = semaphore_pb2.ReleaseRequest(name=fields.name)
+    attempts = 0
+
+    async def attempt() -> None:
+        nonlocal attempts
+        attempts += 1
+        try:
+            await upstream.call(upstream.semaphores.Release, request, caller)
+        except RemoteError as error:
+            if attempts == 1 or error.code != NOT_HELD:
+                raise
+
+    await upstream.while_away(attempt)
     return Empty()
 
 
 async def show_semaphore(upstream: Upstream, caller: Caller, fields: SemaphoreNamed) -> SemaphoreState:
     """Tell who is in a semaphore."""
-    answer = await upstream.call(upstream.semaphores.GetStatus, semaphore_pb2.GetStatusRequest(name=fields.name), caller)
+    answer = await upstream.call_catalog(upstream.semaphores.GetStatus, semaphore_pb2.GetStatusRequest(name=fields.name), caller)
     found = answer.semaphore
     return SemaphoreState(
         name=fields.name,
