@@ -133,6 +133,7 @@ def assemble_parts(settings: ExecutorSettings, catalog: CatalogClient, metrics: 
         state_dir=settings.state_dir,
         workspace_dir=settings.workspace_dir,
         hook_api=settings.hook_api,
+        process_limit=settings.work.hook_processes,
         meter=metrics,
     )
     remotes = Remotes(settings.secrets_dir, meter=metrics, room=make_room_for_connections())

@@ -8,6 +8,7 @@
 | `MAAND_WORKSPACE_DIR`   | the bucket's workspace on this machine, for a job's own `_hooks/.venv`              | none           |
 | `MAAND_HOOK_API`        | `host:port` at which hooks find the runtime API                                     | 127.0.0.1:8080 |
 | `MAAND_BUCKET_IDS`      | only runs of these buckets, comma-separated                                         | any            |
+| `MAAND_HOOK_PROCESSES`  | hook processes side by side; a batch waits until there is room for all of it        | 20 a core      |
 | `MAAND_METRICS_LISTEN`  | `host:port` for Prometheus, over TLS beyond loopback                                | not served     |
 
 The catalog is found as `maand_wire.endpoints` says (`MAAND_CATALOG_ADDRESS`, `MAAND_TLS_*`, `MAAND_API_TOKEN_FILE`).
@@ -45,8 +46,12 @@ class WorkSettings:
 
     runs_at_once: int = 16
     """Runs side by side in one executor; each is mostly waiting, the SSH pool and the hook engine bound the real work."""
+    hook_processes: int = 0
+    """Hook processes side by side; 0 = what the hook engine gives a machine. Whole batches wait for room, parts never."""
     task_width: int = 50
     """Workers in one task of wide work: a second or two of SSH for one executor, so that others get their share."""
+    left_to_others: timedelta = timedelta(milliseconds=500)
+    """How long tasks that must all be under way at once are left to other executors, before their run's owner takes the rest."""
     foreign_tasks_at_once: int = 4
     """Tasks of other executors' runs side by side; its own runs' tasks are not counted, they never wait for these."""
     lifecycle_timeout: timedelta = timedelta(seconds=300)
@@ -98,7 +103,16 @@ class ExecutorSettings:
             tls=TlsFiles.from_environment(environment),
             bucket_ids=tuple(filter(None, environment.get("MAAND_BUCKET_IDS", "").split(","))),
             metrics_listen=environment.get("MAAND_METRICS_LISTEN") or None,
+            work=WorkSettings(hook_processes=read_hook_processes(environment)),
         )
+
+
+def read_hook_processes(environment: Mapping[str, str]) -> int:
+    """Read how many hook processes may run side by side; 0 = not said. Raises `EndpointError` for anything but a whole number."""
+    text = environment.get("MAAND_HOOK_PROCESSES") or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise EndpointError(f"MAAND_HOOK_PROCESSES is not a whole number: {text}")
+    return int(text)
 
 
 def required_directory(name: str, environment: Mapping[str, str]) -> Path:

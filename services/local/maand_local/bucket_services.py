@@ -22,7 +22,7 @@ from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.settings import CatalogSettings, read_retention
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
 from maand_executor.service import RunningExecutor, start_executor
-from maand_executor.settings import ExecutorSettings
+from maand_executor.settings import ExecutorSettings, WorkSettings, read_hook_processes
 from maand_local.layout import Layout, make_socket_directory, remove_if_empty, socket_directory
 from maand_runtime_gateway.errors import PortTaken
 from maand_runtime_gateway.service import RunningGateway, start_gateway
@@ -125,6 +125,7 @@ def make_executor_settings(layout: Layout, catalog: Endpoint, listen: Endpoint, 
         state_dir=layout.state,
         workspace_dir=layout.workspace,
         hook_api=hook_api,
+        work=WorkSettings(hook_processes=read_hook_processes(os.environ)),
     )
 
 

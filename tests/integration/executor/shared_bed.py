@@ -31,15 +31,19 @@ from tests.integration.executor.deploy_bed import DeployBed, deploy_bed
 from tests.testbed.sshd import SshTestBed
 
 WIDTH = 2
+LEFT_TO_OTHERS = 60
+"""Seconds that the owner of a run leaves tasks of hooks to others: a helper that a test starts in between finds one."""
 
 NARROW_EXECUTOR = f"""
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from maand_executor.service import start_executor
 from maand_executor.settings import ExecutorSettings, WorkSettings
 
 async def main():
-    settings = replace(ExecutorSettings.from_environment(), work=WorkSettings(task_width={WIDTH}))
+    work = WorkSettings(task_width={WIDTH}, left_to_others=timedelta(seconds={LEFT_TO_OTHERS}))
+    settings = replace(ExecutorSettings.from_environment(), work=work)
     await start_executor(settings)
     await asyncio.Event().wait()
 
@@ -118,12 +122,20 @@ async def read_tasks(bed: DeployBed) -> list[Task]:
 
 @asynccontextmanager
 async def shared_bed(
-    directory: Path, ssh: SshTestBed, *, workers: int = 6, lease: float = 15, executor: bool = True, gateway: bool = False
+    directory: Path,
+    ssh: SshTestBed,
+    *,
+    workers: int = 6,
+    lease: float = 15,
+    executor: bool = True,
+    gateway: bool = False,
+    left_to_others: float = LEFT_TO_OTHERS,
 ) -> AsyncIterator[SharedBed]:
     """Serve a bucket whose owner of runs splits its work into tasks of `WIDTH` workers."""
     async with deploy_bed(directory, ssh, workers=workers, lease=timedelta(seconds=lease), executor=False) as deploys:
         await deploys.configure(max_ssh_sessions=2 * WIDTH, hook_env=["CLOUD_REGION"])
-        deploys.executor_settings = replace(deploys.executor_settings, work=WorkSettings(task_width=WIDTH))
+        work = WorkSettings(task_width=WIDTH, left_to_others=timedelta(seconds=left_to_others))
+        deploys.executor_settings = replace(deploys.executor_settings, work=work)
         bed = SharedBed(deploys=deploys)
         try:
             if gateway:

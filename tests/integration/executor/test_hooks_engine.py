@@ -75,25 +75,6 @@ async def test_inside_a_batch_all_run_in_parallel(bed: HookBed, tmp_path: Path) 
     assert (await bed.run(targets=8, batch_size=8)).ok
 
 
-async def test_no_more_processes_than_the_limit_run_at_once(tmp_path: Path) -> None:
-    bed = HookBed(state_dir=tmp_path / "state", process_limit=2)
-    bed.add(
-        "hook_count",
-        f"""
-        import os, pathlib, time
-        place = pathlib.Path({str(tmp_path)!r})
-        mine = place / ("here-" + os.environ["ALLOCATION_ID"])
-        mine.touch()
-        time.sleep(0.1)
-        print(len(list(place.glob("here-*"))))
-        mine.unlink()
-        """,
-    )
-    assert (await bed.run(targets=6, batch_size=6)).ok
-    assert max(map(int, bed.lines())) <= 2
-    await bed.close()
-
-
 async def test_only_one_hook_runs_when_only_one_is_wanted(bed: HookBed) -> None:
     bed.add("hook_a", SAY_WHERE, "cli")
     bed.add("hook_b", "import sys; print(sys.argv[1:])", "cli", "pre_deploy")

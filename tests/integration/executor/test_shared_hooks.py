@@ -100,6 +100,17 @@ async def test_hooks_of_a_batch_run_on_both_executors_with_all_they_are_told_and
         assert await invocation_outcomes(bed) == {"succeeded": 6}
 
 
+async def test_all_hooks_of_a_batch_run_side_by_side_also_when_nobody_helps(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with shared_bed(tmp_path, test_bed, left_to_others=0.1) as bed:
+        marks = await lasting_hooks(bed, tmp_path)
+        run_id = await bed.deploys.begin(DEPLOY)
+        await until(lambda: len(marks()) == 6)
+        (tmp_path / "go").touch()
+        ended = await bed.deploys.follow(run_id)
+        assert ended.state == "succeeded", ended.result
+        assert len(await bed.tasks(TaskKind.HOOKS)) == 3
+
+
 async def test_a_hook_that_runs_once_in_a_rollout_runs_once_whoever_shares_the_rest(tmp_path: Path, test_bed: SshTestBed) -> None:
     async with shared_bed(tmp_path, test_bed, gateway=True) as bed:
         await bed.start_helper()

@@ -59,7 +59,7 @@ def a_context(directory: Path, catalog: TaskCatalog) -> RunContext:
     bed = RunBed(directory)
     context = bed.context(run_spec_pb2.RunSpec(), Journal(RUN, bed.catalog), RunReport())
     faked: Any = catalog
-    return replace(context, catalog=faked, task_loops=TaskLoops(catalog.do_task))
+    return replace(context, catalog=faked, task_loops=TaskLoops(catalog.do_task, left_to_others=timedelta(seconds=60)))
 
 
 async def do_well(_: RunContext, worker: Worker) -> task_pb2.WorkerOutcome:
@@ -96,7 +96,7 @@ async def test_workers_of_which_nothing_is_known_are_interrupted(tmp_path: Path)
 async def test_work_that_is_broken_off_while_the_run_goes_on_is_dropped(tmp_path: Path) -> None:
     """As a health gate is, when its time is over."""
     catalog = TaskCatalog()
-    context = replace(a_context(tmp_path, catalog), task_loops=TaskLoops(never))
+    context = replace(a_context(tmp_path, catalog), task_loops=TaskLoops(never, left_to_others=timedelta(seconds=60)))
     sharing = asyncio.create_task(fan_out_of(context, "login").run(workers(60)))
     async with asyncio.timeout(10):
         while not catalog.created:  # noqa: ASYNC110 - a list tells nobody that it grew

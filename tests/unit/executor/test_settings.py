@@ -29,6 +29,14 @@ def test_the_others_may_be_set() -> None:
     assert (made.workspace_dir, made.hook_api, made.bucket_ids) == (Path("/w"), "127.0.0.1:9", ("a", "b"))
 
 
+def test_hook_processes_are_a_whole_number() -> None:
+    assert ExecutorSettings.from_environment(LEAST).work.hook_processes == 0
+    assert ExecutorSettings.from_environment({**LEAST, "MAAND_HOOK_PROCESSES": "7"}).work.hook_processes == 7
+    for wrong in ("many", "-1", "1.5", "٣"):
+        with pytest.raises(EndpointError, match="MAAND_HOOK_PROCESSES is not a whole number"):
+            ExecutorSettings.from_environment({**LEAST, "MAAND_HOOK_PROCESSES": wrong})
+
+
 @pytest.mark.parametrize("missing", LEAST)
 def test_a_missing_variable_is_named(missing: str) -> None:
     with pytest.raises(EndpointError, match=missing):
@@ -36,7 +44,7 @@ def test_a_missing_variable_is_named(missing: str) -> None:
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
-    source = inspect.getsource(ExecutorSettings.from_environment)
+    source = inspect.getsource(ExecutorSettings.from_environment) + inspect.getsource(settings.read_hook_processes)
     documentation = inspect.getdoc(settings) or ""
     assert set(re.findall(r"MAAND_[A-Z_]+", source)) <= set(re.findall(r"MAAND_[A-Z_]+", documentation))
 

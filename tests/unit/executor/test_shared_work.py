@@ -159,7 +159,7 @@ async def until(condition: Any) -> None:
 
 async def test_a_hand_sees_another_jobs_task_through_when_the_work_it_was_lent_for_is_over() -> None:
     tasks = Tasks("api/1", "web/1")
-    loops = TaskLoops(tasks.do_one)
+    loops = TaskLoops(tasks.do_one, left_to_others=timedelta(seconds=60))
     async with loops.lend(["web/1"], no_work):
         async with loops.lend(["api/1"], no_work):
             await until(lambda: len(tasks.begun) == TASK_LOOPS)
@@ -171,7 +171,7 @@ async def test_a_hand_sees_another_jobs_task_through_when_the_work_it_was_lent_f
 
 async def test_hands_rest_when_nothing_is_shared_and_work_again_when_something_is() -> None:
     tasks = Tasks()
-    loops = TaskLoops(tasks.do_one)
+    loops = TaskLoops(tasks.do_one, left_to_others=timedelta(seconds=60))
     tasks.go.set()
     for name in ("one", "two"):
         tasks.waiting.append(name)
@@ -181,3 +181,13 @@ async def test_hands_rest_when_nothing_is_shared_and_work_again_when_something_i
     await asyncio.sleep(0)
     assert tasks.done == ["one", "two"]
     assert [loops.next_number(), loops.next_number()] == [1, 2]
+
+
+async def test_work_that_must_be_under_way_at_once_has_a_hand_for_every_task() -> None:
+    names = [f"hooks/{number}" for number in range(7)]
+    tasks = Tasks(*names)
+    loops = TaskLoops(tasks.do_one, left_to_others=timedelta())
+    async with loops.lend(names, no_work, all_at_once=True):
+        await until(lambda: len(tasks.begun) == len(names))
+        tasks.go.set()
+        await until(lambda: len(tasks.done) == len(names))

@@ -33,6 +33,8 @@ class ClaimedRun:
     hook_env: dict[str, str] = field(default_factory=dict, repr=False)
     cancel: CancelLevel = CancelLevel.NOT_ASKED
     traceparent: str = ""
+    nested: bool = False
+    """Whether a hook started it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ def run_from_claim(response: run_pb2.ClaimRunResponse) -> ClaimedRun:
         hook_env=dict(response.hook_env),
         cancel=CancelLevel(run.cancel),
         traceparent=run.traceparent,
+        nested=bool(run.parent_run_id),
     )
 
 

@@ -30,7 +30,7 @@ from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import BucketConfig
 from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.ssh.remote import Remote
-from maand_executor.steps.context import ExecutorParts, RunContext
+from maand_executor.steps.context import ExecutorParts, RunContext, TaskWork
 from maand_executor.steps.lease import Lease
 from maand_executor.steps.report import RunReport
 from maand_executor.steps.task_loops import TaskLoops
@@ -170,6 +170,7 @@ class Runner:
             spec=claim.spec,
             config=config,
             hook_env=claim.hook_env,
+            nested=claim.nested,
             catalog=self._parts.catalog,
             remote=remote,
             hooks=self._parts.hooks,
@@ -182,8 +183,12 @@ class Runner:
             settings=self._parts.settings.work,
             traceparent=claim.traceparent,
             staging_dir=self._staging,
-            task_loops=TaskLoops(OwnTasks(self._parts, claim.identity.run_id).do_one),
+            task_loops=self._make_task_loops(),
         )
+
+    def _make_task_loops(self) -> TaskLoops[TaskWork]:
+        own = OwnTasks(self._parts, self._claim.identity.run_id)
+        return TaskLoops(own.do_one, left_to_others=self._parts.settings.work.left_to_others)
 
     async def _finish(self, ending: Ending) -> None:
         result = self._report.result()

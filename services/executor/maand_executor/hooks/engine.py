@@ -8,13 +8,16 @@ hooks in name order:  batches in rollout order:  allocations side by side
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from maand_executor.content.allocation_trees import digests_of
 from maand_executor.content.content_store import ContentStore
 from maand_executor.content.hook_directories import HookDirectories, HookDirectoryContent
+from maand_executor.hooks.batch_places import BatchPlaces
 from maand_executor.hooks.dependencies import Dependencies
 from maand_executor.hooks.identities import HookCatalog, Identities
 from maand_executor.hooks.interpreter import Interpreter, Interpreters
@@ -25,8 +28,8 @@ from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.hooks.targets import (
     NothingReachable,
     is_done,
+    level_that_stops,
     plan_hook,
-    stops_before_next_batch,
     unreachable_result,
     wanted_hooks,
 )
@@ -34,13 +37,15 @@ from maand_executor.output import events
 from maand_executor.rules.facts import Allocation, Hook, InvocationStart, JobFile, RunIdentity
 from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult
 from maand_executor.rules.meter import Meter
-from maand_executor.rules.side_by_side import side_by_side
+from maand_executor.rules.side_by_side import end_tasks, side_by_side
 from maand_executor.rules.waves import Batch
 from maand_wire.tracing import child_span
 
 PROCESSES_PER_CORE = 20
 """Hooks mostly wait: for an API call, a worker, a sleep. Each costs about 12 ms of processor time to start, so that a core starts
 these in a quarter of a second; `python -m tests.bench hooks` measures it."""
+WAIT_TOLD_AFTER = timedelta(seconds=5)
+"""How long a batch waits for places before that is told."""
 
 
 def tell_nobody(_: InvocationResult) -> None:
@@ -83,11 +88,11 @@ class HookEngine:
             directories=directories,
             live=self.live,
             subreaper=self._subreaper,
-            limit=process_limit or len(os.sched_getaffinity(0)) * PROCESSES_PER_CORE,
             hook_api=hook_api,
             host=host,
             meter=meter or Meter(),
         )
+        self._places = BatchPlaces(process_limit or len(os.sched_getaffinity(0)) * PROCESSES_PER_CORE)
 
     async def run_event(self, request: EventRun) -> EventOutcome:
         """Run an event to its end. No hooks or no targets: done, well.
@@ -106,7 +111,10 @@ class HookEngine:
         return outcome
 
     async def run_part(self, request: EventRun, hook: Hook, batch: Batch, some: Sequence[Allocation], tell: TellResult) -> None:
-        """Run one hook for some allocations of a batch of a run that another executor owns. Raises as `run_event`."""
+        """Run one hook for some allocations of a batch of a run that another executor owns. Raises as `run_event`.
+
+        At once: the owner waited for places for the whole batch, and its other allocations may wait for these.
+        """
         (hook_run,) = await self._make_runs(request, [hook])
         await self._run_some(hook_run, batch, some, tell)
 
@@ -154,19 +162,39 @@ class HookEngine:
             return EventOutcome(results=(unreachable_result(request, hook_run.hook, str(error)),))
         outcome = EventOutcome()
         for number, batch in enumerate(batches):
-            cancelled = stops_before_next_batch(request)
-            if cancelled or (outcome.failed and not request.goes_on):
-                untouched = tuple(worker for later in batches[number:] for worker in later.workers)
-                return replace(outcome, untouched=untouched, stopped=cancelled)
-            outcome = outcome.followed_by(EventOutcome(results=await self._run_batch(hook_run, batch)))
+            todo = [allocation for allocation in batch.allocations if not is_done(request, hook_run.hook, allocation)]
+            async with AsyncExitStack() as held:
+                await self._take_places(request, len(todo), held)
+                cancelled = request.cancel.level >= level_that_stops(request)
+                if cancelled or (outcome.failed and not request.goes_on):
+                    untouched = tuple(worker for later in batches[number:] for worker in later.workers)
+                    return replace(outcome, untouched=untouched, stopped=cancelled)
+                outcome = outcome.followed_by(EventOutcome(results=await self._run_batch(hook_run, batch, todo)))
         return outcome
 
-    async def _run_batch(self, hook_run: HookRun, batch: Batch) -> tuple[InvocationResult, ...]:
+    async def _take_places(self, request: EventRun, count: int, held: AsyncExitStack) -> None:
+        """Wait until the whole batch has room; no longer than run and event want to go on, and not at all in a nested run."""
+        if request.nested or not count:
+            return
+        waiting = asyncio.create_task(held.enter_async_context(self._places.hold(count)))
+        telling = asyncio.create_task(self._tell_wait(request, count))
+        cancelled = asyncio.create_task(request.cancel.wait(level_that_stops(request)))
+        try:
+            seconds = None if request.ends_at is None else request.time_left.total_seconds()
+            await asyncio.wait({waiting, cancelled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(waiting, telling, cancelled)
+
+    async def _tell_wait(self, request: EventRun, count: int) -> None:
+        await asyncio.sleep(WAIT_TOLD_AFTER.total_seconds())
+        busy = f"{self._places.taken} of {self._places.limit} hook processes of this executor run"
+        request.journal.report(events.notice_event(f"{request.event} for {count} waits: {busy}", job=request.job.name))
+
+    async def _run_batch(self, hook_run: HookRun, batch: Batch, todo: Sequence[Allocation]) -> tuple[InvocationResult, ...]:
         """Run what is not done of a batch; all are allowed to finish, whoever fails."""
-        request, hook = hook_run.request, hook_run.hook
-        todo = [allocation for allocation in batch.allocations if not is_done(request, hook, allocation)]
         if not todo:
             return ()
+        request, hook = hook_run.request, hook_run.hook
         job, index, count = request.job.name, batch.index, batch.count
         request.journal.report(
             events.batch_started(job=job, phase=request.event, hook=hook.name, index=index, count=count, workers=batch.workers)

@@ -1,6 +1,6 @@
 """One hook on one allocation, from its private directory to its result.
 
-    slot -> StepStarted -> directory -> process ... -> output closed, token ended -> directory removed -> StepFinished
+    StepStarted -> directory -> process ... -> output closed, token ended -> directory removed -> StepFinished
 
 Whatever way it ends, cancelled included: nothing of it is left running, on disk, or able to call the API.
 """
@@ -77,7 +77,7 @@ class Invocation:
 
 
 class InvocationRunner:
-    """Runs invocations, so many at once. One per executor."""
+    """Runs invocations. One per executor."""
 
     def __init__(
         self,
@@ -85,7 +85,6 @@ class InvocationRunner:
         directories: HookDirectories,
         live: LiveInvocations,
         subreaper: Subreaper,
-        limit: int,
         hook_api: str,
         host: Mapping[str, str],
         meter: Meter,
@@ -94,16 +93,14 @@ class InvocationRunner:
         self._directories = directories
         self._live = live
         self._subreaper = subreaper
-        self._slots = asyncio.Semaphore(limit)
         self._hook_api = hook_api
         self._host = host
         self._processes: dict[RunIdentity, set[GroupProcess]] = defaultdict(set)
 
     async def run(self, invocation: Invocation, identities: Identities) -> InvocationResult:
-        """Run one invocation when a slot is free; its token is dead when this returns."""
+        """Run one invocation; its token is dead when this returns."""
         try:
-            async with self._slots:
-                return await self._run_in_slot(invocation, identities)
+            return await self._run_unless_over(invocation, identities)
         finally:
             await end_identity(identities, invocation, broken_off_as(invocation))
 
@@ -112,7 +109,7 @@ class InvocationRunner:
         for process in self._processes.get(run, ()):
             process.signal_group(SIGKILL)
 
-    async def _run_in_slot(self, invocation: Invocation, identities: Identities) -> InvocationResult:
+    async def _run_unless_over(self, invocation: Invocation, identities: Identities) -> InvocationResult:
         request = invocation.request
         if request.cancel.level >= CancelLevel.NOW:
             return result_without_process(invocation, InvocationOutcome.CANCELLED, message="not started: the run was cancelled")

@@ -74,6 +74,8 @@ class EventRun:
     """When the time of the whole event is over, on the monotonic clock: hooks that run then time out, others are not begun.
     None = each has only its own limit."""
     traceparent: str = ""
+    nested: bool = False
+    """Whether the run was started by a hook: it waits for no places, the hook that waits for it holds one."""
     done: Callable[[str], bool] = nothing_done
     """Whether a step (see `step_name`) was recorded: it is not repeated."""
     record: Callable[[str], Awaitable[None]] = record_nothing

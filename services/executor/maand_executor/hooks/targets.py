@@ -46,13 +46,13 @@ def is_done(request: EventRun, hook: Hook, allocation: Allocation) -> bool:
     return request.is_recorded and request.done(request.step_name(hook, allocation))
 
 
-def stops_before_next_batch(request: EventRun) -> bool:
-    """Whether a cancel ends the event here.
+def level_that_stops(request: EventRun) -> CancelLevel:
+    """Return how urgent a cancel must be to end the event before its next batch.
 
     Hooks that are part of a deploy's batch (lifecycle hooks, gates) belong to "finish the current batch".
     """
     in_a_batch = request.batch is not None or request.event == HEALTH_CHECK
-    return request.cancel.level >= (CancelLevel.NOW if in_a_batch else CancelLevel.AFTER_BATCH)
+    return CancelLevel.NOW if in_a_batch else CancelLevel.AFTER_BATCH
 
 
 def unreachable_result(request: EventRun, hook: Hook, message: str) -> InvocationResult:

@@ -39,6 +39,8 @@ class RunContext:
     spec: run_spec_pb2.RunSpec
     config: BucketConfig
     hook_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    nested: bool = False
+    """Whether a hook started it."""
 
     catalog: CatalogClient
     remote: Remote

@@ -93,6 +93,7 @@ async def run_event_hooks(
         keep_workdir=context.spec.keep_workdir,
         ends_at=None if time_limit is None else time.monotonic() + time_limit.total_seconds(),
         traceparent=context.traceparent,
+        nested=context.nested,
         done=memory.done,
         record=memory.record,
         reachable=lambda name: is_reachable(context, fleet, name),

@@ -50,13 +50,16 @@ class UnknownOutcome:
 
 
 class FanOut:
-    """One kind of work of one run."""
+    """One kind of work of one run. `all_at_once`: every worker's must be under way at the same time, however many they are."""
 
-    def __init__(self, context: RunContext, spec_of: SpecOf, work: TaskWork, *, unknown: UnknownOutcome) -> None:
+    def __init__(
+        self, context: RunContext, spec_of: SpecOf, work: TaskWork, *, unknown: UnknownOutcome, all_at_once: bool = False
+    ) -> None:
         self._context = context
         self._spec_of = spec_of
         self._work = work
         self._unknown = unknown
+        self._all_at_once = all_at_once
 
     async def run(self, workers: Sequence[Worker]) -> list[task_pb2.WorkerOutcome]:
         """Do it on all of them and return an outcome for each, in their order; what did not succeed has a failure."""
@@ -109,7 +112,7 @@ class FanOut:
         await self._context.catalog.create_tasks(self._context.identity, tasks)
         gathering = asyncio.create_task(self._gather(names, loops, after))
         try:
-            async with loops.lend(names, self._work):
+            async with loops.lend(names, self._work, all_at_once=self._all_at_once):
                 return await asyncio.shield(gathering)
         except asyncio.CancelledError:
             if self._context.cancel.level is CancelLevel.NOW:

@@ -44,7 +44,8 @@ def share_batch(context: RunContext, fleet: Fleet, *, record_steps: bool) -> Sha
             some = [by_worker[worker.name] for worker in workers]
             await run_here(some, lambda result: tell(outcome_from_result(request.job.name, result)))
 
-        fan_out = FanOut(context, spec_of, work, unknown=UnknownOutcome(step=hook.name, job=request.job.name))
+        unknown = UnknownOutcome(step=hook.name, job=request.job.name)
+        fan_out = FanOut(context, spec_of, work, unknown=unknown, all_at_once=True)  # a hook may wait for all others of its batch
         outcomes = await fan_out.run([fleet.worker(name) for name in by_worker])
         return tuple(result_from_outcome(hook, by_worker[one.worker], one) for one in outcomes)
 

@@ -4,11 +4,13 @@ jobs of a wave share work side by side:   lend(names, work) ─┐
                                           lend(names, work) ─┴─► two loops: claim the oldest task, carry it out, claim the next …
 
 The loops belong to the run, not to one piece of work: a task they hold they see through, also when it is another job's.
+Work of which every task must be under way at once brings a loop for each.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Generic, NoReturn, TypeVar
 
 from maand_executor.rules.side_by_side import end_tasks
@@ -16,7 +18,6 @@ from maand_wire.supervision import keep_running
 
 TASK_LOOPS = 2
 """Tasks of one run that its owner does at once: while the last workers of one are waited for, the next keeps the pool busy."""
-
 Work = TypeVar("Work")
 """What is done for a task; the loops only pass it on to whoever claims."""
 
@@ -24,10 +25,11 @@ Work = TypeVar("Work")
 class TaskLoops(Generic[Work]):
     """Those of one run. `do_one` claims one task of the run, waiting a while for it, and carries it out."""
 
-    def __init__(self, do_one: Callable[[Mapping[str, Work]], Awaitable[None]]) -> None:
+    def __init__(self, do_one: Callable[[Mapping[str, Work]], Awaitable[None]], *, left_to_others: timedelta) -> None:
         self.seen = 0
         """Greatest sequence of an ended task that was seen: tasks created from now on end later."""
         self._do_one = do_one
+        self._left_to_others = left_to_others
         self._works: dict[str, Work] = {}
         self._users = 0
         self._splits = 0
@@ -39,12 +41,17 @@ class TaskLoops(Generic[Work]):
         return self._splits
 
     @asynccontextmanager
-    async def lend(self, names: Collection[str], work: Work) -> AsyncIterator[None]:
-        """Have loops at work until this and all other pieces of shared work are over. Tasks of these names are done by `work`."""
+    async def lend(self, names: Collection[str], work: Work, *, all_at_once: bool = False) -> AsyncIterator[None]:
+        """Have loops at work until this and all other pieces of shared work are over. Tasks of these names are done by `work`.
+
+        `all_at_once`: none of them may wait for another to end, whoever else helps.
+        """
         self._works.update(dict.fromkeys(names, work))
         self._users += 1
         if self._users == 1:
-            self._running = [asyncio.create_task(keep_running("task loop of a run", self._keep_busy)) for _ in range(TASK_LOOPS)]
+            self._start(TASK_LOOPS, self._keep_busy)
+        if all_at_once:
+            self._start(len(names), self._keep_busy_after_others)
         try:
             yield
         finally:
@@ -54,6 +61,13 @@ class TaskLoops(Generic[Work]):
             if not self._users:
                 running, self._running = self._running, []
                 await end_tasks(*running)
+
+    def _start(self, count: int, loop: Callable[[], Awaitable[NoReturn]]) -> None:
+        self._running += [asyncio.create_task(keep_running("task loop of a run", loop)) for _ in range(count)]
+
+    async def _keep_busy_after_others(self) -> NoReturn:
+        await asyncio.sleep(self._left_to_others.total_seconds())
+        await self._keep_busy()
 
     async def _keep_busy(self) -> NoReturn:
         while True:
