@@ -15,9 +15,10 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from maand_hook_sdk import SDK_FILES
 from maand_hook_sdk.memory_gateway import MemoryGateway, RecordedCall
@@ -27,6 +28,9 @@ from maand_hook_sdk.memory_state import BadState, MemoryState
 NOTICE_PREFIX = "::maand-notice:: "
 BUCKET_ID = "00000000-0000-0000-0000-000000000000"
 PASSED_THROUGH = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+TOKEN_NAME = "HOOK_API_TOKEN"  # noqa: S105 - the variable's name
+GRACE_SECONDS = 2
+"""Between TERM and KILL: nobody tests a hook to wait for it."""
 SUFFIXES = (".py", ".ts", ".js")
 EVENTS = (
     *("post_build", "pre_deploy", "post_deploy", "job_control", "health_check"),
@@ -196,7 +200,7 @@ def environment_of(identity: Identity, state: MemoryState) -> dict[str, str]:
 def api_environment(gateway: MemoryGateway, token: str) -> dict[str, str]:
     """Return where and as whom the hook calls the API."""
     host, _, port = gateway.address.rpartition(":")
-    return {"HOOK_API_HOST": host, "HOOK_API_PORT": port, "HOOK_API_TOKEN": token}
+    return {"HOOK_API_HOST": host, "HOOK_API_PORT": port, TOKEN_NAME: token}
 
 
 def occupy_semaphores(gateway: MemoryGateway, identity: Identity) -> None:
@@ -213,26 +217,63 @@ def make_allocation_id(job: str, worker: str) -> str:
 
 
 def run_script(command: Sequence[str], directory: Path, environment: Mapping[str, str], timeout: float) -> dict[str, Any]:
-    """Run the script in a process group of its own; end the whole group when its time is over."""
-    with subprocess.Popen(
-        command,
-        cwd=directory,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
+    """Run the script in a process group of its own. When it has ended, is late, or we are interrupted: end what is left."""
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:  # files: a daemon would keep pipes open
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
         timed_out = False
         try:
-            stdout, stderr = process.communicate(timeout=timeout)
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
             timed_out = True
-            os.killpg(process.pid, signal.SIGKILL)
-            stdout, stderr = process.communicate()
-    return {
-        "exit_code": process.returncode,
-        "timed_out": timed_out,
-        "stdout": stdout.decode(errors="replace"),
-        "stderr": stderr.decode(errors="replace"),
-    }
+        finally:
+            end_processes(process, environment[TOKEN_NAME])
+        return {
+            "exit_code": process.returncode,
+            "timed_out": timed_out,
+            "stdout": read_text(stdout),
+            "stderr": read_text(stderr),
+        }
+
+
+def end_processes(process: "subprocess.Popen[bytes]", token: str) -> None:
+    """End the script, its group and whatever else carries its token, a daemon say: TERM, a moment, KILL."""
+    try:
+        signal_processes(process, token, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+    finally:
+        signal_processes(process, token, signal.SIGKILL)
+        process.wait()
+
+
+def signal_processes(process: "subprocess.Popen[bytes]", token: str, number: signal.Signals) -> None:
+    """Send a signal to the script's group, and to all that were started with its token."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    for pid in find_carriers(token):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def find_carriers(token: str) -> list[int]:
+    """Return the processes that were started with this token in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if token.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def read_text(file: IO[bytes]) -> str:
+    """Return what was written to a file."""
+    file.seek(0)
+    return file.read().decode(errors="replace")

@@ -572,9 +572,13 @@ def run_ssh(
 def run_make_target(target: str, *, worker_ip: Optional[str] = None, job: Optional[str] = None, timeout: int = 300) -> SSHResult:
     """Run `make -C <job directory> <target>` on a worker, as a deploy does; raises `SSHError` when it fails.
 
+    `MaandError` for a target that make would take for an option (`-n`) or a variable (`SHELL=…`).
+
     >>> run_make_target("reload")
     >>> run_make_target("backup", worker_ip=rollout_order()[0])
     """
+    if not target or target[0] == "-" or "=" in target:
+        raise MaandError(f"{target!r} is not a make target: name a rule of the Makefile", code="invalid_argument")
     worker = worker_ip or allocation_ip()
     directory = _environment("JOB_PATH")
     if job is not None and job != job_name():
@@ -588,7 +592,7 @@ def run_make_target(target: str, *, worker_ip: Optional[str] = None, job: Option
     if worker == allocation_ip():
         variables["ALLOCATION_INDEX"] = str(allocation_index())
     assignments = " ".join(f"{name}={_quoted(value)}" for name, value in variables.items())
-    return run_ssh(worker, f"env {assignments} make -s -C {_quoted(directory)} {_quoted(target)}", timeout=timeout)
+    return run_ssh(worker, f"env {assignments} make -s -C {_quoted(directory)} -- {_quoted(target)}", timeout=timeout)
 
 
 def http_request(
@@ -641,7 +645,7 @@ def call_api(method: str, path: str, fields: Optional[Mapping[str, Any]] = None,
     '10.0.0.3'
     """
     host, port = os.environ.get("HOOK_API_HOST", "127.0.0.1"), os.environ.get("HOOK_API_PORT", "8080")
-    request = _request(method, path, fields or {}, f"{host}:{port}")
+    request = _request(method, path, fields or {}, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     connection = _take(host, port, timeout)
     try:
         return _exchange(connection, request, timeout)

@@ -376,12 +376,17 @@ export async function runSsh(workerIp: string, command: string, options: SshOpti
 export type MakeOptions = { workerIp?: string; job?: string; timeout?: number };
 
 /**
- * Run `make -C <job directory> <target>` on a worker, as a deploy does; throws `SSHError` when it fails.
+ * Run `make -C <job directory> <target>` on a worker, as a deploy does; throws `SSHError` when it fails,
+ * `MaandError` for a target that make would take for an option (`-n`) or a variable (`SHELL=…`).
  *
  *     await runMakeTarget("reload");
  *     await runMakeTarget("backup", { workerIp: rolloutOrder()[0] });
  */
 export function runMakeTarget(target: string, options: MakeOptions = {}): Promise<SSHResult> {
+  if (!target || target.startsWith("-") || target.includes("=")) {
+    const message = `${JSON.stringify(target)} is not a make target: name a rule of the Makefile`;
+    return Promise.reject(new MaandError(message, { code: "invalid_argument" }));
+  }
   const worker = options.workerIp ?? allocationIp();
   const job = options.job ?? jobName();
   const own = environment("JOB_PATH");
@@ -394,7 +399,7 @@ export function runMakeTarget(target: string, options: MakeOptions = {}): Promis
   };
   if (worker === allocationIp()) variables.ALLOCATION_INDEX = String(allocationIndex());
   const assignments = Object.entries(variables).map(([name, value]) => `${name}=${quoted(value)}`).join(" ");
-  const command = `env ${assignments} make -s -C ${quoted(directory)} ${quoted(target)}`;
+  const command = `env ${assignments} make -s -C ${quoted(directory)} -- ${quoted(target)}`;
   return runSsh(worker, command, { timeout: options.timeout ?? 300 });
 }
 

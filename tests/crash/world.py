@@ -28,7 +28,7 @@ from maand_executor.ssh.rsync import CopyResult
 from maand_wire.channels import HOOK_CALLER, bearer_header
 from tests.crash.acts import CURRENT, Acts
 
-MAKE = re.compile(r"make -s -C (\S+) (\S+)")
+MAKE = re.compile(r"make -s -C (\S+) -- (\S+)")
 REMOVED = re.compile(r"(?:find|rm -rf --) (\S+)")
 
 

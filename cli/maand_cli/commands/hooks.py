@@ -1,6 +1,7 @@
 """`maand hooks NAME [JOB] [-- ARGS]`; and `maand hooks test JOB HOOK`: one hook against an in-memory gateway, without a fleet."""
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def hooks_test(flags: Flags, *, job: str, hook: str, allocation: str | None, eve
     from maand_hook_sdk.hook_runner import HookTestError, run_hook_test
     from maand_hook_sdk.memory_state import BadState, MemoryState
 
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does: with nothing left behind
+        signal.signal(number, signal.default_int_handler)
     try:
         report = run_hook_test(
             find_job_directory(flags, job),

@@ -232,16 +232,22 @@ async def test_hook_env_is_stored_sealed_given_to_the_executor_and_forgotten_at_
     assert bytes(left) == b""
 
 
+def run_target(target: str = "") -> specs.RunSpec:
+    """Make the spec of a run of one make target."""
+    return specs.RunSpec(job_control=specs.JobControlSpec(job="a", action=specs.JOB_ACTION_RUN, target=target))
+
+
 BAD_REQUESTS = {
     "no operation": (a_create(NOWHERE, specs.RunSpec()), "invalid_argument"),
     "no snapshot": (a_create(NOWHERE, specs.RunSpec(build=specs.BuildSpec())), "invalid_argument"),
     "no command": (a_create(NOWHERE, specs.RunSpec(run_command=specs.RunCommandSpec())), "invalid_argument"),
     "no hook": (a_create(NOWHERE, specs.RunSpec(hooks=specs.HooksSpec())), "invalid_argument"),
     "no action": (a_create(NOWHERE, specs.RunSpec(job_control=specs.JobControlSpec(job="a"))), "invalid_argument"),
-    "no target": (
-        a_create(NOWHERE, specs.RunSpec(job_control=specs.JobControlSpec(job="a", action=specs.JOB_ACTION_RUN))),
-        "invalid_argument",
-    ),
+    "no target": (a_create(NOWHERE, run_target()), "invalid_argument"),
+    "an option as target": (a_create(NOWHERE, run_target("--eval=$(shell id)")), "invalid_argument"),
+    "a short option as target": (a_create(NOWHERE, run_target("-n")), "invalid_argument"),
+    "a variable as target": (a_create(NOWHERE, run_target("SHELL=/tmp/x")), "invalid_argument"),
+    "a target with control characters": (a_create(NOWHERE, run_target("a\nb")), "invalid_argument"),
     "no probe": (a_create(NOWHERE, specs.RunSpec(worker_probe=specs.WorkerProbeSpec())), "invalid_argument"),
     "a bucket that is no UUID": (a_create("../etc"), "invalid_argument"),
     "an unknown bucket": (a_create(NOWHERE), "not_found"),

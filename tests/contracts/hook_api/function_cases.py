@@ -32,7 +32,7 @@ def raises(
 
 MAKE = (
     "env JOB='api' CURRENT_VERSION='1.0.0' NEW_VERSION='1.1.0' ALLOCATION_IP='10.0.0.1' ALLOCATION_INDEX='0' "
-    "make -s -C '/opt/worker/b/jobs/api' 'reload'"
+    "make -s -C '/opt/worker/b/jobs/api' -- 'reload'"
 )
 
 CONTEXT_CASES: tuple[FunctionCase, ...] = (
@@ -153,6 +153,10 @@ WORKER_FUNCTION_CASES: tuple[FunctionCase, ...] = (
         function="run_make_target",
         args=("reload",),
         gives={"stdout": "reloaded\n", "ok": True, "command": MAKE},
+    ),
+    *(
+        raises("run_make_target", "MaandError", target, name=f"run_make_target {target!r}", more={"code": "invalid_argument"})
+        for target in ("--eval=$(shell id)", "-n", "SHELL=/tmp/x", "")
     ),
     gives(
         "http_request",

@@ -76,7 +76,7 @@ STATE = MemoryState.from_json(
             {"worker": "10.0.0.1", "command": "true", "stdout": "fine\n"},
             {"worker": "10.0.0.1", "command": "false", "exit_code": 3, "stderr": "broken\n"},
             {"worker": "10.0.0.1", "command": "sleep *", "exit_code": 124, "timed_out": True},
-            {"worker": "10.0.0.1", "command": "env *make -s -C '/opt/worker/b/jobs/api' 'reload'", "stdout": "reloaded\n"},
+            {"worker": "10.0.0.1", "command": "env *make -s -C '/opt/worker/b/jobs/api' -- 'reload'", "stdout": "reloaded\n"},
             {"worker": "10.0.0.1"},
         ],
         "http": [

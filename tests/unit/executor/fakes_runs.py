@@ -229,7 +229,7 @@ class FakeRemote:
 
 def purpose(command: RemoteCommand) -> str:
     """Name a command: `start api` for a make target of a job, else one word."""
-    made = re.search(r"make -s -C \S*/jobs/(\S+) (\S+)", command.script)
+    made = re.search(r"make -s -C \S*/jobs/(\S+) -- (\S+)", command.script)
     if made:
         return f"{made[2].rstrip(';')} {made[1]}"
     for word, sign in (("preflight", "command -v"), ("describe", "worker.json"), ("remove", "find "), ("purge", "rm -rf -- ")):

@@ -94,6 +94,11 @@ def test_the_environment_is_exactly_the_table_of_the_specification() -> None:
     assert invocation_environment(FACTS, HOST) == EXACT
 
 
+def test_the_hook_api_on_ipv6_is_named_as_an_address() -> None:
+    told = invocation_environment(replace(FACTS, hook_api="[::1]:8081"), HOST)
+    assert (told["HOOK_API_HOST"], told["HOOK_API_PORT"]) == ("::1", "8081")
+
+
 def test_a_disabled_allocation_says_so() -> None:
     facts = replace(FACTS, allocation=replace(B, disabled=True))
     assert invocation_environment(facts, HOST)["DISABLED"] == "1"

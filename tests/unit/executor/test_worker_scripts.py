@@ -37,8 +37,8 @@ def relative(root: Path) -> BucketConfig:
 
 
 def test_a_make_target_runs_in_the_job_s_directory_with_every_argument_quoted() -> None:
-    assert make_script(ABSOLUTE, "api", "start") == "make -s -C /opt/worker/b-1/jobs/api start"
-    assert make_script(ABSOLUTE, "api", "a b; rm") == "make -s -C /opt/worker/b-1/jobs/api 'a b; rm'"
+    assert make_script(ABSOLUTE, "api", "start") == "make -s -C /opt/worker/b-1/jobs/api -- start"
+    assert make_script(ABSOLUTE, "api", "a b; rm") == "make -s -C /opt/worker/b-1/jobs/api -- 'a b; rm'"
 
 
 def test_a_makefile_is_told_versions_index_and_address() -> None:

@@ -43,14 +43,16 @@ class ServedGateway:
 
 
 @asynccontextmanager
-async def serve(limits: RequestLimits | None = None, deadlines: Deadlines | None = None) -> AsyncIterator[ServedGateway]:
+async def serve(
+    limits: RequestLimits | None = None, deadlines: Deadlines | None = None, *, listen: str = "127.0.0.1:0"
+) -> AsyncIterator[ServedGateway]:
     """Serve a gateway before fakes until the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="maand-"))
     memory = make_memory()
     fakes = RunningFakes(memory)
     await fakes.start(directory)
     settings = GatewaySettings(
-        listen="127.0.0.1:0",
+        listen=listen,
         catalog=fakes.endpoint,
         executor=fakes.endpoint,
         limits=limits or RequestLimits(),

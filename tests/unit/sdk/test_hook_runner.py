@@ -1,6 +1,11 @@
 """Running one hook without maand: what it is given, what is reported."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ from maand_hook_sdk.hook_runner import HookTestError, HookTestReport, run_hook_t
 from maand_hook_sdk.memory_state import BadState, MemoryState
 from maand_hook_sdk.pytest_plugin import RunHook
 from tests.testbed.javascript import find_bun
+from tests.waiting import wait_until
 
 run_hook = pytest_plugin.run_hook
 """The fixture, as `pytest_plugins` would give it."""
@@ -111,6 +117,50 @@ def test_a_hook_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -
     report = run(tmp_path, "import subprocess; subprocess.run(['sleep', '60'])", timeout=0.5)
 
     assert (report.ok, report.timed_out) == (False, True)
+
+
+LEAVES_A_DAEMON = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import os, time; os.setsid(); time.sleep(600)"])
+subprocess.Popen(["sleep", "600"])
+print("begun", flush=True)
+"""
+
+
+def carriers(variable: str) -> list[str]:
+    """Return the processes that were started with this in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if variable.encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found
+
+
+def test_what_a_hook_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    report = run(tmp_path, LEAVES_A_DAEMON, {"environment": {"MARK": str(tmp_path)}})
+
+    assert (report.ok, report.stdout) == (True, "begun\n")
+    assert carriers(f"MARK={tmp_path}") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_hooks_test_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    begun = tmp_path / "begun"
+    ignores = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen({str(begun)!r}, 'w').close()\ntime.sleep(600)"
+    job = make_job(tmp_path, LEAVES_A_DAEMON + ignores)
+    (tmp_path / "tmp").mkdir()
+    command = [str(Path(sys.executable).with_name("maand")), "hooks", "test", str(job), "hook_x"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    maand = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(begun.exists)
+
+    maand.send_signal(number)
+    maand.communicate(timeout=60)
+
+    assert maand.returncode == 130
+    assert carriers(f"TMPDIR={tmp_path}/tmp") == []
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_semaphores_of_the_state_are_held_by_others(tmp_path: Path) -> None:

@@ -92,9 +92,18 @@ def kind_of(spec: run_spec_pb2.RunSpec) -> RunKind:
     choice = REQUIRED_CHOICES.get(kind)
     if choice and not getattr(asked, choice):
         raise InvalidArgument(f"a {kind} run needs {choice}", facts={"field": f"{name}.{choice}"})
-    if kind is RunKind.JOB_CONTROL and spec.job_control.action == run_spec_pb2.JOB_ACTION_RUN and not spec.job_control.target:
-        raise InvalidArgument("running a make target needs target", facts={"field": "job_control.target"})
+    if kind is RunKind.JOB_CONTROL and spec.job_control.action == run_spec_pb2.JOB_ACTION_RUN:
+        check_make_target(spec.job_control.target)
     return kind
+
+
+def check_make_target(target: str) -> None:
+    """Refuse what is no target: make takes `-n` for an option and `SHELL=…` for a variable. InvalidArgument."""
+    facts = {"field": "job_control.target"}
+    if not target:
+        raise InvalidArgument("running a make target needs target", facts=facts)
+    if target.startswith("-") or "=" in target or not target.isprintable():
+        raise InvalidArgument(f"{target!r} is not a make target", help="name a rule of the job's Makefile", facts=facts)
 
 
 def spec_holds_bucket(spec: run_spec_pb2.RunSpec) -> bool:

@@ -89,7 +89,7 @@ def api_variables(facts: InvocationFacts) -> dict[str, str]:
     """Say where, as whom, and on behalf of which run to call the runtime API."""
     host, _, port = facts.hook_api.rpartition(":")
     return {
-        "HOOK_API_HOST": host,
+        "HOOK_API_HOST": host.strip("[]"),  # an address, as sockets take it; brackets belong to URLs
         "HOOK_API_PORT": port,
         API_TOKEN_NAME: facts.token,
         "RUN_ID": facts.run_id,

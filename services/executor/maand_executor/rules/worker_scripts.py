@@ -27,8 +27,8 @@ def job_directory(config: BucketConfig, job: str) -> str:
 
 
 def make_script(config: BucketConfig, job: str, target: str) -> str:
-    """Run one target of the job's Makefile."""
-    return f"make -s -C {shlex.quote(job_directory(config, job))} {shlex.quote(target)}"
+    """Run one target of the job's Makefile; never an option of make, whatever the target is called."""
+    return f"make -s -C {shlex.quote(job_directory(config, job))} -- {shlex.quote(target)}"
 
 
 def make_environment(allocation: Allocation) -> dict[str, str]:
