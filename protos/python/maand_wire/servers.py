@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from maand_wire.channels import MAX_MESSAGE_BYTES
 from maand_wire.endpoints import LOOPBACK_HOSTS, EndpointError, TlsFiles
+from maand_wire.health import Health
 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -30,19 +31,13 @@ def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc
     return grpc.aio.server(interceptors=list(interceptors), options=OPTIONS)
 
 
-def add_standard_services(server: grpc.aio.Server, service_names: Sequence[str]) -> health.aio.HealthServicer:
-    """Add health (all SERVING) and reflection; keep the health servicer to announce a shutdown."""
-    servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    names = (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    return servicer
-
-
-async def announce_serving(servicer: health.aio.HealthServicer, service_names: Sequence[str]) -> None:
-    """Say SERVING for the server as a whole and for each service."""
-    for name in ("", *service_names):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+def add_standard_services(server: grpc.aio.Server, service_names: Sequence[str]) -> Health:
+    """Add reflection, and health, which says NOT_SERVING until the caller announces otherwise."""
+    health = Health(service_names)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+    reflection.enable_server_reflection((*service_names, health_name, reflection.SERVICE_NAME), server)
+    return health
 
 
 def bind_server(server: grpc.aio.Server, address: str, tls: TlsFiles | None = None, *, mutual: bool = False) -> str:

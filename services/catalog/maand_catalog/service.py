@@ -20,8 +20,10 @@ from maand_catalog.serving.upkeep import Housekeeper
 from maand_catalog.settings import CatalogSettings
 from maand_catalog.store.runs.epochs import settle_database
 from maand_wire.errors import ErrorBoundary
+from maand_wire.health import Health
 from maand_wire.metrics import MetricsServer, serve_metrics
-from maand_wire.servers import add_standard_services, announce_serving, bind_server, make_server
+from maand_wire.servers import add_standard_services, bind_server, make_server
+from maand_wire.supervision import keep_running
 from maand_wire.tracing import Tracer, make_tracer
 from maand_wire.tracing_grpc import make_server_interceptors
 
@@ -37,6 +39,8 @@ class RunningCatalog:
     settings: CatalogSettings
     database: Database
     server: grpc.aio.Server
+    health: Health
+    health_loop: "asyncio.Task[None]"
     semaphore_waiters: SemaphoreWaiters
     housekeeper: Housekeeper
     metrics: Metrics
@@ -60,7 +64,9 @@ class RunningCatalog:
         return self.activity.open_streams
 
     async def stop(self) -> None:
-        """Stop: no new calls; who waits is told to try elsewhere, other calls have a grace; then the database is closed."""
+        """Stop: health says so, no new calls; who waits is told to try elsewhere, others have a grace; the database is closed."""
+        self.health.announce_stop()
+        self.health_loop.cancel()
         stopping = asyncio.create_task(self.server.stop(self.settings.stop_grace.total_seconds()))
         await self.housekeeper.stop()
         with contextlib.suppress(Unavailable):  # then its lease in the database ends by itself
@@ -108,8 +114,9 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
     metrics_server = serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
     housekeeper = Housekeeper(database, upkeep=settings.upkeep, retention=settings.retention, meter=metrics)
     await server.start()
-    await announce_serving(health, SERVICE_NAMES)
     housekeeper.start()
+    health.announce(ready=True)
+    health_loop = asyncio.create_task(keep_running("health", lambda: health.keep(housekeeper.is_well)), name="health")
     log.info("catalog serves", address=address, services=services, database=database.engines.dialect)
     return RunningCatalog(
         address=address,
@@ -117,6 +124,8 @@ async def start_serving(settings: CatalogSettings, database: Database, metrics: 
         settings=settings,
         database=database,
         server=server,
+        health=health,
+        health_loop=health_loop,
         semaphore_waiters=waiters,
         housekeeper=housekeeper,
         metrics=metrics,

@@ -29,8 +29,10 @@ from maand_executor.ssh.settings import FEWEST, connections_that_fit, raise_soft
 from maand_executor.steps.context import ExecutorParts
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
+from maand_wire.health import Health, check_serving
 from maand_wire.metrics import MetricsServer, serve_metrics
-from maand_wire.servers import add_standard_services, announce_serving, bind_server, make_server
+from maand_wire.servers import add_standard_services, bind_server, make_server
+from maand_wire.supervision import keep_running
 from maand_wire.tracing import make_tracer
 from maand_wire.tracing_grpc import make_server_interceptors
 
@@ -50,6 +52,7 @@ class RunningExecutor:
     run_loop: RunLoop
     channel: grpc.aio.Channel
     server: grpc.aio.Server
+    health: Health
     metrics: Metrics
     metrics_server: MetricsServer | None
     loops: "tuple[asyncio.Task[None], ...]"
@@ -70,12 +73,13 @@ class RunningExecutor:
         return len(self.run_loop.active_run_ids)
 
     async def stop(self) -> None:
-        """Stop in an orderly way.
+        """Stop in an orderly way: health says so from the first moment.
 
         1. No further run or task is claimed; what runs is ended: hooks TERM then KILL, remote commands likewise.
         2. The leases are given up, so that another executor may go on at once.
         3. Connections are closed. May be called twice.
         """
+        self.health.announce_stop()
         await end_tasks(*self.loops)
         with suppress(RemoteError):
             await self.parts.catalog.release_leases(self.executor_id)
@@ -100,7 +104,7 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     run_loop = RunLoop(parts)
     server = make_server([*make_server_interceptors(parts.tracer), ErrorBoundary(STATUS_BY_ERROR)])
     try:
-        address = await start_server(server, parts, run_loop)
+        address, health = await start_server(server, parts, run_loop)
         metrics_server = (
             serve_metrics([metrics.registry], settings.metrics_listen, settings.tls) if settings.metrics_listen else None
         )
@@ -109,7 +113,11 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
         await server.stop(None)
         await channel.close()
         raise
-    loops = (asyncio.create_task(run_loop.run(), name="claims"), asyncio.create_task(HelpLoop(parts).run(), name="help"))
+    loops = (
+        asyncio.create_task(run_loop.run(), name="claims"),
+        asyncio.create_task(HelpLoop(parts).run(), name="help"),
+        asyncio.create_task(keep_running("health", lambda: health.keep(lambda: check_serving(channel))), name="health"),
+    )
     log.info("executor serves", address=address, executor=parts.executor_id, catalog=settings.catalog.address)
     return RunningExecutor(
         address=address,
@@ -117,6 +125,7 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
         run_loop=run_loop,
         channel=channel,
         server=server,
+        health=health,
         metrics=metrics,
         metrics_server=metrics_server,
         loops=loops,
@@ -164,8 +173,8 @@ def remove_leftovers(parts: ExecutorParts) -> None:
     parts.content.prune(parts.settings.work.content_kept)
 
 
-async def start_server(server: grpc.aio.Server, parts: ExecutorParts, run_loop: RunLoop) -> str:
-    """Add the services, bind, start; return the address bound."""
+async def start_server(server: grpc.aio.Server, parts: ExecutorParts, run_loop: RunLoop) -> tuple[str, Health]:
+    """Add the services, bind, start; return the address bound, and the health to keep."""
 
     def report() -> ExecutorReport:
         return ExecutorReport(
@@ -182,5 +191,4 @@ async def start_server(server: grpc.aio.Server, parts: ExecutorParts, run_loop: 
     health = add_standard_services(server, SERVICES)
     address = bind_server(server, parts.settings.listen, parts.settings.tls)
     await server.start()
-    await announce_serving(health, SERVICES)
-    return address
+    return address, health

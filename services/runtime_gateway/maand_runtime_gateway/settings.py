@@ -45,8 +45,6 @@ class Deadlines:
     patience: timedelta = timedelta(seconds=20)
     """How long calls are repeated while the catalog is away. With the deadline of the last one it is less than the 60 s that the
     SDKs wait, so that a hook is told by the gateway."""
-    health: timedelta = timedelta(seconds=1)
-    """For the question whether the catalog serves; whoever asks `/healthz` wants to know soon."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from maand_contracts.catalog.v1 import job_pb2_grpc, kv_pb2_grpc, secret_pb2_grpc, semaphore_pb2_grpc
 from maand_contracts.executor.v1 import remote_pb2_grpc
@@ -19,6 +18,7 @@ from maand_wire.calls import growing_pauses, read_pages, retry_call
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError, remote_errors
+from maand_wire.health import check_serving
 
 ResponseT = TypeVar("ResponseT")
 
@@ -53,7 +53,6 @@ class Upstream:
         self.semaphores = semaphore_pb2_grpc.SemaphoreServiceStub(self._catalog)
         self.jobs = job_pb2_grpc.JobServiceStub(self._catalog)
         self.remote = remote_pb2_grpc.RemoteServiceStub(self._executor)
-        self._health: Any = health_pb2_grpc.HealthStub(self._catalog)  # its stubs type only the blocking form
 
     async def call(
         self,
@@ -90,12 +89,7 @@ class Upstream:
 
     async def catalog_serves(self) -> bool:
         """Ask the catalog's health service."""
-        try:
-            with remote_errors():
-                answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=self.deadlines.health.total_seconds())
-        except RemoteError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return await check_serving(self._catalog)
 
     async def close(self) -> None:
         """Close both channels; calls still running are cancelled."""

@@ -8,9 +8,13 @@ import grpc.aio
 from maand_contracts.executor.v1 import executor_pb2, executor_pb2_grpc
 from maand_executor.rpc.callers import Viewers
 from maand_executor.rpc.executor import ExecutorReport, ExecutorServicer
-from maand_wire.channels import OPTIONS
+from maand_wire.channels import OPTIONS, open_channel
 from maand_wire.endpoints import Endpoint
+from maand_wire.health import check_serving
 from maand_wire.servers import make_server
+from tests.integration.executor.deploy_bed import deploy_bed
+from tests.testbed.sshd import SshTestBed
+from tests.waiting import until
 
 
 async def test_an_executor_tells_what_it_is_doing(tmp_path: Path) -> None:
@@ -30,3 +34,16 @@ async def test_an_executor_tells_what_it_is_doing(tmp_path: Path) -> None:
     assert answer == executor_pb2.GetExecutorStatusResponse(
         executor_id="e", version="1", hook_api="127.0.0.1:8080", run_ids=["r1"], ssh_connections=2, hook_processes=3
     )
+
+
+async def test_an_executor_is_ready_while_its_catalog_is(tmp_path: Path, test_bed: SshTestBed) -> None:
+    async with deploy_bed(tmp_path, test_bed, workers=1) as bed:
+        assert bed.executor is not None
+        async with open_channel(Endpoint(address=bed.executor.address)) as channel:
+            await until(lambda: check_serving(channel))
+            bed.catalog.health.announce_stop()
+
+            async def is_away() -> bool:
+                return not await check_serving(channel)
+
+            await until(is_away)

@@ -31,7 +31,7 @@ from maand_hook_sdk.memory_policy import check_read, check_worker, check_write, 
 from maand_hook_sdk.memory_routes import find_canned_reply, host_of
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import ErrorBoundary, RemoteError
-from maand_wire.servers import add_standard_services, announce_serving, bind_server, make_server
+from maand_wire.servers import add_standard_services, bind_server, make_server
 
 GRPC_BY_HTTP = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -295,7 +295,7 @@ class RunningFakes:
         health = add_standard_services(self._server, [])
         self.endpoint = Endpoint(address=bind_server(self._server, f"unix:{directory / 'fakes.sock'}"))
         await self._server.start()
-        await announce_serving(health, [])
+        health.announce(ready=True)
 
     async def stop(self) -> None:
         """Stop serving."""

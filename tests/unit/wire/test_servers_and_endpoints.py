@@ -21,7 +21,7 @@ async def test_health_and_reflection_answer_on_tcp() -> None:
     health = servers.add_standard_services(server, [SERVICE])
     address = servers.bind_server(server, "127.0.0.1:0")
     await server.start()
-    await servers.announce_serving(health, [SERVICE])
+    health.announce(ready=True)
     status, services = await asyncio.to_thread(ask, address)
     await server.stop(None)
     assert status == health_pb2.HealthCheckResponse.SERVING

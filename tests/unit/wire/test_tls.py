@@ -33,7 +33,7 @@ async def serving(tls: TlsFiles, *, mutual: bool = False) -> AsyncIterator[str]:
     health = servers.add_standard_services(server, [])
     address = servers.bind_server(server, "127.0.0.1:0", tls, mutual=mutual)
     await server.start()
-    await servers.announce_serving(health, [])
+    health.announce(ready=True)
     yield address
     await server.stop(None)
 

@@ -5,7 +5,7 @@
 | durability       | WAL, `synchronous=FULL`                           | the server's                                    |
 | a write begins   | `BEGIN IMMEDIATE`, one connection                 | `BEGIN`, READ COMMITTED                         |
 | a read begins    | `BEGIN` on a `query_only` connection (a snapshot) | `BEGIN READ ONLY, REPEATABLE READ` (a snapshot) |
-| a stuck client   | cannot be: one process, file lock                 | idle and statement timeouts, TCP keepalives     |
+| a stuck client   | cannot be: one process, file lock                 | idle and statement timeouts, TCP time-outs      |
 
 `sqlite://` without a path keeps everything in memory: the catalog for tests of other parts, held to the same contract tests. It
 has one connection, so reads take their turn with writes, and it is gone when it is closed.
@@ -39,7 +39,15 @@ POSTGRESQL_SETTINGS = {
     "timezone": "UTC",
 }
 
-POSTGRESQL_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+POSTGRESQL_CONNECTION = {
+    "connect_timeout": 5,  # seconds; a host that is cut off answers nothing at all
+    "tcp_user_timeout": 10_000,  # milliseconds that what was sent may stay unacknowledged; Linux itself tries for 15 minutes
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""How soon a server that is cut off without a word is given up: https://www.postgresql.org/docs/current/libpq-connect.html."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +137,7 @@ def prepare_sqlite(engine: Engine, *, pragmas: Sequence[str], begin: str) -> Non
 def make_postgresql_engines(url: URL) -> Engines:
     """Make the PostgreSQL engines. A connection that died is noticed by the statement that fails; `Database` then tries anew."""
     options = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL_SETTINGS.items())
-    arguments = {**POSTGRESQL_KEEPALIVES, "options": options, "application_name": "maand-catalog"}
+    arguments = {**POSTGRESQL_CONNECTION, "options": options, "application_name": "maand-catalog"}
     write = create_engine(url, pool_size=WRITE_CONNECTIONS, max_overflow=0, connect_args=arguments)
     read = create_engine(
         url,

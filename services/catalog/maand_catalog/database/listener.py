@@ -12,7 +12,7 @@ import structlog
 from psycopg.conninfo import make_conninfo
 
 from maand_catalog.database.bus import CHANNEL, Bus
-from maand_catalog.database.engine import POSTGRESQL_KEEPALIVES
+from maand_catalog.database.engine import POSTGRESQL_CONNECTION
 from maand_catalog.database.failures import database_unavailable
 from maand_wire.supervision import keep_running
 
@@ -25,7 +25,7 @@ class Listener:
     """Feeds a bus from PostgreSQL until it is closed."""
 
     def __init__(self, conninfo: str, *, replica: str, bus: Bus) -> None:
-        self._conninfo = make_conninfo(conninfo, **POSTGRESQL_KEEPALIVES)
+        self._conninfo = make_conninfo(conninfo, **POSTGRESQL_CONNECTION)
         self._replica = replica
         self._bus = bus
         self._connection: psycopg.AsyncConnection | None = None

@@ -32,6 +32,9 @@ class Meter:
     def semaphore_asked(self, outcome: WaitOutcome, seconds: float) -> None:
         """Count one call for a semaphore that is over, and how long it took."""
 
+    def upkeep_came_through(self) -> None:
+        """Note that the look after leases was answered by the database."""
+
     def run_taken_over(self) -> None:
         """Count a run that was claimed again, after its executor gave it up or died."""
 

@@ -48,6 +48,11 @@ class Metrics(Meter):
             "How long the oldest run that nothing holds back has waited for an executor",
             registry=registry,
         )
+        self._upkeep = Gauge(
+            "maand_catalog_upkeep_last_success_timestamp_seconds",
+            "When the look after leases last came through",
+            registry=registry,
+        )
         self._taken_over = Counter("maand_catalog_runs_taken_over", "Runs claimed again after an executor", registry=registry)
         self._lapsed = Counter("maand_catalog_tasks_lapsed", "Tasks taken from an executor, lease over", registry=registry)
 
@@ -73,6 +78,10 @@ class Metrics(Meter):
     def semaphore_asked(self, outcome: WaitOutcome, seconds: float) -> None:
         """Count one call for a semaphore."""
         self._semaphores.labels(outcome).observe(seconds)
+
+    def upkeep_came_through(self) -> None:
+        """Remember when."""
+        self._upkeep.set_to_current_time()
 
     def run_taken_over(self) -> None:
         """Count a takeover."""

@@ -2,9 +2,11 @@
 
 Every replica does it; what one did, another finds done. A failure (the database is away) is logged and tried again next time;
 what nobody foresaw is logged with its traceback, and the loop it met begins again (`maand_wire.supervision`): the others go on.
+That the look after leases came through lately is how the catalog knows that its database answers, and its loops live.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
@@ -25,6 +27,9 @@ from maand_wire.supervision import keep_running
 
 log = structlog.get_logger("maand.catalog.upkeep")
 
+LATELY = timedelta(seconds=5)
+"""A look after leases is due every second; none in so long: the database does not answer, or the loop has ended."""
+
 
 class Housekeeper:
     """Runs its loops until it is stopped."""
@@ -35,6 +40,7 @@ class Housekeeper:
         self._retention = retention
         self._meter = meter
         self._task: asyncio.Task[None] | None = None
+        self._came_through = time.monotonic()
 
     def start(self) -> None:
         """Begin."""
@@ -45,6 +51,10 @@ class Housekeeper:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def is_well(self) -> bool:
+        """Whether the database answered lately and the loops live."""
+        return time.monotonic() - self._came_through < LATELY.total_seconds()
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -58,7 +68,10 @@ class Housekeeper:
 
     async def look_after_leases(self) -> None:
         """Interrupt and fail what is due; a write happens only when something is."""
-        if not await self._database.read(is_care_due):
+        due = await self._database.read(is_care_due)
+        self._came_through = time.monotonic()
+        self._meter.upkeep_came_through()
+        if not due:
             return
         await self._database.write(shorten_leases)
         interrupted = await self._database.write(interrupt_lapsed_runs)
