@@ -106,8 +106,7 @@ def _remote(error: "RemoteError") -> tuple[tuple[Problem, ...], int]:
     code = exit_of_error(error.code, status)
     if error.problems:
         return tuple(problem_from_message(problem) for problem in error.problems), code
-    spoken = error.code != status.lower()
-    message, advice = (error.message, error.help) if spoken else UNSPOKEN.get(status, (error.message, error.help))
+    message, advice = (error.message, error.help) if error.spoken else UNSPOKEN.get(status, (error.message, error.help))
     return (Problem(code=error.code, message=message, help=advice),), code
 
 

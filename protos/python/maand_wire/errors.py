@@ -26,6 +26,9 @@ from maand_wire.certificates import read_handshake_failure
 
 DETAILS_KEY = "grpc-status-details-bin"
 
+ACCIDENT = "internal"
+"""Code of what nobody foresaw."""
+
 MESSAGE_TOO_LARGE = "message_too_large"
 """Code of what gRPC itself refuses, here or at the other part, whenever it is tried. Its status says no more than "too much"."""
 
@@ -33,7 +36,10 @@ StatusByError = Mapping[type[Exception], grpc.StatusCode]
 
 
 class RemoteError(Exception):
-    """A call to another part failed. The message is the other part's, ready to be shown; `help` says what to do next."""
+    """A call to another part failed. The message is the other part's, ready to be shown; `help` says what to do next.
+
+    `spoken`: a service put it into these words. Else they are gRPC's, or an accident's: whoever shows them has better ones.
+    """
 
     def __init__(
         self,
@@ -44,6 +50,7 @@ class RemoteError(Exception):
         help: str = "",  # noqa: A002 - the contract's word
         facts: Mapping[str, str] | None = None,
         problems: Sequence[error_pb2.Problem] = (),
+        spoken: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -52,6 +59,7 @@ class RemoteError(Exception):
         self.help = help
         self.facts = dict(facts or {})
         self.problems = tuple(problems)
+        self.spoken = spoken
 
     @property
     def is_temporary(self) -> bool:
@@ -78,7 +86,7 @@ def remote_errors() -> Iterator[None]:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise RemoteError(grpc.StatusCode.CANCELLED, "the server ended the call") from error
+        raise RemoteError(grpc.StatusCode.CANCELLED, "the server ended the call", spoken=False) from error
 
 
 def read_remote_error(error: grpc.RpcError) -> RemoteError:
@@ -95,9 +103,17 @@ def read_remote_error(error: grpc.RpcError) -> RemoteError:
         return (
             RemoteError(status, failure.message, code=failure.code, help=failure.help)
             if failure
-            else RemoteError(status, message)
+            else RemoteError(status, message, spoken=False)
         )
-    return RemoteError(status, message, code=detail.code, help=detail.help, facts=detail.facts, problems=list(detail.problems))
+    return RemoteError(
+        status,
+        message,
+        code=detail.code,
+        help=detail.help,
+        facts=detail.facts,
+        problems=list(detail.problems),
+        spoken=detail.code != ACCIDENT,
+    )
 
 
 def find_error_detail(trailing_metadata: Sequence[tuple[str, str | bytes]]) -> error_pb2.ErrorDetail | None:
@@ -184,6 +200,8 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
     def status_of(self, error: Exception) -> status_pb2.Status:
         """Describe an exception: a domain error by the table, a failed onward call as it came, anything else as INTERNAL."""
         if isinstance(error, RemoteError):
+            if not error.spoken:
+                return status_pb2.Status(code=error.status.value[0], message=error.message)
             return make_rich_status(error.status, error.message, error)
         if isinstance(error, UndecodableRequest):
             return make_rich_status(grpc.StatusCode.INVALID_ARGUMENT, str(error), error)
@@ -204,7 +222,7 @@ def log_unexpected(error: Exception) -> None:
 def make_rich_status(code: grpc.StatusCode, message: str, error: Exception | None) -> status_pb2.Status:
     """Build the status with its `ErrorDetail` from what the exception carries."""
     detail = error_pb2.ErrorDetail(
-        code=getattr(error, "code", None) or to_snake_case(type(error).__name__ if error else "internal"),
+        code=getattr(error, "code", None) or (to_snake_case(type(error).__name__) if error else ACCIDENT),
         help=getattr(error, "help", None) or "",
         facts={key: str(value) for key, value in (getattr(error, "facts", None) or {}).items()},
         problems=[problem_to_message(problem) for problem in getattr(error, "problems", None) or ()],

@@ -43,5 +43,12 @@ def refusal_headers(error: RequestRefused) -> dict[str, str] | None:
 
 def remote_failure_response(error: RemoteError) -> Response:
     """Answer with what the catalog or the executor said."""
-    answer = answer_for(grpc_status=error.status.name, code=error.code, message=error.message, help=error.help, facts=error.facts)
+    answer = answer_for(
+        grpc_status=error.status.name,
+        code=error.code,
+        message=error.message,
+        help=error.help,
+        facts=error.facts,
+        spoken=error.spoken,
+    )
     return error_response(answer, {"www-authenticate": "Bearer"} if answer.status == 401 else None)

@@ -52,9 +52,17 @@ class ErrorAnswer:
         return {"error": {"code": self.code, "message": self.message, "details": dict(self.details)}}
 
 
-def answer_for(*, grpc_status: str, code: str, message: str, help: str, facts: Mapping[str, str]) -> ErrorAnswer:  # noqa: A002
-    """Translate one failed call."""
-    if code == grpc_status.lower():
+def answer_for(
+    *,
+    grpc_status: str,
+    code: str,
+    message: str,
+    help: str,  # noqa: A002 - the contract's word
+    facts: Mapping[str, str],
+    spoken: bool,
+) -> ErrorAnswer:
+    """Translate one failed call; one that no service has `spoken` of gets words of ours."""
+    if not spoken:
         message, help = answer_without_detail(grpc_status, message, help)  # noqa: A001 - the contract's word
     return ErrorAnswer(
         status=STATUS_BY_CODE.get(code) or STATUS_BY_GRPC[grpc_status],

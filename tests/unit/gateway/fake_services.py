@@ -81,6 +81,9 @@ class FakeServices:
         self.seen = Seen()
         self.fail_with: Exception | None = None
         self.lose = 0
+        self.lost_after = 0.0
+        """Seconds that a call waits for an answer that is then lost; semaphores."""
+        self.asked_to_wait: list[int] = []
 
     def answer(self, response: ResponseT) -> ResponseT:
         """Return the answer, or lose it."""
@@ -171,6 +174,9 @@ class FakeSecrets(FakeKv):
 
 class FakeSemaphores(FakeServices):
     async def Acquire(self, request: semaphore_pb2.AcquireRequest, context: Context) -> semaphore_pb2.AcquireResponse:
+        self.asked_to_wait.append(request.timeout_seconds)
+        if self.lose:
+            await asyncio.sleep(self.lost_after)
         with told_in_grpc():
             identity, token = self.admit(context)
             claim = self.memory.semaphores.request(identity, token, request.name, request.capacity)

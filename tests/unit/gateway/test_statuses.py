@@ -8,8 +8,16 @@ from maand_runtime_gateway.routes.table import COMMON_ERRORS, ROUTES
 from maand_runtime_gateway.statuses import STATUS_BY_CODE, STATUS_BY_GRPC, ErrorAnswer, answer_for
 
 
-def answer(status: str, *, code: str = "some_code", message: str = "it failed", help: str = "", **facts: str) -> ErrorAnswer:  # noqa: A002
-    return answer_for(grpc_status=status, code=code, message=message, help=help, facts=facts)
+def answer(
+    status: str,
+    *,
+    code: str = "some_code",
+    message: str = "it failed",
+    help: str = "",  # noqa: A002
+    spoken: bool = True,
+    **facts: str,
+) -> ErrorAnswer:
+    return answer_for(grpc_status=status, code=code, message=message, help=help, facts=facts, spoken=spoken)
 
 
 def test_every_grpc_status_but_ok_has_an_http_status() -> None:
@@ -50,13 +58,19 @@ def test_the_message_joins_what_happened_and_what_to_do() -> None:
 
 
 def test_a_service_that_cannot_be_reached_is_not_described_by_grpc() -> None:
-    told = answer("UNAVAILABLE", code="unavailable", message="failed to connect to all addresses; last error: UNKNOWN: unix:/x")
+    told = answer("UNAVAILABLE", code="unavailable", message="failed to connect to all addresses; unix:/x", spoken=False)
 
     assert told.message == "the service behind this route cannot be reached; try again"
 
 
+def test_a_service_that_says_what_it_lacks_is_repeated_in_its_own_words() -> None:
+    told = answer("UNAVAILABLE", code="unavailable", message="the catalog's database cannot be reached", help="try again")
+
+    assert (told.status, told.message) == (503, "the catalog's database cannot be reached; try again")
+
+
 def test_an_unexpected_failure_tells_nothing_of_its_inside() -> None:
-    assert "secret" not in answer("UNKNOWN", code="unknown", message="Traceback: secret").message
+    assert "secret" not in answer("UNKNOWN", code="unknown", message="Traceback: secret", spoken=False).message
 
 
 def test_facts_that_are_numbers_become_numbers() -> None:

@@ -128,6 +128,31 @@ async def test_an_error_of_an_onward_call_passes_through_unchanged(tmp_path: Pat
     )
 
 
+class Unavailable(Lost):
+    code = "unavailable"
+    help = "try again"
+
+
+@pytest.mark.parametrize(
+    ("error", "spoken"),
+    [
+        (Unavailable("the catalog's database cannot be reached"), True),
+        (ZeroDivisionError("an accident"), False),
+        (RemoteError(grpc.StatusCode.UNAVAILABLE, "onward, in words", help="wait"), True),
+        (RemoteError(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", spoken=False), False),
+    ],
+)
+async def test_who_put_a_failure_into_words_arrives(tmp_path: Path, error: Exception, spoken: bool) -> None:
+    assert (await failure_of_get(error, tmp_path)).spoken is spoken
+
+
+async def test_nobody_there_has_spoken(tmp_path: Path) -> None:
+    async with open_channel(Endpoint(address=f"unix:{tmp_path}/nobody")) as channel:
+        with pytest.raises(RemoteError) as raised, remote_errors():
+            await run_pb2_grpc.RunServiceStub(channel).GetRun(run_pb2.GetRunRequest())
+    assert (raised.value.status, raised.value.spoken) == (grpc.StatusCode.UNAVAILABLE, False)
+
+
 async def test_a_stream_fails_with_the_same_words_after_what_it_yielded(tmp_path: Path) -> None:
     server, endpoint = await serve(Lost("gone"), tmp_path)
     seen = []

@@ -26,7 +26,7 @@ async def acquire_slot(upstream: Upstream, caller: Caller, fields: SemaphoreAcqu
     request_id = caller.repeat_id
 
     async def attempt() -> semaphore_pb2.AcquireResponse:
-        seconds_left = max(1, int(gives_up - time.monotonic()))
+        seconds_left = max(1, round(gives_up - time.monotonic()))
         request = semaphore_pb2.AcquireRequest(
             name=fields.name, capacity=fields.capacity, timeout_seconds=seconds_left, request_id=request_id
         )
