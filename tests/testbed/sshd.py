@@ -81,11 +81,12 @@ class SshTestBed:
         return "".join(worker.known_hosts_lines for worker in self.workers)
 
     def write_secrets(self, secrets: Path, *, pinned: bool = True) -> None:
-        """Write `worker.key` and `known_hosts` as a bucket keeps them; without `pinned` no host key is known."""
+        """Write `worker.key`, its public half and `known_hosts` as a bucket keeps them; without `pinned` no host key is known."""
         secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = secrets / "worker.key"
         key.write_bytes(self.key.read_bytes())
         key.chmod(0o600)
+        key.with_suffix(".key.pub").write_bytes(self.key.with_suffix(".key.pub").read_bytes())
         (secrets / "known_hosts").write_text(self.known_hosts if pinned else "")
 
     def stop(self) -> None:

@@ -19,6 +19,8 @@ PATIENT = SshSettings(connect_timeout=timedelta(seconds=30), grace=timedelta(sec
 """Limits that a busy machine keeps."""
 IMPATIENT = SshSettings(
     connect_timeout=timedelta(seconds=2),
+    connect_attempts=3,
+    agent_timeout=timedelta(seconds=1),
     keepalive_interval=timedelta(seconds=0.3),
     keepalive_count=2,
     grace=timedelta(seconds=1),
@@ -53,3 +55,19 @@ async def remote_of(
         yield remote
     finally:
         await remote.close()
+
+
+def write_ssh_config(directory: Path, text: str) -> str:
+    """Write an OpenSSH client configuration and return its path."""
+    path = directory / "ssh_config"
+    path.write_text(text)
+    return str(path)
+
+
+def secrets_for(directory: Path, key: Path, *beds: SshTestBed) -> Path:
+    """Make secrets with one bed's key and the host keys of several."""
+    secrets = directory / "shared-secrets"
+    beds[0].write_secrets(secrets)
+    (secrets / "worker.key").write_bytes(key.read_bytes())
+    (secrets / "known_hosts").write_text("".join(bed.known_hosts for bed in beds))
+    return secrets

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from maand_executor.rules.facts import BucketConfig, Worker
@@ -110,6 +111,20 @@ async def test_settings_edited_again_and_again_leave_nothing_open(test_bed: SshT
                 await run_true(remote, crowd.hosts)
         await until_connected(crowd, "agent", 2)
         assert remotes.open_connections == 2
+
+
+async def test_an_edited_ssh_config_closes_the_old_connections(test_bed: SshTestBed, tmp_path: Path) -> None:
+    crowd = test_bed.start_crowd(2)
+    path = tmp_path / "ssh_config"
+
+    async with remotes_of(test_bed) as remotes:
+        for edit in ("# one\n", "", "# two\n"):
+            if edit:
+                path.write_text(edit)
+            async with remotes.of(config(crowd, ssh_config=str(path))) as remote:
+                await run_true(remote, crowd.hosts)
+        assert logins(crowd) == 4
+        await until_connected(crowd, "agent", 2)
 
 
 async def test_buckets_share_the_descriptors_of_the_process(test_bed: SshTestBed) -> None:

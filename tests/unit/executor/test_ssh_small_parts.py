@@ -1,28 +1,14 @@
-"""Small rules of the SSH parts: facts of a machine, jump hosts, signals, errors, credentials."""
+"""Small rules of the SSH parts: facts of a machine, signals, errors, credentials."""
 
 from pathlib import Path
 
 import pytest
 
 from maand_executor.ssh import errors
+from maand_executor.ssh.client_config import Hop
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import KeyUnusable, SshError
 from maand_executor.ssh.execution import Capture, signal_number
-from maand_executor.ssh.jumps import parse_hop
-
-
-@pytest.mark.parametrize(
-    ("hop", "parts"),
-    [
-        ("bastion", ("bastion", None, None)),
-        ("me@bastion:2222", ("bastion", 2222, "me")),
-        ("me@[fd00::1]:22", ("fd00::1", 22, "me")),
-        ("fd00::1", ("fd00::1", None, None)),
-        (" a@b@c ", ("c", None, "a@b")),
-    ],
-)
-def test_a_hop_is_split_into_host_port_and_user(hop: str, parts: tuple[str, int | None, str | None]) -> None:
-    assert parse_hop(hop) == parts
 
 
 def test_signals_have_numbers_and_unknown_ones_have_none() -> None:
@@ -58,18 +44,13 @@ def test_codes_are_one_word_for_one_class() -> None:
     assert len(codes) == len(set(codes))
 
 
-def test_an_agent_is_asked_only_without_a_key_file(tmp_path: Path) -> None:
-    agent = {"SSH_AUTH_SOCK": "/run/agent"}
-    (tmp_path / "worker.key").touch()
-
-    assert Credentials(tmp_path, "worker.key", environment=agent).agent_path is None
-    assert Credentials(tmp_path, "missing.key", environment=agent).agent_path == "/run/agent"
-    assert Credentials(tmp_path, "", environment=agent).agent_path == "/run/agent"
-
-
-@pytest.mark.parametrize(("name", "words"), [("", "no agent runs"), ("missing.key", "cannot read"), ("bad.key", "cannot use")])
-def test_a_key_that_cannot_be_used_is_named(tmp_path: Path, name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "no SSH agent is known"), ("missing.key", "cannot read the private key"), ("bad.key", "cannot use")]
+)
+async def test_a_key_that_cannot_be_used_is_named(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "bad.key").write_text("not a key")
+    hop = Hop(name="10.0.0.1", host="10.0.0.1", port=22, user="agent")
 
     with pytest.raises(KeyUnusable, match=words):
-        Credentials(tmp_path, name, environment={}).keys("10.0.0.1")
+        async with Credentials(tmp_path, name, environment={}).identify(hop):
+            pass

@@ -4,15 +4,10 @@
                                    |              |        |
               Unreachable / Unusable  HostKey…  AuthenticationRefused
 
-Whether anything answered at the address is told apart with care: of a worker that left the fleet it decides whether it counts as
-dead. A fault of this side (`CannotConnect`), of a jump host or of an SSH server that answers is no sign of that.
-
 sshd's default MaxStartups (10:30:100) drops logins of a crowd at random before anything was said: only that is tried again.
 """
 
 import asyncio
-import errno
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,18 +20,19 @@ import asyncssh
 
 from maand_executor.rules.facts import HostKeyPolicy
 from maand_executor.rules.meter import LoginOutcome, Meter
-from maand_executor.ssh.credentials import Credentials
+from maand_executor.ssh.client_config import ClientConfig, Hop
+from maand_executor.ssh.credentials import Credentials, Identity
 from maand_executor.ssh.errors import (
+    AgentUnusable,
     AuthenticationRefused,
-    CannotConnect,
     ConnectionUnusable,
     HostKeyChanged,
     HostKeyUnknown,
     SshError,
-    WorkerUnreachable,
 )
 from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe_host_key
-from maand_executor.ssh.jumps import Jumps
+from maand_executor.ssh.jumps import Jumps, Way
+from maand_executor.ssh.login_errors import Dropped, always_dropped, connection_error, is_refusal, speaks_ssh
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.settings import SshSettings
 
@@ -57,14 +53,19 @@ HOST_KEY_KINDS = (
 PINNED_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
 """Those that are looked for when keys are pinned: what OpenSSH generates."""
 
-LOCAL_FAULTS = frozenset(
-    {
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
-        *(errno.ENOENT, errno.EACCES, errno.EPERM),
-        *(errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN),
-    }
-)
-"""What keeps this side from asking at all: no descriptors, memory or ports left, a firewall of its own, no network."""
+NOT_FROM_SSH_CONFIG: dict[str, Any] = {
+    "preferred_auth": ["publickey"],
+    "public_key_auth": True,
+    "host_based_auth": False,
+    "pkcs11_provider": None,
+    "agent_forwarding": False,
+    "connect_timeout": None,
+    "command": None,
+    "request_pty": False,
+    "env": None,
+    "send_env": None,
+}
+"""What an OpenSSH configuration may say for people at terminals, and would break commands here: `RequestTTY`, `RemoteCommand`."""
 
 LOGIN_ERRORS = (OSError, asyncssh.Error, ValueError)
 """What a login raises; `ValueError` is asyncssh's word for options it cannot use."""
@@ -128,32 +129,54 @@ class Connector:
         self._pace = pace
         self._settings = settings
         self._jitter = jitter
-        self._ssh_config = ssh_config
-        self._jumps = Jumps(self._log_in_to_jump)
+        self._config = ClientConfig(ssh_config, limit=settings.connect_timeout)
+        self._jumps = Jumps(self._open_jump)
         self._places = asyncio.Semaphore(settings.logins_at_once)
 
     async def open(self, destination: Destination) -> asyncssh.SSHClientConnection:
-        """Log in. Raises `WorkerUnreachable`, `HostKeyUnknown`, `HostKeyChanged`, `AuthenticationRefused`, `KeyUnusable`."""
-        return await self._patiently(destination, lambda: self._log_in_counted(destination))
+        """Log in.
+
+        Raises `WorkerUnreachable`, `HostKeyUnknown`, `HostKeyChanged`, `AuthenticationRefused`, `KeyUnusable`, `CannotConnect`.
+        """
+        return await self._patiently(lambda: self._find_way(destination), self._log_in_counted)
 
     async def scan_host_keys(self, destination: Destination) -> tuple[HostKey, ...]:
         """Return the host keys a server shows, one of each kind, without logging in. Raises `WorkerUnreachable`."""
-        first = await self._patiently(destination, lambda: self._show_host_key(destination, HOST_KEY_KINDS))
-        others = [await self._show_other(destination, kind) for kind in PINNED_KINDS]
+
+        async def find_way() -> Way:
+            return await self._find_way(destination)
+
+        first = await self._patiently(find_way, lambda way: self._show_host_key(way, HOST_KEY_KINDS))
+        others = [await self._show_other(find_way, kind) for kind in PINNED_KINDS]
         found = {key.text: key for key in (first, *others) if key is not None}
         return tuple(found.values())
 
-    async def _patiently(self, destination: Destination, attempt: Callable[[], Awaitable[Result]]) -> Result:
+    async def _find_way(self, destination: Destination) -> Way:
+        """Find out how one gets to a worker, and open the jump hosts on the way: outside of limits and places of its own login.
+
+        So a jump host that is dead holds up nobody but those behind it.
+        """
+        route = await self._config.find_route(destination.host, port=destination.port, user=destination.user)
+        tunnel = await self._jumps.open(route.jumps, worker=destination.host)
+        return Way(hop=route.target, jump=route.jumps[-1] if route.jumps else None, tunnel=tunnel)
+
+    async def _open_jump(self, hop: Hop, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
+        async def find_way() -> Way:
+            return Way(hop=hop, tunnel=tunnel)
+
+        return await self._patiently(find_way, self._log_in)
+
+    async def _patiently(self, find_way: Callable[[], Awaitable[Way]], attempt: Callable[[Way], Awaitable[Result]]) -> Result:
         """Try again while the server drops us: after a pause that doubles, with jitter of a half to the whole."""
         pause = self._settings.retry_pause.total_seconds()
         for attempts_left in reversed(range(self._settings.connect_attempts)):
+            way = await find_way()
             try:
                 async with self._start():
-                    return await attempt()
+                    return await attempt(way)
             except Dropped as dropped:
                 if not attempts_left:
-                    words = f"its SSH server drops logins before they begin ({dropped}); are there too many at once?"
-                    raise ConnectionUnusable(destination.host, words) from dropped
+                    raise ConnectionUnusable(way.hop.name, always_dropped(way.hop, dropped)) from dropped
             await asyncio.sleep(pause * (1 + self._jitter()) / 2)
             pause = min(pause * 2, self._settings.longest_retry_pause.total_seconds())
         raise AssertionError("the last attempt returns or raises")
@@ -167,20 +190,26 @@ class Connector:
             self._meter.ssh_waited("pace", time.monotonic() - asked)
             yield
 
-    async def _show_host_key(self, destination: Destination, kinds: Sequence[str]) -> HostKey | None:
-        host, port = destination.host, destination.port
+    async def _show_host_key(self, way: Way, kinds: Sequence[str]) -> HostKey | None:
         try:
-            async with self._within_limit(), self._through(host) as way:
-                key = await asyncssh.get_server_host_key(host, port, server_host_key_algs=list(kinds), **way)
+            async with self._within_limit():
+                key = await asyncssh.get_server_host_key(
+                    way.hop.name,
+                    way.hop.port,
+                    server_host_key_algs=list(kinds),
+                    options=asyncssh.SSHClientConnectionOptions(config=None, client_keys=None),  # else it reads every key file
+                    **self._options_of(way),
+                )
         except LOGIN_ERRORS as error:
-            raise self._translated(destination, self._new_login(), error) from error
+            raise self._translated(way, self._new_login(), error) from error
         return describe_host_key(key) if key else None
 
-    async def _show_other(self, destination: Destination, kind: str) -> HostKey | None:
+    async def _show_other(self, find_way: Callable[[], Awaitable[Way]], kind: str) -> HostKey | None:
         """Ask a server that is known to answer for one kind of key: hanging up means that it has none."""
         try:
+            way = await find_way()
             async with self._start():
-                return await self._show_host_key(destination, [kind])
+                return await self._show_host_key(way, [kind])
         except (Dropped, SshError):
             return None
 
@@ -191,86 +220,64 @@ class Connector:
     def _new_login(self) -> Login:
         return Login(self.host_keys, self._policy)
 
-    async def _log_in_counted(self, destination: Destination) -> asyncssh.SSHClientConnection:
+    async def _log_in_counted(self, way: Way) -> asyncssh.SSHClientConnection:
         began = time.monotonic()
         outcome: LoginOutcome = "succeeded"
         try:
-            return await self._log_in(destination)
+            return await self._log_in(way)
         except BaseException as error:
             outcome = login_outcome(error)
             raise
         finally:
             self._meter.login_ended(outcome, time.monotonic() - began)
 
-    async def _log_in(self, destination: Destination) -> asyncssh.SSHClientConnection:
-        login = self._new_login()
-        try:
-            async with self._within_limit(), self._through(destination.host) as way:
-                return await asyncssh.connect(
-                    destination.host,
-                    destination.port,
-                    username=destination.user,
-                    client_factory=lambda: login,
-                    **self._identity(destination),
-                    **way,
-                )
-        except LOGIN_ERRORS as error:
-            raise self._translated(destination, login, error) from error
-
-    async def _log_in_to_jump(self, host: str, port: int | None, user: str | None, way: dict[str, Any]) -> Any:
-        login = self._new_login()
-        destination = Destination(host=host, port=port or SSH_PORT, user=user or "")
-        named = {"username": user} if user else {}
-        try:
-            return await asyncssh.connect(
-                host, port or (), client_factory=lambda: login, **self._identity(destination), **named, **way
-            )
-        except LOGIN_ERRORS as error:
-            translated = self._translated(destination, login, error)
-            if isinstance(translated, Dropped | WorkerUnreachable):
-                raise ConnectionUnusable(host, f"the jump host cannot be used: {translated}") from error
-            raise translated from error
+    async def _log_in(self, way: Way) -> asyncssh.SSHClientConnection:
+        login, hop = self._new_login(), way.hop
+        async with self._credentials.identify(hop) as identity:
+            try:
+                async with self._within_limit():
+                    return await asyncssh.connect(
+                        hop.name,
+                        hop.port,
+                        username=hop.user,
+                        client_factory=lambda: login,
+                        client_keys=identity.keys,
+                        client_certs=identity.certificates,
+                        **self._settings_of(hop),
+                        **self._options_of(way),
+                    )
+            except LOGIN_ERRORS as error:
+                raise self._translated(way, login, error, identity) from error
 
     def _within_limit(self) -> asyncio.Timeout:
         return asyncio.timeout(self._settings.connect_timeout.total_seconds())
 
-    @asynccontextmanager
-    async def _through(self, host: str) -> AsyncIterator[dict[str, Any]]:
-        """Give the options of the way to a host: direct, or as the bucket's OpenSSH configuration says."""
-        if self._ssh_config is None:
-            yield {"config": None}
-            return
-        way: dict[str, Any] = {"config": [str(self._ssh_config)]}
-        try:
-            options = await asyncssh.SSHClientConnectionOptions.construct(host=host, **way)
-        except (OSError, asyncssh.ConfigParseError) as error:
-            raise CannotConnect(host, f"ssh_config {self._ssh_config} cannot be used: {short_reason(error)}") from error
-        jumps = options.tunnel
-        if isinstance(jumps, str) and jumps:
-            way["tunnel"] = await self._jumps.open(jumps, way)
-        yield way
+    def _options_of(self, way: Way) -> dict[str, Any]:
+        """Return the options of the way to a host: direct, or as the bucket's OpenSSH configuration says."""
+        config = self._config.asyncssh_option
+        return {"config": config, "tunnel": way.tunnel} if config else {"config": None}
 
-    def _host_key_order(self, destination: Destination) -> Any:
+    def _host_key_order(self, hop: Hop) -> Any:
         """Ask for the pinned kinds of host keys first, then for any: so a changed key is seen, rather than no common kind.
 
         Certificate authorities, and names that an OpenSSH configuration changes, are left to asyncssh.
         """
-        port = None if destination.port == SSH_PORT else destination.port
-        keys, authorities, *_ = self.host_keys.current().match(destination.host, "", port)
-        if authorities or self._ssh_config is not None:
+        port = None if hop.port == SSH_PORT else hop.port
+        keys, authorities, *_ = self.host_keys.current().match(hop.host, "", port)
+        if authorities or self._config.path is not None:
             return ()
         pinned = [algorithm.decode() for key in keys for algorithm in key.sig_algorithms]
         return list(dict.fromkeys([*pinned, *HOST_KEY_KINDS]))
 
-    def _identity(self, destination: Destination) -> dict[str, Any]:
-        """Return what every login brings along: parsed objects, never paths."""
+    def _settings_of(self, hop: Hop) -> dict[str, Any]:
+        """Return what every login brings along besides keys: parsed objects, never paths."""
         return {
             **FAST_ALGORITHMS,
-            "client_keys": self._credentials.keys(destination.host) or None if not self._credentials.agent_path else (),
-            "agent_path": self._credentials.agent_path,
+            "agent_path": None,
+            "agent_identities": None,
             "known_hosts": self.host_keys.current(),
-            "server_host_key_algs": self._host_key_order(destination),
-            "preferred_auth": ["publickey"],
+            "server_host_key_algs": self._host_key_order(hop),
+            **NOT_FROM_SSH_CONFIG,
             "x509_trusted_certs": None,
             "x509_trusted_cert_paths": None,
             "gss_host": None,
@@ -279,37 +286,28 @@ class Connector:
             "login_timeout": self._settings.connect_timeout.total_seconds(),
         }
 
-    def _translated(self, destination: Destination, login: Login, error: Exception) -> Exception:
+    def _translated(self, way: Way, login: Login, error: Exception, identity: Identity | None = None) -> Exception:
         """Say what a failed login means."""
-        host = destination.host
-        address = f"{host}:{destination.port}"
+        hop = way.hop
         if login.refused is not None or isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return self._host_key_error(destination, login)
-        if isinstance(error, asyncssh.PermissionDenied) or (login.authenticating and is_refusal(error)):
-            return AuthenticationRefused(
-                host, f'does not accept our key for the user "{destination.user}"', user=destination.user
-            )
+            return self._host_key_error(hop, login)
+        if identity and identity.signing_problem:
+            return AgentUnusable(hop.name, identity.signing_problem)
+        if identity and (isinstance(error, asyncssh.PermissionDenied) or (login.authenticating and is_refusal(error))):
+            words = f'{hop.address} does not accept our key for the user "{hop.user}" ({identity.describe()})'
+            return AuthenticationRefused(hop.name, words, user=hop.user, address=hop.address)
         if not login.authenticating and isinstance(error, asyncssh.ConnectionLost | ConnectionResetError | BrokenPipeError):
             return Dropped(str(error) or "connection reset")
-        if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno in LOCAL_FAULTS):
-            return CannotConnect(host, f"no SSH connection to {address}: {short_reason(error)}", address=address)
-        seconds = self._settings.connect_timeout.total_seconds()
-        why = f" within {seconds:g} s" if isinstance(error, TimeoutError) else f": {short_reason(error)}"
         answered = login.authenticating or login.shown is not None or speaks_ssh(error)
-        kind = ConnectionUnusable if answered else WorkerUnreachable
-        return kind(host, f"no SSH connection to {address}{why}", address=address)
+        return connection_error(way, error, answered=answered, limit=self._settings.connect_timeout)
 
-    def _host_key_error(self, destination: Destination, login: Login) -> SshError:
+    def _host_key_error(self, hop: Hop, login: Login) -> SshError:
         shown = f"{login.shown.algorithm} {login.shown.fingerprint}" if login.shown else "a key"
         facts = {"fingerprint": login.shown.fingerprint} if login.shown else {}
         if login.refused is PinState.UNKNOWN:
-            return HostKeyUnknown(destination.host, f"its SSH host key is not pinned ({shown})", **facts)
-        pinned = ", ".join(key.fingerprint for key in self.host_keys.pinned(destination.host, destination.port)) or "none"
-        return HostKeyChanged(destination.host, f"its SSH host key changed: it shows {shown}, pinned is {pinned}", **facts)
-
-
-class Dropped(Exception):
-    """The server hung up before it knew who we are. Tried again; seen by nobody."""
+            return HostKeyUnknown(hop.name, f"its SSH host key is not pinned ({shown})", **facts)
+        pinned = ", ".join(key.fingerprint for key in self.host_keys.pinned(hop.host, hop.port)) or "none"
+        return HostKeyChanged(hop.name, f"its SSH host key changed: it shows {shown}, pinned is {pinned}", **facts)
 
 
 def login_outcome(error: BaseException) -> LoginOutcome:
@@ -319,20 +317,3 @@ def login_outcome(error: BaseException) -> LoginOutcome:
     if isinstance(error, AuthenticationRefused | HostKeyUnknown | HostKeyChanged):
         return "refused"
     return "cancelled" if isinstance(error, asyncio.CancelledError) else "unreachable"
-
-
-def is_refusal(error: Exception) -> bool:
-    """Whether the server said no, rather than vanished."""
-    return isinstance(error, asyncssh.DisconnectError) and not isinstance(error, asyncssh.ConnectionLost)
-
-
-def speaks_ssh(error: Exception) -> bool:
-    """Whether an error comes from what an SSH server said, rather than from the network or a jump host that found nobody."""
-    return isinstance(error, asyncssh.Error) and not isinstance(error, asyncssh.ChannelOpenError)
-
-
-def short_reason(error: Exception) -> str:
-    """Return an error's own words, short: `Connection refused` rather than asyncio's account of it."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-    return str(error) or type(error).__name__

@@ -5,6 +5,7 @@ SshError
     ConnectionUnusable     something answered, but no command could be begun
     ConnectionLost         the connection broke while a command ran: how it ended is not known
   CannotConnect            something on the executor's side is in the way, whatever the worker is like
+    AgentUnusable          the SSH agent is gone, silent, or has no keys
   HostKeyRefused
     HostKeyUnknown         nothing pinned
     HostKeyChanged         something else pinned
@@ -19,6 +20,8 @@ SshError
   CopyFailed               rsync said no
 """
 
+import os
+
 from maand_executor.errors import ExecutorError
 
 
@@ -26,12 +29,24 @@ class SshError(ExecutorError):
     """Something about reaching a worker went wrong. The message names the worker and says what."""
 
     code = "ssh_error"
+    jump_help = ""
+    """The remedy where it was a jump host; empty: the same."""
 
     def __init__(self, worker: str, message: str, **facts: str) -> None:
         super().__init__(f"{worker}: {message}")
         self.worker = worker
+        self.message = message
         self.facts = {"worker": worker, **facts}
         self.help = self.help.format(worker=worker)
+
+    def of_jump_host(self, jump: str, *, worker: str) -> "SshError":
+        """Return this error of a jump host as an error of a worker behind it: no sign of what that worker is like."""
+        kind = ConnectionUnusable if isinstance(self, WorkerUnreachable) else type(self)
+        facts = {name: fact for name, fact in self.facts.items() if name != "worker"}
+        error = kind(worker, f"{jump}: {self.message}", **facts, jump_host=self.worker)
+        if kind.jump_help:
+            error.help = kind.jump_help.format(worker=worker, jump=self.worker)
+        return error
 
 
 class WorkerUnreachable(SshError):
@@ -46,6 +61,7 @@ class ConnectionUnusable(WorkerUnreachable):
 
     code = "connection_unusable"
     help = "look at its SSH server, and at jump hosts on the way; `maand worker ping -w {worker}` tries again"
+    jump_help = "look at {jump} and at its SSH server, or correct `ssh_config`; `maand worker ping -w {worker}` tries again"
 
 
 class ConnectionLost(WorkerUnreachable):
@@ -62,6 +78,16 @@ class CannotConnect(SshError):
     help = "this is no fault of {worker}: mend it on the executor's host"
 
 
+class AgentUnusable(CannotConnect):
+    """The SSH agent cannot be asked, or has no key to offer. Start one that has the key, where commands are typed."""
+
+    code = "ssh_agent_unusable"
+    help = (
+        "in a shell with an agent that answers, `ssh-add` the key and repeat the command (in local mode the agent of the"
+        " command's SSH_AUTH_SOCK is used); or put a key into secrets/ and name it as `ssh_key` in maand.conf"
+    )
+
+
 class HostKeyRefused(SshError):
     """The worker's SSH host key is not the pinned one."""
 
@@ -73,6 +99,7 @@ class HostKeyUnknown(HostKeyRefused):
 
     code = "host_key_unknown"
     help = "compare the fingerprint, then run `maand worker trust -w {worker}`"
+    jump_help = "compare the fingerprint on {jump}, then add what `ssh-keyscan` prints for its address to secrets/known_hosts"
 
 
 class HostKeyChanged(HostKeyRefused):
@@ -80,6 +107,7 @@ class HostKeyChanged(HostKeyRefused):
 
     code = "host_key_changed"
     help = "if it was reinstalled, run `maand worker trust -w {worker} --force`; if not, find out who answers there"
+    jump_help = "if {jump} was reinstalled, correct its lines in secrets/known_hosts; if not, find out who answers there"
 
 
 class AuthenticationRefused(SshError):
@@ -87,6 +115,10 @@ class AuthenticationRefused(SshError):
 
     code = "authentication_refused"
     help = "add the public key of `ssh_key` to ~/.ssh/authorized_keys of that user on {worker}, or correct `ssh_user`"
+    jump_help = (
+        "add the public key to ~/.ssh/authorized_keys of that user on {jump}, or name the key and user of {jump} in"
+        " `ssh_config` (`IdentityFile`, `User`)"
+    )
 
 
 class KeyUnusable(SshError):
@@ -94,7 +126,8 @@ class KeyUnusable(SshError):
 
     code = "ssh_key_unusable"
     help = (
-        'put the key into secrets/ without a passphrase, correct `ssh_key` in maand.conf, or set `ssh_key = ""` to use the agent'
+        'put the key into secrets/ without a passphrase, correct `ssh_key` in maand.conf, or set `ssh_key = ""` and repeat the'
+        " command in a shell with an SSH agent"
     )
 
 
@@ -158,3 +191,11 @@ class CopyFailed(SshError):
     """Files could not be copied. The message is rsync's; copying again repairs what is half done."""
 
     code = "copy_failed"
+
+
+def short_reason(error: Exception) -> str:
+    """Return an error's own words, short: `Connection refused` rather than asyncio's account of it; with the file it is about."""
+    if isinstance(error, OSError) and error.errno:
+        words = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+        return f"{error.filename}: {words}" if error.filename else words
+    return str(error) or type(error).__name__

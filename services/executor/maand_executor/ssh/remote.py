@@ -13,6 +13,7 @@ from maand_executor.rules.facts import BucketConfig, HostKeyPolicy, Worker
 from maand_executor.rules.meter import Meter
 from maand_executor.rules.remote_commands import HostCheck, RemoteCommand, RemoteResult, Watch, command_line, make_order
 from maand_executor.ssh.channels import Channels
+from maand_executor.ssh.client_config import expand_path
 from maand_executor.ssh.connect import Connector, Destination
 from maand_executor.ssh.copy import RemoteCopy, copy_tree
 from maand_executor.ssh.credentials import Credentials
@@ -32,7 +33,10 @@ UNBOUNDED = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class SshConfig:
-    """The part of `maand.conf` that connections depend on; while it is the same, they stay, whatever else was edited."""
+    """The part of `maand.conf` that connections depend on; while it is the same, they stay, whatever else was edited.
+
+    An edited `ssh_config` counts too: who is reached by old jump hosts, names or users is reached anew.
+    """
 
     bucket_id: str
     owner_id: str
@@ -44,11 +48,23 @@ class SshConfig:
     host_keys: HostKeyPolicy
     max_ssh_sessions: int
     ssh_starts_per_second: int
+    ssh_config_stamp: tuple[int, ...] = ()
+    """Tells whether the file `ssh_config` is still the same; empty where there is none."""
 
     @classmethod
     def of(cls, config: BucketConfig) -> Self:
         """Return a bucket's."""
-        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+        values = {field.name: getattr(config, field.name) for field in fields(cls) if field.name != "ssh_config_stamp"}
+        return cls(**values, ssh_config_stamp=file_stamp(expand_path(config.ssh_config)) if config.ssh_config else ())
+
+
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is edited or replaced; empty where it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class Remote:
@@ -68,12 +84,12 @@ class Remote:
         self._copies = asyncio.Semaphore(self._settings.copies_at_once)
         self.host_keys = HostKeys(secrets / "known_hosts")
         self._connector = Connector(
-            credentials=Credentials(secrets, config.ssh_key),
+            credentials=Credentials(secrets, config.ssh_key, agent_timeout=self._settings.agent_timeout),
             host_keys=self.host_keys,
             policy=config.host_keys,
             pace=StartPace(config.ssh_starts_per_second),
             settings=self._settings,
-            ssh_config=Path(config.ssh_config).expanduser() if config.ssh_config else None,
+            ssh_config=expand_path(config.ssh_config) if config.ssh_config else None,
             meter=meter,
         )
         self._pool = Pool(

@@ -15,6 +15,8 @@ class SshSettings:
 
     connect_timeout: timedelta = timedelta(seconds=10)
     """Limit of one login, from its turn on. It takes 20 ms, under load a second; one that takes longer counts as gone."""
+    agent_timeout: timedelta = timedelta(seconds=5)
+    """How long an SSH agent may take to list its keys, a millisecond else; one behind a lost connection is silent for ever."""
     logins_at_once: int = 64
     """Logins under way at the same time, of one bucket: more than a core here can do, fewer than what sshd's default MaxStartups
     (10:30:100) refuses outright where many workers are behind one address. A worker that is off holds a place for 10 s."""
