@@ -38,16 +38,17 @@ def init(flags: Flags) -> int:
     print_note(flags, f"bucket {made.bucket_id} {'made' if 'maand.conf' in made.made else 'is complete'}")
     for warning in made.warnings:
         print_note(flags, f"warning: {warning}")
-    for step in describe_next_steps(directory):
+    for step in describe_next_steps(directory, made.ssh_key):
         print_note(flags, step)
     return 0
 
 
-def describe_next_steps(directory: Path) -> list[str]:
+def describe_next_steps(directory: Path, ssh_key: str) -> list[str]:
     """Say what to do next."""
+    public_key = directory / "secrets" / f"{ssh_key}.pub" if ssh_key else "a public key of your SSH agent (ssh-add -L)"
     return [
         "next:",
-        f"  1. put {directory / 'secrets' / 'worker.key.pub'} into authorized_keys of the SSH user on every worker",
+        f"  1. put {public_key} into authorized_keys of the SSH user on every worker",
         "  2. list the workers in workspace/workers.json",
         "  3. maand job create hello --selectors worker",
         "  4. maand build && maand worker trust && maand deploy",

@@ -101,11 +101,14 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
     A worker whose pinned key changed is refused unless --force: somebody may be in between.
     """
     from maand_cli.exits import Exit
+    from maand_cli.local.ssh_key import find_stray_public_key
     from maand_cli.output.rows import ask_confirmation, print_note, show_rows
     from maand_cli.remote.session import open_session
     from maand_cli.runs.conclude import conclude_run
 
     async with open_session(flags) as session:
+        if session.is_local and (stray := find_stray_public_key(session.bucket, session.conf.ssh_key)):
+            print_note(flags, f"warning: {stray}")
         seen = await run_probe(session, "HOST_KEYS", workers)
         rows = [
             {"worker": name, "fingerprint": fingerprint, "pinned": report.pinned, "problem": report.problem}

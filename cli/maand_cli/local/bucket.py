@@ -52,6 +52,11 @@ class Bucket:
         return self.run / "services.json"
 
     @property
+    def agent_link(self) -> Path:
+        """Link to the socket of the SSH agent that the services ask: that of the login in which a command was typed last."""
+        return self.run / "agent.sock"
+
+    @property
     def services_log(self) -> Path:
         """What the local host logs."""
         return self.path / "logs" / "services.log"
@@ -64,6 +69,7 @@ class Conf:
     bucket_id: str
     hook_env: tuple[str, ...] = ()
     ssh_key: str = "worker.key"
+    """Empty: the keys of the SSH agent."""
     content: bytes = b""
 
 

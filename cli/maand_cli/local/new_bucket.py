@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maand_cli.errors import MissingPrerequisite
-from maand_cli.local.bucket import CONF, Bucket, others_may_read
+from maand_cli.local.bucket import CONF, Bucket, others_may_read, read_conf
 from maand_cli.local.gitignore import IGNORE_FILE, OWN_DIRECTORIES, complete_ignore_file, find_tracked_files, ignore_all_inside
+from maand_cli.local.ssh_key import find_stray_public_key
 from maand_cli.output.text import format_list
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ bucket_id = "{bucket_id}"
 
 # How workers are reached.
 # ssh_user = "agent"
-# ssh_key = "worker.key"            # file in secrets/
+# ssh_key = "worker.key"            # file in secrets/; "" = the keys of the SSH agent
 # ssh_port = 22
 # ssh_config = ""                   # OpenSSH client configuration: ProxyJump and friends
 # use_sudo = true                   # remote commands run under sudo -n
@@ -69,6 +70,8 @@ class Made:
     """What an `init` did."""
 
     bucket_id: str = ""
+    ssh_key: str = "worker.key"
+    """As maand.conf names it; empty: the SSH agent's keys."""
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -77,8 +80,8 @@ class Made:
 def make_bucket(directory: Path) -> Made:
     """Make a bucket, or what is missing of one; private things become private again.
 
-    Raises MissingPrerequisite where something is missing that no new one can stand for: half a CA, the key of stored secrets; and
-    when the CA is over, with everything else made.
+    Raises InvalidFile when maand.conf cannot be read. Raises MissingPrerequisite where something is missing that no new one can
+    stand for: half a CA, the key of stored secrets; and when the CA is over, with everything else made.
     """
     bucket = Bucket(path=directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -141,7 +144,12 @@ def _make_keys(bucket: Bucket, made: Made) -> None:
         return make_certificate_authority(f"maand {made.bucket_id}", now=datetime.now(tz=UTC))
 
     comment = f"maand-{made.bucket_id[:8]}"
-    _make_pair(bucket.secrets / "worker.key", bucket.secrets / "worker.key.pub", lambda: make_ssh_key(comment), made)
+    made.ssh_key = read_conf(bucket).ssh_key
+    if made.ssh_key and Path(made.ssh_key).name == made.ssh_key:
+        key = bucket.secrets / made.ssh_key
+        _make_pair(key, key.with_name(f"{key.name}.pub"), lambda: make_ssh_key(comment), made)
+    if stray := find_stray_public_key(bucket, made.ssh_key):
+        made.warnings.append(stray)
     _make_pair(bucket.secrets / "ca.key", bucket.secrets / "ca.crt", make_authority, made)
     _refuse_to_replace(bucket.secrets / "ca.crt", bucket.secrets / "ca.key", "it is what workers trust")
     _refuse_to_replace(bucket.secrets / "kv.key", bucket.path / "data" / "maand.db", "it opens the secrets stored there")

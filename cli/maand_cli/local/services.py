@@ -16,6 +16,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TextIO
@@ -80,12 +82,29 @@ def serves_directory(services: Services, directory: Path) -> bool:
 
 def ensure_services(bucket: Bucket) -> Services:
     """Return the running services of this version, started if need be. Raises OtherVersion, ServiceUnreachable."""
+    point_to_agent(bucket, os.environ)
     services = find_services(bucket)
     if services is None:
         _until_moved_host_left(bucket)
         services = start_services(bucket)
     _refuse_other_version(services)
     return services
+
+
+def point_to_agent(bucket: Bucket, environment: Mapping[str, str]) -> None:
+    """Let the services ask the SSH agent of this login: logins end, and their agents with them, while services go on.
+
+    A command without an agent, of cron say, leaves the link as it is; so does one that a service's own child types.
+    """
+    named, link = environment.get("SSH_AUTH_SOCK", ""), bucket.agent_link
+    agent = Path(named).absolute()  # not resolved: it may be a link that its owner keeps
+    if not named or agent == link or (link.is_symlink() and link.readlink() == agent):
+        return
+    fresh = link.with_name(f"agent.{os.getpid()}.new")
+    with suppress(OSError):  # a full or read-only disk: whoever needs the agent is told that there is none
+        link.parent.mkdir(mode=0o700, exist_ok=True)
+        fresh.symlink_to(agent)
+        fresh.replace(link)
 
 
 def _until_moved_host_left(bucket: Bucket, *, limit_seconds: float = MOVED_SECONDS) -> None:

@@ -80,7 +80,7 @@ async def start_run(session: Session, spec: run_spec_pb2.RunSpec) -> run_pb2.Run
 def _warn_of_an_open_key(session: Session) -> None:
     """Tell when others can read the SSH key that runs use: OpenSSH would refuse such a key."""
     key = session.bucket.secrets / session.conf.ssh_key
-    if others_may_read(key):
+    if session.conf.ssh_key and others_may_read(key):
         print_note(session.flags, f"maand: others can read the SSH key {key}; close it: chmod 600 {shlex.quote(str(key))}")
 
 

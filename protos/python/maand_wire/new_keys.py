@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
@@ -74,6 +75,17 @@ def make_ssh_key(comment: str) -> KeyPair:
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return KeyPair(private=private, public=public + f" {comment}\n".encode())
+
+
+def derive_public_line(private: bytes) -> bytes | None:
+    """Return the public half of an SSH key, `algorithm base64`; None for what has a passphrase or is no key that we know."""
+    for load in (serialization.load_ssh_private_key, serialization.load_pem_private_key):
+        try:
+            public = load(private, None).public_key()
+            return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
+            continue
+    return None
 
 
 def make_kv_key_line() -> bytes:

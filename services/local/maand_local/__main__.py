@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,12 +43,22 @@ def run_host(bucket: Path) -> int:
     os.umask(0o077)  # what a host makes is the bucket's owner's, whatever umask the first command had
     for directory in layout.own_directories():
         directory.mkdir(mode=0o700, exist_ok=True)
+    follow_agent(layout.agent_link, os.environ)
     try:
         with hold_lock(layout.lock, since=datetime.now(tz=UTC).isoformat(timespec="seconds")):
             return serve_into_log(layout, settings)
     except HeldByAnother as error:
         print(error)  # noqa: T201 - for whoever started this one in vain
         return HELD_BY_ANOTHER
+
+
+def follow_agent(link: Path, environment: MutableMapping[str, str]) -> None:
+    """Have SSH, and programs that it runs, ask whatever agent the bucket's link leads to by then, not the starter's for ever."""
+    named = environment.get("SSH_AUTH_SOCK")
+    if named and not link.is_symlink():
+        with suppress(OSError):  # a command was quicker, or the disk is full
+            link.symlink_to(named)
+    environment["SSH_AUTH_SOCK"] = str(link)
 
 
 def serve_into_log(layout: Layout, settings: LocalSettings) -> int:

@@ -57,6 +57,11 @@ class Layout:
         return self.run / "services.json"
 
     @property
+    def agent_link(self) -> Path:
+        """Link to the socket of an SSH agent; commands keep it at that of the login in which they are typed."""
+        return self.run / "agent.sock"
+
+    @property
     def log(self) -> Path:
         """What the host logs."""
         return self.bucket / "logs" / "services.log"

@@ -72,6 +72,13 @@ def test_a_maand_conf_needs_only_the_bucket_id() -> None:
     assert (found.ssh_user, found.worker_root, found.certs_ttl, found.max_ssh_sessions) == ("agent", "/opt/worker", 60, 2000)
 
 
+def test_an_empty_ssh_key_chooses_the_agent() -> None:
+    found = compile_config(f'{maand_conf()}\nssh_key = ""\n'.encode(), BUCKET_ID)
+
+    assert isinstance(found, BucketConfig)
+    assert found.ssh_key == ""
+
+
 @pytest.mark.parametrize("content", [b"\xff", b"a" * (1024 * 1024 + 1), b"\xef\xbb\xbfa = 1"])
 def test_a_maand_conf_that_is_no_text_is_one_problem(content: bytes) -> None:
     found = compile_config(content, BUCKET_ID)

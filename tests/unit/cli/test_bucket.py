@@ -14,6 +14,7 @@ from maand_cli.errors import InvalidFile, MissingPrerequisite, NoBucket, Usage
 from maand_cli.local.bucket import Bucket, find_bucket, parse_conf, read_conf
 from maand_cli.local.new_bucket import make_bucket
 from maand_cli.local.new_job import make_job
+from maand_cli.local.services import point_to_agent
 from maand_wire.new_keys import CA_LIFE, make_certificate_authority
 from tests.unit.cli.conftest import Maand
 
@@ -208,6 +209,91 @@ def test_init_tells_which_keys_others_could_read(maand: Maand, tmp_path: Path) -
     (tmp_path / "b/secrets/ca.key").chmod(0o640)
     assert "ca.key" in json.loads(maand("init", "--bucket", str(tmp_path / "b"), "-o", "json").out)["warnings"][0]
     assert json.loads(maand("init", "--bucket", str(tmp_path / "b"), "-o", "json").out)["warnings"] == []
+
+
+def test_init_leaves_a_bucket_alone_that_uses_the_agent(maand: Maand, tmp_path: Path) -> None:
+    make_bucket(tmp_path)
+    (tmp_path / "secrets/worker.key").unlink()
+    (tmp_path / "secrets/worker.key.pub").unlink()
+    with (tmp_path / "maand.conf").open("a") as conf:
+        conf.write('ssh_key = ""\n')
+
+    said = maand("init", "--bucket", str(tmp_path))
+
+    assert not (tmp_path / "secrets/worker.key").exists()
+    assert "warning" not in said.err
+    assert "ssh-add -L" in said.err
+    assert "worker.key" not in said.err
+
+
+def test_init_makes_the_key_that_maand_conf_names(maand: Maand, tmp_path: Path) -> None:
+    (tmp_path / "maand.conf").write_text('ssh_key = "fleet"\n')
+
+    said = maand("init", "--bucket", str(tmp_path))
+
+    assert {path.name for path in (tmp_path / "secrets").glob("*.pub")} == {"fleet.pub"}
+    assert not (tmp_path / "secrets/worker.key").exists()
+    assert "secrets/fleet.pub into authorized_keys" in said.err
+
+
+def test_init_of_a_bucket_whose_maand_conf_cannot_be_read_makes_no_key(tmp_path: Path) -> None:
+    (tmp_path / "maand.conf").write_text("ssh_key = fleet\n")
+
+    with pytest.raises(InvalidFile):
+        make_bucket(tmp_path)
+
+    assert list((tmp_path / "secrets").glob("*.key")) == []
+
+
+def test_init_tells_of_a_public_key_that_is_another_key_s_and_the_remedy_works(tmp_path: Path) -> None:
+    make_bucket(tmp_path)
+    secrets = tmp_path / "secrets"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(secrets / "new")], check=True)
+    (secrets / "new").rename(secrets / "worker.key")
+
+    (warning,) = make_bucket(tmp_path).warnings
+
+    assert warning.startswith("secrets/worker.key.pub is the public half of another key than secrets/worker.key; write it anew: ")
+    subprocess.run(warning.partition("anew: ")[2], shell=True, check=True)
+    assert make_bucket(tmp_path).warnings == []
+
+
+@pytest.mark.parametrize(
+    "options", [("-t", "ed25519"), ("-t", "rsa", "-m", "PEM"), ("-t", "ecdsa", "-m", "PKCS8"), ("-t", "ed25519", "-N", "secret")]
+)
+def test_a_public_key_that_fits_or_cannot_be_judged_is_no_matter(tmp_path: Path, options: tuple[str, ...]) -> None:
+    make_bucket(tmp_path)
+    for name in ("worker.key", "worker.key.pub"):
+        (tmp_path / "secrets" / name).unlink()
+    passphrase = () if "-N" in options else ("-N", "")
+    subprocess.run(["ssh-keygen", "-q", *options, *passphrase, "-f", str(tmp_path / "secrets/worker.key")], check=True)
+
+    assert make_bucket(tmp_path).warnings == []
+
+
+@pytest.mark.parametrize("before", ["", "/tmp/ssh-ended/agent.1", "/tmp/ssh-new/agent.2"])
+def test_commands_lead_the_services_to_the_agent_of_their_login(tmp_path: Path, before: str) -> None:
+    bucket = Bucket(path=tmp_path)
+    if before:
+        bucket.run.mkdir()
+        bucket.agent_link.symlink_to(before)
+
+    point_to_agent(bucket, {"SSH_AUTH_SOCK": "/tmp/ssh-new/agent.2"})
+
+    assert str(bucket.agent_link.readlink()) == "/tmp/ssh-new/agent.2"
+    assert [path.name for path in bucket.run.iterdir()] == ["agent.sock"]
+
+
+def test_commands_without_an_agent_or_with_the_services_own_leave_the_link_as_it_is(tmp_path: Path) -> None:
+    bucket = Bucket(path=tmp_path)
+    point_to_agent(bucket, {})
+    assert not bucket.run.exists()
+    point_to_agent(bucket, {"SSH_AUTH_SOCK": "/tmp/ssh-new/agent.2"})
+
+    for environment in ({}, {"SSH_AUTH_SOCK": ""}, {"SSH_AUTH_SOCK": str(bucket.agent_link)}):
+        point_to_agent(bucket, environment)
+
+    assert str(bucket.agent_link.readlink()) == "/tmp/ssh-new/agent.2"
 
 
 def test_the_keys_are_what_the_services_expect(tmp_path: Path) -> None:

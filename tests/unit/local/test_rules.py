@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maand_local.__main__ import rotate_log
+from maand_local.__main__ import follow_agent, rotate_log
 from maand_local.bucket_lock import HeldByAnother, hold_lock
 from maand_local.bucket_services import Activity
 from maand_local.layout import Layout, make_socket_directory, remove_if_empty, socket_directory
@@ -37,6 +37,27 @@ def test_sockets_live_in_the_bucket_unless_their_path_is_too_long(tmp_path: Path
     assert socket_directory(short, temporary=tmp_path, uid=7) == Path("/srv/bucket/run")
     long = Layout(bucket=Path("/srv") / ("b" * 90))
     assert socket_directory(long, temporary=Path("/tmp"), uid=7) == Path("/tmp/maand-7-0a8323099a3d053e")
+
+
+def test_a_host_asks_the_agent_that_the_bucket_leads_to(tmp_path: Path) -> None:
+    link, environment = tmp_path / "agent.sock", {"SSH_AUTH_SOCK": "/tmp/ssh-mine/agent.1"}
+
+    follow_agent(link, environment)
+    link.unlink()
+    link.symlink_to("/tmp/ssh-later/agent.2")
+    follow_agent(link, {"SSH_AUTH_SOCK": "/tmp/ssh-mine/agent.1"})
+
+    assert environment == {"SSH_AUTH_SOCK": str(link)}
+    assert str(link.readlink()) == "/tmp/ssh-later/agent.2"
+
+
+def test_a_host_that_was_started_without_an_agent_follows_one_that_comes_later(tmp_path: Path) -> None:
+    environment: dict[str, str] = {}
+
+    follow_agent(tmp_path / "agent.sock", environment)
+
+    assert environment == {"SSH_AUTH_SOCK": str(tmp_path / "agent.sock")}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_socket_directory_is_private(tmp_path: Path) -> None:

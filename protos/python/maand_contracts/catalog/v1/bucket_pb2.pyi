@@ -133,7 +133,7 @@ class BucketConfig(_message.Message):
     ssh_user: _builtins.str
     """SSH user on the workers."""
     ssh_key: _builtins.str
-    """File name of the SSH private key inside `secrets/`."""
+    """File name of the SSH private key inside `secrets/`. Empty = the keys of the SSH agent."""
     ssh_port: _builtins.int
     """SSH port of workers that name none."""
     use_sudo: _builtins.bool

@@ -22,11 +22,15 @@ def checked_bucket_id(written: str) -> str:
         ) from error
 
 
-def checked_file_name(written: str) -> str:
-    """Accept the name of a file inside `secrets/`."""
-    if written and "/" not in written and written not in (".", "..") and written.isprintable() and len(written) <= 200:
+def checked_key_name(written: str) -> str:
+    """Accept the name of a file inside `secrets/`, or nothing: the SSH agent's keys."""
+    if "/" not in written and written not in (".", "..") and written.isprintable() and len(written) <= 200:
         return written
-    raise Rejected("bad_file_name", f'"{written[:60]}" is not the name of a file in secrets/', help='for example "worker.key"')
+    raise Rejected(
+        "bad_file_name",
+        f'"{written[:60]}" is not the name of a file in secrets/',
+        help='for example "worker.key"; "" for the keys of the SSH agent',
+    )
 
 
 def checked_selector(written: str) -> str:
@@ -67,7 +71,7 @@ class MaandConf(FileModel):
 
     bucket_id: Annotated[str, validated_by(when_text(checked_bucket_id)), WithJsonSchema({"type": "string", "format": "uuid"})]
     ssh_user: Annotated[str, validated_by(when_text(names.checked_user)), Field(min_length=1)] = "agent"
-    ssh_key: Annotated[str, validated_by(when_text(checked_file_name))] = "worker.key"
+    ssh_key: Annotated[str, validated_by(when_text(checked_key_name))] = "worker.key"
     ssh_port: Annotated[int, Field(ge=1, le=65535)] = 22
     use_sudo: bool = True
     ssh_config: Annotated[str, Field(max_length=1024)] = ""
