@@ -24,6 +24,7 @@ BAD_PUTS: list[tuple[dict[str, Any], str]] = [
     ({"value": "a\0b"}, "invalid_argument"),
     ({"ttl_seconds": 2**32 - 1}, "invalid_argument"),
     ({"precondition": pb.Precondition(if_absent=False)}, "invalid_argument"),
+    ({"precondition": pb.Precondition()}, "invalid_argument"),
     ({"request_id": "r" * 257}, "limit_exceeded"),
     ({"request_id": "r\0"}, "invalid_argument"),
     ({"bucket_id": "no id"}, "invalid_argument"),

@@ -68,7 +68,7 @@ def asked_write(caller: Caller, request: WriteRequest, act: str, *, value: str |
         value=value,
         secret=secret,
         ttl=None if isinstance(request, DeleteRequest) else checked_ttl(request.ttl_seconds),
-        condition=condition_of(request.precondition),
+        condition=condition_of(request.precondition) if request.HasField("precondition") else None,
         writer=caller.name,
         request_id=request_key(caller, act, request.request_id),
     )
@@ -93,8 +93,8 @@ def check_names(namespace: str, key: str) -> None:
     check_key(key)
 
 
-def condition_of(precondition: pb.Precondition) -> Precondition | None:
-    """Read a precondition; unset = unconditional."""
+def condition_of(precondition: pb.Precondition) -> Precondition:
+    """Read a precondition. InvalidArgument for one that says nothing: a lost field must not make a write unconditional."""
     match precondition.WhichOneof("condition"):
         case "if_version":
             return Precondition(version=precondition.if_version)
@@ -103,7 +103,7 @@ def condition_of(precondition: pb.Precondition) -> Precondition | None:
         case "if_absent":
             raise InvalidArgument("if_absent is true or unset", help="use if_version for a key that is there")
         case _:
-            return None
+            raise InvalidArgument("the precondition is empty", help="set if_version or if_absent, or leave it out")
 
 
 def request_key(caller: Caller, act: str, request_id: str) -> str:

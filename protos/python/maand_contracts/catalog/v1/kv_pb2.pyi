@@ -79,7 +79,7 @@ Global___Entry: _TypeAlias = Entry  # noqa: Y015
 
 @_typing.final
 class Precondition(_message.Message):
-    """Precondition must hold for a write to happen."""
+    """Precondition must hold for a write to happen. One that is set and says nothing is refused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
