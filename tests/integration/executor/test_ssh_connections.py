@@ -30,6 +30,7 @@ from tests.integration.executor.ssh_support import IMPATIENT, command, fact, rem
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import Cut, SshWorker
+from tests.waiting import until
 
 
 def logins(worker: SshWorker) -> int:
@@ -91,6 +92,37 @@ async def test_a_server_that_allows_no_channel_holds_up_nobody_of_a_crowd(make_t
         ends = await asyncio.gather(*crowd, return_exceptions=True)
 
     assert [type(end) for end in ends] == [ConnectionUnusable] * 3
+
+
+async def test_commands_cancelled_while_their_channel_is_opened_leave_no_channel_open(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed) as remote:
+        await remote.connect(fact(worker))
+        for turns in range(60):  # sshd allows ten channels
+            hasty = asyncio.create_task(remote.run(fact(worker), command("true")))
+            for _ in range(1 + turns % 12):
+                await asyncio.sleep(0)
+            hasty.cancel()
+            await asyncio.wait([hasty])
+        await remote.run(fact(worker), command("true"))
+
+        async with remote._pool.lease(remote._destination(fact(worker))) as link:
+            await until(lambda: not link.connection._channels)
+            assert (link.slots.used, link.slots.limit) == (0, remote._settings.channels_per_connection)
+    assert logins(worker) == 1
+
+
+async def test_a_connection_that_refuses_everything_while_we_hold_nothing_there_is_replaced(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed) as remote:
+        async with remote._pool.lease(remote._destination(fact(worker))) as link:
+            held = [await link.connection.create_process("sleep 4321") for _ in range(10)]  # as leaked ones were
+        assert (await remote.run(fact(worker), command("echo ok"))).stdout == b"ok\n"
+
+    assert len(held) == 10
+    assert logins(worker) == 2
 
 
 async def test_logins_that_default_max_startups_drops_are_tried_again(test_bed: SshTestBed) -> None:

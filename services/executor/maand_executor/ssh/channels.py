@@ -1,13 +1,14 @@
 """Channels on pooled connections: who waits for one, what a refusal means, and when a fresh connection is tried.
 
 Opening a channel starts nothing that matters (see `execution`), so it may be tried again; what runs on it may not.
+Whoever gives up while a channel is being opened leaves it to be closed as soon as it arrives.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import asyncssh
 
@@ -17,8 +18,15 @@ from maand_executor.ssh.errors import ConnectionUnusable
 from maand_executor.ssh.pool import Link, Pool
 from maand_executor.ssh.settings import SshSettings
 
-Session = TypeVar("Session")
-Start = Callable[[asyncssh.SSHClientConnection], Awaitable[Session]]
+class ClosableSession(Protocol):
+    """What is opened on a channel."""
+
+    def close(self) -> None:
+        """Let go of the channel."""
+
+
+Session = TypeVar("Session", bound=ClosableSession)
+Start = Callable[[asyncssh.SSHClientConnection], Coroutine[Any, Any, Session]]
 """Asks a connection for a channel."""
 
 
@@ -29,6 +37,7 @@ class Channels:
         self._meter = meter
         self._pool = pool
         self._settings = settings
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def open(self, destination: Destination, start: Start[Session]) -> AsyncIterator[Session]:
@@ -54,22 +63,36 @@ class Channels:
             asked = time.monotonic()
             await link.slots.take(again=refusals > 0)
             self._meter.ssh_waited("channel", time.monotonic() - asked)
+            opening = asyncio.create_task(start(link.connection), name=f"ssh channel to {link.destination.host}")
             try:
-                session = await self._try(link, start)
+                session = await self._try(link, opening)
             except Refused as refused:
                 refusals += 1
                 others = link.slots.learn_from_refusal()
                 await self._pause(link, refused, refusals=refusals, others=others)
             except BaseException:
-                link.slots.give_back()
+                self._abandon(link, opening)
                 raise
             else:
                 link.slots.learn_from_opening()
                 return session
 
+    def _abandon(self, link: Link, opening: asyncio.Task[Session]) -> None:
+        """Close the channel when it arrives; until then it has its place, as it has one on the server."""
+
+        def close(_: object) -> None:
+            self._abandoned.discard(opening)
+            if not opening.cancelled() and opening.exception() is None:
+                opening.result().close()
+            link.slots.give_back()
+
+        self._abandoned.add(opening)
+        opening.add_done_callback(close)
+
     async def _pause(self, link: Link, refused: "Refused", *, refusals: int, others: bool) -> None:
         """Wait before the next try; whoever gives up leaves the place to those who wait. Raises `ConnectionUnusable`."""
         if not others and refusals > self._settings.lone_refusals:
+            self._pool.discard(link)  # we hold no channel there, so nothing is lost: a fresh connection may be allowed one
             link.slots.hand_out()
             raise ConnectionUnusable(link.destination.host, f"its SSH server refuses to run anything: {refused}") from refused
         try:
@@ -78,11 +101,12 @@ class Channels:
             link.slots.hand_out()
             raise
 
-    async def _try(self, link: Link, start: Start[Session]) -> Session:
+    async def _try(self, link: Link, opening: asyncio.Task[Session]) -> Session:
+        """Wait for a channel. One that is given up is opened all the same: cancelling it would leave it open on the server."""
         host = link.destination.host
         try:
             async with asyncio.timeout(self._settings.channel_timeout.total_seconds()):
-                return await start(link.connection)
+                return await asyncio.shield(opening)
         except asyncssh.ChannelOpenError as error:
             if link.is_usable:
                 raise Refused(error.reason) from error
