@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo test test-fleet test-crash chaos test-cluster cluster cluster-down images lock lint format contracts bench clean
+.PHONY: help setup demo test test-fleet test-crash test-sick chaos test-cluster cluster cluster-down images lock lint format contracts bench clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -24,7 +24,7 @@ demo: setup      ## the whole story on three workers inside one process, nothing
 
 test: setup      ## all tests that need neither namespaces nor containers
 	@scripts/need-system rsync make sshd postgresql sudo flock
-	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster and not crash"
+	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster and not crash and not sick"
 
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
 	@scripts/need-system rsync make sshd sudo flock ip iptables
@@ -36,6 +36,10 @@ test-cluster: setup  ## tests on a cluster in containers of its own: kills, take
 test-crash: setup ## executors that die before and after every outward act of deploys, hooks, restarts, commands; prints the counts
 	@scripts/need-system rsync make
 	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist load -rP tests/crash
+
+test-sick: setup ## workers that hang, flood, lie and break off, each beside a healthy one (root, OpenSSH, rsync)
+	@scripts/need-system rsync make sshd sudo flock iptables
+	@scripts/run-tests $(BIN)/python -n $(WORKERS) tests/sick
 
 chaos: setup     ## 30 random kills of a rolling deploy on 20 workers (root, network namespaces); KILLS=6 SEED=7 choose
 	@scripts/need-system rsync make sshd sudo flock ip iptables

@@ -25,7 +25,7 @@ from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remotes
-from maand_executor.ssh.settings import FEWEST, connections_that_fit, raise_soft_limit
+from maand_executor.ssh.settings import FEWEST, SshSettings, connections_that_fit, raise_soft_limit
 from maand_executor.steps.context import ExecutorParts
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
@@ -95,11 +95,14 @@ class RunningExecutor:
         log.info("executor stopped", executor=self.executor_id)
 
 
-async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
-    """Serve, and claim runs from now on. Raises the wire's `EndpointError` when an address cannot be used."""
+async def start_executor(settings: ExecutorSettings, ssh: SshSettings | None = None) -> RunningExecutor:
+    """Serve, and claim runs from now on; `ssh` where its limits are not the usual ones.
+
+    Raises the wire's `EndpointError` when an address cannot be used.
+    """
     channel = open_channel(settings.catalog)
     metrics = Metrics()
-    parts = assemble_parts(settings, CatalogClient(channel), metrics)
+    parts = assemble_parts(settings, CatalogClient(channel), metrics, ssh)
     await asyncio.to_thread(remove_leftovers, parts)
     run_loop = RunLoop(parts)
     server = make_server([*make_server_interceptors(parts.tracer), ErrorBoundary(STATUS_BY_ERROR)])
@@ -132,7 +135,9 @@ async def start_executor(settings: ExecutorSettings) -> RunningExecutor:
     )
 
 
-def assemble_parts(settings: ExecutorSettings, catalog: CatalogClient, metrics: Metrics) -> ExecutorParts:
+def assemble_parts(
+    settings: ExecutorSettings, catalog: CatalogClient, metrics: Metrics, ssh: SshSettings | None = None
+) -> ExecutorParts:
     """Make what all runs share."""
     make_private_directory(settings.state_dir)
     content = ContentStore(settings.state_dir / "blobs", catalog)
@@ -145,7 +150,7 @@ def assemble_parts(settings: ExecutorSettings, catalog: CatalogClient, metrics: 
         process_limit=settings.work.hook_processes,
         meter=metrics,
     )
-    remotes = Remotes(settings.secrets_dir, meter=metrics, room=make_room_for_connections())
+    remotes = Remotes(settings.secrets_dir, ssh, meter=metrics, room=make_room_for_connections())
     metrics.watch(hook_processes=lambda: len(hooks.live), ssh_connections=lambda: remotes.open_connections)
     return ExecutorParts(
         executor_id=str(uuid.uuid4()),

@@ -43,6 +43,7 @@ from maand_contracts.catalog.v1 import (
 )
 from maand_executor.service import RunningExecutor, start_executor
 from maand_executor.settings import ExecutorSettings
+from maand_executor.ssh.settings import SshSettings
 from maand_runtime_gateway.service import RunningGateway, start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.channels import open_channel
@@ -109,6 +110,7 @@ class DeployBed:
     bucket_id: str
     executor: RunningExecutor | None = None
     executor_settings: ExecutorSettings
+    ssh_settings: SshSettings | None = None
     gateway: RunningGateway | None = None
     labels: dict[str, list[str]] = field(default_factory=dict)
 
@@ -217,7 +219,7 @@ class DeployBed:
 
     async def start_executor(self) -> None:
         """Start an executor in this process."""
-        self.executor = await start_executor(self.executor_settings)
+        self.executor = await start_executor(self.executor_settings, self.ssh_settings)
 
     async def serve_copy(self) -> None:
         """Serve a copy of the database in place of it, as whoever copied the bucket would; everything starts anew."""
@@ -304,7 +306,13 @@ class DeployBed:
 
 @asynccontextmanager
 async def deploy_bed(
-    directory: Path, ssh: SshTestBed, *, workers: int, lease: timedelta = timedelta(seconds=15), executor: bool = True
+    directory: Path,
+    ssh: SshTestBed,
+    *,
+    workers: int,
+    lease: timedelta = timedelta(seconds=15),
+    executor: bool = True,
+    ssh_settings: SshSettings | None = None,
 ) -> AsyncIterator[DeployBed]:
     """Serve a bucket with that many workers."""
     bucket = directory / "bucket"
@@ -329,6 +337,7 @@ async def deploy_bed(
         catalog=catalog,
         channel=channel,
         bucket_id=made.bucket_id,
+        ssh_settings=ssh_settings,
         executor_settings=ExecutorSettings(
             listen=f"unix:{sockets / 'executor.sock'}",
             catalog=Endpoint(address=catalog.address),

@@ -1,10 +1,13 @@
-"""The brakes: starts per second and places per connection."""
+"""The brakes: starts per second, places per connection, places for copies."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
-from maand_executor.ssh.pacing import Slots, StartPace
+from maand_executor.ssh.pacing import CopyPlaces, Slots, StartPace
+from tests.waiting import until
 
 
 class Clock:
@@ -168,3 +171,41 @@ async def test_one_place_more_goes_to_the_first_who_waits() -> None:
     await asyncio.wait_for(waiting, 60)
 
     assert (slots.used, slots.limit) == (2, 2)
+
+
+async def hold(places: CopyPlaces, moved: Callable[[], int], has_place: list[str], name: str) -> None:
+    async with places.take(moved):
+        has_place.append(name)
+        await asyncio.Event().wait()
+
+
+async def test_a_copy_in_which_nothing_moves_gives_its_place_to_the_next() -> None:
+    places = CopyPlaces(1, stall=timedelta(seconds=0.01))
+    has_place: list[str] = []
+    moving = iter(range(1_000_000))
+
+    async with asyncio.TaskGroup() as group:
+        copies = [
+            group.create_task(hold(places, moved, has_place, name))
+            for name, moved in (("hangs", lambda: 0), ("moves", lambda: next(moving)), ("waits", lambda: 0))
+        ]
+        await until(lambda: len(has_place) == 2)
+        for _ in range(10):
+            await asyncio.sleep(0.01)  # ten times the patience
+        assert has_place == ["hangs", "moves"]
+        copies[1].cancel()
+        await until(lambda: len(has_place) == 3)
+        for copy in copies:
+            copy.cancel()
+
+
+async def test_a_place_is_given_back_once_however_the_copy_ends() -> None:
+    places = CopyPlaces(1, stall=timedelta(seconds=0.01))
+    for _ in range(3):
+        async with places.take(lambda: 0):
+            await asyncio.sleep(0.03)
+        async with places.take(lambda: 0):
+            pass
+    await asyncio.sleep(0)
+
+    assert places._free._value == 1

@@ -1,5 +1,6 @@
 """rsync's arguments and account."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,18 @@ from maand_executor.ssh.copy import copy_failure
 from maand_executor.ssh.errors import CopyFailed, SudoRefused
 from maand_executor.ssh.rsync import CopyResult, local_arguments, main_message, parse_stats, rsh_word, serve_script
 
+SILENCE = timedelta(seconds=30)
+
 
 def test_kept_directories_are_excluded_at_the_top_only() -> None:
-    arguments = local_arguments(source=Path("/s"), target="t", excludes=("data", "logs"))
+    arguments = local_arguments(source=Path("/s"), target="t", excludes=("data", "logs"), silence=SILENCE)
 
     assert [argument for argument in arguments if "exclude" in argument] == ["--exclude=/data", "--exclude=/logs"]
     assert arguments[-3:] == ["--", "/s/", "worker:t/"]
 
 
 def test_content_decides_and_deletions_come_last() -> None:
-    arguments = local_arguments(source=Path("/s"), target="t", excludes=())
+    arguments = local_arguments(source=Path("/s"), target="t", excludes=(), silence=SILENCE)
 
     assert {"--checksum", "--delete-after", "--delay-updates", "--perms", "--protect-args"} <= set(arguments)
     assert not {"--times", "--archive", "--owner", "--group"} & set(arguments)

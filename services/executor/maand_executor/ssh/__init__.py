@@ -10,7 +10,7 @@ remote.Remote        one per bucket: run, copy, connect, probes. What the rest o
         agent        an SSH agent, asked within a limit
       login_errors   what a failed login means
     channels         a channel for each command, within the limits of its connection
-    pacing           the two brakes: logins per second, channels per connection
+    pacing           the brakes: logins per second, channels per connection, copies at once
   execution          one command on one channel: output, limit, end of the process tree
   copy, rsync        rsync over a pooled connection; rsync_pipes passes its bytes
 """

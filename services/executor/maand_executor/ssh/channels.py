@@ -18,6 +18,7 @@ from maand_executor.ssh.errors import ConnectionUnusable
 from maand_executor.ssh.pool import Link, Pool
 from maand_executor.ssh.settings import SshSettings
 
+
 class ClosableSession(Protocol):
     """What is opened on a channel."""
 

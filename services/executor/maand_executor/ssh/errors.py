@@ -18,6 +18,7 @@ SshError
     ForeignWorker          `worker.json` names another bucket or worker
       ForeignOwner         another database acts on the worker
   CopyFailed               rsync said no
+    CopyStoodStill         not a byte came or went for too long
 """
 
 import os
@@ -191,6 +192,13 @@ class CopyFailed(SshError):
     """Files could not be copied. The message is rsync's; copying again repairs what is half done."""
 
     code = "copy_failed"
+
+
+class CopyStoodStill(CopyFailed):
+    """Not a byte came or went for 30 s; the message says what was waited for. Copying again repairs what is half done."""
+
+    code = "copy_stood_still"
+    help = "look at the disk, the login shell and the rsync of {worker}; the same command copies again"
 
 
 def short_reason(error: Exception) -> str:

@@ -1,12 +1,16 @@
-"""Two brakes that keep a crowd of workers, or one worker, from being overrun: logins per second, channels per connection.
+"""Brakes that keep a crowd of workers, one worker, or this machine from being overrun: logins, channels, copies.
 
-How many logins are under way at once is bounded besides, in `connect`.
+Logins per second, channels per connection, copies at once. Logins under way at once are bounded besides, in `connect`.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from maand_executor.rules.side_by_side import end_tasks
 
 
 class StartPace:
@@ -104,3 +108,32 @@ class Slots:
             if not place.done():
                 self.used += 1
                 place.set_result(None)
+
+
+class CopyPlaces:
+    """Places for copies, first come, first served.
+
+    A place is for reading files and sending them. A copy in which nothing moves for the time of `stall` does neither, so it gives
+    its place to the next and goes on without one: workers that hang hold up nobody else's copies.
+    """
+
+    def __init__(self, count: int, *, stall: timedelta) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._stall = stall
+
+    @asynccontextmanager
+    async def take(self, moved: Callable[[], int]) -> AsyncIterator[None]:
+        """Hold a place for as long as the block runs and bytes move; `moved` tells how many did."""
+        await self._free.acquire()
+        stalling = asyncio.create_task(self._until_stalled(moved))
+        stalling.add_done_callback(lambda _: self._free.release())
+        try:
+            yield
+        finally:
+            await end_tasks(stalling)
+
+    async def _until_stalled(self, moved: Callable[[], int]) -> None:
+        before = -1
+        while (now := moved()) != before:
+            before = now
+            await asyncio.sleep(self._stall.total_seconds())

@@ -20,10 +20,10 @@ from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import CommandNotStarted
 from maand_executor.ssh.execution import Execution, OnOutput, execute_command
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
-from maand_executor.ssh.pacing import StartPace
+from maand_executor.ssh.pacing import CopyPlaces, StartPace
 from maand_executor.ssh.pool import Pool, Room
 from maand_executor.ssh.rsync import CopyResult
-from maand_executor.ssh.rsync_pipes import RsyncPipes, RsyncSession
+from maand_executor.ssh.rsync_pipes import RsyncSession
 from maand_executor.ssh.settings import SshSettings
 from maand_wire.tracing import child_span
 
@@ -81,7 +81,7 @@ class Remote:
         meter = meter or Meter()
         self._config = SshConfig.of(config)
         self._settings = settings or SshSettings()
-        self._copies = asyncio.Semaphore(self._settings.copies_at_once)
+        self._copies = CopyPlaces(self._settings.copies_at_once, stall=self._settings.copy_stall)
         self.host_keys = HostKeys(secrets / "known_hosts")
         self._connector = Connector(
             credentials=Credentials(secrets, config.ssh_key, agent_timeout=self._settings.agent_timeout),
@@ -141,28 +141,25 @@ class Remote:
 
         Raises as `connect`, `CopyFailed`, and what `run` raises where a worker refuses to begin.
         """
+        line = command_line(sudo=copy.sudo)
 
-        @asynccontextmanager
-        async def open_channel(script: str, pipes: RsyncPipes) -> AsyncIterator[RsyncSession]:
-            command = RemoteCommand(
-                script=script, sudo=copy.sudo, takes_input=True, fence=copy.fence, check_host=copy.fence is not None
-            )
-            order, line = self._order(worker, command), command_line(sudo=copy.sudo)
+        async def open_session(connection: asyncssh.SSHClientConnection) -> RsyncSession:
+            session = RsyncSession()
+            await connection.create_session(lambda: session, line, encoding=None)
+            return session
 
-            async def open_session(connection: asyncssh.SSHClientConnection) -> RsyncSession:
-                session = RsyncSession(pipes, order)
-                await connection.create_session(lambda: session, line, encoding=None)
-                return session
-
-            async with self._channels.open(self._destination(worker), open_session) as session:
-                try:
-                    yield session
-                finally:
-                    session.close()
+        def make_order(script: str) -> bytes:
+            check = copy.fence is not None
+            command = RemoteCommand(script=script, sudo=copy.sudo, takes_input=True, fence=copy.fence, check_host=check)
+            return self._order(worker, command)
 
         with child_span("rsync", kind="client", worker=worker.name):
-            async with self._copies:
-                return await copy_tree(worker.name, copy, open_channel)
+            async with self._channels.open(self._destination(worker), open_session) as session:
+                try:
+                    async with self._copies.take(lambda: session.moved):
+                        return await copy_tree(worker.name, copy, session, make_order, silence=self._settings.silence)
+                finally:
+                    session.close()
 
     async def scan_host_keys(self, worker: Worker) -> tuple[HostKey, ...]:
         """Return the host keys that the worker shows, without logging in. Raises `WorkerUnreachable`."""

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 
@@ -36,23 +37,22 @@ fifth of the time of a Python, which at fifty copies is what one sees.
 """
 
 
-SILENCE_SECONDS = 30
-"""How long both rsyncs wait for a byte of the other, as a worker waits for a command's lifeline: then nothing of an older owner's
-copy goes on. Every file of a job fits into memory, so neither thinks for that long."""
 SILENT = 30
-"""rsync's exit code for that (rsync(1), EXIT VALUES)."""
+"""rsync's exit code when not a byte came or went for its `--timeout` (rsync(1), EXIT VALUES)."""
 
 
-def local_arguments(*, source: Path, target: str, excludes: Sequence[str]) -> list[str]:
+def local_arguments(*, source: Path, target: str, excludes: Sequence[str], silence: timedelta) -> list[str]:
     """Return the command line of the local rsync: the content of `source` becomes the content of `target`.
 
+    Both rsyncs end when not a byte came or went for the time of `silence`: nothing of an older owner's copy goes on for longer.
+    Every file of a job fits into memory, so neither rsync thinks for that long.
     Its remote shell is `RELAY`; IN and OUT in its environment are the descriptors of the executor's pipes.
     """
     return [
         "rsync",
         *("--recursive", "--links", "--perms", "--omit-dir-times", "--checksum"),
         *("--delete-after", "--delay-updates"),
-        *("--protect-args", "--stats", "--no-human-readable", f"--timeout={SILENCE_SECONDS}"),
+        *("--protect-args", "--stats", "--no-human-readable", f"--timeout={max(1, round(silence.total_seconds()))}"),
         *(f"--exclude=/{name}" for name in excludes),
         f"--rsh=sh -c {rsh_word(RELAY)} relay",
         "--",

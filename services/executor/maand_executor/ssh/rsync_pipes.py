@@ -14,7 +14,9 @@ import asyncssh
 from maand_executor.rules.remote_commands import Opening
 
 MOST_WORDS = 64 * 1024
-MOST_COMPLAINTS = 64 * 1024
+KEPT_COMPLAINTS = 64 * 1024
+MOST_COMPLAINTS = 8 * 1024 * 1024
+"""A complaint about each of 50,000 files; more is a flood, which would keep this process busy."""
 END_OF_WORDS = b"\0\0"
 
 Channel = asyncssh.SSHClientChannel[bytes]
@@ -25,6 +27,8 @@ class Incoming(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.words: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self.passed = 0
+        """Bytes passed on."""
         self._kept = b""
         self._transport: asyncio.ReadTransport | None = None
         self._channel: Channel | None = None
@@ -64,6 +68,7 @@ class Incoming(asyncio.Protocol):
 
     def _pass_on(self, data: bytes) -> None:
         if data and self._channel is not None and not self._channel.is_closing():
+            self.passed += len(data)
             self._channel.write(data)
 
 
@@ -113,20 +118,51 @@ async def take_pipes(*, read_from: int, write_to: int) -> RsyncPipes:
 
 
 class RsyncSession(asyncssh.SSHClientSession[bytes]):
-    """The rsync on the worker, on its channel."""
+    """The rsync on the worker, on its channel: nothing is begun there until `serve`."""
 
-    def __init__(self, pipes: RsyncPipes, order: bytes) -> None:
+    def __init__(self) -> None:
         self.complaints = b""
         self.opening = Opening()
         self.exit_code: int | None = None
-        self._order = order
+        self.received = 0
+        """Bytes of rsync's protocol that came."""
+        self._complained = 0
         self._lost: Exception | None = None
-        self._pipes = pipes
+        self._pipes: RsyncPipes | None = None
         self._ended = asyncio.Event()
         self._channel: Channel | None = None
 
+    def serve(self, order: bytes, pipes: RsyncPipes) -> None:
+        """Give the order, then let bytes pass."""
+        assert self._channel is not None
+        self._pipes = pipes
+        if not self._channel.is_closing():
+            self._channel.write(order)
+            pipes.join(self._channel)
+
+    @property
+    def moved(self) -> int:
+        """Bytes that passed in both directions."""
+        return self.received + (self._pipes.incoming.passed if self._pipes else 0)
+
+    @property
+    def has_flooded(self) -> bool:
+        """Whether it complained without end."""
+        return self._complained > MOST_COMPLAINTS
+
+    @property
+    def awaited(self) -> str:
+        """What the worker was waited for, for people."""
+        if not self.opening.begun:
+            return "its shell did not begin the copy"
+        if not self.received:
+            return "its rsync did not answer"
+        if self._channel is not None and self._channel.get_write_buffer_size():
+            return "its rsync took no more of what is sent"
+        return f"its rsync said nothing more after {self.received} bytes"
+
     async def ended(self) -> None:
-        """Wait for the end of the channel. Raises why the connection was lost, when it was."""
+        """Wait for the end of the channel, or of what can be listened to. Raises why the connection was lost, when it was."""
         await self._ended.wait()
         if self._lost is not None:
             raise self._lost
@@ -140,23 +176,22 @@ class RsyncSession(asyncssh.SSHClientSession[bytes]):
         """Keep the channel."""
         self._channel = chan
 
-    def session_started(self) -> None:
-        """Give the order, then let bytes pass."""
-        assert self._channel is not None
-        self._channel.write(self._order)
-        self._pipes.join(self._channel)
-
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Pass rsync's protocol on, keep complaints."""
         if datatype is None:
-            if passed := self.opening.feed(data):
+            if (passed := self.opening.feed(data)) and self._pipes is not None:
+                self.received += len(passed)
                 self._pipes.writing.write(passed)
-        elif len(self.complaints) < MOST_COMPLAINTS:
-            self.complaints += data
+            return
+        self.complaints = (self.complaints + data)[:KEPT_COMPLAINTS]
+        self._complained += len(data)
+        if self.has_flooded:
+            self._ended.set()
 
     def eof_received(self) -> bool:
         """Pass the end on, after what is still on its way."""
-        self._pipes.writing.close()
+        if self._pipes is not None:
+            self._pipes.writing.close()
         return True
 
     def exit_status_received(self, status: int) -> None:
@@ -165,11 +200,13 @@ class RsyncSession(asyncssh.SSHClientSession[bytes]):
 
     def pause_writing(self) -> None:
         """Let rsync wait for the worker."""
-        self._pipes.reading.pause_reading()
+        if self._pipes is not None:
+            self._pipes.reading.pause_reading()
 
     def resume_writing(self) -> None:
         """Let rsync go on."""
-        self._pipes.reading.resume_reading()
+        if self._pipes is not None:
+            self._pipes.reading.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end."""

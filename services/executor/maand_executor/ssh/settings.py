@@ -51,11 +51,15 @@ class SshSettings:
     heartbeat: timedelta = timedelta(seconds=10)
     """How often a running command is told that we are still there."""
     silence: timedelta = timedelta(seconds=30)
-    """Silence after which a worker ends a command: three heartbeats, and longer than we take to give the connection up."""
+    """Silence after which a worker ends a command: three heartbeats, and longer than we take to give the connection up. A copy in
+    which not a byte comes or goes for that long ends too, on both sides."""
     drain: timedelta = timedelta(seconds=1)
     """Output read after the command ended while something it left behind holds the channel open, as `ssh` never lets go of."""
     copies_at_once: int = 16
     """rsync processes at once: each has two processes here and reads the files it compares; more thrash the disk."""
+    copy_stall: timedelta = timedelta(seconds=5)
+    """A copy in which nothing moves for that long gives its place among `copies_at_once` to the next: 100 workers that hang hold
+    others up for half a minute, not for their silence each."""
 
 
 ENOUGH = 16_384
