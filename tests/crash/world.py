@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import grpc.aio
 
@@ -23,7 +23,7 @@ from maand_executor.rules.facts import BucketConfig, Worker, WorkerFence
 from maand_executor.rules.hook_environment import API_TOKEN_NAME
 from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.ssh.copy import RemoteCopy
-from maand_executor.ssh.execution import OnOutput, stale_fence_error
+from maand_executor.ssh.execution import OnOutput, Tell, stale_fence_error
 from maand_executor.ssh.rsync import CopyResult
 from maand_wire.channels import HOOK_CALLER, bearer_header
 from tests.crash.acts import CURRENT, Acts
@@ -93,6 +93,10 @@ class ModelRemote:
     def __init__(self, world: World, acts: Acts) -> None:
         self._world = world
         self._acts = acts
+
+    def telling(self, _: Tell) -> Self:
+        """Return the same workers: nothing is waited for here."""
+        return self
 
     async def connect(self, worker: Worker) -> None:
         """Connect."""

@@ -15,7 +15,7 @@ from tests.testbed.worker import SshWorker
 
 BUCKET = "5b0f6a34-0000-4000-8000-000000000001"
 
-PATIENT = SshSettings(connect_timeout=timedelta(seconds=30), grace=timedelta(seconds=1))
+PATIENT = SshSettings(connect_timeout=timedelta(seconds=30), grace=timedelta(seconds=1), kill_time=timedelta(seconds=20))
 """Limits that a busy machine keeps."""
 IMPATIENT = SshSettings(
     connect_timeout=timedelta(seconds=2),

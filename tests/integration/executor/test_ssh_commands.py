@@ -9,6 +9,7 @@ import pytest
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import Watch, command_line, make_order
 from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, SudoRefused
+from maand_executor.ssh.settings import SshSettings
 from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
@@ -150,6 +151,49 @@ async def test_what_ignores_term_is_killed_after_the_grace(test_bed: SshTestBed,
         assert result.timed_out
         assert timedelta(seconds=1) < result.duration < timedelta(seconds=30)
         await asyncio.to_thread(worker.wait_until_gone, "noprofile")
+
+
+async def test_the_grace_is_counted_by_the_clock_however_slow_the_worker_looks(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+    worker.stand_in("sleep", "#!/bin/sh\nexec /bin/sleep 4\n")  # each of ten looks a second; a loaded worker takes as long
+
+    async with remote_of(test_bed) as remote:
+        result = await remote.run(fact(worker), command("trap '' TERM; /bin/sleep 4321", timeout=timedelta(seconds=0.3)))
+
+        assert result.timed_out
+        assert result.end_known
+        assert not [line for line in worker.processes() if "4321" in line]
+
+
+async def test_a_command_has_not_ended_while_something_of_it_ignores_the_request(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+
+    async with remote_of(test_bed) as remote:
+        script = "(trap '' TERM; exec sleep 4321) & echo $!; wait"  # bash itself ends at once
+        result = await remote.run(fact(worker), command(script, timeout=timedelta(seconds=0.5)))
+
+        assert result.end_known
+        assert not [line for line in worker.processes() if "4321" in line]
+
+
+async def test_a_cancel_whose_effect_is_not_known_is_told(test_bed: SshTestBed) -> None:
+    worker = test_bed.start_worker()
+    started = asyncio.Event()
+    told: list[str] = []
+
+    async with remote_of(test_bed, settings=SshSettings(grace=timedelta(), kill_time=timedelta(seconds=0.5))) as remote:
+        running = asyncio.create_task(
+            remote.telling(told.append).run(fact(worker), command("echo up; sleep 4321"), on_output=lambda *_: started.set())
+        )
+        await asyncio.wait_for(started.wait(), 60)
+        with worker.frozen():
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+    assert told == [
+        f"a command on {worker.host} was told to end, and did not say that it has: look there before it is begun again"
+    ]
 
 
 @pytest.mark.parametrize("sudo", [False, True])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from maand_catalog.rules.build.allocations import AllocationState as CatalogState
 from maand_catalog.rules.build.allocations import owes_start
@@ -187,6 +187,9 @@ class FakeRemote:
     commands: dict[str, RemoteCommand] = field(default_factory=dict)
     """By `<what> <host>`, the last one."""
     on_command: Callable[[str], None] = lambda _: None
+
+    def telling(self, tell: Callable[[str], None]) -> Self:
+        return self
 
     async def connect(self, worker: Worker) -> None:
         self._reach(worker)

@@ -172,7 +172,7 @@ class Runner:
             hook_env=claim.hook_env,
             nested=claim.nested,
             catalog=self._parts.catalog,
-            remote=remote,
+            remote=remote.telling(self._journal.warn_once),
             hooks=self._parts.hooks,
             content=self._parts.content,
             lease=self._lease,

@@ -192,7 +192,7 @@ class TaskRunner:
             config=config,
             hook_env=claim.hook_env,
             catalog=parts.catalog,
-            remote=remote,
+            remote=remote.telling(self._journal.warn_once),
             hooks=parts.hooks,
             content=parts.content,
             lease=self._lease,

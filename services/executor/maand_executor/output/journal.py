@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.errors import CLAIM_IS_OVER, LeaseLost
+from maand_executor.output.events import notice_event
 from maand_executor.output.journal_entries import Entry, OutputPiece, OutputWriter
 from maand_executor.output.masks import BucketMasks, MaskSource, mask_message
 from maand_executor.output.output_source import OutputSource
@@ -90,6 +91,7 @@ class Journal:
         self._masks = masks or BucketMasks(run.bucket_id)
         self._writer = OutputWriter()
         self._sources: dict[tuple[str, str, str], OutputSource] = {}
+        self._warned: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,6 +108,12 @@ class Journal:
         if not event.HasField("time"):
             event.time.GetCurrentTime()
         self._put(event)
+
+    def warn_once(self, text: str) -> None:
+        """Tell something worth knowing now; the same again is told no more."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.report(notice_event(text, warning=True))
 
     def source(self, *, job: str = "", worker: str = "", step: str = "") -> OutputSource:
         """Begin the output of one hook process or command; close it when that ended."""

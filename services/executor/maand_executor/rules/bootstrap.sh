@@ -48,7 +48,8 @@ maand_watch() {
   declare -A maand_seen=([$$]=seen)
   maand_find_session
   maand_tree; kill -TERM "${maand_alive[@]}"
-  for ((tick = 0; tick < $2 * 10; tick++)); do
+  local ends=$((SECONDS + $2 + 1))
+  while ((SECONDS < ends)); do
     sleep 0.1; maand_tree
     ((${#maand_alive[@]})) || exit 0
   done

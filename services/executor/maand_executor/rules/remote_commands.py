@@ -73,6 +73,8 @@ class RemoteResult:
     stdout: bytes = field(default=b"", repr=False)
     stderr: bytes = field(default=b"", repr=False)
     timed_out: bool = False
+    end_known: bool = True
+    """False: it was told to end after its timeout, and the worker did not say that everything of it has."""
     truncated: bool = False
     duration: timedelta = timedelta()
 

@@ -14,9 +14,11 @@ import asyncssh
 
 from maand_executor.rules.meter import Meter
 from maand_executor.ssh.connect import Destination
-from maand_executor.ssh.errors import ConnectionUnusable
+from maand_executor.ssh.errors import ConnectionUnusable, NothingFree
+from maand_executor.ssh.execution import Tell, tell_nobody
 from maand_executor.ssh.pool import Link, Pool
 from maand_executor.ssh.settings import SshSettings
+from maand_executor.ssh.waits import Wait
 
 
 class ClosableSession(Protocol):
@@ -41,12 +43,15 @@ class Channels:
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
-    async def open(self, destination: Destination, start: Start[Session]) -> AsyncIterator[Session]:
-        """Give a channel on the shared connection; when that turns out dead, on a fresh one. Raises what logging in raises."""
+    async def open(self, destination: Destination, start: Start[Session], tell: Tell = tell_nobody) -> AsyncIterator[Session]:
+        """Give a channel on the shared connection; when that turns out dead, on a fresh one. A long wait is told.
+
+        Raises what logging in raises, and `NothingFree`.
+        """
         for last_try in (False, True):
-            async with self._pool.lease(destination) as link:
+            async with self._pool.lease(destination, tell) as link:
                 try:
-                    session = await self._start_on(link, start)
+                    session = await self._start_on(link, start, tell)
                 except ConnectionUnusable:
                     if last_try:
                         raise
@@ -57,14 +62,23 @@ class Channels:
                     link.slots.give_back()
                 return
 
-    async def _start_on(self, link: Link, start: Start[Session]) -> Session:
+    async def _start_on(self, link: Link, start: Start[Session], tell: Tell) -> Session:
         """Open a channel as soon as there is a place for it; a refusal teaches how many places there are."""
-        refusals = 0
+        host, refusals = link.destination.host, 0
+        wait = Wait(
+            told_after=self._settings.long_wait,
+            given_up_after=self._settings.longest_wait,
+            tell=lambda: tell(f"waits for its turn on {host}: {link.slots.used} commands and copies are under way there"),
+            freed=lambda: link.slots.freed,
+        )
         while True:
             asked = time.monotonic()
-            await link.slots.take(again=refusals > 0)
+            if not await link.slots.take(again=refusals > 0, wait=wait):
+                seconds = self._settings.longest_wait.total_seconds()
+                words = f"none of the {link.slots.used} commands and copies under way there ended within {seconds:g} s"
+                raise NothingFree(host, words)
             self._meter.ssh_waited("channel", time.monotonic() - asked)
-            opening = asyncio.create_task(start(link.connection), name=f"ssh channel to {link.destination.host}")
+            opening = asyncio.create_task(start(link.connection), name=f"ssh channel to {host}")
             try:
                 session = await self._try(link, opening)
             except Refused as refused:

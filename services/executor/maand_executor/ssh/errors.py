@@ -6,6 +6,7 @@ SshError
     ConnectionLost         the connection broke while a command ran: how it ended is not known
   CannotConnect            something on the executor's side is in the way, whatever the worker is like
     AgentUnusable          the SSH agent is gone, silent, or has no keys
+    NothingFree            no connection, or turn on one, became free for too long
   HostKeyRefused
     HostKeyUnknown         nothing pinned
     HostKeyChanged         something else pinned
@@ -87,6 +88,13 @@ class AgentUnusable(CannotConnect):
         "in a shell with an agent that answers, `ssh-add` the key and repeat the command (in local mode the agent of the"
         " command's SSH_AUTH_SOCK is used); or put a key into secrets/ and name it as `ssh_key` in maand.conf"
     )
+
+
+class NothingFree(CannotConnect):
+    """No SSH connection, or no turn on the worker's, became free for an hour; nothing was started. See which runs hold them."""
+
+    code = "nothing_free"
+    help = "`maand runs list` shows what runs, `maand runs cancel RUN` ends it; raise `max_ssh_sessions` where it is too small"
 
 
 class HostKeyRefused(SshError):

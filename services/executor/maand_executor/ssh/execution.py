@@ -14,6 +14,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import asyncssh
@@ -33,6 +34,14 @@ from maand_executor.ssh.settings import SshSettings
 
 OnOutput = Callable[[str, bytes], None]
 """Told the stream (`stdout` or `stderr`) and what came; must not block."""
+
+Tell = Callable[[str], None]
+"""Told a sentence that the people of a run should know now; must not block."""
+
+
+def tell_nobody(_: str) -> None:
+    """Drop it."""
+
 
 TIMED_OUT_EXIT_CODE = 124
 ALIVE = b"."
@@ -70,6 +79,7 @@ class Execution(asyncssh.SSHClientSession[bytes]):
         self.fence = command.fence
         self.output = {"stdout": Capture(command.capture_limit), "stderr": Capture(command.capture_limit)}
         self.ended = asyncio.Event()
+        self._closed = asyncio.Event()
         self._on_output = on_output
         self._settings = settings
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
@@ -110,6 +120,7 @@ class Execution(asyncssh.SSHClientSession[bytes]):
         """Note the end of the channel, whatever the reason."""
         self.lost = exc
         self.ended.set()
+        self._closed.set()
 
     def _note_exit(self, code: int) -> None:
         self.exit_code = code
@@ -123,15 +134,17 @@ class Execution(asyncssh.SSHClientSession[bytes]):
         self._say(order)
         self._beat_later()
 
-    async def end_tree(self) -> None:
-        """End the remote process tree: TERM, grace, KILL, all done by the worker; returns when it is over or cannot be told."""
+    async def end_tree(self) -> bool:
+        """End the remote process tree: TERM, grace, KILL, all done by the worker. Return whether it is known to be over.
+
+        The worker closes the channel when the command has ended and nothing that it started holds its output.
+        """
         self._say(END)
-        patience = self._settings.grace + timedelta(seconds=2)  # for the KILL on the worker, and its word back
-        try:
+        patience = self._settings.grace + self._settings.kill_time
+        with suppress(TimeoutError):
             async with asyncio.timeout(patience.total_seconds()):
-                await self.ended.wait()
-        except TimeoutError:
-            self.ended.set()
+                await self._closed.wait()
+        return self._closed.is_set() and self.exit_code is not None
 
     def close(self) -> None:
         """Let go of the channel."""
@@ -154,26 +167,32 @@ class Execution(asyncssh.SSHClientSession[bytes]):
             self._channel.write(data)
 
 
-async def execute_command(execution: Execution, worker: str, command: RemoteCommand, order: bytes) -> RemoteResult:
-    """Run a command on its channel; cancelling ends its tree. Raises `ConnectionLost`, `CommandNotStarted` and its kinds."""
+async def execute_command(execution: Execution, worker: str, command: RemoteCommand, order: bytes, tell: Tell) -> RemoteResult:
+    """Run a command on its channel; cancelling ends its tree, and tells when that cannot be known.
+
+    Raises `ConnectionLost`, `CommandNotStarted` and its kinds.
+    """
     begun_at = time.monotonic()
-    timed_out = False
+    timed_out, end_known = False, True
     try:
         execution.send(order)
         async with asyncio.timeout(command.timeout.total_seconds() if command.timeout is not None else None):
             await execution.ended.wait()
     except TimeoutError:
-        timed_out = True
-        await execution.end_tree()
+        timed_out, end_known = True, await execution.end_tree()
     except asyncio.CancelledError:
-        await asyncio.shield(execution.end_tree())
+        if not await asyncio.shield(execution.end_tree()):
+            tell(f"a command on {worker} was told to end, and did not say that it has: look there before it is begun again")
         raise
     finally:
         execution.close()
-    return result_of_command(execution, worker, timed_out=timed_out, duration=timedelta(seconds=time.monotonic() - begun_at))
+    duration = timedelta(seconds=time.monotonic() - begun_at)
+    return result_of_command(execution, worker, timed_out=timed_out, end_known=end_known, duration=duration)
 
 
-def result_of_command(execution: Execution, worker: str, *, timed_out: bool, duration: timedelta) -> RemoteResult:
+def result_of_command(
+    execution: Execution, worker: str, *, timed_out: bool, duration: timedelta, end_known: bool = True
+) -> RemoteResult:
     """Say how it ended, or raise why that is not known or why it never began."""
     if execution.exit_code is None and not timed_out:
         raise ConnectionLost(worker, f"the connection was lost while a command ran: {execution.lost or 'channel closed'}")
@@ -186,6 +205,7 @@ def result_of_command(execution: Execution, worker: str, *, timed_out: bool, dur
         stdout=output["stdout"].value(),
         stderr=output["stderr"].value(),
         timed_out=timed_out,
+        end_known=end_known,
         truncated=any(capture.truncated for capture in output.values()),
         duration=duration,
     )

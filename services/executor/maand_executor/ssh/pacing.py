@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from maand_executor.rules.side_by_side import end_tasks
+from maand_executor.ssh.waits import Wait
 
 
 class StartPace:
@@ -51,31 +52,42 @@ class Slots:
         self.used = 0
         self._most = limit
         self._until_one_more = until_one_more
+        self.freed = 0
+        """How often a place became free."""
         self._opened_in_a_row = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self, *, again: bool = False) -> None:
-        """Return when a place is free, and hold it. `again`, after a refusal: before those who wait."""
+    async def take(self, *, again: bool = False, wait: Wait | None = None) -> bool:
+        """Return when a place is free, and hold it; False when the `wait` for it was given up.
+
+        `again`, after a refusal: before those who wait.
+        """
         if self.used < self.limit and (again or not self._waiting):
             self.used += 1
-            return
+            return True
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if again:
             self._waiting.appendleft(place)
         else:
             self._waiting.append(place)
+        came = False
         try:
-            await place
+            if wait is None:
+                await place
+            came = wait is None or await wait.wait_for(place)
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 self.give_back()
-            else:
-                self._waiting.remove(place)
             raise
+        finally:
+            if not came and place in self._waiting:
+                self._waiting.remove(place)
+        return came
 
     def give_back(self) -> None:
         """Let go of a place."""
         self.used -= 1
+        self.freed += 1
         self.hand_out()
 
     def learn_from_opening(self) -> None:

@@ -21,8 +21,11 @@ import structlog
 
 from maand_executor.rules.meter import Meter
 from maand_executor.ssh.connect import Destination
+from maand_executor.ssh.errors import NothingFree
+from maand_executor.ssh.execution import Tell, tell_nobody
 from maand_executor.ssh.pacing import Slots
 from maand_executor.ssh.settings import SshSettings
+from maand_executor.ssh.waits import Wait
 
 log = structlog.get_logger("maand.executor.ssh")
 
@@ -135,6 +138,7 @@ class Pool:
         self._links: dict[Destination, Link] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._next_told_at = 0.0
+        self._freed = 0
         room.add(self)
 
     @property
@@ -153,10 +157,10 @@ class Pool:
         return sum(link.is_open for link in self._links.values())
 
     @asynccontextmanager
-    async def lease(self, destination: Destination) -> AsyncIterator[Link]:
-        """Give an open connection for as long as the block runs. Raises what logging in raises."""
+    async def lease(self, destination: Destination, tell: Tell = tell_nobody) -> AsyncIterator[Link]:
+        """Give an open connection for as long as the block runs. Raises what logging in raises, and `NothingFree`."""
         asked = time.monotonic()
-        link = await self._link_to(destination)
+        link = await self._link_to(destination, tell)
         link.leases += 1
         try:
             await link.opened()
@@ -168,6 +172,7 @@ class Pool:
             link.leases -= 1
             link.idle_since = self._clock()
             if not link.leases:
+                self._freed += 1
                 link.ask_for_signs_of_life(every=self._settings.idle_keepalive_interval, count=1)
                 self._room.look_again()
 
@@ -198,20 +203,20 @@ class Pool:
             with suppress(Exception, asyncio.CancelledError):
                 await link.connection.wait_closed()
 
-    async def _link_to(self, destination: Destination) -> Link:
-        waited = False
+    async def _link_to(self, destination: Destination, tell: Tell) -> Link:
+        wait: Wait | None = None
         while True:
             link = self._links.get(destination)
             if link is not None and link.is_usable:
-                if waited:
+                if wait is not None:
                     self._room.look_again()
                 return link
             if link is not None:
                 self._forget(link)
             if self._make_room():
                 return self._begin(destination)
-            await self._turn(destination, ahead=waited)
-            waited = True
+            ahead, wait = wait is not None, wait or self._make_wait(destination, tell)
+            await self._turn(destination, wait, ahead=ahead)
 
     def _begin(self, destination: Destination) -> Link:
         opening = asyncio.create_task(self._open_connection(destination), name=f"ssh login to {destination.host}")
@@ -234,31 +239,38 @@ class Pool:
             return False
         return self._room.make() or not self._links  # a pool without any would have nobody who wakes its waiters
 
-    async def _turn(self, destination: Destination, *, ahead: bool) -> None:
-        """Wait for a turn to look for room, and say so when it takes long; who looked in vain waits ahead of the others."""
+    async def _turn(self, destination: Destination, wait: Wait, *, ahead: bool) -> None:
+        """Wait for a turn to look for room; who looked in vain waits ahead of the others. Raises `NothingFree`."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if ahead:
             self._waiting.appendleft(turn)
         else:
             self._waiting.append(turn)
-        telling = asyncio.get_running_loop().call_later(self._settings.long_wait.total_seconds(), self._tell_of_wait, destination)
         try:
-            await turn
+            came = await wait.wait_for(turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._room.look_again()
             raise
-        finally:
-            telling.cancel()
+        if not came:
+            seconds = self._settings.longest_wait.total_seconds()
+            raise NothingFree(destination.host, f"none of {self.links} SSH connections became free within {seconds:g} s")
 
-    def _tell_of_wait(self, destination: Destination) -> None:
-        """Say that somebody waits; one word for all who do."""
-        if self._next_told_at > self._clock():
-            return
-        self._next_told_at = self._clock() + self._settings.long_wait.total_seconds()
-        waiting = sum(not turn.done() for turn in self._waiting)
-        words = "waits for an SSH connection: as many are in use as max_ssh_sessions or the limit of file descriptors allows"
-        log.warning(words, worker=destination.host, in_use=self.links, waiting=waiting)
+    def _make_wait(self, destination: Destination, tell: Tell) -> Wait:
+        """Make a wait for room. Its run is told of it, and the log of one in so many seconds."""
+
+        def tell_of_wait() -> None:
+            words = "waits for an SSH connection: as many are in use as max_ssh_sessions or the limit of file descriptors allows"
+            tell(f"{words} ({self.links})")
+            if self._clock() >= self._next_told_at:
+                self._next_told_at = self._clock() + self._settings.long_wait.total_seconds()
+                waiting = sum(not turn.done() for turn in self._waiting)
+                log.warning(words, worker=destination.host, in_use=self.links, waiting=waiting)
+
+        settings = self._settings
+        return Wait(
+            told_after=settings.long_wait, given_up_after=settings.longest_wait, tell=tell_of_wait, freed=lambda: self._freed
+        )
 
     def wake_one(self) -> None:
         """Let the first who waits look for room."""

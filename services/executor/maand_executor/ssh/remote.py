@@ -1,6 +1,7 @@
 """The workers of one bucket: run commands, copy files, look at host keys; everything over shared connections."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -18,7 +19,7 @@ from maand_executor.ssh.connect import Connector, Destination
 from maand_executor.ssh.copy import RemoteCopy, copy_tree
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import CommandNotStarted
-from maand_executor.ssh.execution import Execution, OnOutput, execute_command
+from maand_executor.ssh.execution import Execution, OnOutput, Tell, execute_command, tell_nobody
 from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
 from maand_executor.ssh.pacing import CopyPlaces, StartPace
 from maand_executor.ssh.pool import Pool, Room
@@ -100,6 +101,13 @@ class Remote:
             meter=meter,
         )
         self._channels = Channels(self._pool, self._settings, meter)
+        self.tell: Tell = tell_nobody
+
+    def telling(self, tell: Tell) -> Self:
+        """Return the same workers for a run, which is told of long waits and of commands that may not have ended."""
+        one = copy.copy(self)
+        one.tell = tell
+        return one
 
     @property
     def open_connections(self) -> int:
@@ -108,7 +116,7 @@ class Remote:
 
     async def connect(self, worker: Worker) -> None:
         """Make sure that the worker is connected. Raises `WorkerUnreachable`, `HostKeyRefused`, `AuthenticationRefused`."""
-        async with self._pool.lease(self._destination(worker)):
+        async with self._pool.lease(self._destination(worker), self.tell):
             return
 
     async def run(self, worker: Worker, command: RemoteCommand, *, on_output: OnOutput | None = None) -> RemoteResult:
@@ -131,8 +139,8 @@ class Remote:
             return execution
 
         with child_span("ssh command", kind="client", worker=worker.name) as span:
-            async with self._channels.open(self._destination(worker), open_session) as execution:
-                result = await execute_command(execution, worker.name, command, text)
+            async with self._channels.open(self._destination(worker), open_session, self.tell) as execution:
+                result = await execute_command(execution, worker.name, command, text, self.tell)
             span.set(exit_code=result.exit_code, timed_out=result.timed_out)
         return result
 
@@ -154,7 +162,7 @@ class Remote:
             return self._order(worker, command)
 
         with child_span("rsync", kind="client", worker=worker.name):
-            async with self._channels.open(self._destination(worker), open_session) as session:
+            async with self._channels.open(self._destination(worker), open_session, self.tell) as session:
                 try:
                     async with self._copies.take(lambda: session.moved):
                         return await copy_tree(worker.name, copy, session, make_order, silence=self._settings.silence)

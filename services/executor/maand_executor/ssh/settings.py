@@ -44,10 +44,14 @@ class SshSettings:
     """Refusals in a row, with no other channel open, after which the server is taken to allow none at all: after a second."""
     channels_until_one_more: int = 100
     """Channels opened in a row after which one more at once is tried again: a refusal may have been chance."""
-    long_wait: timedelta = timedelta(seconds=10)
-    """A command that waits longer for room among the connections is mentioned in the log."""
+    long_wait: timedelta = timedelta(seconds=5)
+    """A command that waits longer for a connection, or for its turn on one, says so to its run."""
+    longest_wait: timedelta = timedelta(hours=1)
+    """A wait is given up when nothing of what it waits for became free for so long: hardly anything on workers takes longer."""
     grace: timedelta = timedelta(seconds=5)
     """Between TERM and KILL of a remote process tree: a Ctrl-C must be over within 10 s."""
+    kill_time: timedelta = timedelta(seconds=3)
+    """For the KILL on a worker after the grace, which it counts in whole seconds, and its word back."""
     heartbeat: timedelta = timedelta(seconds=10)
     """How often a running command is told that we are still there."""
     silence: timedelta = timedelta(seconds=30)

@@ -141,6 +141,8 @@ def judge_command(
     """Say how a command ended."""
     if result.timed_out:
         message = f"{name} timed out after {limit.total_seconds():g} s" if limit else f"{name} timed out"
+        if not result.end_known:
+            message += "; it was told to end and did not say that it has: look there before it is begun again"
         return subject.ended_as(
             pb.STEP_OUTCOME_TIMED_OUT, message, kind=pb.FAILURE_KIND_TIMED_OUT, exit_code=result.exit_code, said=said
         )
