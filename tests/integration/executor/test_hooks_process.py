@@ -1,6 +1,7 @@
 """Hook processes of every kind: nothing blocks, memory stays bounded, the outcome is right, nothing is left behind."""
 
 import asyncio
+import json
 import os
 import resource
 import signal
@@ -248,6 +249,68 @@ async def test_a_cancelled_task_leaves_no_process(run: Run, tmp_path: Path) -> N
 async def test_a_stopped_process_is_ended_too(run: Run) -> None:
     end, _ = await run("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", limit=LIMIT, grace=0.2 * SECOND)
     assert end.return_code == -signal.SIGKILL
+
+
+WITHOUT_POWER = """
+import asyncio, json, os, sys
+from datetime import timedelta
+from pathlib import Path
+from maand_executor.hooks.process import Command, GroupProcess, supervise_process
+from maand_executor.hooks.subreaper import Subreaper
+
+async def main():
+    words = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "sleep", "4321")
+    environment = {"PATH": "/usr/bin:/bin", "HOOK_API_TOKEN": "a-token"}
+    command = Command(arguments=words, directory=Path("."), environment=environment)
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.01)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    process = GroupProcess.start(command, subreaper=Subreaper(), on_output=lambda *_: None)
+    print("pid", process.pid, flush=True)
+    never = asyncio.get_running_loop().create_future()
+    limit = timedelta(seconds=1)
+    end = await supervise_process(process, limit=limit, asked_to_end=never, grace=limit)
+    print(json.dumps({"left": end.left_running, "as": end.ended_as, "code": end.return_code, "turns": turns}), flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    while os.path.exists(f"/proc/{end.left_running}"):
+        await asyncio.sleep(0.01)
+    print("reaped")
+
+asyncio.run(main())
+"""
+
+
+async def next_line(stream: asyncio.StreamReader, start: bytes) -> bytes:
+    """Return the next line that begins so; there are lines of the log between."""
+    while not (line := await asyncio.wait_for(stream.readline(), 60)).startswith(start):
+        assert line
+    return line
+
+
+async def test_a_process_that_cannot_be_killed_holds_nobody_up_is_told_and_reaped_when_it_dies(tmp_path: Path) -> None:
+    """As root without the power to kill others' processes: it is what an executor of a plain user is to `sudo`."""
+    powerless = ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill", sys.executable, "-c", WITHOUT_POWER)
+    pipe = asyncio.subprocess.PIPE
+    executor = await asyncio.create_subprocess_exec(*powerless, cwd=tmp_path, stdin=pipe, stdout=pipe)
+    assert executor.stdin
+    assert executor.stdout
+    pid = int((await next_line(executor.stdout, b"pid ")).split()[1])
+    try:
+        told = json.loads(await next_line(executor.stdout, b"{"))
+        assert (told["left"], told["as"], told["code"]) == (pid, "timed_out", -signal.SIGKILL)
+        assert told["turns"] > 50, "the event loop went on"
+        assert is_alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    executor.stdin.write(b"\n")
+    assert await next_line(executor.stdout, b"reaped") == b"reaped\n"
+    assert await executor.wait() == 0
 
 
 async def test_a_program_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path: Path, subreaper: Subreaper) -> None:

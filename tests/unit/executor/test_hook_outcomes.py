@@ -8,7 +8,14 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_executor.hooks.outcome_messages import failures_of
 from maand_executor.rules.facts import Allocation, Hook, HookScope, InvocationOutcome, Job
-from maand_executor.rules.hook_outcomes import EventOutcome, InvocationResult, outcome_of, sentence_of, shell_exit_code
+from maand_executor.rules.hook_outcomes import (
+    EventOutcome,
+    InvocationResult,
+    outcome_of,
+    sentence_of,
+    sentence_of_survivor,
+    shell_exit_code,
+)
 from maand_executor.steps.event_hooks import failures_of_unrun_hooks
 
 OK, FAILED, TIMED_OUT = InvocationOutcome.SUCCEEDED, InvocationOutcome.FAILED, InvocationOutcome.TIMED_OUT
@@ -119,3 +126,8 @@ def test_a_hook_that_runs_once_for_all_fails_for_all() -> None:
     (other,) = failures_of_unrun_hooks(once, "health_check", outcome, PAIR)
     assert other.worker == "w2"
     assert other.message == "not all of its health_check hooks ran: hook_x did not end well for w1"
+
+
+def test_a_process_that_goes_on_all_the_same_is_named() -> None:
+    assert sentence_of_survivor(0) == ""
+    assert "process 4321 on the executor's host cannot be ended" in sentence_of_survivor(4321)

@@ -30,7 +30,7 @@ from maand_executor.output.output_source import OutputSource
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
 from maand_executor.rules.facts import Allocation, BegunInvocation, Certificates, Hook, InvocationOutcome, RunIdentity
 from maand_executor.rules.hook_environment import InvocationFacts, invocation_environment
-from maand_executor.rules.hook_outcomes import InvocationResult, outcome_of, sentence_of, shell_exit_code
+from maand_executor.rules.hook_outcomes import InvocationResult, outcome_of, sentence_of, sentence_of_survivor, shell_exit_code
 from maand_executor.rules.meter import Meter
 from maand_executor.rules.output_lines import tail_lines
 from maand_executor.rules.waves import Batch
@@ -236,7 +236,7 @@ async def result_of_process(invocation: Invocation, end: ProcessEnd, source: Out
         outcome=outcome,
         exit_code=shell_exit_code(end.return_code),
         duration=end.duration,
-        message=sentence_of(outcome, end.return_code, limit),
+        message=sentence_of(outcome, end.return_code, limit) + sentence_of_survivor(end.left_running),
         last_lines=() if outcome is InvocationOutcome.SUCCEEDED else tail_lines(await masked(source.tail())),
         notices=tuple([await masked(notice) for notice in source.notices]),
     )

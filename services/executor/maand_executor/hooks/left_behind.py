@@ -29,6 +29,8 @@ MOMENT = timedelta(seconds=1)
 """Between TERM and KILL when the hook itself is gone: it had its time."""
 ROUNDS = 20
 """Looks before giving up on a daemon that multiplies faster than it is killed."""
+FRUITLESS_ROUNDS = 3
+"""Looks in a row that find nobody new before giving up on processes that cannot be killed."""
 
 Bystanders = frozenset[tuple[int, int]]
 """Processes that carry no token: number and inode in /proc."""
@@ -56,6 +58,8 @@ class LeftBehind:
 
         Cancelling the task shortens the grace to nothing.
         """
+        known: set[int] = set()
+        fruitless = 0
         for _ in range(ROUNDS):
             pids = [pid for pid in await self._find(token) if not but_group or group_of(pid) != but_group]
             left = [process for pid in pids if (process := LeftProcess.of(pid, token))]
@@ -63,6 +67,10 @@ class LeftBehind:
                 return
             await terminate_processes(left, grace)
             grace = timedelta()
+            fruitless = 0 if set(pids) - known else fruitless + 1
+            known.update(pids)
+            if fruitless == FRUITLESS_ROUNDS:
+                break
         log.warning("a hook left processes behind that cannot be ended", pids=pids)
 
     async def _find(self, token: str) -> Sequence[int]:

@@ -2,6 +2,7 @@
 
     start -> output ... -> the process exits            -> kill its group, read the rest, reap, end what left it
                         -> timeout, cancel, shutdown: TERM to group and what left it, 10 s of grace, KILL, then the same
+                           -> not even KILL ends it (another user's, or stuck in the kernel): told, and reaped when it dies
 
 - The process is noticed as dead through a pidfd while it still is a zombie: its group id cannot belong to anybody else yet when
   what it left behind is killed.
@@ -26,13 +27,19 @@ from pathlib import Path
 from shutil import which
 from typing import Any, Self
 
+import structlog
+
 from maand_executor.hooks.left_behind import MOMENT
 from maand_executor.hooks.subreaper import Subreaper
 from maand_executor.rules.facts import InvocationOutcome
 from maand_executor.rules.hook_environment import API_TOKEN_NAME
 
+log = structlog.get_logger("maand.hooks")
+
 GRACE = timedelta(seconds=10)
 """Time between TERM and KILL: the specification's."""
+AFTER_KILL = timedelta(seconds=5)
+"""How long a killed process may take to be gone: a moment, unless the kernel holds it or we may not kill it."""
 CHUNK = 256 * 1024
 """Bytes read at once; four times what a pipe holds by default."""
 REST_LIMIT = 4 * CHUNK
@@ -56,11 +63,15 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessEnd:
-    """How a process ended. `ended_as` None: by itself. `return_code` is -n for signal n."""
+    """How a process ended. `ended_as` None: by itself. `return_code` is -n for signal n.
+
+    `left_running`: its number, when it is alive all the same, because not even KILL ended it; 0 = it is gone.
+    """
 
     return_code: int
     ended_as: InvocationOutcome | None
     duration: timedelta
+    left_running: int = 0
 
 
 async def supervise_process(
@@ -75,9 +86,19 @@ async def supervise_process(
         ended_as = await wait_for_end(process, limit=limit, asked=asked, grace=grace)
     finally:
         asked.cancel()
-        return_code, duration = process.finish(), process.age()
-        await asyncio.shield(asyncio.ensure_future(process.end_what_is_left()))
+        process.signal_group(signal.SIGKILL)
+        return_code, duration = await asyncio.shield(asyncio.ensure_future(finish_process(process)))
+    if return_code is None:
+        return ProcessEnd(return_code=-signal.SIGKILL, ended_as=ended_as, duration=duration, left_running=process.pid)
     return ProcessEnd(return_code=return_code, ended_as=ended_as, duration=duration)
+
+
+async def finish_process(process: "GroupProcess") -> tuple[int | None, timedelta]:
+    """Reap a process that is dead or was killed, and end what it left; return its exit code, None = it lives, and its age."""
+    await asyncio.wait({process.exited}, timeout=AFTER_KILL.total_seconds())
+    return_code, duration = process.finish(), process.age()
+    await process.end_what_is_left()
+    return return_code, duration
 
 
 async def wait_for_end(
@@ -106,7 +127,7 @@ async def end_group(process: "GroupProcess", grace: timedelta) -> None:
     finally:
         process.signal_group(signal.SIGKILL)
         left.cancel()
-    await asyncio.wait({process.exited, left})
+    await asyncio.wait({left})
 
 
 class GroupProcess:
@@ -122,6 +143,7 @@ class GroupProcess:
         self._token = token
         self._subreaper = subreaper
         self._began = time.monotonic()
+        self._given_up = False
         self._readers = [
             PipeReader(process.stdout.fileno(), lambda data: on_output("stdout", data)),
             PipeReader(process.stderr.fileno(), lambda data: on_output("stderr", data)),
@@ -155,6 +177,11 @@ class GroupProcess:
             raise
         return cls(process, pidfd, token=token, subreaper=subreaper, on_output=on_output)
 
+    @property
+    def pid(self) -> int:
+        """Return the process's number, which is its group's."""
+        return self._process.pid
+
     def age(self) -> timedelta:
         """Return how long ago it was started."""
         return timedelta(seconds=time.monotonic() - self._began)
@@ -175,27 +202,38 @@ class GroupProcess:
             await self._subreaper.left_behind.end_carriers(self._token, MOMENT)
             self._subreaper.forget_token(self._token)
 
-    def finish(self) -> int:
+    def finish(self) -> int | None:
         """Kill what is left of the group, take in the rest of the output, and return the exit code, -n for signal n.
 
-        The leader is dead already, or dies here.
+        None: the leader is alive all the same. Nothing waits for it; it is reaped when it dies.
         """
         self.signal_group(signal.SIGKILL)
-        self._subreaper.forget(self._process.pid)
-        return_code = self._process.wait()
         for reader in self._readers:
             reader.finish()
         for pipe in (self._process.stdout, self._process.stderr):
             assert pipe
             pipe.close()
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
+        return_code = self._reap()
+        if return_code is None:
+            log.warning("a hook's process cannot be ended; it goes on", pid=self.pid)
         return return_code
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        if not self.exited.done():
-            self.exited.set_result(None)
+        self.exited.set_result(None)
+        if self._given_up:
+            self._reap()
+
+    def _reap(self) -> int | None:
+        """Return the exit code and forget the process; None, and reap it later, while it lives."""
+        return_code = self._process.poll()
+        if return_code is None:
+            self._given_up = True
+            return None
+        self._subreaper.forget(self.pid)
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        return return_code
 
 
 class PipeReader:

@@ -109,6 +109,11 @@ def sentence_of(outcome: InvocationOutcome, return_code: int, timeout: timedelta
             return f"exit code {return_code}" if return_code > 0 else f"ended by {signal_name(-return_code)}"
 
 
+def sentence_of_survivor(pid: int) -> str:
+    """Say, after how it ended, that a process is alive all the same; nothing for 0."""
+    return f"; process {pid} on the executor's host cannot be ended and goes on" if pid else ""
+
+
 def signal_name(number: int) -> str:
     """Return `SIGSEGV` for 11; real-time signals have no name."""
     try:
