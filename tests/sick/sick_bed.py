@@ -138,9 +138,12 @@ class Proxy:
         """Serve one connection."""
         worker_reader, worker_writer = await asyncio.open_connection(self.worker.host, self.worker.port)
         self.connections += [writer, worker_writer]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._pump(reader, worker_writer))
-            group.create_task(self._pump(worker_reader, writer, hang_up_after=self.hang_up_after))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(reader, worker_writer))
+                group.create_task(self._pump(worker_reader, writer, hang_up_after=self.hang_up_after))
+        finally:
+            worker_writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, hang_up_after: int = 0) -> None:
         count = 0
@@ -186,6 +189,7 @@ async def listening(host: str, port: int, behave: Behave) -> AsyncIterator[int]:
         for task in list(serving):
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+        await server.wait_closed()
 
 
 @asynccontextmanager
