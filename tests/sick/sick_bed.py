@@ -29,6 +29,7 @@ SHORT = SshSettings(
     connect_attempts=3,
     keepalive_interval=timedelta(seconds=1),
     keepalive_count=3,
+    heartbeat=timedelta(seconds=1),
     silence=timedelta(seconds=6),
     copy_stall=timedelta(seconds=1),
     copies_at_once=2,

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from maand_executor.rules.facts import WorkerFence
-from maand_executor.ssh.copy import RemoteCopy
+from maand_executor.ssh.copy import Account, RemoteCopy
 from maand_executor.ssh.errors import CopyFailed, StaleFence, SudoRefused, WorkerUnreachable
-from tests.integration.executor.ssh_support import BUCKET, IMPATIENT, command, fact, remote_of
+from maand_executor.ssh.rsync_pipes import KEPT_COMPLAINTS
+from tests.integration.executor.ssh_support import BUCKET, IMPATIENT, PATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 from tests.testbed.sshd import SshTestBed
 from tests.testbed.worker import SshWorker
+from tests.waiting import until
 
 TARGET = "/opt/worker/bucket/jobs/api"
 
@@ -238,6 +240,33 @@ async def test_a_copy_ends_at_once_when_the_process_on_this_side_is_killed(test_
         await remote.copy(fact(worker), copy)
 
     assert not own_processes("rsync")
+
+
+async def test_words_without_end_of_the_process_on_this_side_are_not_kept_and_end_it() -> None:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec("yes", "words", stdout=pipe, stderr=pipe, process_group=0)
+
+    account = await asyncio.wait_for(Account().read(process), 60)
+
+    assert (account.has_flooded, process.returncode) == (True, -signal.SIGKILL)
+    assert len(account.stdout) == KEPT_COMPLAINTS
+
+
+async def test_a_copy_that_waits_for_its_turn_is_not_taken_for_one_that_stands_still(test_bed: SshTestBed, source: Path) -> None:
+    worker = test_bed.start_worker()
+    hasty = replace(PATIENT, silence=timedelta(seconds=3), heartbeat=timedelta(seconds=0.3))
+
+    async with remote_of(test_bed, settings=hasty) as remote:
+        busy = [asyncio.create_task(remote.run(fact(worker), command("until [ -e go ]; do sleep 0.1; done"))) for _ in range(8)]
+        await until(lambda: len([line for line in worker.processes() if "noprofile" in line]) >= 8)
+        copying = asyncio.create_task(remote.copy(fact(worker), RemoteCopy(source=source, target=TARGET, sudo=True)))
+        await asyncio.sleep(4)  # longer than a copy may be silent
+        assert not copying.done()
+        (worker.home / "go").touch()
+        await asyncio.wait_for(copying, 60)
+        await asyncio.gather(*busy)
+
+    assert read(worker.path(TARGET)) == read(source)
 
 
 def own_processes(name: str) -> list[int]:
