@@ -11,6 +11,7 @@ remote.Remote        one per bucket: run, copy, connect, probes. What the rest o
       login_errors   what a failed login means
     channels         a channel for each command, within the limits of its connection
     pacing           the brakes: logins per second, channels per connection, copies at once
+    waits            long waits for a connection or a channel: told, and given up in the end
   execution          one command on one channel: output, limit, end of the process tree
   copy, rsync        rsync over a pooled connection; rsync_pipes passes its bytes
 """
