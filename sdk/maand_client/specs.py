@@ -4,8 +4,9 @@ deploy(jobs=["api"])   run_command("uptime", labels=["db"])   hooks("hook_backup
 job_control("api", "restart")   probe_workers("ping")   build(snapshot_id)   collect_garbage(retain_days=30)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Literal
 
 from maand_contracts.catalog.v1 import run_spec_pb2 as pb
@@ -26,6 +27,8 @@ PROBES: dict[Probe, pb.WorkerProbe.ValueType] = {
     "host_keys": pb.WORKER_PROBE_HOST_KEYS,
     "owner": pb.WORKER_PROBE_OWNER,
 }
+
+NOTHING_CONFIRMED: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def build(snapshot_id: str) -> pb.RunSpec:
@@ -97,15 +100,20 @@ def probe_workers(
     workers: Sequence[str] = (),
     pin: bool = False,
     replace_changed: bool = False,
+    confirmed: Mapping[str, Sequence[str]] = NOTHING_CONFIRMED,
     adopt: bool = False,
     adopt_other_bucket: bool = False,
 ) -> pb.RunSpec:
-    """Reach workers (none = all): ping them, read their facts, scan (and pin) host keys, or ask whose they are (and adopt)."""
+    """Reach workers (none = all): ping them, read their facts, scan (and pin) host keys, or ask whose they are (and adopt).
+
+    `pin` pins what `confirmed` holds: by worker, the fingerprints of all host keys that it showed to whoever confirmed them.
+    """
     asked = pb.WorkerProbeSpec(
         probe=PROBES[probe],
         workers=workers,
         pin=pin,
         replace_changed=replace_changed,
+        confirmed=[pb.ConfirmedHostKeys(worker=name, fingerprints=shown) for name, shown in confirmed.items()],
         adopt=adopt,
         adopt_other_bucket=adopt_other_bucket,
     )

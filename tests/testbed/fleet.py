@@ -72,7 +72,7 @@ class FleetTestBed(SshTestBed):
         super().stop()
         self.network.remove()
 
-    def _new_worker(self, addresses: int = 1) -> SshWorker:
+    def new_worker(self, addresses: int = 1) -> SshWorker:
         if addresses != 1:
             raise ValueError("a host of a fleet has one address")
         address = f"{self.network.prefix}.{len(self.workers) + 1}"

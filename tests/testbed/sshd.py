@@ -58,7 +58,7 @@ class SshTestBed:
 
     def start_workers(self, count: int) -> list[SshWorker]:
         """Start that many more workers and wait until each answers."""
-        begun = [self._new_worker() for _ in range(count)]
+        begun = [self.new_worker() for _ in range(count)]
         for worker in begun:
             worker.begin()
         for worker in begun:
@@ -71,7 +71,7 @@ class SshTestBed:
 
     def start_crowd(self, count: int) -> SshWorker:
         """Start one worker that answers at that many addresses: one machine as far as files and limits go."""
-        worker = self._new_worker(count)
+        worker = self.new_worker(count)
         worker.start()
         return worker
 
@@ -94,7 +94,8 @@ class SshTestBed:
         for worker in self.workers:
             worker.stop()
 
-    def _new_worker(self, addresses: int = 1) -> SshWorker:
+    def new_worker(self, addresses: int = 1) -> SshWorker:
+        """Return one more worker, not yet started."""
         first = self._network + 2 + sum(len(worker.hosts) for worker in self.workers)
         hosts = [str(first + number) for number in range(addresses)]
         worker = SshWorker(

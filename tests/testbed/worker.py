@@ -36,6 +36,7 @@ class SshWorker:
         self._process: subprocess.Popen[bytes] | None = None
         self._cuts: list[list[str]] = []
         self._hidden: set[str] = set()
+        self._more_host_keys: list[Path] = []
         for name in ("opt", "home", "root", "sbin", "etc"):
             (tree / name).mkdir(parents=True)
         (tree / "home" / "agent").mkdir()
@@ -121,11 +122,19 @@ class SshWorker:
         kind, key, *_ = (self.tree / "host_key.pub").read_text().split()
         return "".join(f"{host if self.port == 22 else f'[{host}]:{self.port}'} {kind} {key}\n" for host in self.hosts)
 
-    def change_host_key(self, kind: str = "ed25519") -> None:
+    def change_host_key(self, kind: str = "ed25519", *options: str) -> None:
         """Give it another host key, as a reinstalled machine has; later connections see it."""
         for name in ("host_key", "host_key.pub"):
             (self.tree / name).unlink()
-        self._make_host_key(kind)
+        self._make_host_key(kind, *options)
+
+    def add_host_key(self, kind: str) -> None:
+        """Give it one more host key, of another type, and start it anew."""
+        path = self.tree / f"host_key_{kind}"
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
+        self._more_host_keys.append(path)
+        self.stop()
+        self.start()
 
     # Trouble ------------------------------------------------------------------------------------------------------------
 
@@ -196,8 +205,8 @@ class SshWorker:
     def _namespaces(self) -> list[str]:
         return ["--target", str(self._init_pid()), "--mount", "--pid"]
 
-    def _make_host_key(self, kind: str = "ed25519") -> None:
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(self.tree / "host_key")], check=True)
+    def _make_host_key(self, kind: str = "ed25519", *options: str) -> None:
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, *options, "-N", "", "-f", str(self.tree / "host_key")], check=True)
 
     def _sshd_config(self) -> str:
         fixed = {
@@ -218,7 +227,8 @@ class SshWorker:
         }
         everywhere = len(self.hosts) > 1
         fixed["ListenAddress"] = "0.0.0.0" if everywhere else self.host
-        return "".join(f"{name} {value}\n" for name, value in {**fixed, **self._settings}.items())
+        lines = [*{**fixed, **self._settings}.items(), *(("HostKey", str(path)) for path in self._more_host_keys)]
+        return "".join(f"{name} {value}\n" for name, value in lines)
 
     def _boot_script(self) -> str:
         mounts = {"opt": "/opt", "home": "/home", "root": "/root", "sbin": "/usr/local/sbin"}

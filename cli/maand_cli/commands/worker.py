@@ -1,6 +1,6 @@
 """`maand worker list|ping|facts|trust|adopt|forget`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,8 +10,11 @@ from maand_cli.flags import Flags
 from maand_cli.options import list_option, workers_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from maand_cli.remote.session import Session
     from maand_cli.runs.follow import Followed
+    from maand_contracts.catalog.v1 import run_event_pb2
 
 worker = LazyGroup(
     name="worker", help="List workers, reach them, read their facts, pin host keys, adopt workers, give up lost ones."
@@ -44,7 +47,7 @@ async def ping(flags: Flags, *, workers: tuple[str, ...]) -> int:
 
     async with open_session(flags) as session:
         followed = await run_probe(session, "PING", workers)
-        if flags.is_human:
+        if flags.is_human and followed.view.reports:
             rows = [
                 {
                     "worker": name,
@@ -72,7 +75,7 @@ async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
     async with open_session(flags) as session:
         followed = await run_probe(session, "FACTS", workers)
         reports = followed.view.reports
-        if flags.is_human:
+        if flags.is_human and reports:
             rows = [
                 {"worker": name, "memory_mb": one.memory_mb or None, "cpu_mhz": one.cpu_mhz or None, "problem": one.problem}
                 for name, one in sorted(reports.items())
@@ -96,7 +99,7 @@ async def facts(flags: Flags, *, workers: tuple[str, ...]) -> int:
 @click.option("--force", is_flag=True, help="Replace changed keys too. Make sure first that they changed for a good reason.")
 @runs_coroutine
 async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
-    """Show the SSH host keys of workers and pin them.
+    """Show the SSH host keys of workers and pin them: just those that were shown.
 
     A worker whose pinned key changed is refused unless --force: somebody may be in between.
     """
@@ -105,27 +108,56 @@ async def trust(flags: Flags, *, workers: tuple[str, ...], force: bool) -> int:
     from maand_cli.output.rows import ask_confirmation, print_note, show_rows
     from maand_cli.remote.session import open_session
     from maand_cli.runs.conclude import conclude_run
+    from maand_contracts.catalog.v1 import run_spec_pb2
 
     async with open_session(flags) as session:
         if session.is_local and (stray := find_stray_public_key(session.bucket, session.conf.ssh_key)):
             print_note(flags, f"warning: {stray}")
         seen = await run_probe(session, "HOST_KEYS", workers)
-        rows = [
-            {"worker": name, "fingerprint": fingerprint, "pinned": report.pinned, "problem": report.problem}
-            for name, report in sorted(seen.view.reports.items())
-            for fingerprint in report.fingerprints or [""]
-        ]
-        if flags.is_human:
-            show_rows(flags, "host_keys", ("worker", "fingerprint", "pinned", "problem"), rows)
-        if all(report.pinned for report in seen.view.reports.values()):
+        reports = dict(sorted(seen.view.reports.items()))
+        if flags.is_human and reports:
+            rows = [
+                {"worker": name, "fingerprint": fingerprint, "state": state, "problem": report.problem}
+                for name, report in reports.items()
+                for fingerprint, state in host_keys_of(report) or [("", "")]
+            ]
+            show_rows(flags, "host_keys", ("worker", "fingerprint", "state", "problem"), rows)
+        chosen = {name: report for name, report in reports.items() if has_keys_to_pin(report, force=force)}
+        if not chosen:
             code = conclude_run(session, seen)
             print_note(flags, "every key is pinned" if code == Exit.DONE else "nothing was pinned")
             return code
-        ask_confirmation(flags, "Pin these keys?")
-        pinned = await run_probe(session, "HOST_KEYS", workers, pin=True, replace_changed=force)
-        reports = pinned.view.reports.values()
-        print_note(flags, f"keys of {sum(report.pinned for report in reports)} of {len(reports)} workers are pinned")
+        ask_confirmation(flags, f"Pin the keys of {format_names(list(chosen))}?")
+        confirmed = [
+            run_spec_pb2.ConfirmedHostKeys(worker=name, fingerprints=report.fingerprints) for name, report in chosen.items()
+        ]
+        pinned = await run_probe(session, "HOST_KEYS", workers, pin=True, replace_changed=force, confirmed=confirmed)
+        count = sum(report.pinned for report in pinned.view.reports.values())
+        print_note(flags, f"keys of {count} of {len(pinned.view.reports)} workers are pinned")
         return conclude_run(session, pinned)
+
+
+def host_keys_of(report: "run_event_pb2.WorkerReport") -> list[tuple[str, str]]:
+    """Return the fingerprints a worker showed, each with how it compares with what is pinned."""
+    from maand_contracts.catalog.v1 import run_event_pb2
+
+    prefix = "HOST_KEY_STATE_"
+    states = [run_event_pb2.HostKeyState.Name(state).removeprefix(prefix).lower() for state in report.host_key_states]
+    return list(zip(report.fingerprints, states, strict=True))
+
+
+def has_keys_to_pin(report: "run_event_pb2.WorkerReport", *, force: bool) -> bool:
+    """Whether a worker shows keys that are not pinned, and that may be."""
+    states = {state for _, state in host_keys_of(report)}
+    return bool(states - {"pinned"}) and (force or "changed" not in states)
+
+
+MOST_NAMES = 5
+
+
+def format_names(names: "Sequence[str]") -> str:
+    """Name a few workers, count many."""
+    return ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} workers"
 
 
 @worker.command()
@@ -199,7 +231,7 @@ async def forget(flags: Flags, *, hosts: tuple[str, ...], lost: bool) -> int:
     return 0
 
 
-async def run_probe(session: "Session", what: str, workers: tuple[str, ...], **more: bool) -> "Followed":
+async def run_probe(session: "Session", what: str, workers: tuple[str, ...], **more: Any) -> "Followed":
     """Run one probe over workers and follow it."""
     from maand_cli.runs.follow import follow_run, start_run
     from maand_contracts.catalog.v1 import run_spec_pb2

@@ -103,9 +103,9 @@ async def test_an_unknown_host_key_is_refused_with_the_command_that_pins_it(test
 
         assert f"maand worker trust -w {worker.host}" in refused.value.help
         assert refused.value.facts["fingerprint"] == key.fingerprint
-        assert remote.host_key_state(fact(worker), key) is PinState.UNKNOWN
+        assert remote.host_key_states(fact(worker), [key]) == (PinState.UNKNOWN,)
 
-        remote.pin_host_keys(fact(worker), (key,))
+        await remote.pin_host_keys([remote.make_pin(fact(worker), [key])])
         await remote.connect(fact(worker))
 
     known_hosts = test_bed.directory / "secrets" / "known_hosts"
@@ -123,9 +123,9 @@ async def test_a_changed_host_key_is_refused_even_by_accept_new(test_bed: SshTes
         keys = await remote.scan_host_keys(fact(worker))
 
         assert f"maand worker trust -w {worker.host} --force" in refused.value.help
-        assert [remote.host_key_state(fact(worker), key) for key in keys] == [PinState.CHANGED]
+        assert remote.host_key_states(fact(worker), keys) == (PinState.CHANGED,)
 
-        remote.pin_host_keys(fact(worker), keys, replace=True)
+        await remote.pin_host_keys([remote.make_pin(fact(worker), keys, replace=True)])
         await remote.connect(fact(worker))
 
 

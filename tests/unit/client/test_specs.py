@@ -30,8 +30,9 @@ from maand_contracts.catalog.v1 import run_spec_pb2 as pb
             'job_control { job: "api" action: JOB_ACTION_RUN workers: "a" target: "backup" batch: 1 }',
         ),
         (
-            specs.probe_workers("host_keys", workers=["a"], pin=True, replace_changed=True),
-            'worker_probe { probe: WORKER_PROBE_HOST_KEYS workers: "a" pin: true replace_changed: true }',
+            specs.probe_workers("host_keys", workers=["a"], pin=True, replace_changed=True, confirmed={"a": ["SHA256:x"]}),
+            'worker_probe { probe: WORKER_PROBE_HOST_KEYS workers: "a" pin: true replace_changed: true '
+            'confirmed { worker: "a" fingerprints: "SHA256:x" } }',
         ),
         (specs.collect_garbage(retain_days=30, dry_run=True), "gc { retain_days: 30 dry_run: true }"),
     ],

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec_pb
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
-from maand_executor.errors import InvalidRequest
+from maand_executor.errors import InvalidRequest, NotBuilt
 from maand_executor.output import events
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import RemoteCommand
 from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.worker_scripts import facts_script, parse_worker_facts, preflight_script
+from maand_executor.runs.worker_host_keys import look_at_host_keys, report_of_sight
 from maand_executor.runs.worker_owner import OwnerProbe
-from maand_executor.ssh.errors import ConnectionUnusable, ForeignWorker, HostKeyChanged, SshError
-from maand_executor.ssh.host_keys import PinState
+from maand_executor.ssh.errors import ConnectionUnusable, ForeignWorker, SshError
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import failure_of_ssh_error
 from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome, plain_spec, succeeded_outcome, work_on_each
@@ -32,8 +32,10 @@ Probe = Callable[[RunContext, Worker], Awaitable[pb.WorkerReport]]
 async def probe_workers(context: RunContext) -> None:
     """Find it out on all or the named workers."""
     spec = context.spec.worker_probe
-    if spec.probe not in (*PROBES, spec_pb.WORKER_PROBE_OWNER):
+    if spec.probe not in (*PROBES, spec_pb.WORKER_PROBE_OWNER, spec_pb.WORKER_PROBE_HOST_KEYS):
         raise InvalidRequest("no probe was named", help="say ping, facts, trust or adopt")
+    if not context.config.built:
+        raise NotBuilt("nothing was built in this bucket yet")
     workers = await context.catalog.list_workers(context.identity.bucket_id, include_removed=True)
     present = [worker for worker in workers if not worker.removed]
     named = known_names("worker", spec.workers, [worker.name for worker in present])
@@ -49,7 +51,8 @@ async def probe_all(context: RunContext, workers: Sequence[Worker], *, known: Se
         probe = OwnerProbe(known)
         return await side_by_side(workers, lambda worker: report_probe(context, worker, probe))
     if context.spec.worker_probe.probe == spec_pb.WORKER_PROBE_HOST_KEYS:
-        return await side_by_side(workers, lambda worker: probe_worker(context, worker))
+        sights = await look_at_host_keys(context, workers)
+        return [tell_report(context, one.worker, report_of_sight(one), one.error or one.objection) for one in sights]
     return await FanOut(context, plain_spec("probe"), work_on_each(probe_worker), unknown=UnknownOutcome(step=PROBE)).run(workers)
 
 
@@ -60,15 +63,17 @@ async def probe_worker(context: RunContext, worker: Worker) -> WorkerOutcome:
 
 async def report_probe(context: RunContext, worker: Worker, probe: Probe) -> WorkerOutcome:
     """Look at one worker and tell what was found."""
-    failure = None
     try:
         report = await probe(context, worker)
     except SshError as error:
-        report = pb.WorkerReport(reachable=False, problem=str(error))
-        failure = failure_of_ssh_error(error, worker=worker.name)
-    else:
-        failure = probe_failure(worker, report)
+        return tell_report(context, worker, pb.WorkerReport(reachable=False, problem=str(error)), error)
+    return tell_report(context, worker, report)
+
+
+def tell_report(context: RunContext, worker: Worker, report: pb.WorkerReport, error: SshError | None = None) -> WorkerOutcome:
+    """Tell what was found, and return it with why the worker is not well, if it is not."""
     context.journal.report(events.worker_reported(worker.name, report))
+    failure = failure_of_ssh_error(error, worker=worker.name) if error else probe_failure(worker, report)
     outcome = failed_outcome(failure) if failure else succeeded_outcome(worker.name)
     outcome.report.CopyFrom(report)
     return outcome
@@ -79,9 +84,6 @@ def probe_failure(worker: Worker, report: pb.WorkerReport) -> pb.Failure | None:
     if not report.problem:
         return None
     failure = pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.name, step=PROBE, message=report.problem)
-    if report.host_keys:
-        failure.kind = pb.FAILURE_KIND_AUTHENTICATION
-        failure.help = HostKeyChanged.help.format(worker=worker.name)
     if report.HasField("mark"):
         failure.help = ForeignWorker.help.format(worker=worker.name)
     return failure
@@ -114,27 +116,6 @@ async def probe_memory_and_cpu(context: RunContext, worker: Worker) -> pb.Worker
     return pb.WorkerReport(reachable=True, memory_mb=found.memory_mb, cpu_mhz=found.cpu_mhz)
 
 
-async def probe_host_keys(context: RunContext, worker: Worker) -> pb.WorkerReport:
-    """Look at its host keys without logging in; pin them when asked to."""
-    spec = context.spec.worker_probe
-    keys = await context.remote.scan_host_keys(worker)
-    states = {context.remote.host_key_state(worker, key) for key in keys}
-    changed = PinState.CHANGED in states
-    problem = ""
-    if spec.pin and (spec.replace_changed or not changed):
-        context.remote.pin_host_keys(worker, keys, replace=spec.replace_changed and changed)
-        states = {PinState.PINNED}
-    elif changed:
-        problem = f"{worker.name} shows another host key than the pinned one"
-    return pb.WorkerReport(
-        reachable=True,
-        problem=problem,
-        host_keys=[key.text for key in keys],
-        fingerprints=[key.fingerprint for key in keys],
-        pinned=states == {PinState.PINNED},
-    )
-
-
 async def ask_worker(context: RunContext, worker: Worker, script: str) -> str:
     """Run a script that only looks, and return what it printed."""
     command = RemoteCommand(script=script, sudo=False, timeout=context.settings.preflight_timeout)
@@ -147,5 +128,4 @@ async def ask_worker(context: RunContext, worker: Worker, script: str) -> str:
 PROBES: Mapping[int, Probe] = {
     spec_pb.WORKER_PROBE_PING: probe_connection,
     spec_pb.WORKER_PROBE_FACTS: probe_memory_and_cpu,
-    spec_pb.WORKER_PROBE_HOST_KEYS: probe_host_keys,
 }

@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncssh
 
+from maand_executor.ssh.algorithms import ALGORITHMS_FILE
 from maand_executor.ssh.errors import CannotConnect
 
 
@@ -62,8 +63,8 @@ class ClientConfig:
 
     @property
     def asyncssh_option(self) -> list[str] | None:
-        """The file as asyncssh takes it; None keeps it from reading the user's own."""
-        return [str(self.path)] if self.path else None
+        """The file as asyncssh takes it, before the order of algorithms; None keeps it from reading the user's own."""
+        return [str(self.path), str(ALGORITHMS_FILE)] if self.path else None
 
     async def find_route(self, name: str, *, port: int, user: str) -> Route:
         """Return the way to a worker. Raises `CannotConnect` naming file and line of what cannot be understood."""

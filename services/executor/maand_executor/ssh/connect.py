@@ -20,6 +20,7 @@ import asyncssh
 
 from maand_executor.rules.facts import HostKeyPolicy
 from maand_executor.rules.meter import LoginOutcome, Meter
+from maand_executor.ssh.algorithms import HOST_KEY_TYPES, PREFERRED_ALGORITHMS, TRUSTED_TYPES
 from maand_executor.ssh.client_config import ClientConfig, Hop
 from maand_executor.ssh.credentials import Credentials, Identity
 from maand_executor.ssh.errors import (
@@ -28,30 +29,26 @@ from maand_executor.ssh.errors import (
     ConnectionUnusable,
     HostKeyChanged,
     HostKeyUnknown,
+    KnownHostsUnwritable,
+    NoCommonAlgorithm,
     SshError,
 )
 from maand_executor.ssh.host_keys import SSH_PORT, HostKey, HostKeys, PinState, describe_host_key
 from maand_executor.ssh.jumps import Jumps, Way
-from maand_executor.ssh.login_errors import Dropped, always_dropped, connection_error, is_refusal, speaks_ssh
+from maand_executor.ssh.login_errors import (
+    HANGING_UP,
+    Dropped,
+    always_dropped,
+    connection_error,
+    is_refusal,
+    lacks_host_key,
+    speaks_ssh,
+    unmatched_algorithm,
+)
 from maand_executor.ssh.pacing import StartPace
 from maand_executor.ssh.settings import SshSettings
 
 asyncssh.set_log_level("WARNING")  # below that it logs every command line of every command; maand logs what it does itself
-
-FAST_ALGORITHMS: dict[str, Any] = {
-    "kex_algs": ["curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "diffie-hellman-group14-sha256"],
-    "encryption_algs": ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr"],
-    "compression_algs": ["none"],
-}
-"""The cheapest that every sshd since 2014 speaks; others follow for older or stricter servers."""
-
-HOST_KEY_KINDS = (
-    *("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
-    *("rsa-sha2-512", "rsa-sha2-256"),
-)
-"""Host keys we accept, best first."""
-PINNED_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512")
-"""Those that are looked for when keys are pinned: what OpenSSH generates."""
 
 NOT_FROM_SSH_CONFIG: dict[str, Any] = {
     "preferred_auth": ["publickey"],
@@ -89,18 +86,35 @@ class Login(asyncssh.SSHClient):
         self.authenticating = False
         self.refused: PinState | None = None
         self.shown: HostKey | None = None
+        self.unpinned: KnownHostsUnwritable | None = None
         self._host_keys = host_keys
         self._policy = policy
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the server said which SSH it speaks."""
+        return self._connection is not None and bool(self._connection.get_extra_info("server_version"))
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """Keep the connection."""
+        self._connection = conn
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Judge a key that is not pinned: pin it at first sight when the bucket says so, refuse it otherwise."""
         self.shown = describe_host_key(key)
-        state = self._host_keys.state_of(host, port, self.shown)
+        (state,) = self._host_keys.states_of(host, port, [self.shown])
         if state is PinState.UNKNOWN and self._policy is HostKeyPolicy.ACCEPT_NEW:
-            self._host_keys.pin_at_first_sight(host, port, self.shown)
-            return True
+            return self._pin_at_first_sight(host, port, self.shown)
         self.refused = state
         return False
+
+    def _pin_at_first_sight(self, host: str, port: int, key: HostKey) -> bool:
+        try:
+            self._host_keys.pin_at_first_sight(host, port, key)
+        except KnownHostsUnwritable as error:
+            self.unpinned = error
+        return self.unpinned is None
 
     def begin_auth(self, username: str) -> None:
         """Note that the server knows us now: nothing is tried again after this."""
@@ -141,15 +155,16 @@ class Connector:
         return await self._patiently(lambda: self._find_way(destination), self._log_in_counted)
 
     async def scan_host_keys(self, destination: Destination) -> tuple[HostKey, ...]:
-        """Return the host keys a server shows, one of each kind, without logging in. Raises `WorkerUnreachable`."""
+        """Return the host keys a server shows, one of each type, without logging in. Raises `WorkerUnreachable`."""
 
-        async def find_way() -> Way:
-            return await self._find_way(destination)
+        async def show(types: Sequence[str]) -> HostKey | None:
+            return await self._patiently(lambda: self._find_way(destination), lambda way: self._show_host_key(way, types))
 
-        first = await self._patiently(find_way, lambda way: self._show_host_key(way, HOST_KEY_KINDS))
-        others = [await self._show_other(find_way, kind) for kind in PINNED_KINDS]
-        found = {key.text: key for key in (first, *others) if key is not None}
-        return tuple(found.values())
+        keys = [key for types in TRUSTED_TYPES if (key := await show(types))]
+        if not keys:
+            words = f"it shows no SSH host key of a type that maand accepts: {', '.join(HOST_KEY_TYPES)}"
+            raise NoCommonAlgorithm(destination.host, words)
+        return tuple(keys)
 
     async def _find_way(self, destination: Destination) -> Way:
         """Find out how one gets to a worker, and open the jump hosts on the way: outside of limits and places of its own login.
@@ -190,28 +205,27 @@ class Connector:
             self._meter.ssh_waited("pace", time.monotonic() - asked)
             yield
 
-    async def _show_host_key(self, way: Way, kinds: Sequence[str]) -> HostKey | None:
+    async def _show_host_key(self, way: Way, types: Sequence[str]) -> HostKey | None:
+        """Return the key of these types that the server proves to have. None: it has none, and ended it when it heard that."""
+        login = self._new_login()
         try:
             async with self._within_limit():
                 key = await asyncssh.get_server_host_key(
                     way.hop.name,
                     way.hop.port,
-                    server_host_key_algs=list(kinds),
-                    options=asyncssh.SSHClientConnectionOptions(config=None, client_keys=None),  # else it reads every key file
+                    server_host_key_algs=list(types),
+                    options=asyncssh.SSHClientConnectionOptions(
+                        client_factory=lambda: login,
+                        config=None,
+                        client_keys=None,  # else it reads every key file
+                    ),
                     **self._options_of(way),
                 )
         except LOGIN_ERRORS as error:
-            raise self._translated(way, self._new_login(), error) from error
+            if login.greeted and lacks_host_key(error):
+                return None
+            raise self._translated(way, login, error) from error
         return describe_host_key(key) if key else None
-
-    async def _show_other(self, find_way: Callable[[], Awaitable[Way]], kind: str) -> HostKey | None:
-        """Ask a server that is known to answer for one kind of key: hanging up means that it has none."""
-        try:
-            way = await find_way()
-            async with self._start():
-                return await self._show_host_key(way, [kind])
-        except (Dropped, SshError):
-            return None
 
     async def close(self) -> None:
         """Close connections to jump hosts."""
@@ -258,7 +272,7 @@ class Connector:
         return {"config": config, "tunnel": way.tunnel} if config else {"config": None}
 
     def _host_key_order(self, hop: Hop) -> Any:
-        """Ask for the pinned kinds of host keys first, then for any: so a changed key is seen, rather than no common kind.
+        """Ask for the pinned types of host keys first, then for any: so a changed key is seen, rather than no common type.
 
         Certificate authorities, and names that an OpenSSH configuration changes, are left to asyncssh.
         """
@@ -267,12 +281,12 @@ class Connector:
         if authorities or self._config.path is not None:
             return ()
         pinned = [algorithm.decode() for key in keys for algorithm in key.sig_algorithms]
-        return list(dict.fromkeys([*pinned, *HOST_KEY_KINDS]))
+        return list(dict.fromkeys([*pinned, *HOST_KEY_TYPES]))
 
     def _settings_of(self, hop: Hop) -> dict[str, Any]:
         """Return what every login brings along besides keys: parsed objects, never paths."""
         return {
-            **FAST_ALGORITHMS,
+            **({} if self._config.path else PREFERRED_ALGORITHMS),
             "agent_path": None,
             "agent_identities": None,
             "known_hosts": self.host_keys.current(),
@@ -289,6 +303,8 @@ class Connector:
     def _translated(self, way: Way, login: Login, error: Exception, identity: Identity | None = None) -> Exception:
         """Say what a failed login means."""
         hop = way.hop
+        if login.unpinned is not None:
+            return login.unpinned
         if login.refused is not None or isinstance(error, asyncssh.HostKeyNotVerifiable):
             return self._host_key_error(hop, login)
         if identity and identity.signing_problem:
@@ -296,8 +312,11 @@ class Connector:
         if identity and (isinstance(error, asyncssh.PermissionDenied) or (login.authenticating and is_refusal(error))):
             words = f'{hop.address} does not accept our key for the user "{hop.user}" ({identity.describe()})'
             return AuthenticationRefused(hop.name, words, user=hop.user, address=hop.address)
-        if not login.authenticating and isinstance(error, asyncssh.ConnectionLost | ConnectionResetError | BrokenPipeError):
-            return Dropped(str(error) or "connection reset")
+        if not login.authenticating and isinstance(error, HANGING_UP):
+            return Dropped(str(error) or "connection reset", greeted=login.greeted)
+        if unmatched := unmatched_algorithm(error):
+            words = f"no {unmatched.kind} algorithm in common with the SSH server at {hop.address}: it offers {unmatched.offered}"
+            return NoCommonAlgorithm(hop.name, words, address=hop.address)
         answered = login.authenticating or login.shown is not None or speaks_ssh(error)
         return connection_error(way, error, answered=answered, limit=self._settings.connect_timeout)
 

@@ -3,6 +3,7 @@
 SshError
   WorkerUnreachable        nothing could be connected to at its address
     ConnectionUnusable     something answered, but no command could be begun
+      NoCommonAlgorithm    an SSH server answered that offers none of our algorithms
     ConnectionLost         the connection broke while a command ran: how it ended is not known
   CannotConnect            something on the executor's side is in the way, whatever the worker is like
     AgentUnusable          the SSH agent is gone, silent, or has no keys
@@ -10,9 +11,11 @@ SshError
   HostKeyRefused
     HostKeyUnknown         nothing pinned
     HostKeyChanged         something else pinned
+      HostKeyNotConfirmed  something else shown than what was confirmed
   AuthenticationRefused    the worker does not accept the key
   KeyUnusable              the private key cannot be read
   KnownHostsUnreadable     secrets/known_hosts cannot be understood
+  KnownHostsUnwritable     no key can be pinned there
   CommandNotStarted        connected, but the command did not begin
     SudoRefused            `sudo -n` asks for a password
     StaleFence             a newer owner of the run, or a newer run, was here
@@ -64,6 +67,16 @@ class ConnectionUnusable(WorkerUnreachable):
     code = "connection_unusable"
     help = "look at its SSH server, and at jump hosts on the way; `maand worker ping -w {worker}` tries again"
     jump_help = "look at {jump} and at its SSH server, or correct `ssh_config`; `maand worker ping -w {worker}` tries again"
+
+
+class NoCommonAlgorithm(ConnectionUnusable):
+    """The worker's SSH server allows no algorithm that maand offers. Allow one, or ask for a legacy one in `ssh_config`."""
+
+    code = "no_common_algorithm"
+    help = (
+        "allow another one in sshd_config of {worker}; or, where only a legacy one is possible, ask for it in the file that"
+        " `ssh_config` names: `KexAlgorithms +NAME`, `Ciphers +NAME`, `MACs +NAME` or `HostKeyAlgorithms +NAME`"
+    )
 
 
 class ConnectionLost(WorkerUnreachable):
@@ -119,6 +132,13 @@ class HostKeyChanged(HostKeyRefused):
     jump_help = "if {jump} was reinstalled, correct its lines in secrets/known_hosts; if not, find out who answers there"
 
 
+class HostKeyNotConfirmed(HostKeyChanged):
+    """A worker shows other host keys than those that were confirmed a moment before. Nothing of it was pinned."""
+
+    code = "host_key_not_confirmed"
+    help = "nothing of it was pinned; find out who answers there, then `maand worker trust -w {worker}` shows its keys again"
+
+
 class AuthenticationRefused(SshError):
     """The worker does not accept the bucket's key for the user. Add the public key to the user's `authorized_keys`."""
 
@@ -145,6 +165,13 @@ class KnownHostsUnreadable(SshError):
 
     code = "known_hosts_unreadable"
     help = "correct or delete that line of secrets/known_hosts"
+
+
+class KnownHostsUnwritable(SshError):
+    """A host key could not be pinned in `secrets/known_hosts`: nothing of it was changed. The message says why."""
+
+    code = "known_hosts_unwritable"
+    help = "let the executor's user write that file and its directory, and make room there"
 
 
 class CommandNotStarted(SshError):

@@ -5,7 +5,8 @@ A path given to asyncssh would be read and parsed at every connect, on the event
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import asyncssh
 
-from maand_executor.ssh.errors import KnownHostsUnreadable
+from maand_executor.ssh.errors import KnownHostsUnreadable, KnownHostsUnwritable
 
 SSH_PORT = 22
 
@@ -33,6 +34,16 @@ class PinState(StrEnum):
     PINNED = "pinned"
     UNKNOWN = "unknown"
     CHANGED = "changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """Keys to pin for a host, beside those pinned or, with `replace`, in their place."""
+
+    host: str
+    port: int
+    keys: tuple[HostKey, ...]
+    replace: bool = False
 
 
 def describe_host_key(key: asyncssh.SSHKey) -> HostKey:
@@ -80,33 +91,55 @@ class HostKeys:
         keys = self.current().match(host, "", None if port == SSH_PORT else port)[0]
         return tuple(describe_host_key(key) for key in keys)
 
-    def state_of(self, host: str, port: int, key: HostKey) -> PinState:
-        """Compare a key with those pinned for its host; a kind of key that is not pinned yet is unknown only while none is."""
-        pinned = self.pinned(host, port)
-        if any(key.text == other.text for other in pinned):
-            return PinState.PINNED
-        return PinState.CHANGED if pinned else PinState.UNKNOWN
+    def states_of(self, host: str, port: int, shown: Sequence[HostKey]) -> tuple[PinState, ...]:
+        """Compare the keys that a host shows with those pinned for it, each.
 
-    def pin(self, host: str, port: int, keys: Iterable[HostKey], *, replace: bool = False) -> None:
-        """Pin keys of a host, beside those pinned or in their place; the file is replaced as a whole, mode 0600."""
-        name = host_name(host, port)
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in lines if not (replace and pins_name(line, name))]
-        added = [f"{name} {key.text}" for key in keys]
-        write_atomically(self._path, "".join(f"{line}\n" for line in [*kept, *(line for line in added if line not in kept)]))
+        A host that shows its pinned key is that host: a key of another type is one more of it, not pinned yet. A host that shows
+        no pinned key, or another one of a pinned type, has changed.
+        """
+        pinned = self.pinned(host, port)
+        texts, types = {key.text for key in pinned}, {key.algorithm for key in pinned}
+        is_known = any(key.text in texts for key in shown)
+
+        def compare(key: HostKey) -> PinState:
+            if key.text in texts:
+                return PinState.PINNED
+            is_one_more = is_known and key.algorithm not in types
+            return PinState.UNKNOWN if is_one_more or not pinned else PinState.CHANGED
+
+        return tuple(compare(key) for key in shown)
+
+    def pin(self, pins: Sequence[Pin]) -> None:
+        """Pin keys of many hosts at once; the file is replaced as a whole, mode 0600. Blocks: it reads, writes and syncs a file.
+
+        What somebody else wrote meanwhile is taken in. Raises `KnownHostsUnwritable`.
+        """
+        try:
+            while True:
+                before = self._file_stamp()
+                lines = self._path.read_text(encoding="utf-8").splitlines() if before else []
+                with written_beside(self._path, "".join(f"{line}\n" for line in with_pins(lines, pins))) as written:
+                    if self._file_stamp() == before:
+                        written.replace(self._path)
+                        return
+        except OSError as error:
+            raise KnownHostsUnwritable(str(self._path), error.strerror or str(error)) from error
 
     def pin_at_first_sight(self, host: str, port: int, key: HostKey) -> None:
         """Pin the key of a host that has none, by one more line: what a login can afford also while 1,000 workers are new.
 
         Rewriting, syncing and reading the file again each time is quadratic: 12 s of the event loop for 1,000 workers. The line
-        is not synced: after a power cut the worker is seen for the first time once more.
+        is not synced: after a power cut the worker is seen for the first time once more. Raises `KnownHostsUnwritable`.
         """
         known = self.current()
         before = self._stamp
         line = f"{host_name(host, port)} {key.text}\n"
         if before and before.size and not self._ends_with_newline():
             line = f"\n{line}"
-        append_privately(self._path, line)
+        try:
+            append_privately(self._path, line)
+        except OSError as error:
+            raise KnownHostsUnwritable(str(self._path), error.strerror or str(error)) from error
         self._stamp = self._file_stamp()
         if self._stamp is None or self._stamp.size != (before.size if before else 0) + len(line.encode()):
             self._stamp = None  # somebody else wrote too: `current` reads the file again
@@ -126,12 +159,22 @@ class HostKeys:
         return Stamp(size=status.st_size, changed_ns=(status.st_mtime_ns, status.st_ctime_ns), inode=status.st_ino)
 
 
-def pins_name(line: str, name: str) -> bool:
-    """Whether a line of known_hosts pins a key for exactly this name, in clear or hashed; patterns and markers are left alone."""
+def with_pins(lines: Sequence[str], pins: Sequence[Pin]) -> list[str]:
+    """Return the lines of known_hosts with keys pinned, beside those of their hosts or in their place."""
+    replaced = frozenset(host_name(pin.host, pin.port) for pin in pins if pin.replace)
+    kept = [line for line in lines if not pins_one_of(line, replaced)]
+    present = frozenset(kept)
+    added = [f"{host_name(pin.host, pin.port)} {key.text}" for pin in pins for key in pin.keys]
+    return [*kept, *dict.fromkeys(line for line in added if line not in present)]
+
+
+def pins_one_of(line: str, names: Collection[str]) -> bool:
+    """Whether a line of known_hosts pins a key for one of these names, in clear or hashed; patterns and markers never do."""
     first = line.split(maxsplit=1)[0] if line.strip() else ""
-    if first.startswith("|"):
-        return bool(asyncssh.import_known_hosts(line).match(name, "", None)[0])
-    return first == name
+    if names and first.startswith("|"):
+        hashed = asyncssh.import_known_hosts(line)
+        return any(hashed.match(name, "", None)[0] for name in names)
+    return first in names
 
 
 def append_privately(path: Path, text: str) -> None:
@@ -143,15 +186,16 @@ def append_privately(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file as a whole, readable only by this user."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def written_beside(path: Path, text: str) -> Iterator[Path]:
+    """Write a file that shall replace another one, readable only by this user; it is deleted unless the block moves it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield written
+    finally:
+        written.unlink(missing_ok=True)

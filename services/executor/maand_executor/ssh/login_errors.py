@@ -5,11 +5,14 @@ dead. A fault of this side, of a jump host or of an SSH server that answers is n
 """
 
 import errno
+import re
 import socket
 from datetime import timedelta
+from typing import NamedTuple
 
 import asyncssh
 
+from maand_executor.ssh.algorithms import HOST_KEY_TYPES
 from maand_executor.ssh.client_config import Hop
 from maand_executor.ssh.errors import CannotConnect, ConnectionUnusable, SshError, WorkerUnreachable, short_reason
 from maand_executor.ssh.jumps import Way
@@ -29,8 +32,37 @@ OPEN_CONNECT_FAILED = 2
 """A jump host's word (RFC 4254, 5.1) for a connection that it tried to make for us."""
 
 
+HANGING_UP = (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError)
+"""What a server does that drops us."""
+
+
 class Dropped(Exception):
-    """The server hung up before it knew who we are. Tried again; seen by nobody."""
+    """The server hung up before it knew who we are. Tried again; seen by nobody. `greeted`: an SSH server had spoken."""
+
+    def __init__(self, reason: str, *, greeted: bool) -> None:
+        super().__init__(reason)
+        self.greeted = greeted
+
+
+class Unmatched(NamedTuple):
+    """Two sides that have no algorithm of a kind in common."""
+
+    kind: str
+    offered: str
+
+
+UNMATCHED = re.compile("No matching (.+) algorithm found, sent .* and received (.*)", re.DOTALL)
+
+
+def unmatched_algorithm(error: Exception) -> Unmatched | None:
+    """Return which kind of algorithm is not in common, and what the server offers, when that is what an error says."""
+    found = UNMATCHED.match(str(error)) if isinstance(error, asyncssh.KeyExchangeFailed) else None
+    return Unmatched(*found.groups()) if found else None
+
+
+def lacks_host_key(error: Exception) -> bool:
+    """Whether a server that greeted has no host key of the types asked for: OpenSSH hangs up then, others say so."""
+    return isinstance(error, (*HANGING_UP, asyncssh.KeyExchangeFailed)) and not unmatched_algorithm(error)
 
 
 def connection_error(way: Way, error: Exception, *, answered: bool, limit: timedelta) -> SshError:
@@ -80,4 +112,9 @@ def always_dropped(hop: Hop, dropped: "Dropped") -> str:
     """Say that no attempt to log in got as far as who we are."""
     if hop.proxy_command:
         return f"its ProxyCommand ({hop.proxy_command[0]}) ends before an SSH server speaks ({dropped})"
+    if dropped.greeted:
+        return (
+            f"its SSH server hangs up during the key exchange ({dropped});"
+            f" has it a host key of a type we accept ({', '.join(HOST_KEY_TYPES)})?"
+        )
     return f"its SSH server drops logins before they begin ({dropped}); are there too many at once?"

@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from maand_executor.ssh.copy import RemoteCopy, copy_tree
 from maand_executor.ssh.credentials import Credentials
 from maand_executor.ssh.errors import CommandNotStarted
 from maand_executor.ssh.execution import Execution, OnOutput, Tell, execute_command, tell_nobody
-from maand_executor.ssh.host_keys import HostKey, HostKeys, PinState
+from maand_executor.ssh.host_keys import HostKey, HostKeys, Pin, PinState
 from maand_executor.ssh.pacing import CopyPlaces, StartPace
 from maand_executor.ssh.pool import Pool, Room
 from maand_executor.ssh.rsync import CopyResult
@@ -173,15 +173,19 @@ class Remote:
         """Return the host keys that the worker shows, without logging in. Raises `WorkerUnreachable`."""
         return await self._connector.scan_host_keys(self._destination(worker))
 
-    def host_key_state(self, worker: Worker, key: HostKey) -> PinState:
-        """Compare a key that a worker shows with those pinned for it."""
+    def host_key_states(self, worker: Worker, shown: Sequence[HostKey]) -> tuple[PinState, ...]:
+        """Compare the keys that a worker shows with those pinned for it, each."""
         destination = self._destination(worker)
-        return self.host_keys.state_of(destination.host, destination.port, key)
+        return self.host_keys.states_of(destination.host, destination.port, shown)
 
-    def pin_host_keys(self, worker: Worker, keys: tuple[HostKey, ...], *, replace: bool = False) -> None:
-        """Pin keys of a worker, in place of those pinned when `replace`."""
+    def make_pin(self, worker: Worker, keys: Sequence[HostKey], *, replace: bool = False) -> Pin:
+        """Return what pins keys of a worker, in place of those pinned when `replace`."""
         destination = self._destination(worker)
-        self.host_keys.pin(destination.host, destination.port, keys, replace=replace)
+        return Pin(host=destination.host, port=destination.port, keys=tuple(keys), replace=replace)
+
+    async def pin_host_keys(self, pins: Sequence[Pin]) -> None:
+        """Pin keys of workers, all in one write. Raises `KnownHostsUnwritable`."""
+        await asyncio.to_thread(self.host_keys.pin, pins)
 
     async def close(self) -> None:
         """Hang up everything; commands that run end with their connection."""

@@ -16,6 +16,7 @@ from maand_executor.ssh.errors import (
     HostKeyRefused,
     KeyUnusable,
     KnownHostsUnreadable,
+    KnownHostsUnwritable,
     SshError,
     StaleFence,
     WorkerUnreachable,
@@ -31,6 +32,7 @@ SSH_KINDS: tuple[tuple[type[SshError], "pb.FailureKind.ValueType"], ...] = (
     (AuthenticationRefused, pb.FAILURE_KIND_AUTHENTICATION),
     (KeyUnusable, pb.FAILURE_KIND_PREREQUISITE),
     (KnownHostsUnreadable, pb.FAILURE_KIND_PREREQUISITE),
+    (KnownHostsUnwritable, pb.FAILURE_KIND_PREREQUISITE),
     (StaleFence, pb.FAILURE_KIND_FENCE_REFUSED),
     (CommandNotStarted, pb.FAILURE_KIND_PREREQUISITE),
 )

@@ -239,6 +239,34 @@ CLAIM_END_GIVEN_UP: ClaimEnd.ValueType  # 5
 """Its executor left it to a person."""
 Global___ClaimEnd: _TypeAlias = ClaimEnd  # noqa: Y015
 
+class _HostKeyState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HostKeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HostKeyState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOST_KEY_STATE_UNSPECIFIED: _HostKeyState.ValueType  # 0
+    """Not set."""
+    HOST_KEY_STATE_PINNED: _HostKeyState.ValueType  # 1
+    """It is pinned."""
+    HOST_KEY_STATE_NEW: _HostKeyState.ValueType  # 2
+    """It is not pinned: no key of the worker is, or it is of another type than the pinned one, which the worker shows too."""
+    HOST_KEY_STATE_CHANGED: _HostKeyState.ValueType  # 3
+    """Another key of its type is pinned, or the worker shows none of those pinned."""
+
+class HostKeyState(_HostKeyState, metaclass=_HostKeyStateEnumTypeWrapper):
+    """HostKeyState is how an SSH host key compares with those pinned for its worker."""
+
+HOST_KEY_STATE_UNSPECIFIED: HostKeyState.ValueType  # 0
+"""Not set."""
+HOST_KEY_STATE_PINNED: HostKeyState.ValueType  # 1
+"""It is pinned."""
+HOST_KEY_STATE_NEW: HostKeyState.ValueType  # 2
+"""It is not pinned: no key of the worker is, or it is of another type than the pinned one, which the worker shows too."""
+HOST_KEY_STATE_CHANGED: HostKeyState.ValueType  # 3
+"""Another key of its type is pinned, or the worker shows none of those pinned."""
+Global___HostKeyState: _TypeAlias = HostKeyState  # noqa: Y015
+
 class _FailureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -810,6 +838,7 @@ class WorkerReport(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _builtins.int
     MARK_FIELD_NUMBER: _builtins.int
+    HOST_KEY_STATES_FIELD_NUMBER: _builtins.int
     reachable: _builtins.bool
     """Whether it could be reached."""
     problem: _builtins.str
@@ -834,6 +863,10 @@ class WorkerReport(_message.Message):
     def mark(self) -> Global___WorkerMark:
         """Whose it says it is; owner only. Unset = nothing lies there."""
 
+    @_builtins.property
+    def host_key_states(self) -> _containers.RepeatedScalarFieldContainer[Global___HostKeyState.ValueType]:
+        """How each of `host_keys` compares with what is pinned, in the same order; host keys only."""
+
     def __init__(
         self,
         *,
@@ -846,10 +879,11 @@ class WorkerReport(_message.Message):
         pinned: _builtins.bool = ...,
         round_trip_seconds: _builtins.float = ...,
         mark: Global___WorkerMark | None = ...,
+        host_key_states: _abc.Iterable[Global___HostKeyState.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mark", b"mark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "fingerprints", b"fingerprints", "host_keys", b"host_keys", "mark", b"mark", "memory_mb", b"memory_mb", "pinned", b"pinned", "problem", b"problem", "reachable", b"reachable", "round_trip_seconds", b"round_trip_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_mhz", b"cpu_mhz", "fingerprints", b"fingerprints", "host_key_states", b"host_key_states", "host_keys", b"host_keys", "mark", b"mark", "memory_mb", b"memory_mb", "pinned", b"pinned", "problem", b"problem", "reachable", b"reachable", "round_trip_seconds", b"round_trip_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -441,10 +441,11 @@ class WorkerProbeSpec(_message.Message):
     REPLACE_CHANGED_FIELD_NUMBER: _builtins.int
     ADOPT_FIELD_NUMBER: _builtins.int
     ADOPT_OTHER_BUCKET_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
     probe: Global___WorkerProbe.ValueType
     """What."""
     pin: _builtins.bool
-    """HOST_KEYS: pin the keys found for workers that have none pinned."""
+    """HOST_KEYS: pin the keys that `confirmed` names, where the workers show just these."""
     replace_changed: _builtins.bool
     """HOST_KEYS with `pin`: replace changed keys too."""
     adopt: _builtins.bool
@@ -455,6 +456,12 @@ class WorkerProbeSpec(_message.Message):
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these workers. Empty = all."""
 
+    @_builtins.property
+    def confirmed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmedHostKeys]:
+        """HOST_KEYS with `pin`: what somebody has seen and confirmed. A worker that shows anything else fails, none of its keys is pinned;
+        so does one that is not named and has keys to pin.
+        """
+
     def __init__(
         self,
         *,
@@ -464,14 +471,43 @@ class WorkerProbeSpec(_message.Message):
         replace_changed: _builtins.bool = ...,
         adopt: _builtins.bool = ...,
         adopt_other_bucket: _builtins.bool = ...,
+        confirmed: _abc.Iterable[Global___ConfirmedHostKeys] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "adopt_other_bucket", b"adopt_other_bucket", "pin", b"pin", "probe", b"probe", "replace_changed", b"replace_changed", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "adopt_other_bucket", b"adopt_other_bucket", "confirmed", b"confirmed", "pin", b"pin", "probe", b"probe", "replace_changed", b"replace_changed", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerProbeSpec: _TypeAlias = WorkerProbeSpec  # noqa: Y015
+
+@_typing.final
+class ConfirmedHostKeys(_message.Message):
+    """ConfirmedHostKeys are all SSH host keys that a worker showed when somebody confirmed them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    FINGERPRINTS_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    """Worker."""
+    @_builtins.property
+    def fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SHA-256 fingerprints, as WorkerReport has them."""
+
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        fingerprints: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmedHostKeys: _TypeAlias = ConfirmedHostKeys  # noqa: Y015
 
 @_typing.final
 class GcSpec(_message.Message):
