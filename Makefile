@@ -3,6 +3,7 @@
 PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOGIN_SHELLS := bsd-csh busybox dash fish ksh93 mksh tcsh zsh
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: help setup demo test test-fleet test-crash test-sick chaos test-cluster cluster cluster-down images lock lint format contracts bench clean
@@ -23,7 +24,7 @@ demo: setup      ## the whole story on three workers inside one process, nothing
 	$(BIN)/maand demo
 
 test: setup      ## all tests that need neither namespaces nor containers
-	@scripts/need-system rsync make sshd postgresql sudo flock
+	@scripts/need-system rsync make sshd postgresql sudo flock $(LOGIN_SHELLS)
 	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster and not crash and not sick"
 
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)

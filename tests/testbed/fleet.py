@@ -62,8 +62,8 @@ class FleetWorker(SshWorker):
 class FleetTestBed(SshTestBed):
     """A few workers, each a host of its own."""
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _prepare(self, shell: str) -> None:
+        super()._prepare(shell)
         self.port = SSH_PORT
         self.network = HostNetwork()
 

@@ -15,7 +15,8 @@
     crowd = bed.start_crowd(100)                    # 100 addresses (crowd.hosts) at crowd.port, all one sshd: cheap crowds
     bed.stop()                                      # ends everything it started, by pid
 
-`max_startups`, `max_sessions` and `settings` change sshd; by default they are OpenSSH's own (10:30:100 and 10).
+`max_startups`, `max_sessions` and `settings` change sshd; by default they are OpenSSH's own (10:30:100 and 10). `shell` is the
+login shell of the user "agent".
 
 Private to a worker: /opt, /home, /root, /run, /usr/local/sbin, the user database and sudoers. Everything else, /tmp and the
 network included, is this machine's. The user's shell start-up files are empty, so that benchmarks measure maand. It needs root:
@@ -44,6 +45,7 @@ class SshTestBed:
         max_startups: str = "10:30:100",
         max_sessions: int = 10,
         settings: Mapping[str, str] | None = None,
+        shell: str = "/bin/bash",
     ) -> None:
         if os.geteuid() != 0:
             raise RuntimeError("the SSH test bed needs root: run the tests as root, or in a container")
@@ -54,7 +56,7 @@ class SshTestBed:
         self._settings = {"MaxStartups": max_startups, "MaxSessions": str(max_sessions), **(settings or {})}
         self._network = ipaddress.IPv4Address(f"127.{random.randint(1, 250)}.{random.randint(0, 250)}.0")
         self.port = _free_port()
-        self._prepare()
+        self._prepare(shell)
 
     def start_workers(self, count: int) -> list[SshWorker]:
         """Start that many more workers and wait until each answers."""
@@ -109,12 +111,12 @@ class SshTestBed:
         self.workers.append(worker)
         return worker
 
-    def _prepare(self) -> None:
+    def _prepare(self, shell: str) -> None:
         shared = self.directory / "shared"
         shared.mkdir(parents=True)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "maand", "-f", str(self.key)], check=True)
         (shared / "authorized_keys").write_bytes(self.key.with_suffix(".key.pub").read_bytes())
-        account = f"agent:x:{AGENT_UID}:{AGENT_UID}::/home/agent:/bin/bash\n"
+        account = f"agent:x:{AGENT_UID}:{AGENT_UID}::/home/agent:{shell}\n"
         (shared / "passwd").write_text(_without_agent("/etc/passwd") + account)
         (shared / "group").write_text(_without_agent("/etc/group") + f"agent:x:{AGENT_UID}:\n")
         _write_private(shared / "shadow", "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\nagent:*:19000:0:99999:7:::\n", 0o600)

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from asyncssh.mac import get_default_mac_algs, get_mac_algs
 
 from maand_executor.rules.facts import HostKeyPolicy
 from maand_executor.ssh.copy import RemoteCopy
-from maand_executor.ssh.errors import NoCommonAlgorithm
-from tests.integration.executor.ssh_support import command, fact, remote_of
+from maand_executor.ssh.errors import ConnectionUnusable, NoCommonAlgorithm
+from tests.integration.executor.ssh_support import PATIENT, command, fact, remote_of
 from tests.testbed.fixtures import MakeTestBed
 
 pytestmark = pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")
@@ -111,9 +112,23 @@ async def test_a_legacy_algorithm_is_left_out_unless_ssh_config_asks(
     asking.write_text(f"Host *\n  {keyword} +{algorithm}\n")
 
     async with remote_of(bed) as remote:
-        with pytest.raises(NoCommonAlgorithm, match="No matching") as refused:
+        with pytest.raises(NoCommonAlgorithm, match=r"no .* algorithm in common .*: it offers ") as refused:
             await remote.connect(fact(worker))
     async with remote_of(bed, ssh_config=str(asking)) as remote:
         await remote.connect(fact(worker))
 
+    assert algorithm in str(refused.value)
     assert f"`{keyword} +NAME`" in refused.value.help
+
+
+async def test_a_server_without_a_host_key_that_we_accept_is_named(make_test_bed: MakeTestBed) -> None:
+    bed = make_test_bed(settings={"HostKeyAlgorithms": "ssh-rsa"})
+    worker = bed.new_worker()
+    worker.change_host_key("rsa")
+    worker.start()
+
+    async with remote_of(bed, pinned=False, settings=replace(PATIENT, connect_attempts=2)) as remote:
+        with pytest.raises(NoCommonAlgorithm, match="no SSH host key of a type that maand accepts: ssh-ed25519, "):
+            await remote.scan_host_keys(fact(worker))
+        with pytest.raises(ConnectionUnusable, match=r"hangs up during the key exchange .* a host key of a type we accept"):
+            await remote.connect(fact(worker))

@@ -8,6 +8,7 @@ import pytest
 
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import Watch, command_line, make_order
+from maand_executor.rules.worker_scripts import parse_preflight, preflight_script
 from maand_executor.ssh.errors import CommandNotStarted, ConnectionLost, SudoRefused
 from maand_executor.ssh.settings import SshSettings
 from tests.integration.executor.ssh_support import IMPATIENT, command, fact, remote_of
@@ -296,14 +297,29 @@ async def test_nothing_of_a_command_is_logged(test_bed: SshTestBed, caplog: pyte
     assert not caplog.records
 
 
-async def test_sudo_that_asks_for_a_password_is_named(make_test_bed: MakeTestBed) -> None:
+@pytest.mark.parametrize("captured", [0, 1000])
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ("agent ALL=(ALL) ALL", "sudo: a password is required"),
+        ("Defaults requiretty\nagent ALL=(ALL) NOPASSWD: ALL", "sudo: sorry, you must have a tty to run sudo"),
+    ],
+)
+async def test_sudo_that_refuses_is_told_in_its_own_words(
+    rules: str, words: str, captured: int, make_test_bed: MakeTestBed
+) -> None:
     bed = make_test_bed()
-    (bed.directory / "shared" / "sudoers").write_text("root ALL=(ALL) NOPASSWD: ALL\n")
+    (bed.directory / "shared" / "sudoers").write_text(f"root ALL=(ALL) NOPASSWD: ALL\n{rules}\n")
     worker = bed.start_worker()
 
     async with remote_of(bed) as remote:
-        with pytest.raises(SudoRefused, match="password"):
-            await remote.run(fact(worker), command("true", sudo=True))
+        with pytest.raises(SudoRefused, match=words) as refused:
+            await remote.run(fact(worker), command("true", sudo=True, capture_limit=captured))
+        ready = await remote.run(fact(worker), command(preflight_script(sudo=True)))
+
+    assert parse_preflight(ready.stdout.decode()).sudo_refusal == words
+    assert "NOPASSWD" in refused.value.help
+    assert "requiretty" in refused.value.help
 
 
 async def test_a_thousand_commands_share_one_connection(test_bed: SshTestBed) -> None:

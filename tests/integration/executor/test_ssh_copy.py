@@ -72,6 +72,19 @@ async def test_a_copy_goes_over_the_open_connection(test_bed: SshTestBed, source
     assert len(list(worker.path("/opt/worker/bucket/jobs").iterdir())) == 12
 
 
+async def test_copies_and_commands_take_turns_on_a_server_of_one_session(make_test_bed: MakeTestBed, source: Path) -> None:
+    bed = make_test_bed(max_sessions=1)
+    worker = bed.start_worker()
+
+    async with remote_of(bed) as remote:
+        commands = (remote.run(fact(worker), command("sleep 0.05; echo ok")) for _ in range(10))
+        copies = (remote.copy(fact(worker), RemoteCopy(source=source, target=f"copied-{n}", sudo=False)) for n in range(4))
+        results, _ = await asyncio.gather(asyncio.gather(*commands), asyncio.gather(*copies))
+
+    assert [result.stdout for result in results] == [b"ok\n"] * 10
+    assert len(list(worker.home.glob("copied-*/Makefile"))) == 4
+
+
 async def test_only_what_changed_is_sent_and_what_left_is_deleted(test_bed: SshTestBed, source: Path) -> None:
     worker = test_bed.start_worker()
     copy = RemoteCopy(source=source, target=TARGET, sudo=True)

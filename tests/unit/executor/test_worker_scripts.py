@@ -14,6 +14,7 @@ from maand_executor.rules.worker_scripts import (
     facts_script,
     make_environment,
     make_script,
+    parse_preflight,
     parse_worker_facts,
     preflight_script,
     remove_directory_script,
@@ -97,8 +98,27 @@ def test_a_worker_that_has_every_tool_names_none(tmp_path: Path) -> None:
 
 
 def test_a_worker_names_the_tools_it_lacks(tmp_path: Path) -> None:
-    script = f"PATH={tmp_path}\n{preflight_script(sudo=True)}"
-    assert bash(script, tmp_path).split("\n")[:4] == ["bash", "make", "rsync", "timeout"]
+    script = f"PATH={tmp_path}\n{preflight_script(sudo=True)}; true"
+    assert parse_preflight(bash(script, tmp_path)).missing_tools == ("bash", "make", "rsync", "timeout", "flock", "sudo")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (
+            "echo We trust you have received the lecture. >&2; echo sudo: a password is required >&2; exit 1",
+            "sudo: a password is required",
+        ),
+        ("exit 1", "`sudo -n bash` fails and says nothing"),
+        ("exit 0", ""),
+    ],
+)
+def test_sudo_that_refuses_is_told_in_its_own_words(script: str, words: str, tmp_path: Path) -> None:
+    sudo = tmp_path / "sudo"
+    sudo.write_text(f"#!/bin/sh\n{script}\n")
+    sudo.chmod(0o755)
+    found = parse_preflight(bash(f"PATH={tmp_path}:$PATH\n{preflight_script(sudo=True)}; true", tmp_path))
+    assert (found.missing_tools, found.sudo_refusal) == ((), words)
 
 
 def test_memory_and_cpu_are_read_from_this_machine(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-# What every remote command starts with, handed to `bash --noprofile --norc -c` on the worker (comments are stripped first).
+# What every remote command starts with: the first thing on the channel's input, read by a line of bash that the worker's login
+# shell starts (`remote_commands.command_line`). Comments are stripped before it is sent.
 #
-# The channel's input carries, in this order: the order (bash text up to a NUL byte: environment, checks, the script), the bytes
+# After this the input carries, in this order: the order (bash text up to a NUL byte: environment, checks, the script), the bytes
 # of the command's own input, and then a dot now and then: it is the lifeline. Any other byte, its end, silence, or the limit
 # ends the process tree: TERM, some seconds of grace, KILL. So cancelling needs no second channel, and an executor that died or
 # was cut off leaves nothing running.
-# Secrets travel in the order only: `ps` on the worker shows this text and nothing else. No single quotes and no `!` in here:
-# whatever login shell the worker's user has must pass it on unchanged.
+# Secrets travel in the order only: `ps` on the worker shows neither it nor this text.
+
+unset maand_bootstrap
 
 # Tell the executor, before any output of the command, that it starts, or why it does not.
 maand_say() { printf "\2maand %s\n" "$*"; }

@@ -1,8 +1,10 @@
 """Remote commands as values, and the bash text that carries them out. Pure: exact tests, nothing here reaches a worker.
 
-A command line on a worker is `exec [sudo -n] bash --noprofile --norc -c <bootstrap.sh>`: the same for every command, so nothing
-of it is secret and no login shell's start-up file costs time. What varies, the *order*, is written to the command's input:
-environment, checks and script never show in `ps`. The order ends with a NUL byte; then comes the command's own input.
+A command line on a worker is `exec [sudo -n] bash … -c 'read …'`: the same for every command, so nothing of it is secret and no
+start-up file of bash costs time. It is one short line of plain words and single quotes, without `!`, backslash or line break:
+every login shell that Debian ships takes that alike (csh ends quoted text at a line break, and has words of 1,000 characters).
+Everything else is written to the command's input: `bootstrap.sh`, then the *order*: environment, checks and script, which never
+show in `ps`, and a NUL byte; then the command's own input.
 
 Before the script begins the worker says so in one line (`Opening` reads it); what the login shell printed before is dropped.
 """
@@ -90,18 +92,21 @@ def strip_comments(text: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
-BOOTSTRAP = strip_comments(resources.files(__package__).joinpath("bootstrap.sh").read_text(encoding="utf-8"))
+BOOTSTRAP = strip_comments(resources.files(__package__).joinpath("bootstrap.sh").read_text(encoding="utf-8")) + "\n"
+"""ASCII, so that bash counts its characters alike in every locale."""
+READ_BOOTSTRAP = f'IFS= read -r -N {len(BOOTSTRAP)} maand_bootstrap && eval "$maand_bootstrap"'
+"""With its length, bash reads it in a few pieces; up to a delimiter it would read byte by byte."""
 
 
 def command_line(*, sudo: bool) -> str:
     """Return what the worker's sshd is asked to run."""
-    return f"exec {'sudo -n ' if sudo else ''}bash --noprofile --norc -c {shlex.quote(BOOTSTRAP)}"
+    return f"exec {'sudo -n ' if sudo else ''}bash --noprofile --norc -c '{READ_BOOTSTRAP}'"
 
 
 def make_order(
     command: RemoteCommand, *, watch: Watch, fence_directory: str = "", owner_id: str = "", host_check: HostCheck | None = None
 ) -> bytes:
-    """Return what is written to the command's input: order, NUL, the command's own input.
+    """Return what is written to the command's input: bootstrap, order, NUL, the command's own input.
 
     Raises `ValueError` for a NUL byte in script or environment, or a name that is no variable name.
     """
@@ -118,7 +123,7 @@ def make_order(
     text = "\n".join(parts)
     if "\0" in text:
         raise ValueError("a script or an environment value for a worker holds a NUL byte")
-    return text.encode("utf-8", "surrogateescape") + b"\0" + command.stdin
+    return BOOTSTRAP.encode("ascii") + text.encode("utf-8", "surrogateescape") + b"\0" + command.stdin
 
 
 def begin_text(command: RemoteCommand, watch: Watch) -> str:
@@ -242,6 +247,8 @@ class Opening:
     def __init__(self) -> None:
         self.words: tuple[str, ...] | None = None
         self.noise = b""
+        self.complaints = b""
+        """What came on standard error before: of a login shell, or of sudo that says why not."""
 
     @property
     def begun(self) -> bool:
@@ -260,3 +267,8 @@ class Opening:
         self.words = tuple(found[1].decode("utf-8", "replace").split(" "))
         rest, self.noise = self.noise[found.end() :], self.noise[: found.start()]
         return rest
+
+    def hear(self, data: bytes) -> None:
+        """Keep what is said on standard error as long as the command has not begun."""
+        if self.words is None:
+            self.complaints = (self.complaints + data)[-self.MOST_NOISE :]

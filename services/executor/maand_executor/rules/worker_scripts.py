@@ -64,12 +64,36 @@ def remove_directory_script(config: BucketConfig, job: str) -> str:
     return f"rm -rf -- {shlex.quote(job_directory(config, job))}"
 
 
+TOOLS = ("bash", "make", "rsync", "timeout", "flock")
+"""What maand's commands need on a worker, besides `sudo` where it is used."""
+
+
 def preflight_script(*, sudo: bool) -> str:
-    """Name the tools a worker lacks, one a line; nothing printed means that all are there."""
-    lines = [f"command -v {tool} >/dev/null 2>&1 || echo {tool}" for tool in ("bash", "make", "rsync", "timeout", "flock")]
-    if sudo:
-        lines.append("sudo -n true >/dev/null 2>&1 || echo 'sudo without a password'")
-    return "\n".join(lines)
+    """Say what a worker lacks: `lacks <tool>`, and `refused <words>` where sudo does not run bash. Nothing = all is well."""
+    tools = (*TOOLS, "sudo") if sudo else TOOLS
+    script = f'for tool in {" ".join(tools)}; do command -v $tool >/dev/null 2>&1 || echo "lacks $tool"; done'
+    ask_sudo = "said=$(sudo -n bash --noprofile --norc -c true 2>&1) || echo \"refused ${said##*$'\\n'}\""
+    return f"{script}\ncommand -v sudo >/dev/null 2>&1 && {{ {ask_sudo}; }}" if sudo else script
+
+
+SILENT_SUDO = "`sudo -n bash` fails and says nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreflightFindings:
+    """What a worker is not ready for."""
+
+    missing_tools: tuple[str, ...] = ()
+    sudo_refusal: str = ""
+
+
+def parse_preflight(text: str) -> PreflightFindings:
+    """Read what `preflight_script` printed."""
+    lines = text.splitlines()
+    return PreflightFindings(
+        missing_tools=tuple(line.removeprefix("lacks ") for line in lines if line.startswith("lacks ")),
+        sudo_refusal=next((line.removeprefix("refused ") or SILENT_SUDO for line in lines if line.startswith("refused ")), ""),
+    )
 
 
 def describe_worker_script(config: BucketConfig) -> str:

@@ -17,12 +17,12 @@ from maand_executor.rules.side_by_side import side_by_side
 from maand_executor.rules.worker_scripts import facts_script, parse_worker_facts, preflight_script
 from maand_executor.runs.worker_host_keys import look_at_host_keys, report_of_sight
 from maand_executor.runs.worker_owner import OwnerProbe
-from maand_executor.ssh.errors import ConnectionUnusable, ForeignWorker, SshError
+from maand_executor.ssh.errors import CommandNotStarted, ConnectionUnusable, ForeignWorker, SshError
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import failure_of_ssh_error
 from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome, plain_spec, succeeded_outcome, work_on_each
 from maand_executor.steps.fleet import known_names
-from maand_executor.steps.preflight import missing_tools_failure
+from maand_executor.steps.preflight import objection_to
 
 PROBE = "probe"
 
@@ -66,7 +66,8 @@ async def report_probe(context: RunContext, worker: Worker, probe: Probe) -> Wor
     try:
         report = await probe(context, worker)
     except SshError as error:
-        return tell_report(context, worker, pb.WorkerReport(reachable=False, problem=str(error)), error)
+        reached = isinstance(error, CommandNotStarted)
+        return tell_report(context, worker, pb.WorkerReport(reachable=reached, problem=str(error)), error)
     return tell_report(context, worker, report)
 
 
@@ -102,10 +103,10 @@ async def probe_connection(context: RunContext, worker: Worker) -> pb.WorkerRepo
     await context.remote.connect(worker)
     began = time.monotonic()
     said = await ask_worker(context, worker, preflight_script(sudo=context.config.use_sudo))
-    failure = missing_tools_failure(worker, [tool for tool in said.splitlines() if tool])
-    return pb.WorkerReport(
-        reachable=True, problem=failure.message if failure else "", round_trip_seconds=time.monotonic() - began
-    )
+    took = time.monotonic() - began
+    if objection := objection_to(worker, said):
+        raise objection
+    return pb.WorkerReport(reachable=True, round_trip_seconds=took)
 
 
 async def probe_memory_and_cpu(context: RunContext, worker: Worker) -> pb.WorkerReport:

@@ -17,7 +17,9 @@ SshError
   KnownHostsUnreadable     secrets/known_hosts cannot be understood
   KnownHostsUnwritable     no key can be pinned there
   CommandNotStarted        connected, but the command did not begin
-    SudoRefused            `sudo -n` asks for a password
+    BashNotStarted         the user's login shell did not start bash
+    SudoRefused            `sudo -n` asks for a password, or sudo is not there
+    ToolsMissing           the worker lacks tools that commands need
     StaleFence             a newer owner of the run, or a newer run, was here
     ForeignWorker          `worker.json` names another bucket or worker
       ForeignOwner         another database acts on the worker
@@ -26,6 +28,7 @@ SshError
 """
 
 import os
+from collections.abc import Sequence
 
 from maand_executor.errors import ExecutorError
 
@@ -180,11 +183,39 @@ class CommandNotStarted(SshError):
     code = "command_not_started"
 
 
+class BashNotStarted(CommandNotStarted):
+    """The SSH user's login shell did not start bash: it is none (nologin), restricted (rbash), or bash is not installed."""
+
+    code = "bash_not_started"
+    help = (
+        "`exec bash` must work for the SSH user on {worker}: install bash there, give the user a login shell that runs commands"
+        " (`chsh -s /bin/bash USER`), or correct `ssh_user`"
+    )
+
+
 class SudoRefused(CommandNotStarted):
-    """`sudo -n` is not allowed. Give the SSH user a NOPASSWD entry, or set `use_sudo = false`."""
+    """sudo does not let the SSH user run bash. Give it a NOPASSWD entry without requiretty, or set `use_sudo = false`."""
 
     code = "sudo_refused"
-    help = "give the SSH user a NOPASSWD entry in sudoers on {worker}, or set `use_sudo = false` in maand.conf"
+    help = (
+        "give the SSH user a NOPASSWD entry in sudoers on {worker} (and no requiretty), or set `use_sudo = false` in maand.conf"
+    )
+
+
+class ToolsMissing(CommandNotStarted):
+    """The worker lacks tools that maand's commands need. Install them there."""
+
+    code = "tools_missing"
+    help = "install it on the worker"
+
+    def __init__(self, worker: str, tools: Sequence[str]) -> None:
+        super().__init__(worker, f"lacks {', '.join(tools)}")
+        packages = dict.fromkeys(PACKAGES.get(tool, tool) for tool in tools)
+        self.help = f"install it on {worker}, for example: apt-get install {' '.join(packages)}"
+
+
+PACKAGES = {"timeout": "coreutils", "flock": "util-linux"}
+"""Where Debian has tools whose package is called otherwise."""
 
 
 class StaleFence(CommandNotStarted):

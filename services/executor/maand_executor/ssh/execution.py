@@ -22,6 +22,7 @@ import asyncssh
 from maand_executor.rules.facts import WorkerFence
 from maand_executor.rules.remote_commands import Opening, RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import (
+    BashNotStarted,
     CommandNotStarted,
     ConnectionLost,
     ForeignOwner,
@@ -97,6 +98,8 @@ class Execution(asyncssh.SSHClientSession[bytes]):
         stream = "stdout" if datatype is None else "stderr"
         if stream == "stdout":
             data = self.opening.feed(data)
+        else:
+            self.opening.hear(data)
         if data:
             self.output[stream].add(data)
             if self._on_output is not None:
@@ -197,7 +200,7 @@ def result_of_command(
     if execution.exit_code is None and not timed_out:
         raise ConnectionLost(worker, f"the connection was lost while a command ran: {execution.lost or 'channel closed'}")
     if not execution.opening.begun and not timed_out:
-        said = execution.output["stderr"].value().decode("utf-8", "replace")
+        said = execution.opening.complaints.decode("utf-8", "replace")
         raise why_not_started(worker, execution.opening, said, fence=execution.fence, exit_code=execution.exit_code)
     output = execution.output
     return RemoteResult(
@@ -229,10 +232,16 @@ def why_not_started(worker: str, opening: Opening, said: str, *, fence: WorkerFe
             return foreign_worker_error(worker, field, found)
         case ("refused", word):
             return CommandNotStarted(worker, ": ".join(filter(None, [REFUSALS.get(word, word), said])))
-    if "sudo:" in said:
-        return SudoRefused(worker, said.splitlines()[-1])
+    if words := words_of_sudo(said):
+        return SudoRefused(worker, words)
     heard = said or opening.noise.decode("utf-8", "replace").strip()
-    return CommandNotStarted(worker, f"the command did not begin, exit code {exit_code}: {heard[-500:] or 'no output'}")
+    words = f"the login shell of the SSH user did not start bash, exit code {exit_code}: {heard[-500:] or 'no output'}"
+    return BashNotStarted(worker, words)
+
+
+def words_of_sudo(said: str) -> str:
+    """Return in which words sudo refused; empty when it said nothing."""
+    return next((line.strip() for line in reversed(said.splitlines()) if "sudo:" in line), "")
 
 
 def foreign_worker_error(worker: str, field: str, found: str) -> ForeignWorker:

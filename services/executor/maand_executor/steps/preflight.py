@@ -6,14 +6,13 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1.task_pb2 import WorkerOutcome
 from maand_executor.rules.facts import Worker
 from maand_executor.rules.remote_commands import RemoteCommand
-from maand_executor.rules.worker_scripts import preflight_script
-from maand_executor.ssh.errors import SshError
+from maand_executor.rules.worker_scripts import parse_preflight, preflight_script
+from maand_executor.ssh.errors import SshError, SudoRefused, ToolsMissing
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import failure_of_ssh_error
 from maand_executor.steps.fan_out import FanOut, UnknownOutcome, failed_outcome, plain_spec, succeeded_outcome, work_on_each
 
 PREFLIGHT = "preflight"
-INSTALL_HELP = "install it on the worker, for example: apt-get install make rsync coreutils util-linux sudo"
 
 
 class Preflight:
@@ -57,13 +56,13 @@ async def why_not_ready(context: RunContext, worker: Worker) -> pb.Failure | Non
     if result.timed_out:
         message = f"{worker.name} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
         return pb.Failure(kind=pb.FAILURE_KIND_CONNECTION, worker=worker.name, step=PREFLIGHT, message=message)
-    missing = result.stdout.decode(errors="replace").split("\n")
-    return missing_tools_failure(worker, [tool for tool in missing if tool])
+    objection = objection_to(worker, result.stdout.decode(errors="replace"))
+    return failure_of_ssh_error(objection, worker=worker.name, step=PREFLIGHT) if objection else None
 
 
-def missing_tools_failure(worker: Worker, missing: list[str]) -> pb.Failure | None:
-    """Name what a worker lacks."""
-    if not missing:
-        return None
-    message = f"{worker.name} lacks {', '.join(missing)}"
-    return pb.Failure(kind=pb.FAILURE_KIND_PREREQUISITE, worker=worker.name, step=PREFLIGHT, message=message, help=INSTALL_HELP)
+def objection_to(worker: Worker, said: str) -> SshError | None:
+    """Return what a worker is not ready for, from what `preflight_script` printed there."""
+    found = parse_preflight(said)
+    if found.missing_tools:
+        return ToolsMissing(worker.name, found.missing_tools)
+    return SudoRefused(worker.name, found.sudo_refusal) if found.sudo_refusal else None
