@@ -28,7 +28,6 @@ SshError
 """
 
 import os
-from collections.abc import Sequence
 
 from maand_executor.errors import ExecutorError
 
@@ -206,16 +205,7 @@ class ToolsMissing(CommandNotStarted):
     """The worker lacks tools that maand's commands need. Install them there."""
 
     code = "tools_missing"
-    help = "install it on the worker"
-
-    def __init__(self, worker: str, tools: Sequence[str]) -> None:
-        super().__init__(worker, f"lacks {', '.join(tools)}")
-        packages = dict.fromkeys(PACKAGES.get(tool, tool) for tool in tools)
-        self.help = f"install it on {worker}, for example: apt-get install {' '.join(packages)}"
-
-
-PACKAGES = {"timeout": "coreutils", "flock": "util-linux"}
-"""Where Debian has tools whose package is called otherwise."""
+    help = "install it on {worker}, for example: apt-get install make rsync coreutils util-linux sudo"
 
 
 class StaleFence(CommandNotStarted):

@@ -64,5 +64,5 @@ def objection_to(worker: Worker, said: str) -> SshError | None:
     """Return what a worker is not ready for, from what `preflight_script` printed there."""
     found = parse_preflight(said)
     if found.missing_tools:
-        return ToolsMissing(worker.name, found.missing_tools)
+        return ToolsMissing(worker.name, f"lacks {', '.join(found.missing_tools)}")
     return SudoRefused(worker.name, found.sudo_refusal) if found.sudo_refusal else None
