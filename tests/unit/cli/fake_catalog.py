@@ -31,7 +31,7 @@ from maand_contracts.catalog.v1 import (
     workspace_pb2,
 )
 from maand_wire.enums import enum_number
-from maand_wire.errors import ErrorBoundary
+from maand_wire.errors import ErrorBoundary, RemoteError
 
 SERVICES = [
     service
@@ -69,7 +69,7 @@ class FakeCatalog:
     """What it answers and what it was asked."""
 
     address: str
-    answers: dict[str, Message | Refusal | Callable[[Any], Message]] = field(default_factory=dict)
+    answers: dict[str, Message | Refusal | RemoteError | Callable[[Any], Message]] = field(default_factory=dict)
     requests: list[tuple[str, Any]] = field(default_factory=list)
     script: list[run_event_pb2.RunEvent] = field(default_factory=list)
     end: run_pb2.Run = field(default_factory=lambda: ended("succeeded"))
@@ -97,7 +97,7 @@ class FakeCatalog:
         """Answer one unary call."""
         self.requests.append((method, request))
         given = self.answers.get(method)
-        if isinstance(given, Refusal):
+        if isinstance(given, Refusal | RemoteError):
             raise given
         if callable(given):
             return given(request)

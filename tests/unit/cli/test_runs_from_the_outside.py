@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from maand_contracts.catalog.v1 import bucket_pb2, run_event_pb2, run_pb2, run_spec_pb2, workspace_pb2
 from maand_contracts.common.v1 import error_pb2
+from maand_wire.errors import RemoteError
 from tests.unit.cli.builders import at, event, failure, finished, output, planned
 from tests.unit.cli.conftest import BUCKET_ID, Maand
 from tests.unit.cli.fake_catalog import RUN_ID, FakeCatalog, Refusal, ended
@@ -280,7 +281,7 @@ def test_a_followed_run_that_is_stopped_leaves_the_own_one_unbegun(fake: FakeCat
     ],
 )
 def test_no_raw_grpc_error_is_ever_shown(status: grpc.StatusCode, code: int, words: str, fake: FakeCatalog, maand: Maand) -> None:
-    fake.answers["CreateRun"] = Refusal(status, "grpc internals", code=status.name.lower())
+    fake.answers["CreateRun"] = RemoteError(status, "grpc internals", spoken=False)
     said = maand("deploy")
     assert said.code == code
     assert any(word in said.err for word in words.split("|"))
