@@ -300,3 +300,17 @@ async def test_private_keys_and_moves_are_for_executors(bucket: BucketClient) ->
 def test_every_state_is_on_the_wire_and_in_the_table_of_moves() -> None:
     assert set(STATES) == set(AllocationState) == set(ALLOWED_MOVES)
     assert {*STATES.values(), pb.ALLOCATION_STATE_UNSPECIFIED} == set(pb.AllocationState.values())
+
+
+async def test_whatever_a_move_gives_as_reason_is_kept_readable_and_ends_no_run(bucket: BucketClient) -> None:
+    run = await bucket.begin()
+    each = await bucket.allocation("10.0.0.1")
+    await bucket.move(run, a_move(each, pb.ALLOCATION_STATE_DEPLOYING))
+
+    said = "copy failed: \x1b]0;pwn\x07\x1b[2Jevil \x9b31m\x00" + "x" * 10_000
+    await bucket.move(run, a_move(each, pb.ALLOCATION_STATE_FAILED, message=said))
+
+    after = await bucket.allocation("10.0.0.1")
+    assert after.state == pb.ALLOCATION_STATE_FAILED
+    assert after.message.startswith(r"copy failed: \x1b]0;pwn\x07\x1b[2Jevil \x9b31m\x00xxx")
+    assert len(after.message) == 4_000

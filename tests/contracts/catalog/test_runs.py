@@ -254,6 +254,10 @@ BAD_REQUESTS = {
     "a parent that is no UUID": (a_create(NOWHERE, parent_run_id="x"), "invalid_argument"),
     "a huge requester": (pb.CreateRunRequest(bucket_id=NOWHERE, spec=DEPLOY, requested_by="x" * 300), "limit_exceeded"),
     "control characters": (pb.CreateRunRequest(bucket_id=NOWHERE, spec=DEPLOY, requested_by="a\x00b"), "invalid_argument"),
+    "control characters beyond ASCII": (
+        pb.CreateRunRequest(bucket_id=NOWHERE, spec=DEPLOY, requested_by="a\x9b2J"),
+        "invalid_argument",
+    ),
     "a huge request id": (a_create(NOWHERE, request_id="x" * 200), "limit_exceeded"),
     "a huge spec": (
         a_create(NOWHERE, specs.RunSpec(run_command=specs.RunCommandSpec(command="x" * 2_000_000))),

@@ -30,7 +30,7 @@ async def test_a_worker_without_make_stops_the_deploy_and_names_what_is_missing(
     bed.remote.lacking["10.0.0.1"] = "lacks make\nlacks rsync\n"
     ended = await bed.deploy()
     assert ended.result.failures[0].kind == pb.FAILURE_KIND_PREREQUISITE
-    assert ended.result.failures[0].message == "10.0.0.1: lacks make, rsync"
+    assert ended.result.failures[0].message == "lacks make, rsync"
     assert "apt-get install make rsync" in ended.result.failures[0].help
     assert bed.did == []
 
@@ -40,7 +40,7 @@ async def test_sudo_that_refuses_stops_the_deploy_in_its_own_words(bed: RunBed) 
     bed.remote.lacking["10.0.0.1"] = "refused sudo: a password is required\n"
     ended = await bed.deploy()
     (failure,) = ended.result.failures
-    assert (failure.kind, failure.message) == (pb.FAILURE_KIND_PREREQUISITE, "10.0.0.1: sudo: a password is required")
+    assert (failure.kind, failure.message) == (pb.FAILURE_KIND_PREREQUISITE, "sudo: a password is required")
     assert "NOPASSWD" in failure.help
     assert "apt-get" not in failure.help
     assert bed.did == []

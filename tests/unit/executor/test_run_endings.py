@@ -64,7 +64,7 @@ def test_a_worker_that_refuses_an_old_fence_ends_the_run_as_failed_with_the_reme
     report = RunReport()
     assert judge_ending(StaleFence("w", "refused: run 6 was here"), report) == FAILED
     (failure,) = report.result().failures
-    assert (failure.worker, failure.message) == ("w", "w: refused: run 6 was here")
+    assert (failure.worker, failure.message) == ("w", "refused: run 6 was here")
     assert "maand-catalog new-epoch" in failure.help
 
 

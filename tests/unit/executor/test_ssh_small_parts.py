@@ -54,3 +54,18 @@ async def test_a_key_that_cannot_be_used_is_named(tmp_path: Path, name: str, wor
     with pytest.raises(KeyUnusable, match=words):
         async with Credentials(tmp_path, name, environment={}).identify(hop):
             pass
+
+
+def test_what_a_worker_says_in_an_error_is_cleaned_where_it_comes_in() -> None:
+    error = errors.CopyFailed("10.0.0.1", "\x1b[2Jevil\x9b\n" + "x" * 10_000, found="\x07")
+
+    assert error.message.startswith(r"\x1b[2Jevil\x9b xxx")
+    assert len(error.message) == 2_000
+    assert error.facts["found"] == r"\x07"
+
+
+def test_a_line_that_names_the_worker_already_is_told_the_reason_and_a_jump_host_by_name() -> None:
+    error = errors.WorkerUnreachable("10.0.0.1", "no SSH connection to port 22")
+
+    assert error.reason_on("10.0.0.1") == "no SSH connection to port 22"
+    assert error.reason_on("10.0.0.2") == "10.0.0.1: no SSH connection to port 22"

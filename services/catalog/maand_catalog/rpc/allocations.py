@@ -43,6 +43,7 @@ from maand_catalog.store.runs.run_states import get_held_run
 from maand_contracts.catalog.v1 import allocation_pb2 as pb
 from maand_contracts.catalog.v1.allocation_pb2_grpc import AllocationServiceServicer
 from maand_wire.conversions import message_writer
+from maand_wire.plain_text import clean_message
 
 STATES = {
     AllocationState.PLANNED: pb.ALLOCATION_STATE_PLANNED,
@@ -202,7 +203,7 @@ def read_move(move: pb.AllocationMove) -> store.AllocationMove:
     return store.AllocationMove(
         allocation_id=move.allocation_id,
         to=STATE_OF[move.to_state],
-        message=checked_text(move.message[:LONGEST_MESSAGE], "message", longest=LONGEST_MESSAGE),
+        message=clean_message(move.message, longest=LONGEST_MESSAGE),  # for people; what is in it must not end a run
         current_version=checked_text(move.current_version, "current_version", longest=255),
         deployed_sha256=move.deployed_sha256,
         files=tuple(store.DeployedFile(path=file.path, mode=file.mode, sha256=file.sha256) for file in move.deployed_files),

@@ -10,7 +10,7 @@ from maand_contracts.catalog.v1 import run_pb2
 from maand_executor.errors import CLAIM_IS_OVER, ExecutorError, LeaseLost, OutcomeUnknown, RunCancelled, RunFailed, RunTimedOut
 from maand_executor.rules.side_by_side import first_error
 from maand_executor.ssh.errors import SshError
-from maand_executor.steps.failures import failure_of_remote_error, kind_of_ssh_error
+from maand_executor.steps.failures import failure_of_remote_error, failure_of_ssh_error
 from maand_executor.steps.report import RunReport
 from maand_wire.errors import RemoteError
 
@@ -117,7 +117,9 @@ def ssh_failed(error: SshError, report: RunReport) -> Ending:
     This is also how a worker's refusal of an old fence ends a run. Where another executor did take the run over, the catalog
     refuses to record it, and nothing is said in that one's name.
     """
-    return end_as_failed(kind_of_ssh_error(error), str(error), error.help, report, worker=error.worker)
+    report.message = str(error)
+    report.fail([failure_of_ssh_error(error, worker=error.worker, step="")])
+    return FAILED
 
 
 def executor_failed(error: ExecutorError, report: RunReport) -> Ending:
@@ -142,12 +144,10 @@ def end_as_failed(
     message: str,
     help: str,  # noqa: A002 - the contract's word
     report: RunReport,
-    *,
-    worker: str = "",
 ) -> Ending:
     """Add one failure that ended the run."""
     report.message = message
-    report.fail([pb.Failure(kind=kind, worker=worker, message=message, help=help)])
+    report.fail([pb.Failure(kind=kind, message=message, help=help)])
     return FAILED
 
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from maand_executor.rules.facts import HttpProbe, Probe, SshProbe, TcpProbe, Worker
 from maand_executor.rules.output_lines import OutputTail
+from maand_wire.plain_text import clean_message
 
 STATUS_LINE_LIMIT = 8_192
 COMMAND_SHOWN = 60
@@ -105,7 +106,7 @@ def why_not_probed(error: Exception) -> str:
         return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return clean_message(str(error)) or type(error).__name__
 
 
 def tls_context_of_ca(ca_certificate_pem: str) -> ssl.SSLContext | None:

@@ -76,7 +76,7 @@ async def log_in_to_worker(context: RunContext, worker: Worker) -> WorkerOutcome
 
 def port_failure(result: ProbeResult) -> pb.Failure:
     """Say that a worker's SSH port does not answer."""
-    message = f"{result.worker}: SSH port does not answer ({result.problem})"
+    message = f"SSH port does not answer ({result.problem})"
     return pb.Failure(kind=pb.FAILURE_KIND_UNREACHABLE, worker=result.worker, step=SSH, message=message)
 
 

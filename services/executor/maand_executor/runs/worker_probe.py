@@ -67,7 +67,7 @@ async def report_probe(context: RunContext, worker: Worker, probe: Probe) -> Wor
         report = await probe(context, worker)
     except SshError as error:
         reached = isinstance(error, CommandNotStarted)
-        return tell_report(context, worker, pb.WorkerReport(reachable=reached, problem=str(error)), error)
+        return tell_report(context, worker, pb.WorkerReport(reachable=reached, problem=error.reason_on(worker.name)), error)
     return tell_report(context, worker, report)
 
 
@@ -113,7 +113,7 @@ async def probe_memory_and_cpu(context: RunContext, worker: Worker) -> pb.Worker
     """Read its memory and CPU."""
     found = parse_worker_facts(await ask_worker(context, worker, facts_script()))
     if found is None:
-        return pb.WorkerReport(reachable=True, problem=f"{worker.name} does not tell its memory and CPU in /proc")
+        return pb.WorkerReport(reachable=True, problem="does not tell its memory and CPU in /proc")
     return pb.WorkerReport(reachable=True, memory_mb=found.memory_mb, cpu_mhz=found.cpu_mhz)
 
 

@@ -30,21 +30,29 @@ SshError
 import os
 
 from maand_executor.errors import ExecutorError
+from maand_wire.plain_text import clean_message
 
 
 class SshError(ExecutorError):
-    """Something about reaching a worker went wrong. The message names the worker and says what."""
+    """Something about reaching a worker went wrong. The message names the worker and says what.
+
+    What the worker itself said in it, of any length and content, is cleaned here.
+    """
 
     code = "ssh_error"
     jump_help = ""
     """The remedy where it was a jump host; empty: the same."""
 
     def __init__(self, worker: str, message: str, **facts: str) -> None:
-        super().__init__(f"{worker}: {message}")
+        self.message = clean_message(message)
+        super().__init__(f"{worker}: {self.message}")
         self.worker = worker
-        self.message = message
-        self.facts = {"worker": worker, **facts}
+        self.facts = {"worker": worker, **{name: clean_message(fact) for name, fact in facts.items()}}
         self.help = self.help.format(worker=worker)
+
+    def reason_on(self, worker: str) -> str:
+        """Return why, for a line that names this worker: the one that the error is about is not named again."""
+        return self.message if worker == self.worker else str(self)
 
     def of_jump_host(self, jump: str, *, worker: str) -> "SshError":
         """Return this error of a jump host as an error of a worker behind it: no sign of what that worker is like."""

@@ -63,7 +63,9 @@ def outcome_of_failure(kind: "pb.FailureKind.ValueType") -> "pb.StepOutcome.Valu
 
 def failure_of_ssh_error(error: SshError, *, worker: str, job: str = "", step: str = "connect") -> pb.Failure:
     """Tell why a worker could not be used."""
-    return pb.Failure(kind=kind_of_ssh_error(error), job=job, worker=worker, step=step, message=str(error), help=error.help)
+    return pb.Failure(
+        kind=kind_of_ssh_error(error), job=job, worker=worker, step=step, message=error.reason_on(worker), help=error.help
+    )
 
 
 BROKEN_WORKER = frozenset(

@@ -54,7 +54,7 @@ async def why_not_ready(context: RunContext, worker: Worker) -> pb.Failure | Non
     except SshError as error:
         return failure_of_ssh_error(error, worker=worker.name, step=PREFLIGHT)
     if result.timed_out:
-        message = f"{worker.name} did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
+        message = f"did not answer within {context.settings.preflight_timeout.total_seconds():g} s"
         return pb.Failure(kind=pb.FAILURE_KIND_CONNECTION, worker=worker.name, step=PREFLIGHT, message=message)
     objection = objection_to(worker, result.stdout.decode(errors="replace"))
     return failure_of_ssh_error(objection, worker=worker.name, step=PREFLIGHT) if objection else None

@@ -157,7 +157,7 @@ def judge_command(
 def refused_step(subject: StepResult, error: SshError) -> StepResult:
     """Say that the worker could not be reached, or did not let maand do it."""
     kind = kind_of_ssh_error(error)
-    return subject.ended_as(outcome_of_failure(kind), str(error), kind=kind, help=error.help)
+    return subject.ended_as(outcome_of_failure(kind), error.reason_on(subject.worker), kind=kind, help=error.help)
 
 
 def report_step_end(context: RunContext, result: StepResult, began: float) -> None:
