@@ -110,18 +110,19 @@ def find_job_directory(flags: Flags, job: str) -> Path:
 def print_report(flags: Flags, report: "HookTestReport") -> None:
     """Print a report for people: the script's own output, then calls, then the store."""
     from maand_cli.output.rows import print_note
+    from maand_cli.output.terminal import write_line, write_text
 
     values = report.to_json()
-    print(values["stdout"], end="")
+    write_text(values["stdout"], end="")
     if report.stderr:
         print_note(flags, report.stderr.rstrip("\n"))
-    print("calls:")
+    write_line("calls:")
     for call in values["calls"]:
         fields = ", ".join(f"{name}={value!r}" for name, value in call["fields"].items())
-        print(f"  {call['status']} {call['method']} {call['path']}  {fields}".rstrip())
-    print("state after:")
+        write_line(f"  {call['status']} {call['method']} {call['path']}  {fields}".rstrip())
+    write_line("state after:")
     for namespace, entries in values["state"].items():
         for key, value in entries.items():
             shown = "***" if namespace.startswith("secrets/") else value
-            print(f"  {namespace}  {key} = {shown}")
+            write_line(f"  {namespace}  {key} = {shown}")
     print_note(flags, "timed out" if values["timed_out"] else f"exit code {values['exit_code']}")

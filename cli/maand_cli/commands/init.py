@@ -17,6 +17,7 @@ def init(flags: Flags) -> int:
     """
     from maand_cli.local.new_bucket import make_bucket
     from maand_cli.output.rows import print_note, show_values
+    from maand_cli.output.terminal import write_line
 
     named = os.environ.get("MAAND_BUCKET")
     directory = (flags.bucket or (Path(named) if named else Path.cwd())).absolute()
@@ -34,7 +35,7 @@ def init(flags: Flags) -> int:
             },
         )
         return 0
-    print(directory)
+    write_line(str(directory))
     print_note(flags, f"bucket {made.bucket_id} {'made' if 'maand.conf' in made.made else 'is complete'}")
     for warning in made.warnings:
         print_note(flags, f"warning: {warning}")

@@ -72,11 +72,12 @@ def create(flags: Flags, *, name: str, selectors: tuple[str, ...]) -> int:
     from maand_cli.local.bucket import find_bucket
     from maand_cli.local.new_job import make_job
     from maand_cli.output.rows import print_note, show_values
+    from maand_cli.output.terminal import write_line
 
     bucket = find_bucket(flags.bucket, environment=os.environ, start=Path.cwd())
     made = make_job(bucket.workspace, name, selectors)
     if flags.is_human:
-        print(made)
+        write_line(str(made))
         print_note(flags, "next: say in its Makefile how it starts, stops and restarts, then maand build")
     else:
         show_values(flags, "job", {"job": name, "path": str(made)})

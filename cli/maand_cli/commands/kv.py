@@ -26,13 +26,14 @@ async def get(flags: Flags, *, namespace: str, key: str, version: int) -> int:
     """Print one value."""
     from maand_cli.output.message_dicts import to_dict
     from maand_cli.output.rows import show_values
+    from maand_cli.output.terminal import write_text
     from maand_cli.remote.key_values import get_entry
     from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         entry = await get_entry(session.catalog, namespace, key, version=version)
     if flags.is_human:
-        print(entry.value)
+        write_text(entry.value)
     else:
         show_values(flags, "entry", to_dict(entry))
     return 0

@@ -60,8 +60,8 @@ def print_record(record: Mapping[str, Any]) -> None:
 def print_event(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flush: bool) -> list[dict[str, Any]]:
     """Print one event, or return it for the one document."""
     from maand_cli.output.message_dicts import to_dict
+    from maand_cli.output.terminal import write_line, write_output
     from maand_cli.output.text import format_time_of_day
-    from maand_cli.output.view import Importance
 
     if flags.output == "json":
         return [to_dict(event)]
@@ -69,6 +69,8 @@ def print_event(flags: Flags, event: "RunEvent", lines: Iterable["Line"], *, flu
         print_record({"type": "event", **to_dict(event)})
         return []
     for line in lines:
-        is_output = line.importance in (Importance.DATA, Importance.OUTPUT)
-        print(line.text if is_output else f"{format_time_of_day(line.time)} {line.text}", flush=flush)
+        if line.own is None:
+            write_line(f"{format_time_of_day(line.time)} {line.text}", flush=flush)
+        else:
+            write_output(line.text, own=line.own, color=flags.color, flush=flush)
     return []

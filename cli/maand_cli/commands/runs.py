@@ -3,6 +3,7 @@
 Left out, it is the newest for those who look; the only one that can be stopped, or resumed, for those who act.
 """
 
+import sys
 from typing import Any
 
 import click
@@ -58,9 +59,9 @@ async def show(flags: Flags, *, run: str) -> int:
         if not flags.is_human:
             show_values(flags, "run", to_dict(found))
             return 0
-        from maand_cli.output.summary import summary_lines
+        from maand_cli.output.terminal import write_line
         from maand_cli.output.view import RunView
-        from maand_cli.runs.conclude import ending_from_run
+        from maand_cli.runs.conclude import ending_from_run, write_summary
 
         view = RunView(kind=field_word(found, "kind"), run_id=found.run_id)
         async for event in session.catalog.watch_run(found.run_id, follow=False):
@@ -68,9 +69,8 @@ async def show(flags: Flags, *, run: str) -> int:
         values = {name: value for name, value in to_dict(found).items() if name not in ("spec", "result", "bucket_id")}
         show_values(flags, "run", {**values, "asked": describe_spec(to_dict(found.spec))})
         for reason in view.interruptions:
-            print(f"interrupted: {reason}")
-        for line in summary_lines(ending_from_run(found, view)):
-            print(line)
+            write_line(f"interrupted: {reason}")
+        write_summary(ending_from_run(found, view), sys.stdout, color=flags.color)
     return 0
 
 

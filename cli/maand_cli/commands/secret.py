@@ -145,13 +145,14 @@ async def list_secrets(flags: Flags, *, job: str) -> int:
 async def reveal(flags: Flags, *, job: str, key: str, version: int) -> int:
     """Print one secret's value. The catalog writes down who did."""
     from maand_cli.output.rows import show_values
+    from maand_cli.output.terminal import write_text
     from maand_cli.remote.key_values import reveal_secret
     from maand_cli.remote.session import open_session
 
     async with open_session(flags) as session:
         revealed = await reveal_secret(session.catalog, expand_namespace(job), key, version=version)
     if flags.is_human:
-        print(revealed.value)
+        write_text(revealed.value)
     else:
         values = {"namespace": expand_namespace(job), "key": key, "value": revealed.value, "version": revealed.version}
         show_values(flags, "secret", values)

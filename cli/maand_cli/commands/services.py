@@ -107,6 +107,7 @@ async def status(flags: Flags) -> int:
 def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     """Print the services' own log."""
     from maand_cli.output.rows import show_rows
+    from maand_cli.output.terminal import write_line
 
     log = bucket_from_flags(flags).services_log
     if not flags.is_human:
@@ -115,10 +116,10 @@ def logs(flags: Flags, *, lines: int, follow: bool) -> int:
         show_rows(flags, "lines", (), [{"line": line} for line in read_last_lines(log, lines)])
         return 0
     for line in read_last_lines(log, lines):
-        print(line)
+        write_line(line)
     if follow:
         for line in follow_file(log):
-            print(line, flush=True)
+            write_line(line, flush=True)
     return 0
 
 

@@ -14,7 +14,8 @@ import click
 from maand_cli.errors import CliError, Problem
 from maand_cli.exits import EXIT_OF_CODE, Exit, exit_of_error
 from maand_cli.flags import Flags
-from maand_cli.output.problems import error_header, problem_lines, problems_document
+from maand_cli.output.problems import ERROR, error_header, problem_lines, problems_document
+from maand_cli.output.terminal import wants_color, write_line
 from maand_wire.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -38,21 +39,18 @@ def report_error(error: BaseException, flags: Flags) -> int:
 def print_problems(problems: Sequence[Problem], flags: Flags) -> None:
     """Print problems for people on standard error, or as the one document on standard output."""
     if flags.is_human:
-        for line in problem_lines(problems, color=wants_colored_errors(flags)):
-            print(line, file=sys.stderr)
+        write_problems(problems, flags)
         return
     if flags.output == "jsonl" and not flags.header_printed:
         print(error_header())
     print(problems_document(problems, jsonl=flags.output == "jsonl"))
 
 
-def wants_colored_errors(flags: Flags) -> bool:
-    """Whether standard error is shown in colour."""
-    import os
-
-    if flags.color != "auto":
-        return flags.color == "always"
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+def write_problems(problems: Sequence[Problem], flags: Flags) -> None:
+    """Write problems for people to standard error."""
+    color = wants_color(flags.color, sys.stderr)
+    for line in problem_lines(problems):
+        write_line(line, sys.stderr, red=len(ERROR) if color and line.startswith(ERROR) else 0)
 
 
 def describe_error(error: BaseException) -> tuple[tuple[Problem, ...], int]:

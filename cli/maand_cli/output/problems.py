@@ -14,14 +14,14 @@ from maand_cli.errors import Problem
 SCHEMA_VERSION = 1
 """Version of every JSON form, told in the header of `-o jsonl`; raised when a field changes its meaning or goes."""
 
-RED = "\x1b[1;31m"
-PLAIN = "\x1b[0m"
+ERROR = "error:"
+"""How the first line of each problem begins, and no other."""
 
 
-def problem_lines(problems: Iterable[Problem], *, color: bool = False) -> Iterator[str]:
+def problem_lines(problems: Iterable[Problem]) -> Iterator[str]:
     """Give the lines for people."""
     for problem in problems:
-        yield f"{RED}error:{PLAIN} {problem.message}" if color else f"error: {problem.message}"
+        yield f"{ERROR} {problem.message}"
         if problem.file:
             yield f"  {format_position(problem)}"
         if problem.help:

@@ -9,6 +9,7 @@ from typing import Any
 from maand_cli.errors import MissingPrerequisite, Refused
 from maand_cli.flags import Flags
 from maand_cli.output.problems import SCHEMA_VERSION
+from maand_cli.output.terminal import write_line, write_text
 from maand_cli.output.text import format_iso_time, format_moment, shorten_text, table_lines
 
 
@@ -26,7 +27,7 @@ def show_rows(flags: Flags, kind: str, columns: Sequence[str], rows: Sequence[Ma
     else:
         names = [column.replace("_", " ") for column in columns]
         for line in table_lines(names, [[_shown(column, row.get(column)) for column in columns] for row in rows]):
-            print(line)
+            write_line(line)
 
 
 def show_values(flags: Flags, kind: str, values: Mapping[str, Any]) -> None:
@@ -39,7 +40,7 @@ def show_values(flags: Flags, kind: str, values: Mapping[str, Any]) -> None:
     else:
         width = max((len(name) for name in values), default=0)
         for name, value in values.items():
-            print(f"{name.replace('_', ' ').ljust(width)}  {_text(_shown(name, value))}")
+            write_line(f"{name.replace('_', ' ').ljust(width)}  {_text(_shown(name, value))}")
 
 
 TIMES = ("_at", "since", "not_before", "not_after")
@@ -57,7 +58,7 @@ def _shown(name: str, value: Any) -> Any:
 def print_note(flags: Flags, text: str) -> None:
     """Tell a person something that is not data."""
     if flags.is_human and not flags.quiet:
-        print(text, file=sys.stderr)
+        write_text(text, sys.stderr)
 
 
 def ask_confirmation(flags: Flags, question: str) -> None:
@@ -66,7 +67,7 @@ def ask_confirmation(flags: Flags, question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise MissingPrerequisite(f"{question.rstrip('?')}: nobody is here to confirm", help="add --yes")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    write_text(f"{question} [y/N] ", sys.stderr, end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Refused("nothing was done")
 

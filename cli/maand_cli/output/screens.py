@@ -16,9 +16,9 @@ from datetime import datetime
 from typing import Any, Protocol, TextIO
 
 from maand_cli.flags import Flags
-from maand_cli.output.failures import wants_colored_errors
 from maand_cli.output.message_dicts import to_dict
 from maand_cli.output.problems import SCHEMA_VERSION
+from maand_cli.output.terminal import wants_color, write_line, write_output
 from maand_cli.output.text import format_duration, format_time_of_day
 from maand_cli.output.view import Importance, Line, RunView
 from maand_contracts.catalog.v1 import run_event_pb2
@@ -57,8 +57,8 @@ def make_screen(flags: Flags, view: RunView) -> Screen:
     if sys.stderr.isatty() and not flags.quiet:
         from maand_cli.output.live import LiveScreen
 
-        return LiveScreen(view, shows=make_line_filter(flags), color=wants_colored_errors(flags))
-    return PlainScreen(view, shows=make_line_filter(flags), quiet=flags.quiet)
+        return LiveScreen(view, shows=make_line_filter(flags), color=wants_color(flags.color, sys.stderr))
+    return PlainScreen(view, shows=make_line_filter(flags), color=flags.color, quiet=flags.quiet)
 
 
 def make_line_filter(flags: Flags) -> Callable[[Line], bool]:
@@ -80,12 +80,14 @@ class PlainScreen:
         view: RunView,
         *,
         shows: Callable[[Line], bool],
+        color: str = "auto",
         quiet: bool = False,
         data: TextIO | None = None,
         progress: TextIO | None = None,
     ) -> None:
         self.view = view
         self._shows = shows
+        self._color = color
         self._quiet = quiet
         self._data = data or sys.stdout
         self._progress = progress or sys.stderr
@@ -97,16 +99,22 @@ class PlainScreen:
         for line in self.view.apply(event):
             if not self._shows(line):
                 continue
-            if line.importance is Importance.DATA:
-                print(line.text, file=self._data, flush=True)
-            else:
-                print(f"{format_time_of_day(line.time)} {line.text}", file=self._progress, flush=True)
+            self._write(line)
             self._spoke = None
+
+    def _write(self, line: Line) -> None:
+        stream, time = (
+            (self._data, "") if line.importance is Importance.DATA else (self._progress, f"{format_time_of_day(line.time)} ")
+        )
+        if line.own is None:
+            write_line(time + line.text, stream, flush=True)
+        else:
+            write_output(time + line.text, stream, own=len(time) + line.own, color=self._color, flush=True)
 
     def say(self, text: str) -> None:
         """Print it, marked as this command's own words."""
         if not self._quiet:
-            print(f"maand: {text}", file=self._progress, flush=True)
+            write_line(f"maand: {text}", self._progress, flush=True)
 
     def tick(self, now: datetime) -> None:
         """Print a heartbeat when nothing was printed for 30 s."""
@@ -116,11 +124,8 @@ class PlainScreen:
         if self._quiet or (now - self._spoke).total_seconds() < HEARTBEAT_SECONDS:
             return
         self._spoke = now
-        print(
-            f"{format_time_of_day(now)} {format_heartbeat(self.view, (now - self._started).total_seconds())}",
-            file=self._progress,
-            flush=True,
-        )
+        heartbeat = format_heartbeat(self.view, (now - self._started).total_seconds())
+        write_line(f"{format_time_of_day(now)} {heartbeat}", self._progress, flush=True)
 
     def close(self) -> None:
         """Nothing is to be given back."""

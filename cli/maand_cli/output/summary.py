@@ -67,6 +67,10 @@ def group_failures(failures: Sequence[Failure]) -> list[FailureGroup]:
     ]
 
 
+SAID = " " * 6
+"""How lines begin that a hook or a command said, and no other."""
+
+
 def summary_lines(ending: Ending) -> Iterator[str]:
     """Give the lines of the summary, the verdict first, the next command last."""
     yield _verdict(ending)
@@ -98,6 +102,6 @@ def _failure_lines(group: FailureGroup) -> Iterator[str]:
     where = f" on {format_list(group.workers)}" if group.workers else times
     yield f"  failed: {what}{where}: {cause.message or cause.kind}"
     for line in cause.last_lines[-5:]:
-        yield f"      {line}"
+        yield SAID + line
     if cause.help:
         yield f"    help: {cause.help}"

@@ -1,7 +1,9 @@
-"""Small pieces of text: durations, counts, lists, tables, without anything but the standard library."""
+"""Small pieces of text: durations, counts, lists, tables, quick to import."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+
+from maand_wire.plain_text import escape_controls
 
 
 def format_duration(seconds: float) -> str:
@@ -43,7 +45,7 @@ def format_tally(counts: Mapping[str, int]) -> str:
 
 
 def table_lines(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterable[str]:
-    """Lay out a table: columns as wide as their widest cell, nothing after the last one."""
+    """Lay out a table: columns as wide as their widest cell, nothing after the last one. Control characters are spelled out."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(headers), *cells]) for column in range(len(headers))]
     for row in [[header.upper() for header in headers], *cells]:
@@ -58,8 +60,8 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return format_moment(value)
     if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value)) or "-"
-    return str(value).replace("\n", "\\n")
+        return escape_controls(",".join(map(str, value))) or "-"
+    return escape_controls(str(value))
 
 
 def shorten_text(text: str, most: int = 60) -> str:

@@ -45,6 +45,8 @@ class Line:
     text: str
     time: datetime
     importance: Importance = Importance.PROGRESS
+    own: int | None = None
+    """How many characters at the beginning of output are maand's: who said it. None = all of it, this is no output."""
 
 
 @dataclass(kw_only=True)
@@ -207,7 +209,8 @@ def _step_finished(view: RunView, event: events.RunEvent, time: datetime) -> lis
 def _output(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     whom = format_subject(event.job, event.worker) or event.output.step
     importance = Importance.DATA if view.kind in OUTPUT_IS_DATA else Importance.OUTPUT
-    return [Line(text=f"{whom} | {line}", time=time, importance=importance) for line in event.output.lines]
+    prefix = f"{whom} | "
+    return [Line(text=prefix + line, time=time, importance=importance, own=len(prefix)) for line in event.output.lines]
 
 
 def _waiting(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:

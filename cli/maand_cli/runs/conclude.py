@@ -10,15 +10,16 @@ import re
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
 from maand_cli.errors import CliError, Problem
 from maand_cli.exits import Exit, RunEnd, exit_of_run
-from maand_cli.output.failures import problem_from_message, wants_colored_errors
+from maand_cli.output.failures import problem_from_message, write_problems
 from maand_cli.output.message_dicts import field_word, to_dict
-from maand_cli.output.problems import problem_lines, problem_record
+from maand_cli.output.problems import problem_record
 from maand_cli.output.rows import print_note
-from maand_cli.output.summary import Ending, Failure, summary_lines
+from maand_cli.output.summary import SAID, Ending, Failure, summary_lines
+from maand_cli.output.terminal import write_line, write_output
 from maand_cli.output.view import UNTOUCHED, RunView
 from maand_cli.remote.catalog import RemoteError
 from maand_cli.remote.session import Session
@@ -81,8 +82,8 @@ NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 def print_detached_run(session: Session, run: run_pb2.Run, more: Mapping[str, Any] = NOTHING_MORE) -> int:
     """Print a detached run's id and how to attach to it; programs are told `more` besides."""
     if session.flags.is_human:
-        print(run.run_id)
-        print(f"follow it: maand runs watch {run.run_id}", file=sys.stderr)
+        write_line(run.run_id)
+        write_line(f"follow it: maand runs watch {run.run_id}", sys.stderr)
         return Exit.DONE
     from maand_cli.output.rows import show_values
 
@@ -100,15 +101,22 @@ def conclude_run(
     if not flags.is_human:
         return code
     problems = problems_from_run(run)
-    for line in problem_lines(problems, color=wants_colored_errors(flags)):
-        print(line, file=sys.stderr)
+    write_problems(problems, flags)
     if problems and code in (Exit.INVALID, Exit.BUCKET_HELD):
         return code
     if not flags.quiet or code not in (Exit.DONE, Exit.CHANGES):
         sys.stdout.flush()
-        for line in summary_lines(ending_from_run(run, followed.view, seconds=followed.seconds)):
-            print(line, file=sys.stderr)
+        write_summary(ending_from_run(run, followed.view, seconds=followed.seconds), sys.stderr, color=flags.color)
     return code
+
+
+def write_summary(ending: Ending, to: TextIO, *, color: str) -> None:
+    """Write a run's end for people; `color` as `--color` says."""
+    for line in summary_lines(ending):
+        if line.startswith(SAID):
+            write_output(line, to, own=len(SAID), color=color)
+        else:
+            write_line(line, to)
 
 
 def end_from_run(run: run_pb2.Run) -> RunEnd:

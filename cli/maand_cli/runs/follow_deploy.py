@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from maand_cli.output.message_dicts import field_word
+from maand_cli.output.terminal import write_line
 from maand_cli.output.text import format_list, table_lines
 from maand_cli.output.view import RunView
 from maand_cli.remote.session import Session
@@ -21,7 +22,7 @@ async def follow_deploy(
     followed = await follow_run(session, run)
     if dry_run and session.flags.is_human:
         for line in plan_lines(followed.view, diffs=session.flags.verbose > 0):
-            print(line)
+            write_line(line)
     return conclude_run(session, followed, more, changes_matter=changes_matter)
 
 

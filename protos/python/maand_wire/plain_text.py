@@ -12,7 +12,7 @@ LONGEST_MESSAGE = 2_000
 HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0 and C1 controls, marks that turn the direction of writing or end a line, and halves of characters."""
 
-COLOR = re.compile(r"\x1b\[[0-9;:]*m")
+COLOR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
 """SGR, the only control sequence that changes nothing but the looks of the text behind it."""
 
 LINE_ENDS = re.compile(r"\s*[\r\n]+\s*")

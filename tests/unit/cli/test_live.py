@@ -1,10 +1,6 @@
 """The live view on a terminal, as a process on a pseudo-terminal."""
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,35 +8,9 @@ import pytest
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from tests.unit.cli.builders import event, output, started
 from tests.unit.cli.fake_catalog import FakeCatalog
+from tests.unit.cli.terminals import run_on_a_terminal
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def on_a_terminal(bucket: Path, *args: str, stdout_too: bool = True) -> tuple[str, str]:
-    """Run a command with standard error on a terminal; return what the terminal got and what went elsewhere."""
-    terminal, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "maand_cli", *args],
-        cwd=bucket,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs if stdout_too else subprocess.PIPE,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:
-            break
-        seen += piece
-    os.close(terminal)
-    elsewhere = process.stdout.read() if process.stdout else b""
-    if process.stdout:
-        process.stdout.close()
-    assert process.wait(20) == 0
-    return seen.decode(), elsewhere.decode()
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +21,7 @@ def script(fake: FakeCatalog) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_on_a_terminal_lines_scroll_and_the_view_is_taken_away_at_the_end(bucket: Path) -> None:
-    seen, _ = on_a_terminal(bucket, "run_command", "x", "--color", "never")
+    seen = run_on_a_terminal(bucket, "run_command", "x", "--color", "never").terminal
     lines = [line.strip() for line in ESCAPES.sub("", seen).replace("\r", "\n").split("\n")]
     assert "10.0.0.1 | hello" in lines
     assert "command: batch 1/1: 10.0.0.1" in lines
@@ -61,15 +31,15 @@ def test_on_a_terminal_lines_scroll_and_the_view_is_taken_away_at_the_end(bucket
 
 @pytest.mark.usefixtures("fake")
 def test_data_in_a_pipe_is_nothing_but_data_while_the_view_is_on_the_terminal(bucket: Path) -> None:
-    seen, piped = on_a_terminal(bucket, "run_command", "x", stdout_too=False)
-    assert piped == "10.0.0.1 | hello\n"
-    assert "batch 1/1" in seen
+    seen = run_on_a_terminal(bucket, "run_command", "x", stdout_too=False)
+    assert seen.elsewhere == "10.0.0.1 | hello\n"
+    assert "batch 1/1" in seen.terminal
 
 
 @pytest.mark.usefixtures("fake")
 def test_no_color_is_honoured(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    coloured, _ = on_a_terminal(bucket, "run_command", "x")
+    coloured = run_on_a_terminal(bucket, "run_command", "x").terminal
     monkeypatch.setenv("NO_COLOR", "1")
-    plain, _ = on_a_terminal(bucket, "run_command", "x")
+    plain = run_on_a_terminal(bucket, "run_command", "x").terminal
     assert "\x1b[36m" in coloured
     assert "\x1b[36m" not in plain

@@ -113,5 +113,5 @@ class OutputTail:
 
 def tail_lines(masked_text: str) -> tuple[str, ...]:
     """Return the last lines of a text that was masked already, each cut to its end."""
-    lines = masked_text.rstrip().splitlines()[-LAST_LINES:]
+    lines = masked_text.rstrip().rsplit("\n", LAST_LINES)[-LAST_LINES:] if masked_text.strip() else []
     return tuple(line if len(line) <= LAST_LINE_LENGTH else "…" + line[-LAST_LINE_LENGTH:] for line in lines)
