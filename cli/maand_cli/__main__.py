@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from maand_cli.exits import Exit
 from maand_cli.flags import Flags
+from maand_cli.output.streams import close_streams, hold_streams
 from maand_cli.root import root
 
 
 def main() -> None:
     """Run the command line of this process."""
-    sys.exit(run_command_line(sys.argv[1:]))
+    hold_streams()
+    sys.exit(close_streams(run_command_line(sys.argv[1:])))
 
 
 def run_command_line(args: Sequence[str]) -> int:
@@ -18,11 +20,8 @@ def run_command_line(args: Sequence[str]) -> int:
     flags = Flags(output=find_output_form(args))
     try:
         code = root.main(args=list(args), prog_name="maand", standalone_mode=False, obj=flags)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _reader_left()
-    except SystemExit as left:  # Click ends so after completion (0), and when the reader of the output has gone (1)
-        return _reader_left() if left.code else Exit.DONE
+    except SystemExit as left:  # Click ends so after completion
+        return int(left.code or Exit.DONE)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the one door for every error
@@ -38,14 +37,6 @@ def find_output_form(args: Sequence[str]) -> str:
         if flag in ("-o", "--output") and value in ("json", "jsonl"):
             return value
     return next((form for form in ("json", "jsonl") if f"--output={form}" in args or f"-o{form}" in args), "human")
-
-
-def _reader_left() -> int:
-    """End quietly when whoever reads the output has gone, as `maand … | head` does."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.DONE
 
 
 if __name__ == "__main__":

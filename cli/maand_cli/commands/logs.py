@@ -27,6 +27,7 @@ async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[
     """Print what hooks and commands of a run said (the newest run when RUN is left out). Secrets are masked."""
     from maand_cli.output.message_dicts import field_word
     from maand_cli.output.problems import SCHEMA_VERSION
+    from maand_cli.output.streams import is_reader_gone
     from maand_cli.output.view import RunView
     from maand_cli.remote.session import open_session
     from maand_cli.runs.run_names import find_run
@@ -45,6 +46,8 @@ async def logs(flags: Flags, *, run: str, jobs: tuple[str, ...], workers: tuple[
             if is_wanted and (everything or event.WhichOneof("event") == "output"):
                 document += print_event(flags, event, lines, flush=follow)
                 count += 1
+            if is_reader_gone():
+                break
     if flags.output == "json":
         print(json.dumps(document))
     if flags.output == "jsonl":

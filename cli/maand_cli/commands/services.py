@@ -107,6 +107,7 @@ async def status(flags: Flags) -> int:
 def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     """Print the services' own log."""
     from maand_cli.output.rows import show_rows
+    from maand_cli.output.streams import is_reader_gone
     from maand_cli.output.terminal import write_line
 
     log = bucket_from_flags(flags).services_log
@@ -120,6 +121,8 @@ def logs(flags: Flags, *, lines: int, follow: bool) -> int:
     if follow:
         for line in follow_file(log):
             write_line(line, flush=True)
+            if is_reader_gone():
+                break
     return 0
 
 

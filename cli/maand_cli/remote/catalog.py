@@ -46,10 +46,10 @@ class Catalog:
         request = bucket_pb2.ApplyBucketConfigRequest(bucket_id=self.bucket_id, maand_conf=maand_conf)
         return (await call_rpc(self.buckets.ApplyBucketConfig, request)).bucket
 
-    async def get_bucket(self, *, repeat: bool = True) -> bucket_pb2.Bucket:
+    async def get_bucket(self, *, repeat: bool = True, seconds: float = CALL_SECONDS) -> bucket_pb2.Bucket:
         """Return the bucket with its counts."""
         request = bucket_pb2.GetBucketRequest(bucket_id=self.bucket_id)
-        return (await call_rpc(self.buckets.GetBucket, request, repeat=repeat)).bucket
+        return (await call_rpc(self.buckets.GetBucket, request, seconds=seconds, repeat=repeat)).bucket
 
     async def missing_blobs(self, digests: Sequence[bytes]) -> list[bytes]:
         """Tell which contents are to be uploaded."""

@@ -26,8 +26,15 @@ from maand_wire.endpoints import Endpoint
 RECONNECT_SECONDS = 30.0
 RECONNECT_PAUSE_SECONDS = 0.2
 ELSEWHERE_HELP = "check that it is up, and MAAND_CATALOG_ADDRESS or the context; --context local means this bucket's own services"
-LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
-"""What a call or a stream ends with when its server goes."""
+LOST = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+"""What a call or a stream ends with when its server goes, or stands still."""
+RECOVERY_CALL_SECONDS = 5.0
+"""How long one look waits for a server that came back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +120,7 @@ async def recover_services(session: Session) -> None:
         if session.is_local:
             await asyncio.to_thread(ensure_services, session.bucket)
         try:
-            await session.catalog.get_bucket(repeat=False)
+            await session.catalog.get_bucket(repeat=False, seconds=RECOVERY_CALL_SECONDS)
         except RemoteError as error:
             if error.status not in LOST:
                 return
