@@ -1,8 +1,8 @@
 """Standard output and standard error that outlive their reader: a command goes on, and ends with its own exit code.
 
 `maand deploy | head -1` closes the pipe in the middle of a run, a full disk refuses every byte. What cannot be written is dropped
-from then on; what was asked for is done all the same. A reader that has left wanted no more, which is nobody's fault; where data are
-lost otherwise, standard error says so and the exit code is not 0.
+from then on; what was asked for is done all the same. A reader that has left wanted no more, which is nobody's fault; where data
+are lost otherwise, standard error says so and the exit code is not 0.
 """
 
 import errno

@@ -14,11 +14,12 @@ from typing import Any, TextIO
 
 from maand_cli.errors import CliError, Problem
 from maand_cli.exits import Exit, RunEnd, exit_of_run
+from maand_cli.output.causes import Failure
 from maand_cli.output.failures import problem_from_message, write_problems
 from maand_cli.output.message_dicts import field_word, to_dict
 from maand_cli.output.problems import problem_record
 from maand_cli.output.rows import print_note
-from maand_cli.output.summary import SAID, Ending, Failure, summary_lines
+from maand_cli.output.summary import SAID, Ending, summary_lines
 from maand_cli.output.terminal import write_line, write_output
 from maand_cli.output.view import UNTOUCHED, RunView
 from maand_cli.remote.catalog import RemoteError

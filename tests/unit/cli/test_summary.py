@@ -1,4 +1,5 @@
-from maand_cli.output.summary import Ending, Failure, SlowStep, group_failures, summary_lines
+from maand_cli.output.causes import Failure, group_failures
+from maand_cli.output.summary import Ending, SlowStep, summary_lines
 
 
 def failed(worker: str, **fields: object) -> Failure:

@@ -100,7 +100,7 @@ class CannotConnect(SshError):
     """The executor cannot connect to anything: its `ssh_config`, its descriptors, its network. Mend what the message names."""
 
     code = "cannot_connect"
-    help = "this is no fault of {worker}: mend it on the executor's host"
+    help = "this is no worker's fault: mend it on the executor's host"
 
 
 class AgentUnusable(CannotConnect):
