@@ -52,7 +52,7 @@ class LiveScreen:
     def tick(self, now: datetime) -> None:
         """Let lines scroll by and draw the rows anew."""
         self._scroll()
-        rows = [spell_controls(row) for row in self.view.rows(now)]
+        rows = [spell_controls(row) for row in self.view.rows(now, self._console.width)]
         text = Text("\n".join(rows), no_wrap=True, overflow="ellipsis")
         text.stylize("bold", 0, len(rows[0]))
         self._live.update(text, refresh=True)

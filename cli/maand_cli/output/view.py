@@ -19,6 +19,9 @@ MOST_ROWS = 10
 
 SLOWEST = 3
 
+SHORT_ID = 8
+"""Characters of a run's id that are shown where room is short."""
+
 OUTPUT_IS_DATA = ("run_command", "hooks", "job_control")
 """Kinds of run that are asked for their output: it goes to standard output."""
 
@@ -61,6 +64,11 @@ class RunView:
     batch: str = ""
     waiting: str = ""
     targets: int = 0
+    jobs: set[str] = field(default_factory=set)
+    """Jobs of the waves that began."""
+    settled: set[str] = field(default_factory=set)
+    """Jobs whose plan is known, or that ended without one."""
+    is_last_wave: bool = False
     last_sequence: int = 0
     running: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
     slow: list[SlowStep] = field(default_factory=list)
@@ -68,6 +76,8 @@ class RunView:
     reports: dict[str, events.WorkerReport] = field(default_factory=dict)
     outcomes: dict[tuple[str, str, str], events.StepFinished] = field(default_factory=dict)
     promoted: set[tuple[str, str]] = field(default_factory=set)
+    semaphore_waits: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """What hooks wait for, by job and worker: `waits for ddl, held by 10.0.0.2`. Events do not tell it, whoever follows looks."""
     interruptions: list[str] = field(default_factory=list)
     """Why the run lost its executors so far, and what became of it."""
 
@@ -86,7 +96,24 @@ class RunView:
 
     def header(self) -> str:
         """Say which run this is and where it is."""
-        return " · ".join(part for part in (f"{self.kind} {self.run_id}", self.wave, self.progress()) if part)
+        return join_parts(self.name, self.wave, self.progress())
+
+    @property
+    def name(self) -> str:
+        """The run, for people: `deploy 01920000`. Every command takes the beginning of an id."""
+        return f"{self.kind} {self.run_id[:SHORT_ID]}"
+
+    def header_within(self, columns: int, now: datetime) -> str:
+        """Say which run this is, where it is and for how long; what matters least is left out where it would not fit."""
+        elapsed, last_time = self.times(now)
+        told = join_parts(self.progress(), elapsed)
+        forms = (
+            join_parts(self.header(), ", ".join(filter(None, (elapsed, last_time)))),
+            join_parts(self.header(), elapsed),
+            join_parts(self.name, told),
+            join_parts(self.kind, told),
+        )
+        return next((form for form in forms if len(form) <= columns), told)
 
     def progress(self) -> str:
         """Say how many of how many are done, as far as that is known."""
@@ -97,38 +124,52 @@ class RunView:
             if field_word(one, "action") not in UNTOUCHED
         }
         if planned:
-            return f"{len(planned & self.promoted)} of {len(planned)} promoted"
+            more = "" if self.is_last_wave and self.jobs <= self.settled else "+"  # jobs that are not planned yet
+            return f"{len(planned & self.promoted)} of {len(planned)}{more} promoted"
         touched = {(job, worker) for job, worker, _ in self.outcomes}
         return f"{min(len(touched), self.targets)} of {self.targets} done" if self.targets else ""
 
-    def times(self, now: datetime) -> str:
+    def times(self, now: datetime) -> tuple[str, str]:
         """Say for how long it has run, and how long the last such run took."""
-        if self.began is None:
-            return ""
-        elapsed = format_duration(max(0.0, (now - self.began).total_seconds()))
-        return f"{elapsed}, last time {format_duration(self.expected_seconds)}" if self.expected_seconds else elapsed
+        elapsed = "" if self.began is None else format_duration(max(0.0, (now - self.began).total_seconds()))
+        return elapsed, f"last time {format_duration(self.expected_seconds)}" if elapsed and self.expected_seconds else ""
 
-    def rows(self, now: datetime) -> list[str]:
+    def rows(self, now: datetime, columns: int = 80) -> list[str]:
         """Give the rows of the live view: header, batch, what it waits for, and the steps that run longest."""
-        rows = [" · ".join(part for part in (self.header(), self.times(now)) if part)]
+        rows = [self.header_within(columns, now)]
         if self.batch:
             rows.append(self.batch)
         if self.waiting:
             rows.append(self.waiting)
         running = sorted(self.running.items(), key=lambda item: item[1])
         for (job, worker, step), since in running[:MOST_ROWS]:
-            rows.append(f"  {format_subject(job, worker)}  {step}  {format_duration(max(0.0, (now - since).total_seconds()))}")
+            seconds = max(0.0, (now - since).total_seconds())
+            row = f"  {format_subject(job, worker)}  {step}  {format_duration(seconds)}"
+            rows.append(", ".join(filter(None, (row, self.semaphore_wait(job, worker, step)))))
         if len(running) > MOST_ROWS:
             rows.append(f"  and {len(running) - MOST_ROWS} more")
         return rows
 
     def still_running(self) -> list[str]:
         """Say what runs where, for a person about to leave."""
-        return [f"{format_subject(job, worker)} {step}" for job, worker, step in sorted(self.running)]
+        said = []
+        for job, worker, step in sorted(self.running):
+            wait = self.semaphore_wait(job, worker, step)
+            said.append(f"{format_subject(job, worker)} {step}" + (f" ({wait})" if wait else ""))
+        return said
+
+    def semaphore_wait(self, job: str, worker: str, step: str) -> str:
+        """Say which semaphore a step waits for; only hooks take some."""
+        return self.semaphore_waits.get((job, worker), "") if step.startswith("hook_") else ""
 
     def remember_slow(self, step: SlowStep) -> None:
         """Keep the slowest steps."""
         self.slow = sorted([*self.slow, step], key=lambda slow: -slow.seconds)[:SLOWEST]
+
+
+def join_parts(*parts: str) -> str:
+    """Write the parts of a header that say something."""
+    return " · ".join(filter(None, parts))
 
 
 def format_subject(job: str, worker: str) -> str:
@@ -148,11 +189,14 @@ def _run_started(view: RunView, event: events.RunEvent, time: datetime) -> list[
 def _wave_started(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     wave = event.wave_started
     view.wave = f"wave {wave.wave + 1} of {wave.waves}"
+    view.jobs.update(wave.jobs)
+    view.is_last_wave = wave.wave + 1 >= wave.waves
     return [Line(text=f"{view.wave}: {format_list(list(wave.jobs))}", time=time)]
 
 
 def _job_planned(view: RunView, event: events.RunEvent, time: datetime) -> list[Line]:
     planned = event.job_planned
+    view.settled.add(event.job)
     view.plans[event.job] = with_what_was_promoted(view, event.job, planned)
     actions: dict[str, int] = {}
     for allocation in planned.allocations:
@@ -232,6 +276,7 @@ def _job_finished(view: RunView, event: events.RunEvent, time: datetime) -> list
     finished = event.job_finished
     outcome = field_word(finished, "outcome")
     view.batch = ""
+    view.settled.add(event.job)
     text = f"{event.job} {outcome}" + (f": {finished.message}" if finished.message else "")
     importance = Importance.PROGRESS if outcome in QUIET_OUTCOMES else Importance.WARNING
     return [Line(text=text, time=time, importance=importance)]

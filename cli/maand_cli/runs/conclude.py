@@ -24,7 +24,8 @@ from maand_cli.output.terminal import write_line, write_output
 from maand_cli.output.view import UNTOUCHED, RunView
 from maand_cli.remote.catalog import RemoteError
 from maand_cli.remote.session import Session
-from maand_cli.runs.follow import Followed, compute_run_seconds, follow_run, start_run
+from maand_cli.runs.follow import Followed, follow_run, start_run
+from maand_cli.runs.look_beside import compute_run_seconds
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 

@@ -11,7 +11,7 @@ import signal
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +24,7 @@ from maand_cli.output.screens import Screen, make_screen
 from maand_cli.output.view import RunView
 from maand_cli.remote.catalog import RemoteError
 from maand_cli.remote.session import LOST, Session, recover_services, user_at_host
+from maand_cli.runs.look_beside import expect_duration, look_for_semaphore_waits
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
 
 TICK_SECONDS = 0.2
@@ -92,7 +93,8 @@ async def follow_run(session: Session, run: run_pb2.Run) -> Followed:
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(_tick(screen)),
-                group.create_task(_expect(session, run, screen.view)),
+                group.create_task(expect_duration(session, run, screen.view)),
+                group.create_task(look_for_semaphore_waits(session, screen.view)),
                 group.create_task(_cancel_on_interrupt(session, run, screen)),
             ]
             ended = await _watch_to_end(session, run, screen)
@@ -127,26 +129,6 @@ async def _reconnecting(session: Session, screen: Screen) -> AsyncIterator[None]
             raise
         screen.say("lost the services, reconnecting; the run goes on or is taken over")
         await recover_services(session)
-
-
-async def _expect(session: Session, run: run_pb2.Run, view: RunView) -> None:
-    """Find out how long the last such run took, for those who wait."""
-    if not session.flags.is_human:
-        return
-    with suppress(RemoteError):  # nice to know, no more
-        for earlier in await session.catalog.list_runs(kinds=[run.kind], states=[run_pb2.RUN_STATE_SUCCEEDED], limit=1):
-            view.expected_seconds = compute_run_seconds(earlier)
-
-
-def compute_run_seconds(run: run_pb2.Run, *, at_most: float | None = None) -> float | None:
-    """Return how long a run took, when it has begun and ended; `at_most` is what was measured beside it.
-
-    Its times are the database's, whose clock may be set between them.
-    """
-    if not run.HasField("started_at") or not run.HasField("finished_at"):
-        return None
-    seconds = (run.finished_at.ToDatetime(tzinfo=UTC) - run.started_at.ToDatetime(tzinfo=UTC)).total_seconds()
-    return max(seconds if at_most is None else min(seconds, at_most), 0.0)
 
 
 async def _tick(screen: Screen) -> None:

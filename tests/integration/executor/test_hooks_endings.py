@@ -126,6 +126,7 @@ async def test_hooks_of_a_run_whose_work_is_broken_off_by_a_cancel_say_cancelled
     await bed.journal.flush()
     assert set(bed.catalog.ended.values()) == {CANCELLED}
     assert [one.message for one in bed.finished()] == ["ended because the run was cancelled"]
+    assert all(one.duration_seconds > 0 for one in bed.finished()), "it says how long it ran"
 
 
 async def test_a_lost_lease_kills_without_grace(bed: HookBed) -> None:

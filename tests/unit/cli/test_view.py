@@ -1,5 +1,6 @@
 import pytest
 
+from maand_cli.output.screens import format_heartbeat
 from maand_cli.output.view import HANDLERS, Importance, RunView
 from maand_contracts.catalog.v1 import run_event_pb2 as events
 from tests.unit.cli.builders import at, event, finished, output, planned, started
@@ -78,11 +79,53 @@ def test_the_header_says_how_many_are_done_for_how_long_and_how_long_it_took_las
     seen.expected_seconds = 75
     seen.apply(planned("api", w1="restart", w2="start", w3="skip"))
     seen.apply(event(job="api", promoted=events.Promoted(workers=["10.0.0.1"])))
-    assert seen.rows(at(12))[0] == "deploy 0192 · 1 of 2 promoted · 12 s, last time 1 min 15 s"
+    seen.apply(event(wave_started=events.WaveStarted(wave=0, waves=1, jobs=["api"])))
+    assert seen.rows(at(12), 100)[0] == "deploy 0192 · wave 1 of 1 · 1 of 2 promoted · 12 s, last time 1 min 15 s"
     other = view("run_command")
     other.apply(event(run_started=events.RunStarted(targets=3)))
     other.apply(finished("command", job=""))
     assert other.header() == "run_command 0192 · 1 of 3 done"
+
+
+LONG = {
+    100: "deploy 01920000 · wave 2 of 2 · 1 of 22 promoted · 12 s, last time 1 min 15 s",
+    80: "deploy 01920000 · wave 2 of 2 · 1 of 22 promoted · 12 s, last time 1 min 15 s",
+    60: "deploy 01920000 · wave 2 of 2 · 1 of 22 promoted · 12 s",
+    44: "deploy 01920000 · 1 of 22 promoted · 12 s",
+    40: "deploy · 1 of 22 promoted · 12 s",
+    20: "1 of 22 promoted · 12 s",
+}
+
+
+@pytest.mark.parametrize("columns", LONG)
+def test_the_header_says_what_matters_most_in_any_width(columns: int) -> None:
+    seen = RunView(kind="deploy", run_id="01920000-0000-7000-8000-000000000001", expected_seconds=75)
+    seen.apply(event(wave_started=events.WaveStarted(wave=1, waves=2, jobs=["api"])))
+    seen.apply(planned("api", False, **{f"w{number}": "restart" for number in range(1, 23)}))
+    seen.apply(event(job="api", promoted=events.Promoted(workers=["10.0.0.1"])))
+    assert seen.rows(at(12), columns)[0] == LONG[columns]
+
+
+def test_a_total_that_may_still_grow_says_so() -> None:
+    seen = view()
+    seen.apply(event(wave_started=events.WaveStarted(wave=0, waves=2, jobs=["db"])))
+    seen.apply(planned("db", w1="start"))
+    assert seen.progress() == "0 of 1+ promoted"
+    seen.apply(event(wave_started=events.WaveStarted(wave=1, waves=2, jobs=["api", "web"])))
+    seen.apply(planned("api", w1="start", w2="start"))
+    assert seen.progress() == "0 of 3+ promoted"
+    seen.apply(event(job="web", job_finished=events.JobFinished(outcome=events.JOB_OUTCOME_BLOCKED)))
+    assert seen.progress() == "0 of 3 promoted"
+
+
+def test_a_hook_that_waits_for_a_semaphore_looks_like_it() -> None:
+    seen = view()
+    seen.apply(started("hook_migrate"))
+    seen.apply(started("make start", job="web"))
+    wait = "waits for ddl, held by 10.0.0.2"
+    seen.semaphore_waits = {("api", "10.0.0.1"): wait, ("web", "10.0.0.1"): wait}
+    assert seen.rows(at(9))[1:] == [f"  api@10.0.0.1  hook_migrate  9.0 s, {wait}", "  web@10.0.0.1  make start  9.0 s"]
+    assert f"api@10.0.0.1 hook_migrate ({wait})" in format_heartbeat(seen, 9)
 
 
 def test_a_finished_step_leaves_the_rows_and_is_remembered_when_slow() -> None:
@@ -142,5 +185,5 @@ def test_a_plan_after_a_takeover_keeps_what_was_promoted_before_it() -> None:
     view.apply(planned("api", w1="restart", w2="restart"))
     view.apply(event(job="api", promoted=events.Promoted(workers=["10.0.0.1"])))
     view.apply(planned("api", w2="restart"))
-    assert view.progress() == "1 of 2 promoted"
+    assert view.progress() == "1 of 2+ promoted"
     assert {one.worker for one in view.plans["api"].allocations} == {"10.0.0.1", "10.0.0.2"}

@@ -7,10 +7,11 @@ Whatever way it ends, cancelled included: nothing of it is left running, on disk
 
 import asyncio
 import os
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from signal import SIGKILL
@@ -118,12 +119,14 @@ class InvocationRunner:
             return result_without_process(invocation, InvocationOutcome.TIMED_OUT, message=message)
         worker, step = invocation.allocation.worker, invocation.hook.name
         request.journal.report(events.step_started(job=request.job.name, worker=worker, step=step))
+        began = time.monotonic()
         try:
             result = await self._run_traced(invocation, identities)
         except asyncio.CancelledError:
             outcome = broken_off_as(invocation)
             message = sentence_of(outcome, 0, invocation.hook_run.time_limit)
-            self._tell(request, result_without_process(invocation, outcome, message=message))
+            broken_off = result_without_process(invocation, outcome, message=message)
+            self._tell(request, replace(broken_off, duration=timedelta(seconds=time.monotonic() - began)))
             raise
         self._tell(request, result)
         return result
