@@ -279,6 +279,15 @@ async def test_of_a_controlled_batch_with_a_failure_the_others_go_on_and_are_rec
     assert bed.catalog.steps == ["api/10.0.0.1/control:restart"]
 
 
+@pytest.mark.parametrize("hooks", [(), ("job_control",)], ids=["make", "hook"])
+async def test_a_status_looks_at_all_allocations_at_once_whatever_the_first_says(bed: RunBed, hooks: tuple[str, ...]) -> None:
+    bed.add_job("api", workers=3, max_concurrent_upgrades=1, hooks=hooks)
+    bed.remote.fail["status api 10.0.0.1"] = 1
+    bed.hooks.fail["job_control 10.0.0.1"] = 1
+    ended = await bed.run(control(spec.JOB_ACTION_STATUS))
+    assert ended.result.counts == {"succeeded": 2, "failed": 1}
+
+
 async def test_job_control_hooks_are_told_the_target(bed: RunBed) -> None:
     bed.add_job("api", workers=2, hooks=("job_control",))
     await bed.run(control(spec.JOB_ACTION_STOP, workers=["10.0.0.2"]))

@@ -35,7 +35,10 @@ from maand_executor.steps.lifecycle_steps import Act, LifecycleStep, LifecycleSt
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How one action is carried out. `phase` is DEPLOY_PHASE; `gate`: `batch`, `end` or none."""
+    """How one action is carried out. `phase` is DEPLOY_PHASE; `gate`: `batch`, `end` or none.
+
+    `limit` is the manifest's key for the size of a batch; empty = all at once, for what only looks.
+    """
 
     target: str
     phase: str = "update"
@@ -48,7 +51,7 @@ MANNERS: Mapping[int, Manner] = {
     spec_pb.JOB_ACTION_STOP: Manner(target="stop", phase="stop", limit="max_concurrent_stops"),
     spec_pb.JOB_ACTION_RESTART: Manner(target="restart", gate="batch"),
     spec_pb.JOB_ACTION_RUN: Manner(target=""),
-    spec_pb.JOB_ACTION_STATUS: Manner(target="status"),
+    spec_pb.JOB_ACTION_STATUS: Manner(target="status", limit=""),
 }
 
 
@@ -105,7 +108,8 @@ class JobControl:
 
     async def run(self, allocations: Sequence[Allocation]) -> None:
         """Take the batches one after another; a batch with a failure is the last, unless told to go on."""
-        size = self._context.spec.job_control.batch or getattr(self._job, self._manner.limit)
+        of_manifest = getattr(self._job, self._manner.limit) if self._manner.limit else 0
+        size = self._context.spec.job_control.batch or of_manifest
         parts = split_into_batches(allocations, size)
         report = self._context.report
         for index, part in enumerate(parts):

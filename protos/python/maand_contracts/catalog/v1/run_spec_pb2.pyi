@@ -407,7 +407,7 @@ class JobControlSpec(_message.Message):
     target: _builtins.str
     """Make target for RUN."""
     batch: _builtins.int
-    """Allocations at once; 0 = as the manifest says."""
+    """Allocations at once; 0 = as the manifest says, for STATUS all."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these workers. Empty = all active."""
