@@ -47,7 +47,12 @@ def control_options(*, needs_target: bool) -> list[Callable[[Any], Any]]:
         click.argument("job", shell_complete=complete_jobs),
         list_option("--allocations", "-w", help="Only on these workers.", complete=complete_workers, spell=spell_worker),
         *([target] if needs_target else []),
-        click.option("--batch", type=click.IntRange(min=0), default=0, help="Allocations at once; 0 = as the manifest says, for status all."),
+        click.option(
+            "--batch",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Allocations at once; 0 = as the manifest says (status: all).",
+        ),
         keep_going_option,
         detach_option,
     ]

@@ -1,19 +1,20 @@
 """`maand run_command`."""
 
+import shlex
 import sys
 from pathlib import Path
 
 import click
 
-from maand_cli.click_groups import maand_command
+from maand_cli.click_groups import maand_command, rest_of
 from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
 from maand_cli.options import detach_option, keep_going_option, list_option, workers_option
 
 
-@maand_command("run_command")
-@click.argument("shell", metavar="CMD", required=False)
+@maand_command("run_command", keeps_rest=True)
+@click.argument("words", metavar="CMD", nargs=-1)
 @click.option(
     "-f",
     "--file",
@@ -30,7 +31,7 @@ from maand_cli.options import detach_option, keep_going_option, list_option, wor
 async def run_command(
     flags: Flags,
     *,
-    shell: str | None,
+    words: tuple[str, ...],
     file: Path | None,
     workers: tuple[str, ...],
     labels: tuple[str, ...],
@@ -39,11 +40,11 @@ async def run_command(
     keep_going: bool,
     detach: bool,
 ) -> int:
-    """Run a shell command on all or selected workers. CMD - reads a script from standard input.
+    """Run a shell command on all or selected workers: one argument, or all words after --. CMD - reads a script from standard input.
 
     It runs in the bucket's directory on the worker when that exists, with BUCKET_ID and WORKER_IP set.
     """
-    script = read_script(shell, file)
+    script = read_script(one_command(words, rest_of(click.get_current_context())), file)
     from maand_cli.remote.session import open_session
     from maand_cli.runs.conclude import run_to_end
     from maand_contracts.catalog.v1 import run_spec_pb2
@@ -60,6 +61,18 @@ async def run_command(
             keep_going=keep_going,
         )
         return await run_to_end(session, spec, detach=detach)
+
+
+def one_command(words: tuple[str, ...], rest: tuple[str, ...]) -> str | None:
+    """Return the command: the one argument, or what follows `--`, several words quoted as they were given. Raises Usage."""
+    if len(words) + bool(rest) > 1:
+        quoted = shlex.quote(" ".join((*words, *rest)))
+        raise Usage(
+            "the command is one argument", help=f"maand run_command {quoted}, or: maand run_command -- {shlex.join(words + rest)}"
+        )
+    if len(rest) > 1:
+        return shlex.join(rest)
+    return next(iter((*words, *rest)), None)
 
 
 def read_script(shell: str | None, file: Path | None) -> str:

@@ -400,6 +400,30 @@ def test_what_was_refused_shows_no_empty_table(command: str, fake: FakeCatalog, 
     assert not [line for line in said.err.splitlines() if line in ("no workers", "no host keys")]
 
 
+@pytest.mark.parametrize(
+    ("args", "command"),
+    [
+        (("echo hi; uptime",), "echo hi; uptime"),
+        (("--", "echo", "hi"), "echo hi"),
+        (("--", "grep", "-c", "a b", "/etc/motd"), "grep -c 'a b' /etc/motd"),
+        (("-c", "2", "--", "echo hi | wc -c"), "echo hi | wc -c"),
+    ],
+)
+def test_a_command_is_one_argument_or_the_words_behind_two_dashes(
+    fake: FakeCatalog, maand: Maand, args: tuple[str, ...], command: str
+) -> None:
+    assert maand("run_command", *args).code == 0
+    assert fake.spec().run_command.command == command
+
+
+@pytest.mark.parametrize("args", [("echo", "hi"), ("echo", "--", "hi")])
+def test_several_words_are_refused_with_the_way_to_write_them(fake: FakeCatalog, maand: Maand, args: tuple[str, ...]) -> None:
+    said = maand("run_command", *args)
+    assert said.code == 2
+    assert "help: maand run_command 'echo hi', or: maand run_command -- echo hi" in said.err
+    assert not fake.asked("CreateRun")
+
+
 def test_run_command_reads_a_script_from_a_file_or_standard_input_and_refuses_two(
     fake: FakeCatalog, maand: Maand, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

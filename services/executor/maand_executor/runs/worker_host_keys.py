@@ -98,7 +98,7 @@ def report_of_sight(sight: Sight) -> pb.WorkerReport:
     problem = sight.error or sight.objection
     return pb.WorkerReport(
         reachable=sight.error is None,
-        problem=str(problem) if problem else "",
+        problem=problem.reason_on(sight.worker.name) if problem else "",
         host_keys=[key.text for key in sight.keys],
         fingerprints=[key.fingerprint for key in sight.keys],
         host_key_states=[STATES[state] for state in sight.states],
