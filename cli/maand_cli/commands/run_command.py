@@ -40,7 +40,7 @@ async def run_command(
     keep_going: bool,
     detach: bool,
 ) -> int:
-    """Run a shell command on all or selected workers: one argument, or all words after --. CMD - reads a script from standard input.
+    """Run a shell command on all or selected workers: CMD, or all words after --. CMD - reads a script from standard input.
 
     It runs in the bucket's directory on the worker when that exists, with BUCKET_ID and WORKER_IP set.
     """
@@ -66,10 +66,9 @@ async def run_command(
 def one_command(words: tuple[str, ...], rest: tuple[str, ...]) -> str | None:
     """Return the command: the one argument, or what follows `--`, several words quoted as they were given. Raises Usage."""
     if len(words) + bool(rest) > 1:
-        quoted = shlex.quote(" ".join((*words, *rest)))
-        raise Usage(
-            "the command is one argument", help=f"maand run_command {quoted}, or: maand run_command -- {shlex.join(words + rest)}"
-        )
+        given = (*words, *rest)
+        ways = f"maand run_command {shlex.quote(' '.join(given))}, or: maand run_command -- {shlex.join(given)}"
+        raise Usage("the command is one argument", help=ways)
     if len(rest) > 1:
         return shlex.join(rest)
     return next(iter((*words, *rest)), None)

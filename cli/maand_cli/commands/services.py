@@ -39,7 +39,7 @@ def start(flags: Flags) -> int:
     from maand_cli.local.services import ensure_services
     from maand_cli.output.rows import print_note, show_values
 
-    running = ensure_services(bucket_from_flags(flags))
+    running = ensure_services(bucket_from_flags(flags), lambda text: print_note(flags, f"maand: {text}"))
     if flags.is_human:
         print_note(flags, f"running: process {running.pid}, hook API on {running.hook_api}")
     else:

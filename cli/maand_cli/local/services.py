@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,8 +26,14 @@ from maand_cli import __version__
 from maand_cli.errors import OtherVersion, ServiceUnreachable
 from maand_cli.local.bucket import Bucket
 
-START_SECONDS = 20.0
-"""How long a start may take. It takes under 2 s; a machine under load gets ten times that."""
+STILL_SECONDS = 20.0
+"""How long a host that starts may stand still. A start takes under 2 s; a machine under load takes its time, and is given it."""
+
+LONGEST_START_SECONDS = 300.0
+"""How long a start may take at all: a host may also go round in circles."""
+
+TELL_SECONDS = 10.0
+"""How often a person who waits for a start is told so."""
 
 MOVED_SECONDS = 5.0
 """How long services may take to leave a bucket that was moved. They look every half second; a run in progress takes longer."""
@@ -80,13 +86,16 @@ def serves_directory(services: Services, directory: Path) -> bool:
         return False
 
 
-def ensure_services(bucket: Bucket) -> Services:
-    """Return the running services of this version, started if need be. Raises OtherVersion, ServiceUnreachable."""
+def ensure_services(bucket: Bucket, say: Callable[[str], object] = str) -> Services:
+    """Return the running services of this version, started if need be. Raises OtherVersion, ServiceUnreachable.
+
+    `say` is told of a start that takes long.
+    """
     point_to_agent(bucket, os.environ)
     services = find_services(bucket)
     if services is None:
         _until_moved_host_left(bucket)
-        services = start_services(bucket)
+        services = start_services(bucket, say)
     _refuse_other_version(services)
     return services
 
@@ -132,11 +141,23 @@ def _refuse_other_version(services: Services) -> None:
         )
 
 
-def start_services(bucket: Bucket, *, limit_seconds: float = START_SECONDS) -> Services:
-    """Start a host and wait until somebody serves: that host, or another one that was quicker."""
-    deadline = time.monotonic() + limit_seconds
+def start_services(
+    bucket: Bucket,
+    say: Callable[[str], object] = str,
+    *,
+    still_seconds: float = STILL_SECONDS,
+    tell_seconds: float = TELL_SECONDS,
+) -> Services:
+    """Start a host and wait until somebody serves: that host, or another one that was quicker.
+
+    It is waited for as long as it gets on: `say` is told every few seconds. Raises ServiceUnreachable when it ended, stood still
+    for `still_seconds`, or took longer than any start may.
+    """
+    began = moved = time.monotonic()
+    told = began
+    progress: tuple[str, ...] = ()
     host = _spawn(bucket)
-    while time.monotonic() < deadline:
+    while min(moved + still_seconds, began + LONGEST_START_SECONDS) > time.monotonic():
         services = find_services(bucket)
         if services:
             return services
@@ -145,13 +166,27 @@ def start_services(bucket: Bucket, *, limit_seconds: float = START_SECONDS) -> S
                 raise ServiceUnreachable(_why(bucket, host.returncode), help="see the log: maand services logs")
             time.sleep(5 * POLL_SECONDS)
             host = _spawn(bucket)
+        if (seen := measure_progress(host.pid, bucket.services_log)) != progress:
+            progress, moved = seen, time.monotonic()
+        if time.monotonic() > told + tell_seconds:
+            told = time.monotonic()
+            say(f"still starting the services of this bucket, {told - began:.0f} s so far")
         time.sleep(POLL_SECONDS)
     pid = find_lock_holder(bucket)
     if pid not in (0, host.pid):
         raise ServiceUnreachable(f"process {pid} holds this bucket but does not serve it", help="maand services stop")
     raise ServiceUnreachable(
-        f"the local services did not come up within {limit_seconds:.0f} s", help="see the log: maand services logs"
+        f"the local services did not come up within {time.monotonic() - began:.0f} s",
+        help="see the log: maand services logs; the next command waits for them again",
     )
+
+
+def measure_progress(pid: int, log: Path) -> tuple[str, ...]:
+    """Return what changes while a process gets on: page faults and processor time, and the length of its log."""
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (*words[7:13], str(log.stat().st_size) if log.exists() else "")
+    return ()
 
 
 def stop_services(bucket: Bucket, *, limit_seconds: float = 60.0) -> int:

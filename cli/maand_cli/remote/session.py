@@ -19,6 +19,7 @@ from maand_cli.flags import Flags
 from maand_cli.local.bucket import Bucket, Conf, find_bucket, read_conf
 from maand_cli.local.contexts import choose_context
 from maand_cli.local.services import ensure_services
+from maand_cli.output.rows import print_note
 from maand_cli.remote.catalog import Catalog, RemoteError
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
@@ -71,7 +72,7 @@ async def open_session(flags: Flags) -> AsyncIterator[Session]:
     if context is not None:
         catalog, executor = context.catalog_endpoint(), context.executor_endpoint()
     else:
-        catalog, executor = find_local_endpoints(bucket) if is_local else read_remote_endpoints(environment)
+        catalog, executor = find_local_endpoints(bucket, flags) if is_local else read_remote_endpoints(environment)
     async with open_channel(catalog) as channel:
         session = Session(
             flags=flags,
@@ -131,9 +132,9 @@ async def recover_services(session: Session) -> None:
             return
 
 
-def find_local_endpoints(bucket: Bucket) -> tuple[Endpoint, Endpoint]:
-    """Return where the bucket's local services listen; they are started when nobody serves."""
-    services = ensure_services(bucket)
+def find_local_endpoints(bucket: Bucket, flags: Flags) -> tuple[Endpoint, Endpoint]:
+    """Return where the bucket's local services listen; they are started when nobody serves, and whoever waits is told."""
+    services = ensure_services(bucket, lambda text: print_note(flags, f"maand: {text}"))
     return Endpoint(address=services.catalog), Endpoint(address=services.executor)
 
 
