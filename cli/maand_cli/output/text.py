@@ -1,7 +1,7 @@
 """Small pieces of text: durations, counts, lists, tables, quick to import."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from maand_wire.plain_text import escape_controls
 
@@ -19,13 +19,13 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time_of_day(time: datetime) -> str:
-    """Write the time of day, local."""
-    return time.astimezone().strftime("%H:%M:%S")
+    """Write the time of day as people's clocks here show it, with the offset from UTC: `09:11:30+01:00`."""
+    return time.astimezone().timetz().isoformat(timespec="seconds")
 
 
 def format_moment(time: datetime | None) -> str:
-    """Write date and time, UTC, or a dash."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if time else "-"
+    """Write date and time as clocks here show them, with the offset from UTC: `2026-11-22 09:11:30+01:00`; or a dash."""
+    return time.astimezone().isoformat(sep=" ", timespec="seconds") if time else "-"
 
 
 def format_count(number: int, noun: str) -> str:
@@ -70,5 +70,5 @@ def shorten_text(text: str, most: int = 60) -> str:
 
 
 def format_iso_time(text: str) -> str:
-    """Shorten an ISO 8601 time of a JSON form for people: `2026-11-22 09:11:30` (UTC)."""
-    return text[:19].replace("T", " ")
+    """Write an ISO 8601 time of a JSON form, which is UTC, for people."""
+    return format_moment(datetime.fromisoformat(text))

@@ -1,4 +1,5 @@
 import io
+import re
 from typing import Any
 
 from maand_cli.flags import Flags
@@ -20,8 +21,9 @@ def test_data_has_no_time_and_progress_has() -> None:
     shown.event(output("hello"))
     shown.event(event(wave_started=events.WaveStarted(wave=0, waves=1, jobs=["api"])))
     assert data.getvalue() == "api@10.0.0.1 | hello\n"
-    assert progress.getvalue().rstrip()[8:] == " wave 1 of 1: api"
-    assert progress.getvalue()[2] == progress.getvalue()[5] == ":"
+    time, _, text = progress.getvalue().rstrip().partition(" ")
+    assert text == "wave 1 of 1: api"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d[+-]\d\d:\d\d", time)
 
 
 def test_there_is_a_heartbeat_only_after_half_a_minute_of_silence() -> None:
@@ -31,7 +33,7 @@ def test_there_is_a_heartbeat_only_after_half_a_minute_of_silence() -> None:
     shown.tick(at(29))
     assert progress.getvalue() == ""
     shown.tick(at(30))
-    assert progress.getvalue()[8:] == " hooks 0192: still running: api@10.0.0.1 hook_migrate, 30 s so far\n"
+    assert progress.getvalue().partition(" ")[2] == "hooks 0192: still running: api@10.0.0.1 hook_migrate, 30 s so far\n"
     shown.tick(at(45))
     shown.tick(at(61))
     assert progress.getvalue().count("still") == 2

@@ -1,8 +1,20 @@
+import time
+from datetime import UTC, datetime
+
 import pytest
 
 from maand_cli.errors import Problem
 from maand_cli.output.problems import problem_lines, problems_document
-from maand_cli.output.text import format_count, format_duration, format_list, format_tally, table_lines
+from maand_cli.output.text import (
+    format_count,
+    format_duration,
+    format_iso_time,
+    format_list,
+    format_moment,
+    format_tally,
+    format_time_of_day,
+    table_lines,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +65,23 @@ def test_an_error_about_a_whole_file_or_none_has_no_numbers() -> None:
         "  maand.conf",
     ]
     assert list(problem_lines([Problem(code="x", message="no")])) == ["error: no"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "moment"),
+    [
+        ("UTC", "22:09:52+00:00", "2026-11-27 22:09:52+00:00"),
+        ("Pacific/Apia", "11:09:52+13:00", "2026-11-28 11:09:52+13:00"),
+        ("America/St_Johns", "18:39:52-03:30", "2026-11-27 18:39:52-03:30"),
+    ],
+)
+def test_people_see_one_zone_their_own_and_which_it_is(monkeypatch: pytest.MonkeyPatch, zone: str, day: str, moment: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    at = datetime(2026, 11, 27, 22, 9, 52, tzinfo=UTC)
+    assert (format_time_of_day(at), format_moment(at), format_iso_time("2026-11-27T22:09:52.123Z")) == (day, moment, moment)
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_the_json_form_carries_every_field() -> None:
