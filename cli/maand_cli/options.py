@@ -101,6 +101,51 @@ def complete_workers(ctx: click.Context, _param: click.Parameter, incomplete: st
     return _completed(names, incomplete)
 
 
+def complete_labels(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete labels from workers.json."""
+    import json
+
+    try:
+        workers = json.loads((_workspace(ctx) / "workers.json").read_text())
+        labels = [str(label) for worker in workers for label in worker.get("labels", ())]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
+    return _completed(labels, incomplete)
+
+
+def complete_words(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Complete from a list of words."""
+    known = list(words)
+    return lambda _ctx, _param, incomplete: _completed(known, incomplete)
+
+
+RUN_STATES = ("pending", "running", "succeeded", "failed", "cancelled", "interrupted")
+RUN_KINDS = ("build", "deploy", "hooks", "run_command", "health_check", "job_control", "worker_probe", "gc")
+"""Words of the contract's enums, which completion does not load; a test compares them."""
+
+
+def complete_cli_hooks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete hooks that some job registers for `cli`."""
+    return _completed([name for _, name in _cli_hooks(ctx)], incomplete)
+
+
+def complete_cli_hook_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete jobs that register the hook that was given before for `cli`."""
+    return _completed([job for job, name in _cli_hooks(ctx) if name == ctx.params.get("name")], incomplete)
+
+
+def _cli_hooks(ctx: click.Context) -> Iterable[tuple[str, str]]:
+    import json
+
+    for manifest in (_workspace(ctx) / "jobs").glob("*/manifest.json"):
+        try:
+            hooks = json.loads(manifest.read_text())["hooks"]
+            found = [name for name, settings in hooks.items() if "cli" in settings["executed_on"]]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            continue
+        yield from ((manifest.parent.name, name) for name in found)
+
+
 def complete_hooks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete hook names from the scripts in the workspace."""
     scripts = (_workspace(ctx) / "jobs").glob("*/_hooks/hook_*")

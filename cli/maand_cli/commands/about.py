@@ -104,7 +104,10 @@ HOW = {
 @click.argument("shell", type=click.Choice(tuple(HOW)))
 @takes_flags
 def completion(flags: Flags, *, shell: str) -> int:
-    """Print the completion script of a shell. It completes commands, flags, jobs, workers and hooks, asking no service."""
+    """Print the completion script of a shell.
+
+    It completes commands, flags and what the workspace names; runs, namespaces and keys too where the services run.
+    """
     from click.shell_completion import get_completion_class
 
     from maand_cli.output.rows import print_note
@@ -112,9 +115,14 @@ def completion(flags: Flags, *, shell: str) -> int:
     kind = get_completion_class(shell)
     if kind is None:
         return 1
-    print(kind(click.get_current_context().find_root().command, {}, "maand", "_MAAND_COMPLETE").source())
+    print(mend_comma_lists(kind(click.get_current_context().find_root().command, {}, "maand", "_MAAND_COMPLETE").source()))
     print_note(flags, f"# {HOW[shell]}")
     return 0
+
+
+def mend_comma_lists(script: str) -> str:
+    """Let fish take words that hold a comma: Click's script splits what it is answered at every comma, this one at the first."""
+    return script.replace('string split ","', 'string split --max 1 ","')
 
 
 @maand_command()

@@ -12,7 +12,15 @@ from maand_cli.coroutines import runs_coroutine, takes_flags
 from maand_cli.errors import InvalidFile, Problem, Usage
 from maand_cli.exits import Exit
 from maand_cli.flags import Flags
-from maand_cli.options import complete_hooks, complete_jobs, detach_option, keep_going_option, keep_workdir_option
+from maand_cli.options import (
+    complete_cli_hook_jobs,
+    complete_cli_hooks,
+    complete_hooks,
+    complete_jobs,
+    detach_option,
+    keep_going_option,
+    keep_workdir_option,
+)
 
 if TYPE_CHECKING:
     from maand_hook_sdk.hook_runner import HookTestReport
@@ -21,8 +29,8 @@ if TYPE_CHECKING:
 @maand_command(
     keeps_rest=True, options_metavar="[OPTIONS]", epilog="Arguments after -- go to the script. `maand hooks test --help` too."
 )
-@click.argument("name", shell_complete=complete_hooks)
-@click.argument("job", required=False, default="", shell_complete=complete_jobs)
+@click.argument("name", shell_complete=complete_cli_hooks)
+@click.argument("job", required=False, default="", shell_complete=complete_cli_hook_jobs)
 @keep_going_option
 @keep_workdir_option
 @detach_option

@@ -11,6 +11,7 @@ from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
 from maand_cli.options import refuse_empty_value
+from maand_cli.remote.completions import complete_keys, complete_namespaces
 
 kv = LazyGroup(name="kv", help="Read and write variables (namespaces vars/…) and their history.")
 
@@ -18,8 +19,8 @@ version_option = click.option("--version", type=click.IntRange(min=0), default=0
 
 
 @kv.command()
-@click.argument("namespace")
-@click.argument("key")
+@click.argument("namespace", shell_complete=complete_namespaces)
+@click.argument("key", shell_complete=complete_keys)
 @version_option
 @runs_coroutine
 async def get(flags: Flags, *, namespace: str, key: str, version: int) -> int:
@@ -40,8 +41,8 @@ async def get(flags: Flags, *, namespace: str, key: str, version: int) -> int:
 
 
 @kv.command("set")
-@click.argument("namespace")
-@click.argument("key")
+@click.argument("namespace", shell_complete=complete_namespaces)
+@click.argument("key", shell_complete=complete_keys)
 @click.argument("value", required=False)
 @click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read the value from a file.")
 @click.option("--ttl", type=DurationType(), default=0, metavar="TIME", help="How long it lives; 0 = for ever.")
@@ -95,8 +96,8 @@ def read_value(value: str | None, file: Path | None) -> str:
 
 
 @kv.command()
-@click.argument("namespace")
-@click.argument("key")
+@click.argument("namespace", shell_complete=complete_namespaces)
+@click.argument("key", shell_complete=complete_keys)
 @runs_coroutine
 async def delete(flags: Flags, *, namespace: str, key: str) -> int:
     """Delete one value; its history stays and `kv restore` brings it back."""
@@ -111,7 +112,7 @@ async def delete(flags: Flags, *, namespace: str, key: str) -> int:
 
 
 @kv.command("list")
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", shell_complete=complete_namespaces)
 @runs_coroutine
 async def list_values(flags: Flags, *, prefix: str) -> int:
     """List values of all namespaces, or those below PREFIX. Secrets are not among them."""
@@ -126,8 +127,8 @@ async def list_values(flags: Flags, *, prefix: str) -> int:
 
 
 @kv.command()
-@click.argument("namespace")
-@click.argument("key")
+@click.argument("namespace", shell_complete=complete_namespaces)
+@click.argument("key", shell_complete=complete_keys)
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many versions.")
 @runs_coroutine
 async def history(flags: Flags, *, namespace: str, key: str, limit: int) -> int:
@@ -143,8 +144,8 @@ async def history(flags: Flags, *, namespace: str, key: str, limit: int) -> int:
 
 
 @kv.command()
-@click.argument("namespace")
-@click.argument("key")
+@click.argument("namespace", shell_complete=complete_namespaces)
+@click.argument("key", shell_complete=complete_keys)
 @click.argument("version", type=click.IntRange(min=1))
 @runs_coroutine
 async def restore(flags: Flags, *, namespace: str, key: str, version: int) -> int:

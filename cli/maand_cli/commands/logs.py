@@ -10,6 +10,7 @@ from maand_cli.click_groups import maand_command
 from maand_cli.coroutines import runs_coroutine
 from maand_cli.flags import Flags
 from maand_cli.options import jobs_option, workers_option
+from maand_cli.remote.completions import complete_runs
 
 if TYPE_CHECKING:
     from maand_cli.output.view import Line
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @maand_command()
-@click.argument("run", default="")
+@click.argument("run", default="", shell_complete=complete_runs)
 @jobs_option
 @workers_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")

@@ -10,7 +10,7 @@ from maand_cli.click_groups import maand_command, rest_of
 from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import Usage
 from maand_cli.flags import DurationType, Flags
-from maand_cli.options import detach_option, keep_going_option, list_option, workers_option
+from maand_cli.options import complete_labels, detach_option, keep_going_option, list_option, workers_option
 
 
 @maand_command("run_command", keeps_rest=True)
@@ -22,7 +22,7 @@ from maand_cli.options import detach_option, keep_going_option, list_option, wor
     help="Script to run instead of CMD; - is standard input.",
 )
 @workers_option
-@list_option("--labels", "-l", help="Only workers with any of these labels.")
+@list_option("--labels", "-l", help="Only workers with any of these labels.", complete=complete_labels)
 @click.option("-c", "--concurrency", type=click.IntRange(min=0), default=0, help="Workers at once; 0 = all.")
 @click.option("--command-timeout", type=DurationType(), default=0, metavar="TIME", help="Limit of one command.")
 @keep_going_option

@@ -11,16 +11,17 @@ import click
 from maand_cli.click_groups import LazyGroup
 from maand_cli.coroutines import runs_coroutine
 from maand_cli.flags import Flags
-from maand_cli.options import list_option
+from maand_cli.options import RUN_KINDS, RUN_STATES, complete_words, list_option
+from maand_cli.remote.completions import complete_runs
 
 runs = LazyGroup(name="runs", help="Look at runs, attach to them, stop and resume them.")
 
-run_argument = click.argument("run", default="")
+run_argument = click.argument("run", default="", shell_complete=complete_runs)
 
 
 @runs.command("list")
-@list_option("--kind", "-k", help="Only these kinds, for example deploy,build.")
-@list_option("--state", "-s", help="Only these states, for example running,failed.")
+@list_option("--kind", "-k", help="Only these kinds, for example deploy,build.", complete=complete_words(RUN_KINDS))
+@list_option("--state", "-s", help="Only these states, for example running,failed.", complete=complete_words(RUN_STATES))
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many.")
 @runs_coroutine
 async def list_runs(flags: Flags, *, kind: tuple[str, ...], state: tuple[str, ...], limit: int) -> int:

@@ -13,6 +13,7 @@ from maand_cli.coroutines import runs_coroutine
 from maand_cli.errors import MissingPrerequisite, Usage
 from maand_cli.flags import DurationType, Flags
 from maand_cli.options import complete_jobs, refuse_empty_value
+from maand_cli.remote.completions import complete_secret_keys
 
 if TYPE_CHECKING:
     from maand_cli.remote.key_values import Rotation
@@ -75,7 +76,7 @@ def check_set_arguments(job: str, key: str, *, file: Path | None, empty: bool) -
 
 @secret.command("set", context_settings={"allow_extra_args": True})
 @job_argument
-@click.argument("key")
+@click.argument("key", shell_complete=complete_secret_keys)
 @click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read the value from a file.")
 @click.option("--empty", is_flag=True, help="Store an empty value. Without it, empty input is refused.")
 @click.option("--ttl", type=DurationType(), default=0, metavar="TIME", help="How long it lives; 0 = for ever.")
@@ -107,7 +108,7 @@ async def set_secret(flags: Flags, *, job: str, key: str, file: Path | None, emp
 
 @secret.command()
 @job_argument
-@click.argument("key")
+@click.argument("key", shell_complete=complete_secret_keys)
 @runs_coroutine
 async def delete(flags: Flags, *, job: str, key: str) -> int:
     """Delete one secret of JOB."""
@@ -139,7 +140,7 @@ async def list_secrets(flags: Flags, *, job: str) -> int:
 
 @secret.command()
 @job_argument
-@click.argument("key")
+@click.argument("key", shell_complete=complete_secret_keys)
 @click.option("--version", type=click.IntRange(min=0), default=0, help="An older version; 0 = the newest.")
 @runs_coroutine
 async def reveal(flags: Flags, *, job: str, key: str, version: int) -> int:

@@ -7,7 +7,7 @@ import click
 from maand_cli.click_groups import LazyGroup
 from maand_cli.coroutines import runs_coroutine
 from maand_cli.flags import Flags
-from maand_cli.options import list_option, workers_option
+from maand_cli.options import complete_labels, list_option, workers_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ worker = LazyGroup(
 
 
 @worker.command("list")
-@list_option("--labels", "-l", help="Only workers with any of these labels.")
+@list_option("--labels", "-l", help="Only workers with any of these labels.", complete=complete_labels)
 @runs_coroutine
 async def list_workers(flags: Flags, *, labels: tuple[str, ...]) -> int:
     """List the workers that were built."""

@@ -239,7 +239,7 @@ def test_a_value_is_shown_harmlessly_on_a_terminal_and_as_it_is_in_a_pipe(fake: 
     assert run_on_a_terminal(bucket, "kv", "get", "vars/job/api", "k").terminal.endswith("\r\nsecond line\r\n")
 
 
-PRINTS = re.compile(r"(?<![\w.])print\((?!json\.dumps|error_header|problems_document|__version__|kind\()")
+PRINTS = re.compile(r"(?<![\w.])print\((?!json\.dumps|error_header|problems_document|__version__|mend_comma)")
 """What is not JSON, a version or a completion script."""
 
 
