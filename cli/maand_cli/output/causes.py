@@ -83,7 +83,10 @@ def common_cause(failure: Failure) -> Failure:
 
 def bare_message(failure: Failure) -> str:
     """Return the message for a line that names the worker already."""
-    return failure.message.removeprefix(f"{failure.worker}: ") if failure.worker else failure.message
+    if not failure.worker:
+        return failure.message
+    address = rf"\bto (?:{re.escape(failure.worker)}|\[{re.escape(failure.worker)}\]):(\d+)"
+    return re.sub(address, r"to port \1", failure.message.removeprefix(f"{failure.worker}: "))
 
 
 def without_worker(text: str, worker: str) -> str:

@@ -45,6 +45,12 @@ def test_one_worker_is_told_as_it_is_and_stands_once_in_the_line() -> None:
     ]
 
 
+@pytest.mark.parametrize(("worker", "address"), [("10.0.0.1", "10.0.0.1:22"), ("fd00::1", "[fd00::1]:22")])
+def test_the_address_that_could_not_be_reached_is_the_line_s_own(worker: str, address: str) -> None:
+    one = Failure(kind="unreachable", worker=worker, step="preflight", message=f"no SSH connection to {address}: refused")
+    assert shown(one)[0] == f"  failed: preflight on {worker}: no SSH connection to port 22: refused"
+
+
 def test_the_worker_in_the_text_keeps_no_group_apart() -> None:
     failures = [
         Failure(
