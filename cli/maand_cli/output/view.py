@@ -19,8 +19,6 @@ MOST_ROWS = 10
 
 SLOWEST = 3
 
-SHORT_ID = 8
-"""Characters of a run's id that are shown where room is short."""
 
 OUTPUT_IS_DATA = ("run_command", "hooks", "job_control")
 """Kinds of run that are asked for their output: it goes to standard output."""
@@ -100,8 +98,8 @@ class RunView:
 
     @property
     def name(self) -> str:
-        """The run, for people: `deploy 01920000`. Every command takes the beginning of an id."""
-        return f"{self.kind} {self.run_id[:SHORT_ID]}"
+        """The run, for people: `deploy 9ce4e4f1`."""
+        return f"{self.kind} {short_id(self.run_id)}"
 
     def header_within(self, columns: int, now: datetime) -> str:
         """Say which run this is, where it is and for how long; what matters least is left out where it would not fit."""
@@ -170,6 +168,11 @@ class RunView:
 def join_parts(*parts: str) -> str:
     """Write the parts of a header that say something."""
     return " · ".join(filter(None, parts))
+
+
+def short_id(run_id: str) -> str:
+    """Return a run's id where room is short: its end, for ids begin with the time. Every command takes it."""
+    return run_id[-8:]
 
 
 def format_subject(job: str, worker: str) -> str:

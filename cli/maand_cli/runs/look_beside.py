@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import Any
 
 from maand_cli.output.text import format_list
-from maand_cli.output.view import SHORT_ID, RunView
+from maand_cli.output.view import RunView, short_id
 from maand_cli.remote.catalog import RemoteError
 from maand_cli.remote.session import Session
 from maand_contracts.catalog.v1 import run_pb2, run_spec_pb2
@@ -79,6 +79,6 @@ def describe_semaphore_waits(semaphores: Iterable[Mapping[str, Any]], run_id: st
 def describe_holders(holders: Iterable[Mapping[str, Any]], run_id: str) -> str:
     """Say who holds a semaphore; nothing when it was just given back."""
     names = [
-        holder["worker"] + ("" if holder["run_id"] == run_id else f" of run {holder['run_id'][:SHORT_ID]}") for holder in holders
+        holder["worker"] + ("" if holder["run_id"] == run_id else f" of run {short_id(holder['run_id'])}") for holder in holders
     ]
     return f", held by {format_list(names, 3)}" if names else ""

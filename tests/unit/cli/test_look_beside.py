@@ -45,7 +45,7 @@ def test_holders_of_other_runs_are_named_with_them_and_waiters_of_others_are_lef
         {"job": "web", "name": "slots", "holders": [], "waiters": [{"worker": "10.0.0.1", "run_id": "mine"}]},
     ]
     assert describe_semaphore_waits(semaphores, "mine") == {
-        ("api", "10.0.0.1"): "waits for ddl, held by 10.0.0.9 of run abcdef01",
+        ("api", "10.0.0.1"): "waits for ddl, held by 10.0.0.9 of run ef012345",
         ("web", "10.0.0.1"): "waits for slots",
     }
 

@@ -88,10 +88,10 @@ def test_the_header_says_how_many_are_done_for_how_long_and_how_long_it_took_las
 
 
 LONG = {
-    100: "deploy 01920000 · wave 2 of 2 · 1 of 22 promoted · 12 s, last time 1 min 15 s",
-    80: "deploy 01920000 · wave 2 of 2 · 1 of 22 promoted · 12 s, last time 1 min 15 s",
-    60: "deploy 01920000 · wave 2 of 2 · 1 of 22 promoted · 12 s",
-    44: "deploy 01920000 · 1 of 22 promoted · 12 s",
+    100: "deploy 00000001 · wave 2 of 2 · 1 of 22 promoted · 12 s, last time 1 min 15 s",
+    80: "deploy 00000001 · wave 2 of 2 · 1 of 22 promoted · 12 s, last time 1 min 15 s",
+    60: "deploy 00000001 · wave 2 of 2 · 1 of 22 promoted · 12 s",
+    44: "deploy 00000001 · 1 of 22 promoted · 12 s",
     40: "deploy · 1 of 22 promoted · 12 s",
     20: "1 of 22 promoted · 12 s",
 }
