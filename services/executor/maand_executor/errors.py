@@ -70,13 +70,14 @@ class CannotRender(ExecutorError):
 
 
 class TemplateError(CannotRender):
-    """A template cannot be rendered. The message names file and line; nothing of the job was copied."""
+    """A template cannot be rendered. The message names file and, where it is known, line; nothing of the job was copied."""
 
     code = "template_error"
 
     def __init__(self, message: str, *, job: str, path: str, line: int, worker: str) -> None:
-        place = f"workspace/jobs/{job}/{path}:{line}"
+        place = f"workspace/jobs/{job}/{path}" + (f":{line}" if line else "")
         super().__init__(f"{place}: {message} (rendering for {worker})")
+        self.reason = message
         self.facts = {"job": job, "path": path, "line": str(line), "worker": worker}
 
 

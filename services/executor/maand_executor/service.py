@@ -15,6 +15,7 @@ from maand_executor.catalog_client import CatalogClient
 from maand_executor.claims.claimed_runs import RunLoop
 from maand_executor.claims.claimed_tasks import HelpLoop
 from maand_executor.content.content_store import ContentStore, make_private_directory
+from maand_executor.content.renderer import TemplateRenderer
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.prometheus import Metrics
 from maand_executor.rpc.callers import Viewers
@@ -85,6 +86,7 @@ class RunningExecutor:
             await self.parts.catalog.release_leases(self.executor_id)
         await self.server.stop(self.parts.settings.work.stop_grace.total_seconds())
         self.parts.hooks.close()
+        await self.parts.templates.close()
         await self.parts.remotes.close()
         await self.channel.close()
         if self.metrics_server is not None:
@@ -157,6 +159,7 @@ def assemble_parts(
         settings=settings,
         catalog=catalog,
         content=content,
+        templates=TemplateRenderer(),
         hooks=hooks,
         remotes=remotes,
         meter=metrics,

@@ -22,6 +22,7 @@ from maand_executor.catalog_client import BuildReport, ClaimedRun, Purged, Renew
 from maand_executor.claims.run_endings import Ending, judge_ending
 from maand_executor.claims.work_by_kind import do_the_work
 from maand_executor.content.content_store import ContentStore
+from maand_executor.content.templates import RenderedFile, TemplateWork
 from maand_executor.hooks.request import EventRun
 from maand_executor.output.journal import Journal
 from maand_executor.rules.cancel import CancelLevel, CancelSignal
@@ -376,6 +377,7 @@ class RunBed:
             remote=remote,
             hooks=hooks,
             content=ContentStore(self._directory / "blobs", catalog),
+            templates=RendersHere(),
             lease=Lease(RenewingCatalog(), claim, self.cancel, LeaseSettings()),
             cancel=self.cancel,
             journal=journal,
@@ -383,6 +385,18 @@ class RunBed:
             settings=WorkSettings(),
             staging_dir=staging,
         )
+
+
+class RendersHere:
+    """Renders templates in this process."""
+
+    async def render(self, work: TemplateWork) -> Mapping[str, Sequence[RenderedFile]]:
+        """Render."""
+        files = work.render()
+        return {one.allocation.allocation_id: [next(files) for _ in work.modes] for one in work.subjects}
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 def hook_on(job: str, event: str) -> Hook:

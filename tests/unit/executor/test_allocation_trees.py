@@ -31,7 +31,9 @@ def file(path: str, mode: int = 0o644) -> JobFile:
 def tree(*files: JobFile, certificates: Certificates = Certificates(), **templates: str) -> AllocationTree:  # noqa: B008 - frozen
     content = split_job("api", files)
     sources = {f"{name}.j2": text.encode() for name, text in templates.items()}
-    return make_tree(content, JobTemplates("api", sources), SUBJECT, VIEWS, certificates)
+    compiled = JobTemplates("api", sources)
+    rendered = [compiled.render(one.path, one.mode, SUBJECT, VIEWS) for one in content.templates]
+    return make_tree(content, rendered, certificates, allocation_id="id")
 
 
 def test_hooks_manifest_and_variables_stay_with_maand() -> None:

@@ -28,7 +28,7 @@ from maand_executor.steps.context import ExecutorParts
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError
 from maand_wire.supervision import RestartPauses
-from tests.unit.executor.fakes_runs import RUN, FakeHooks, FakeRemote, FleetCatalog
+from tests.unit.executor.fakes_runs import RUN, FakeHooks, FakeRemote, FleetCatalog, RendersHere
 
 SLEEP = spec.RunSpec(run_command=spec.RunCommandSpec(command="sleep"))
 QUICKLY = RestartPauses(first=timedelta(milliseconds=1))
@@ -106,6 +106,7 @@ class Bench:
             settings=settings,
             catalog=catalog,
             content=ContentStore(directory / "blobs", catalog),
+            templates=RendersHere(),
             hooks=hooks,
             remotes=remotes,
         )

@@ -175,6 +175,7 @@ class Runner:
             remote=remote.telling(self._journal.warn_once),
             hooks=self._parts.hooks,
             content=self._parts.content,
+            templates=self._parts.templates,
             lease=self._lease,
             cancel=self._cancel,
             journal=self._journal,

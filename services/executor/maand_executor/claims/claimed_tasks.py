@@ -195,6 +195,7 @@ class TaskRunner:
             remote=remote.telling(self._journal.warn_once),
             hooks=parts.hooks,
             content=parts.content,
+            templates=parts.templates,
             lease=self._lease,
             cancel=self._cancel,
             journal=self._journal,

@@ -1,7 +1,7 @@
 """What goes to a worker for one allocation: plain files, rendered templates, certificates, as one tree of content.
 
-    job files --split_job--> plain entries (the same for every allocation) + templates
-    + allocation, views, certificates --make_tree--> AllocationTree --files--> digest, plan;  --entries--> copy
+    job files --split_job--> plain entries (the same for every allocation) + templates --`renderer`--> rendered files
+    + certificates --make_tree--> AllocationTree --files--> digest, plan;  --entries--> copy
 
 Hooks, what is for monitoring, `manifest.json` and `vars.toml` stay with maand: editing them restarts nothing.
 """
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maand_executor.content.content_store import TreeEntry
-from maand_executor.content.templates import SUFFIX, JobTemplates, TemplateSubject
+from maand_executor.content.templates import SUFFIX, RenderedFile
 from maand_executor.errors import CannotRender
 from maand_executor.rules.decisions import digest_of_content, runtime_digest
-from maand_executor.rules.facts import AllocationViews, Certificates, JobFile, PlannedFile
+from maand_executor.rules.facts import Certificates, JobFile, PlannedFile
 
 STAYS_WITH_MAAND = frozenset({"manifest.json", "vars.toml"})
 HOOKS = "_hooks"
@@ -101,17 +101,12 @@ def is_template(file: JobFile) -> bool:
 
 
 def make_tree(
-    content: JobContent,
-    templates: JobTemplates,
-    subject: TemplateSubject,
-    views: AllocationViews,
-    certificates: Certificates,
+    content: JobContent, rendered: Sequence[RenderedFile], certificates: Certificates, *, allocation_id: str
 ) -> AllocationTree:
-    """Put the tree of one allocation together. Raises `TemplateError`, `PathClash`. Renders: run it in a thread."""
-    rendered = [templates.render(file.path, file.mode, subject, views) for file in content.templates]
+    """Put the tree of one allocation together. Raises `PathClash`. Hashes: run it in a thread."""
     own = [TreeEntry(path=one.path, mode=one.mode, data=one.data) for one in rendered]
-    if certificates.of(subject.allocation.allocation_id):
-        own += certificate_files(certificates, subject.allocation.allocation_id)
+    if certificates.of(allocation_id):
+        own += certificate_files(certificates, allocation_id)
     entries = (*content.plain, *own)
     refuse_clashes(content.job, entries)
     files = tuple(map(planned_file_of_entry, entries))

@@ -1,13 +1,14 @@
 """Templates (`*.j2`): Jinja2, sandboxed, where everything undefined is an error with file and line.
 
 A template sees what a hook of the same allocation may read, no more. Whether it used a secret is noted, so that the rendered file
-becomes readable by its owner only. Nothing here waits or reads files: one job is rendered in a worker thread.
+becomes readable by its owner only. Nothing here waits or reads files: `renderer` has it done by a process of its own, because a
+template is a program, and may want more memory or time than there is.
 """
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -16,6 +17,9 @@ from maand_executor.errors import TemplateError
 from maand_executor.rules.facts import Allocation, AllocationViews, Worker
 
 SUFFIX = ".j2"
+LARGEST_RENDERED_BYTES = 16 * 1024 * 1024
+"""Of one rendered file: what an executor keeps in memory for each allocation. The files of a job that are copied as they are may
+have four times that."""
 SECRET_MODE = 0o600
 MISSING: Any = object()
 Newline = Literal["\n", "\r\n"]
@@ -57,8 +61,37 @@ class TemplateSubject:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class TemplateWork:
+    """What is rendered for one job: its templates, each for every subject."""
+
+    job: str
+    sources: Mapping[str, bytes] = field(repr=False)
+    modes: Mapping[str, int]
+    """By path of a template."""
+    subjects: tuple[TemplateSubject, ...]
+    views: AllocationViews
+
+    def render(self) -> Iterator[RenderedFile]:
+        """Yield the rendered files of the first subject, then those of the next. Raises `TemplateError`."""
+        templates = JobTemplates(self.job, self.sources)
+        for subject in self.subjects:
+            for path, mode in self.modes.items():
+                yield templates.render(path, mode, subject, self.views)
+
+
 class TemplateValueError(jinja2.TemplateRuntimeError):
     """A template asked for a value that is absent, or that its allocation may not read. Store it, or give a default."""
+
+
+class RenderedTooLarge(jinja2.TemplateRuntimeError):
+    """A template makes more than a rendered file may have. Let it make less, or let the Makefile make the file on the worker."""
+
+
+class Environment(ImmutableSandboxedEnvironment):
+    """The sandbox. What can make much out of little is left to the moment of rendering, where its line is known."""
+
+    intercepted_binops = frozenset({"*", "**"})
 
 
 class ValueReader:
@@ -113,7 +146,8 @@ class JobTemplates:
         reader = ValueReader(self._job, subject.allocation.allocation_id, views)
         try:
             template = self._environment_for(path).get_template(path)
-            text = template.render(subject.variables(), get=reader.get, secret=reader.secret, keys=reader.keys)
+            functions = {"get": reader.get, "secret": reader.secret, "keys": reader.keys}
+            data = collect_output(template, {**subject.variables(), **functions})
         except TemplateError:
             raise
         except Exception as error:  # a template is a program: whatever it raises is told with its line
@@ -121,7 +155,7 @@ class JobTemplates:
         return RenderedFile(
             path=path.removesuffix(SUFFIX),
             mode=SECRET_MODE if reader.used_secret else mode,
-            data=text.encode(),
+            data=data,
             secret=reader.used_secret,
         )
 
@@ -129,7 +163,7 @@ class JobTemplates:
         """Return the environment that leaves line ends as the template has them: Jinja makes all of them those of its own."""
         newline = newline_of(self._sources[path])
         if newline not in self._environments:
-            self._environments[newline] = ImmutableSandboxedEnvironment(
+            self._environments[newline] = Environment(
                 loader=jinja2.FunctionLoader(self._load),
                 undefined=jinja2.StrictUndefined,
                 finalize=printed_value,
@@ -151,7 +185,26 @@ class JobTemplates:
         for frame, number in traceback.walk_tb(error.__traceback__):
             if frame.f_code.co_filename in self._sources:
                 place, line = frame.f_code.co_filename, number
-        return TemplateError(str(error) or type(error).__name__, job=self._job, path=place, line=line, worker=worker)
+        return TemplateError(words_of(error), job=self._job, path=place, line=line, worker=worker)
+
+
+def collect_output(template: jinja2.Template, variables: Mapping[str, Any]) -> bytes:
+    """Render, no further than a file may be long: then the line that wrote too much is told."""
+    output = bytearray()
+    pieces = cast("Generator[str]", template.generate(variables))
+    for piece in pieces:
+        output += piece.encode()
+        if len(output) > LARGEST_RENDERED_BYTES:
+            output.clear()
+            pieces.throw(RenderedTooLarge(f"the rendered file is larger than {LARGEST_RENDERED_BYTES >> 20} MiB"))
+    return bytes(output)
+
+
+def words_of(error: Exception) -> str:
+    """Say what a template did wrong."""
+    if isinstance(error, MemoryError):
+        return "needs more memory than a template may have"
+    return str(error) or type(error).__name__
 
 
 def newline_of(source: bytes) -> Newline:

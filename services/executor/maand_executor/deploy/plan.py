@@ -1,6 +1,7 @@
 """What a deploy will do to one job: its files rendered for each allocation, digests compared, decisions with reasons.
 
-    stored files + views + certificates --(a worker thread)--> trees --plan_allocation--> JobPlan
+    stored files + views --(a process of its own)--> rendered files
+    + certificates --(a worker thread)--> trees --plan_allocation--> JobPlan
 
 Files last promoted are asked for only where the digest differs, so that an unchanged fleet costs one digest an allocation.
 """
@@ -10,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maand_executor.content.allocation_trees import AllocationTree, JobContent, make_tree, split_job
-from maand_executor.content.templates import JobTemplates, TemplateSubject
+from maand_executor.content.templates import RenderedFile, TemplateSubject, TemplateWork
 from maand_executor.rules.decisions import ROLLED_OUT, STARTS, UPDATES, Action, PlannedAllocation, PlanOptions, plan_allocation
-from maand_executor.rules.facts import Allocation, AllocationViews, Certificates, Job, PlannedFile, RolloutOrder
+from maand_executor.rules.facts import Allocation, Certificates, Job, PlannedFile, RolloutOrder
 from maand_executor.rules.waves import in_rollout_order
 from maand_executor.rules.worker_scripts import job_directory
 from maand_executor.steps.context import RunContext
@@ -55,8 +56,8 @@ class Ingredients:
     """What the trees of a job are made of."""
 
     content: JobContent
-    templates: JobTemplates
-    views: AllocationViews
+    rendered: Mapping[str, Sequence[RenderedFile]] = field(repr=False)
+    """By allocation id."""
     certificates: Certificates
 
 
@@ -100,7 +101,6 @@ async def make_trees(
     """Put the trees of allocations together."""
     if not allocations:
         return {}
-    ingredients = await gather_ingredients(context, job, allocations)
     subjects = [
         TemplateSubject(
             allocation=allocation,
@@ -110,38 +110,49 @@ async def make_trees(
         )
         for allocation in allocations
     ]
-    return await asyncio.to_thread(render_trees, ingredients, subjects)
-
-
-async def gather_ingredients(context: RunContext, job: Job, allocations: Sequence[Allocation]) -> Ingredients:
-    """Ask the catalog for what the trees are made of; views only when there is something to render."""
-    bucket_id = context.identity.bucket_id
+    ingredients = await gather_ingredients(context, job, subjects)
     ids = [allocation.allocation_id for allocation in allocations]
+    return await asyncio.to_thread(put_trees_together, ingredients, ids)
+
+
+async def gather_ingredients(context: RunContext, job: Job, subjects: Sequence[TemplateSubject]) -> Ingredients:
+    """Ask the catalog for what the trees are made of, and have the templates rendered."""
+    bucket_id = context.identity.bucket_id
     content = split_job(job.name, await context.catalog.list_job_files(bucket_id, job.name))
-    views = AllocationViews(namespaces={}, readable={})
-    if content.varies:
-        await context.content.ensure(bucket_id, [template.sha256 for template in content.templates])
-        views = await context.catalog.read_allocation_views(bucket_id, ids)
-    sources = {template.path: context.content.read(template.sha256) for template in content.templates}
     return Ingredients(
         content=content,
-        templates=JobTemplates(job.name, sources),
-        views=views,
-        certificates=await context.catalog.read_certificates(bucket_id, ids),
+        rendered=await render_templates(context, content, subjects) if content.varies else {},
+        certificates=await context.catalog.read_certificates(bucket_id, [one.allocation.allocation_id for one in subjects]),
     )
 
 
-def render_trees(ingredients: Ingredients, subjects: Sequence[TemplateSubject]) -> dict[str, AllocationTree]:
-    """Make the tree of each subject; where allocations cannot differ, one tree serves all."""
+async def render_templates(
+    context: RunContext, content: JobContent, subjects: Sequence[TemplateSubject]
+) -> Mapping[str, Sequence[RenderedFile]]:
+    """Return the rendered files of each subject, by its allocation's id. Raises `TemplateError`."""
+    bucket_id = context.identity.bucket_id
+    await context.content.ensure(bucket_id, [template.sha256 for template in content.templates])
+    work = TemplateWork(
+        job=content.job,
+        sources={template.path: context.content.read(template.sha256) for template in content.templates},
+        modes={template.path: template.mode for template in content.templates},
+        subjects=tuple(subjects),
+        views=await context.catalog.read_allocation_views(bucket_id, [one.allocation.allocation_id for one in subjects]),
+    )
+    return await context.templates.render(work)
+
+
+def put_trees_together(ingredients: Ingredients, allocation_ids: Sequence[str]) -> dict[str, AllocationTree]:
+    """Make the tree of each allocation; where they cannot differ, one tree serves all."""
     if not ingredients.content.varies and not ingredients.certificates.leaves:
-        shared = render_tree(ingredients, subjects[0])
-        return {subject.allocation.allocation_id: shared for subject in subjects}
-    return {subject.allocation.allocation_id: render_tree(ingredients, subject) for subject in subjects}
+        return dict.fromkeys(allocation_ids, put_tree_together(ingredients, allocation_ids[0]))
+    return {allocation_id: put_tree_together(ingredients, allocation_id) for allocation_id in allocation_ids}
 
 
-def render_tree(ingredients: Ingredients, subject: TemplateSubject) -> AllocationTree:
+def put_tree_together(ingredients: Ingredients, allocation_id: str) -> AllocationTree:
     """Make one tree."""
-    return make_tree(ingredients.content, ingredients.templates, subject, ingredients.views, ingredients.certificates)
+    rendered = ingredients.rendered.get(allocation_id, ())
+    return make_tree(ingredients.content, rendered, ingredients.certificates, allocation_id=allocation_id)
 
 
 async def read_deployed_files(

@@ -8,6 +8,7 @@ from pathlib import Path
 from maand_contracts.catalog.v1 import run_spec_pb2, task_pb2
 from maand_executor.catalog_client import CatalogClient
 from maand_executor.content.content_store import ContentStore
+from maand_executor.content.renderer import RendersTemplates
 from maand_executor.hooks.engine import HookEngine
 from maand_executor.output import events
 from maand_executor.output.journal import Journal
@@ -46,6 +47,7 @@ class RunContext:
     remote: Remote
     hooks: HookEngine
     content: ContentStore
+    templates: RendersTemplates
 
     lease: Lease
     cancel: CancelSignal
@@ -88,6 +90,7 @@ class ExecutorParts:
     settings: ExecutorSettings
     catalog: CatalogClient
     content: ContentStore
+    templates: RendersTemplates
     hooks: HookEngine
     remotes: Remotes
     masks: Masks = field(default_factory=Masks)
