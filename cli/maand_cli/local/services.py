@@ -44,6 +44,9 @@ HOLDER_SECONDS = 5.0
 HELD_BY_ANOTHER = 75
 """Exit code of a host that found another one holding the bucket (EX_TEMPFAIL)."""
 
+FROZEN_SECONDS = 5.0
+"""How long a command waits for a host that is stopped: a machine that just woke, or a person at a debugger, lets it go on."""
+
 POLL_SECONDS = 0.02
 
 
@@ -86,10 +89,10 @@ def serves_directory(services: Services, directory: Path) -> bool:
         return False
 
 
-def ensure_services(bucket: Bucket, say: Callable[[str], object] = str) -> Services:
-    """Return the running services of this version, started if need be. Raises OtherVersion, ServiceUnreachable.
+def ensure_services(bucket: Bucket, say: Callable[[str], object] = str, *, patience_seconds: float = FROZEN_SECONDS) -> Services:
+    """Return the running services of this version, started if need be; stopped ones are waited for within the patience.
 
-    `say` is told of a start that takes long.
+    `say` is told of a start that takes long. Raises OtherVersion, ServiceUnreachable.
     """
     point_to_agent(bucket, os.environ)
     services = find_services(bucket)
@@ -97,6 +100,7 @@ def ensure_services(bucket: Bucket, say: Callable[[str], object] = str) -> Servi
         _until_moved_host_left(bucket)
         services = start_services(bucket, say)
     _refuse_other_version(services)
+    _until_not_frozen(services.pid, limit_seconds=patience_seconds)
     return services
 
 
@@ -114,6 +118,26 @@ def point_to_agent(bucket: Bucket, environment: Mapping[str, str]) -> None:
         link.parent.mkdir(mode=0o700, exist_ok=True)
         fresh.symlink_to(agent)
         fresh.replace(link)
+
+
+def _until_not_frozen(pid: int, *, limit_seconds: float) -> None:
+    """Wait for a host that is stopped, which would answer nothing: the kernel accepts its connections all the same."""
+    deadline = time.monotonic() + limit_seconds
+    while is_frozen(pid):
+        if time.monotonic() > deadline:
+            raise ServiceUnreachable(
+                f"the services of this bucket do not answer: process {pid} is stopped (a signal, or a debugger)",
+                help=f"let it go on: kill -CONT {pid}; or end it: maand services stop",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a debugger (state T or t)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
 
 
 def _until_moved_host_left(bucket: Bucket, *, limit_seconds: float = MOVED_SECONDS) -> None:
@@ -198,6 +222,7 @@ def stop_services(bucket: Bucket, *, limit_seconds: float = 60.0) -> int:
     pid = find_lock_holder(bucket)
     if pid:
         os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # one that is stopped would only hear of it later
     while find_lock_holder(bucket) == pid != 0:
         if time.monotonic() > deadline:
             raise ServiceUnreachable(

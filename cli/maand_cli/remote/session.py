@@ -119,7 +119,7 @@ async def recover_services(session: Session) -> None:
     deadline = asyncio.get_running_loop().time() + RECONNECT_SECONDS
     while True:
         if session.is_local:
-            await asyncio.to_thread(ensure_services, session.bucket)
+            await asyncio.to_thread(ensure_services, session.bucket, patience_seconds=RECONNECT_SECONDS)
         try:
             await session.catalog.get_bucket(repeat=False, seconds=RECOVERY_CALL_SECONDS)
         except RemoteError as error:

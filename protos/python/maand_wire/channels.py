@@ -23,11 +23,14 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_time_ms", 12_000),  # servers allow one ping in 10 s
+    ("grpc.http2.ping_timeout_ms", 8_000),  # 60 s by default
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 ]
+"""A server that is frozen or cut off while a call waits for it is noticed within 20 s, as servers notice their callers."""
 
 HOOK_CALLER = ("maand-caller", "hook")
 """Metadata of every call made for a hook: the server then accepts nothing but a live hook token."""

@@ -204,6 +204,27 @@ def test_services_that_hold_a_moved_bucket_and_do_not_leave_are_named_at_once(ma
         maand.bucket = maand.bucket.rename(was)
 
 
+def test_services_that_are_stopped_are_named_at_once_and_go_on(maand: Maand) -> None:
+    maand.must("services", "start")
+    pid = maand.services()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    for command in (("runs", "list"), ("deploy",)):
+        said = maand(*command)
+        assert said.code == 7, said
+        assert f"the services of this bucket do not answer: process {pid} is stopped" in said.err
+        assert f"help: let it go on: kill -CONT {pid}" in said.err
+    os.kill(pid, signal.SIGCONT)
+    maand.must("runs", "list")
+    assert maand.services()["pid"] == pid
+
+
+def test_services_that_are_stopped_can_be_ended(maand: Maand) -> None:
+    maand.must("services", "start")
+    os.kill(maand.services()["pid"], signal.SIGSTOP)
+    maand.must("services", "stop")
+    wait_until(lambda: hosts(maand.bucket) == [], what="the end of the services")
+
+
 def test_a_bucket_reached_through_a_link_has_the_same_services(maand: Maand) -> None:
     maand.must("services", "start")
     link = maand.bucket.with_name("link")

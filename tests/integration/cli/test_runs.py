@@ -239,6 +239,21 @@ def test_a_host_frozen_for_longer_than_its_lease_goes_on_with_its_run_and_claims
     assert maand.services()["pid"] == host
 
 
+def test_a_host_that_stays_frozen_is_named_to_who_follows_and_goes_on_with_the_run_later(maand: Maand, place: Path) -> None:
+    building = maand.start("build")
+    waiting(maand, place)
+    host = maand.services()["pid"]
+    os.kill(host, signal.SIGSTOP)
+    said = building.communicate(timeout=100)[1]
+    os.kill(host, signal.SIGCONT)
+    assert building.returncode == 7, said
+    assert f"process {host} is stopped" in said
+    (place / "go").touch()
+    run = json.loads(maand.must("runs", "list", "-o", "json").out)[0]
+    maand.must("runs", "watch", run["run_id"])
+    assert maand.services()["pid"] == host
+
+
 LEASE_SECONDS = 15
 
 
