@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
@@ -23,6 +23,9 @@ from grpc_status import rpc_status
 
 from maand_contracts.common.v1 import error_pb2
 from maand_wire.certificates import read_handshake_failure
+
+if TYPE_CHECKING:
+    from maand_wire.host_faults import HostFault
 
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -198,7 +201,10 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
         await context.abort_with_status(rpc_status.to_status(self.status_of(error)))
 
     def status_of(self, error: Exception) -> status_pb2.Status:
-        """Describe an exception: a domain error by the table, a failed onward call as it came, anything else as INTERNAL."""
+        """Describe an exception: a domain error by the table, a failed onward call as it came, anything else as INTERNAL.
+
+        What the machine refuses (`host_faults`) is UNAVAILABLE.
+        """
         if isinstance(error, RemoteError):
             if not error.spoken:
                 return status_pb2.Status(code=error.status.value[0], message=error.message)
@@ -209,7 +215,17 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
             if kind in self._status_by_error:
                 return make_rich_status(self._status_by_error[kind], str(error), error)
         log_unexpected(error)
+        fault = find_fault(error)
+        if fault is not None:
+            return make_rich_status(grpc.StatusCode.UNAVAILABLE, str(fault), fault)
         return make_rich_status(grpc.StatusCode.INTERNAL, "maand failed unexpectedly; its service log knows more", None)
+
+
+def find_fault(error: Exception) -> HostFault | None:
+    """Return what the machine refused, if it is that; imported here, like logs, for clients that start often."""
+    from maand_wire.host_faults import find_host_fault
+
+    return find_host_fault(error)
 
 
 def log_unexpected(error: Exception) -> None:

@@ -26,11 +26,19 @@ from maand_executor.rules.side_by_side import end_tasks
 from maand_executor.settings import ExecutorSettings
 from maand_executor.ssh.pool import Room
 from maand_executor.ssh.remote import Remotes
-from maand_executor.ssh.settings import FEWEST, SshSettings, connections_that_fit, raise_soft_limit
+from maand_executor.ssh.settings import (
+    ENOUGH_FOR_ALL,
+    FEWEST,
+    SshSettings,
+    connections_that_fit,
+    copies_that_fit,
+    raise_soft_limit,
+)
 from maand_executor.steps.context import ExecutorParts
 from maand_wire.channels import open_channel
 from maand_wire.errors import ErrorBoundary, RemoteError
 from maand_wire.health import Health, check_serving
+from maand_wire.host_faults import HostFault
 from maand_wire.metrics import MetricsServer, serve_metrics
 from maand_wire.servers import add_standard_services, bind_server, make_server
 from maand_wire.supervision import keep_running
@@ -100,7 +108,7 @@ class RunningExecutor:
 async def start_executor(settings: ExecutorSettings, ssh: SshSettings | None = None) -> RunningExecutor:
     """Serve, and claim runs from now on; `ssh` where its limits are not the usual ones.
 
-    Raises the wire's `EndpointError` when an address cannot be used.
+    Raises the wire's `EndpointError` when an address cannot be used, `HostFault`.
     """
     channel = open_channel(settings.catalog)
     metrics = Metrics()
@@ -141,6 +149,7 @@ def assemble_parts(
     settings: ExecutorSettings, catalog: CatalogClient, metrics: Metrics, ssh: SshSettings | None = None
 ) -> ExecutorParts:
     """Make what all runs share."""
+    descriptors = require_descriptors()
     make_private_directory(settings.state_dir)
     content = ContentStore(settings.state_dir / "blobs", catalog)
     hooks = HookEngine(
@@ -152,7 +161,12 @@ def assemble_parts(
         process_limit=settings.work.hook_processes,
         meter=metrics,
     )
-    remotes = Remotes(settings.secrets_dir, ssh, meter=metrics, room=make_room_for_connections())
+    remotes = Remotes(
+        settings.secrets_dir,
+        ssh or SshSettings(copies_at_once=copies_that_fit(descriptors)),
+        meter=metrics,
+        room=Room(connections_that_fit(descriptors)),
+    )
     metrics.watch(hook_processes=lambda: len(hooks.live), ssh_connections=lambda: remotes.open_connections)
     return ExecutorParts(
         executor_id=str(uuid.uuid4()),
@@ -167,12 +181,15 @@ def assemble_parts(
     )
 
 
-def make_room_for_connections() -> Room:
-    """Take the descriptors that this process may have, and return how many connections fit."""
+def require_descriptors() -> int:
+    """Take the descriptors that this process may have, and return how many. Raises `HostFault` when they are too few to work."""
     descriptors = raise_soft_limit()
     if descriptors < FEWEST:
-        log.warning("too few file descriptors for a deploy; raise `ulimit -n`", descriptors=descriptors, at_least=FEWEST)
-    return Room(connections_that_fit(descriptors))
+        help_ = f"raise `ulimit -n` where the services are started: {FEWEST} at least, better {ENOUGH_FOR_ALL}"
+        raise HostFault(f"{descriptors} file descriptors are too few", help=help_)
+    if descriptors < ENOUGH_FOR_ALL:
+        log.warning("few file descriptors: a deploy is slow; raise `ulimit -n`", descriptors=descriptors, enough=ENOUGH_FOR_ALL)
+    return descriptors
 
 
 def remove_leftovers(parts: ExecutorParts) -> None:

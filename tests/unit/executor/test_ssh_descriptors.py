@@ -5,14 +5,19 @@ import sys
 
 import pytest
 
-from maand_executor.ssh.settings import connections_that_fit
+from maand_executor.ssh.settings import connections_that_fit, copies_that_fit
 
 
 @pytest.mark.parametrize(
-    ("limit", "connections"), [(16_384, 15_872), (4096, 3584), (1024, 512), (512, 128), (256, 64), (20, 5), (1, 1), (0, 1)]
+    ("limit", "connections"), [(16_384, 15_872), (4096, 3584), (1024, 512), (512, 119), (256, 55), (64, 7), (1, 1), (0, 1)]
 )
 def test_enough_is_left_for_everything_else(limit: int, connections: int) -> None:
     assert connections_that_fit(limit) == connections
+
+
+@pytest.mark.parametrize(("limit", "copies"), [(16_384, 16), (512, 16), (256, 8), (128, 3), (64, 1), (1, 1)])
+def test_copies_are_as_many_as_descriptors_allow(limit: int, copies: int) -> None:
+    assert copies_that_fit(limit) == copies
 
 
 @pytest.mark.parametrize(

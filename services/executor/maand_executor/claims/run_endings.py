@@ -13,6 +13,7 @@ from maand_executor.ssh.errors import SshError
 from maand_executor.steps.failures import failure_of_remote_error, failure_of_ssh_error
 from maand_executor.steps.report import RunReport
 from maand_wire.errors import RemoteError
+from maand_wire.host_faults import HostFault, find_host_fault
 
 log = structlog.get_logger("maand.executor")
 
@@ -42,6 +43,7 @@ def judge_ending(error: BaseException | None, report: RunReport) -> Ending:
         return ending_by_report(report)
     if isinstance(error, BaseExceptionGroup):
         error = first_error(error)
+    error = find_host_fault(error) or error
     for kind, judge in JUDGES:
         if isinstance(error, kind):
             return judge(error, report)
@@ -127,6 +129,11 @@ def executor_failed(error: ExecutorError, report: RunReport) -> Ending:
     return end_as_failed(pb.FAILURE_KIND_COMMAND, str(error), error.help, report)
 
 
+def host_failed(error: HostFault, report: RunReport) -> Ending:
+    """Say what the machine of this executor refused."""
+    return end_as_failed(pb.FAILURE_KIND_PREREQUISITE, str(error), error.help, report)
+
+
 def unexpected_failure(error: BaseException, report: RunReport) -> Ending:
     """Keep the traceback in the log; people are told where to look."""
     log.error("run failed unexpectedly", exc_info=error)
@@ -161,5 +168,6 @@ JUDGES: tuple[tuple[type[BaseException], Judge], ...] = (
     (RemoteError, catalog_refused),
     (SshError, ssh_failed),
     (ExecutorError, executor_failed),
+    (HostFault, host_failed),
 )
 """The first class that fits."""

@@ -30,6 +30,7 @@ import structlog
 
 from maand_executor.catalog_client import BlobPiece
 from maand_executor.errors import ExecutorError
+from maand_wire.host_faults import host_faults_at
 
 log = structlog.get_logger("maand.executor")
 
@@ -95,7 +96,7 @@ class ContentStore:
         """Have these contents on disk; what is not as it was stored is fetched anew.
 
         A content that another task looks after is waited for, then looked at again: that task may have failed.
-        Raises `RemoteError` when the catalog does not give them, `ContentDamaged` when it gives something else.
+        Raises `RemoteError` when the catalog does not give them, `ContentDamaged` when it gives something else, `HostFault`.
         """
         unsure = self._unknown(digests)
         while unsure:
@@ -123,16 +124,24 @@ class ContentStore:
         digest = hashlib.sha256(data).digest()
         if self._is_intact(digest):
             return
-        with NamedTemporaryFile(dir=self._incoming, delete=False) as file:
-            file.write(data)
-        move_into_store(Path(file.name), self.path(digest))
+        receiver = Receiver(self._incoming)
+        try:
+            received = receiver.take(BlobPiece(sha256=digest, offset=0, data=data, last=True))
+            assert received
+            move_into_store(received, self.path(digest))
+        finally:
+            receiver.close()
 
     def materialise(self, entries: Iterable[TreeEntry], directory: Path, *, shared: Path | None = None) -> None:
         """Make a tree of copies, whose contents `ensure` had on disk; run it in a thread when it is large.
 
         Whoever gets the tree may do with it what they like. With `shared`, a directory that belongs to trees which nobody writes
-        to, each content is copied there once, and trees get hard links to that. Raises OSError, `ContentDamaged`.
+        to, each content is copied there once, and trees get hard links to that. Raises `HostFault`, OSError, `ContentDamaged`.
         """
+        with host_faults_at(directory):
+            self._materialise(entries, directory, shared)
+
+    def _materialise(self, entries: Iterable[TreeEntry], directory: Path, shared: Path | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         made = {""}
         modes: dict[str, int] = {}
@@ -241,9 +250,10 @@ class ContentStore:
         ended = asyncio.Event()
         self._busy |= dict.fromkeys(digests, ended)
         try:
-            missing = await asyncio.to_thread(lambda: [digest for digest in digests if not self._is_intact(digest)])
-            if missing:
-                await self._receive(bucket_id, missing)
+            with host_faults_at(self._directory):
+                missing = await asyncio.to_thread(lambda: [digest for digest in digests if not self._is_intact(digest)])
+                if missing:
+                    await self._receive(bucket_id, missing)
         finally:
             for digest in digests:
                 del self._busy[digest]
@@ -286,7 +296,8 @@ class Receiver:
 
     def close(self) -> None:
         """Delete what was begun."""
-        self._file.close()
+        with suppress(OSError):  # a full disk: what is not written yet never will be
+            self._file.close()
         with suppress(FileNotFoundError):
             Path(self._file.name).unlink()
 

@@ -36,6 +36,7 @@ from maand_executor.rules.meter import Meter
 from maand_executor.rules.output_lines import tail_lines
 from maand_executor.rules.waves import Batch
 from maand_executor.rules.worker_scripts import job_directory
+from maand_wire.host_faults import HostFault, find_host_fault
 from maand_wire.tracing import child_span, current_traceparent
 
 CANNOT_EXECUTE = 126
@@ -164,9 +165,9 @@ class InvocationRunner:
                 return await self._run_process(invocation, directory, identities)
             finally:
                 await self._put_away(invocation, directory)
-        except (OSError, ContentDamaged) as error:
+        except (OSError, ContentDamaged, HostFault) as error:
             await end_identity(identities, invocation, InvocationOutcome.FAILED)
-            message = f"could not be started: {error}"
+            message = f"could not be started: {find_host_fault(error) or error}"
             return result_without_process(invocation, InvocationOutcome.FAILED, exit_code=CANNOT_EXECUTE, message=message)
 
     async def _run_process(self, invocation: Invocation, directory: Path, identities: Identities) -> InvocationResult:

@@ -70,8 +70,14 @@ ENOUGH = 16_384
 """What the soft limit is raised to at most. Hooks inherit it: a program that closes every number it may have does so in 1 ms."""
 FOR_THE_REST = 512
 """Descriptors left to everything else: six for each copy, some for each hook, callers, databases, files that are read."""
-FEWEST = 256
-"""Sixteen copies at once and what the services hold take 130."""
+ENOUGH_FOR_ALL = 512
+"""With fewer, fewer copies are made at once."""
+FEWEST = 64
+"""What the services of a bucket hold, one copy, a few connections and hooks. With fewer nothing can be deployed."""
+SERVICES_HOLD = 35
+"""Descriptors of catalog, executor and gateway in one process that does nothing."""
+FOR_A_COPY = 10
+"""Descriptors that a copy holds at most: four ends of pipes, output and errors of rsync, and what it takes to start it."""
 
 
 def raise_soft_limit() -> int:
@@ -84,6 +90,12 @@ def raise_soft_limit() -> int:
     return wanted
 
 
+def copies_that_fit(soft_limit: int) -> int:
+    """Return how many copies may be made at once: in half of what services and connections leave; the rest is for hooks."""
+    left = soft_limit - SERVICES_HOLD - connections_that_fit(soft_limit)
+    return max(1, min(SshSettings.copies_at_once, left // 2 // FOR_A_COPY))
+
+
 def connections_that_fit(soft_limit: int) -> int:
     """Return how many connections may be open at once: all but those for the rest, and at least a quarter of few."""
-    return max(1, soft_limit // 4, soft_limit - FOR_THE_REST)
+    return max(1, (soft_limit - SERVICES_HOLD) // 4, soft_limit - FOR_THE_REST)

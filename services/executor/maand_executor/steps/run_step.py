@@ -20,6 +20,7 @@ from maand_executor.rules.remote_commands import RemoteCommand, RemoteResult
 from maand_executor.ssh.errors import SshError, StaleFence
 from maand_executor.steps.context import RunContext
 from maand_executor.steps.failures import kind_of_ssh_error, outcome_of_failure
+from maand_wire.host_faults import find_host_fault
 from maand_wire.tracing import child_span
 
 
@@ -95,6 +96,8 @@ async def time_step(context: RunContext, subject: StepResult, work: Callable[[],
         raise  # whoever was there before, this claim must change nothing more, on no worker
     except SshError as error:
         result = refused_step(subject, error)
+    except Exception as error:  # noqa: BLE001 - raised again unless it is this machine's
+        result = step_without_room(subject, error)
     except asyncio.CancelledError:
         report_step_end(context, subject.ended_as(pb.STEP_OUTCOME_CANCELLED, "ended because the run was stopped"), began)
         raise
@@ -158,6 +161,14 @@ def refused_step(subject: StepResult, error: SshError) -> StepResult:
     """Say that the worker could not be reached, or did not let maand do it."""
     kind = kind_of_ssh_error(error)
     return subject.ended_as(outcome_of_failure(kind), error.reason_on(subject.worker), kind=kind, help=error.help)
+
+
+def step_without_room(subject: StepResult, error: Exception) -> StepResult:
+    """Say what the machine of this executor refused: one step's failure, and no worker's fault. Raises any other error."""
+    fault = find_host_fault(error)
+    if fault is None:
+        raise error
+    return subject.ended_as(pb.STEP_OUTCOME_FAILED, str(fault), kind=pb.FAILURE_KIND_PREREQUISITE, help=fault.help)
 
 
 def report_step_end(context: RunContext, result: StepResult, began: float) -> None:
