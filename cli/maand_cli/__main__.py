@@ -11,6 +11,10 @@ from maand_cli.root import root
 
 def main() -> None:
     """Run the command line of this process."""
+    if sys.getfilesystemencoding() != "utf-8":  # an import less on the way to --help
+        from maand_wire.utf8_mode import ensure_utf8_mode
+
+        ensure_utf8_mode()
     hold_streams()
     sys.exit(close_streams(run_command_line(sys.argv[1:])))
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from maand_cli import __version__
 from maand_cli.errors import OtherVersion, ServiceUnreachable
@@ -180,22 +180,23 @@ def start_services(
     began = moved = time.monotonic()
     told = began
     progress: tuple[str, ...] = ()
-    host = _spawn(bucket)
-    while min(moved + still_seconds, began + LONGEST_START_SECONDS) > time.monotonic():
-        services = find_services(bucket)
-        if services:
-            return services
-        if host.poll() is not None:
-            if host.returncode != HELD_BY_ANOTHER:
-                raise ServiceUnreachable(_why(bucket, host.returncode), help="see the log: maand services logs")
-            time.sleep(5 * POLL_SECONDS)
-            host = _spawn(bucket)
-        if (seen := measure_progress(host.pid, bucket.services_log)) != progress:
-            progress, moved = seen, time.monotonic()
-        if time.monotonic() > told + tell_seconds:
-            told = time.monotonic()
-            say(f"still starting the services of this bucket, {told - began:.0f} s so far")
-        time.sleep(POLL_SECONDS)
+    with os.fdopen(os.memfd_create("maand-start"), "w+b") as words:  # in memory: the bucket's disk may be full
+        host = _spawn(bucket, words)
+        while min(moved + still_seconds, began + LONGEST_START_SECONDS) > time.monotonic():
+            services = find_services(bucket)
+            if services:
+                return services
+            if host.poll() is not None:
+                if host.returncode != HELD_BY_ANOTHER:
+                    raise _not_started(host.returncode, words)
+                time.sleep(5 * POLL_SECONDS)
+                host = _spawn(bucket, words)
+            if (seen := measure_progress(host.pid, bucket.services_log)) != progress:
+                progress, moved = seen, time.monotonic()
+            if time.monotonic() > told + tell_seconds:
+                told = time.monotonic()
+                say(f"still starting the services of this bucket, {told - began:.0f} s so far")
+            time.sleep(POLL_SECONDS)
     pid = find_lock_holder(bucket)
     if pid not in (0, host.pid):
         raise ServiceUnreachable(f"process {pid} holds this bucket but does not serve it", help="maand services stop")
@@ -282,25 +283,30 @@ def _read(path: Path) -> Services | None:
         return None
 
 
-def _spawn(bucket: Bucket) -> subprocess.Popen[bytes]:
-    """Start a host in its own session: it outlives this command, and Ctrl-C here does not reach it."""
-    bucket.services_log.parent.mkdir(mode=0o700, exist_ok=True)
-    with os.fdopen(os.open(bucket.services_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "maand_local", "--bucket", str(bucket.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=bucket.path,
-            start_new_session=True,
-        )
+def _spawn(bucket: Bucket, words: BinaryIO) -> subprocess.Popen[bytes]:
+    """Start a host in its own session: it outlives this command, and Ctrl-C here does not reach it.
+
+    What it says before it has its log, and why it cannot serve, it says to `words`.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "maand_local", "--bucket", str(bucket.path)],
+        stdin=subprocess.DEVNULL,
+        stdout=words,
+        stderr=words,
+        cwd=bucket.path,
+        start_new_session=True,
+    )
 
 
-def _why(bucket: Bucket, exit_code: int) -> str:
+def _not_started(exit_code: int, words: BinaryIO) -> ServiceUnreachable:
     """Say why a host ended, in its own last words."""
-    try:
-        lines = bucket.services_log.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    words = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
-    return f"the local services did not start: {words[-1] if words else f'exit code {exit_code}'}"
+    words.seek(0)
+    lines = words.read().decode(errors="replace").rstrip().splitlines()
+    reasons, remedies = ([line.removeprefix(mark) for line in lines if line.startswith(mark)] for mark in ("error: ", "  help: "))
+    reason = (reasons or lines or [_how_it_ended(exit_code)])[-1]
+    help_ = (remedies or ["see the log: maand services logs"])[-1]
+    return ServiceUnreachable(f"the local services did not start: {reason}", help=help_)
+
+
+def _how_it_ended(exit_code: int) -> str:
+    return f"ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"

@@ -26,10 +26,12 @@ from maand_catalog.settings import CatalogSettings
 from maand_wire.endpoints import EndpointError
 from maand_wire.logs import configure_logs
 from maand_wire.supervision import until_asked_to_stop
+from maand_wire.utf8_mode import ensure_utf8_mode
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 1 with one sentence when something is in the way."""
+    ensure_utf8_mode()
     options = parse_arguments(arguments)
     configure_logs(format=os.environ.get("MAAND_LOG_FORMAT", "kv"))
     try:

@@ -9,6 +9,7 @@ import structlog
 
 from maand_catalog.database.database import Database
 from maand_catalog.database.migrate import migrate_database
+from maand_catalog.database.soundness import refuse_damage
 from maand_catalog.errors import Unavailable
 from maand_catalog.rpc.identification import Identification
 from maand_catalog.rpc.services import SERVICE_NAMES, STATUS_BY_ERROR, Parts, add_services
@@ -84,7 +85,7 @@ class RunningCatalog:
 async def start_catalog(settings: CatalogSettings) -> RunningCatalog:
     """Open the database, bring its schema up to date, and serve; returns when calls are answered.
 
-    Raises `DatabaseInUse`, `SchemaTooNew`, `Unavailable`, `BadKeyFile`, or the wire's `EndpointError`.
+    Raises `DatabaseInUse`, `DatabaseDamaged`, `SchemaTooNew`, `Unavailable`, `BadKeyFile`, or the wire's `EndpointError`.
     """
     metrics = Metrics()
     database = await Database.open(settings.database_url, meter=metrics)
@@ -98,6 +99,7 @@ async def start_catalog(settings: CatalogSettings) -> RunningCatalog:
 async def start_serving(settings: CatalogSettings, database: Database, metrics: Metrics | None = None) -> RunningCatalog:
     """Migrate and serve on an open database; `metrics` is what it tells of its work, when it was opened with one."""
     metrics = metrics or Metrics()
+    await refuse_damage(database)
     await migrate_database(database)
     await settle_copies(database)
     activity = Activity()

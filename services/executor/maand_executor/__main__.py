@@ -10,6 +10,7 @@ from maand_wire.endpoints import EndpointError
 from maand_wire.host_faults import HostFault
 from maand_wire.logs import configure_logs
 from maand_wire.supervision import until_asked_to_stop
+from maand_wire.utf8_mode import ensure_utf8_mode
 
 
 async def run_until_stopped(settings: ExecutorSettings) -> None:
@@ -23,6 +24,7 @@ async def run_until_stopped(settings: ExecutorSettings) -> None:
 
 def main() -> None:
     """Serve; exit 1 with one sentence when a setting is missing or wrong, or the machine has no room."""
+    ensure_utf8_mode()
     configure_logs(format=os.environ.get("MAAND_LOG_FORMAT", "kv"))
     os.umask(0o077)  # what an executor makes is its own; trees and hooks get their modes explicitly
     try:

@@ -21,7 +21,7 @@ import structlog
 from maand_catalog.service import RunningCatalog, start_catalog
 from maand_catalog.settings import CatalogSettings, read_retention
 from maand_contracts.catalog.v1 import run_pb2, run_pb2_grpc
-from maand_executor.service import RunningExecutor, start_executor
+from maand_executor.service import RunningExecutor, require_descriptors, start_executor
 from maand_executor.settings import ExecutorSettings, WorkSettings, read_hook_processes
 from maand_local.layout import Layout, make_socket_directory, remove_if_empty, socket_directory
 from maand_runtime_gateway.errors import PortTaken
@@ -29,6 +29,7 @@ from maand_runtime_gateway.service import RunningGateway, start_gateway
 from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.channels import open_channel
 from maand_wire.endpoints import Endpoint
+from maand_wire.errors import remote_errors
 from maand_wire.metrics import serve_metrics
 
 log = structlog.get_logger("maand.local")
@@ -85,6 +86,7 @@ async def run_services(layout: Layout, *, metrics_listen: str | None = None) -> 
 
     The metrics of all three are served together, at an address of their own, only where one is named.
     """
+    require_descriptors()  # before the catalog, which would not start for want of them, and say something else
     sockets = make_socket_directory(socket_directory(layout, temporary=Path(tempfile.gettempdir()), uid=os.getuid()))
     catalog_at, executor_at = (Endpoint(address=f"unix:{sockets / name}") for name in ("catalog.sock", "executor.sock"))
     async with AsyncExitStack() as stack:
@@ -142,7 +144,8 @@ async def release_dead_leases(catalog: Endpoint) -> None:
     """Give up the leases of every earlier executor, so that its runs go on now and not when the leases lapse."""
     async with open_channel(catalog) as channel:
         stub = run_pb2_grpc.RunServiceStub(channel)
-        response = await stub.ReleaseLeases(run_pb2.ReleaseLeasesRequest(), timeout=10)
+        with remote_errors():
+            response = await stub.ReleaseLeases(run_pb2.ReleaseLeasesRequest(), timeout=10)
     if response.run_ids:
         log.info("took over from a host that died", runs=",".join(response.run_ids))
 

@@ -67,8 +67,8 @@ class Layout:
         return self.bucket / "logs" / "services.log"
 
     def own_directories(self) -> tuple[Path, ...]:
-        """Return the directories the host makes when they are missing."""
-        return (self.run, self.state, self.database.parent, self.log.parent)
+        """Return the directories that the host cannot do without; it makes them when they are missing."""
+        return (self.run, self.state, self.database.parent)
 
 
 @dataclass(frozen=True, kw_only=True)

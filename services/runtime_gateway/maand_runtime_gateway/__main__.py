@@ -9,6 +9,7 @@ from maand_runtime_gateway.settings import GatewaySettings
 from maand_wire.endpoints import EndpointError
 from maand_wire.logs import configure_logs
 from maand_wire.supervision import until_asked_to_stop
+from maand_wire.utf8_mode import ensure_utf8_mode
 
 INVALID_CONFIGURATION = 3
 """Exit code for settings that cannot work."""
@@ -25,6 +26,7 @@ async def run_gateway() -> None:
 
 def main() -> None:
     """Run the service."""
+    ensure_utf8_mode()
     configure_logs()
     try:
         asyncio.run(run_gateway())

@@ -95,7 +95,7 @@ async def test_a_backup_replaces_no_file_and_leaves_none_half_made(sqlite_url: s
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database at all" * 100)
     failed = await run(sys.executable, "-m", "maand_catalog", "backup", str(tmp_path / "copy"), url=f"sqlite:///{broken}")
-    assert "could not be copied" in failed.stderr
+    assert "is damaged (SQLite: file is not a database)" in failed.stderr
     assert not (tmp_path / "copy").exists()
 
 

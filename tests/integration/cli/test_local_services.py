@@ -314,8 +314,39 @@ def test_a_host_that_cannot_start_says_why(maand: Maand) -> None:
     (maand.bucket / "data/maand.db").write_bytes(b"this is no database" * 100)
     said = maand("runs", "list")
     assert said.code == 7
-    assert "error: the local services did not start" in said.err
-    assert "Traceback" not in said.err
+    why = f"the catalog's database {maand.bucket}/data/maand.db is damaged (SQLite: file is not a database)"
+    assert f"error: the local services did not start: {why}\n  help: `maand services stop`, keep a copy" in said.err
+    assert "maand-catalog restore" in said.err
+
+
+def test_a_log_that_cannot_be_written_keeps_nobody_from_serving(maand: Maand) -> None:
+    shutil.rmtree(maand.bucket / "logs")
+    (maand.bucket / "logs").write_text("in the way")
+    maand.must("kv", "set", "vars/notes", "key", "value")
+    assert maand.must("kv", "get", "vars/notes", "key").out == "value\n"
+
+
+@pytest.mark.parametrize("descriptors", [24, 63])
+def test_too_few_descriptors_are_named_with_the_remedy(maand: Maand, descriptors: int) -> None:
+    said = maand_under("-n", descriptors, maand, "runs", "list")
+    assert said.returncode == 7, said
+    assert "help: raise `ulimit -n` where the services are started" in said.stderr
+    maand.must("runs", "list")
+
+
+@pytest.mark.parametrize("mebibytes", [250, 1200])
+def test_too_little_memory_is_named_with_the_remedy(maand: Maand, mebibytes: int) -> None:
+    said = maand_under("-v", mebibytes * 1024, maand, "runs", "list")
+    assert said.returncode == 7, said
+    assert f"{mebibytes * 1024} KiB of address space are too few" in said.stderr
+    assert "help: raise `ulimit -v` where the services are started" in said.stderr
+    maand.must("runs", "list")
+
+
+def maand_under(limit: str, value: int, maand: Maand, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command, and the services it starts, under a limit of the shell."""
+    words = ("bash", "-c", f'ulimit {limit} {value} && exec "$@"', "limited", sys.executable, "-m", "maand_cli", *command)
+    return subprocess.run(words, cwd=maand.bucket, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_bad_idle_setting_is_named(maand: Maand) -> None:

@@ -113,3 +113,12 @@ def test_a_setuid_bit_that_is_lost_is_told(maand: Maand, jobs: Path) -> None:
     (jobs / "api/app.conf").chmod(0o4755)
     said = maand.must("build").err
     assert "workspace/jobs/api/app.conf: its setuid and setgid bits are not copied to workers" in said
+
+
+def test_names_are_utf_8_whatever_the_locale(maand: Maand, jobs: Path) -> None:
+    maand.environment |= {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    maand.must("services", "stop")
+    (jobs / "api/größe.txt").write_text("x")
+    maand.must("build")
+    maand.must("kv", "set", "vars/notes", "schlüssel", "grüße")
+    assert maand.must("kv", "get", "vars/notes", "schlüssel").out == "grüße\n"

@@ -5,6 +5,7 @@ The lock is taken on a file of its own: locking the database file itself would d
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from maand_catalog.errors import FailedPrecondition
@@ -44,8 +45,9 @@ class FileLock:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise DatabaseInUse(f"{self.database} is open in process {holder}", facts={"pid": holder}) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        with suppress(OSError):  # a full disk: the lock holds all the same, only its holder is not named
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         self._descriptor = descriptor
 
     def release(self) -> None:

@@ -213,7 +213,7 @@ class GroupWriter:
         except Exception as error:
             if has_lost_connection(error) or disk_failure_of(error):
                 raise  # SQLite may have ended the transaction of the whole group by itself
-            write.fail(error)
+            write.fail(translate_error(error, self._engines.place))
             if savepoint is not None:
                 savepoint.undo()
 

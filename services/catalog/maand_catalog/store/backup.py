@@ -6,6 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 from maand_catalog.database.engine import parse_database_url, sqlite_path
+from maand_catalog.database.failures import DatabaseDamaged
+from maand_catalog.database.soundness import find_damage
 from maand_catalog.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from maand_catalog.store.runs.epochs import COPY_MARK
 
@@ -19,8 +21,8 @@ class BackupFailed(FailedPrecondition):
 def back_up_database(database_url: str, target: Path) -> None:
     """Write the database as it is at this moment into a new file that only this user may read; durable when this returns.
 
-    The copy is marked as one. May be done while a catalog serves the database: it is read on one snapshot, nobody waits.
-    InvalidArgument for PostgreSQL, AlreadyExists, BackupFailed.
+    The copy is marked as one. May be done while a catalog serves the database: it is read on one snapshot, nobody waits. All of
+    it is examined before. InvalidArgument for PostgreSQL, AlreadyExists, DatabaseDamaged, BackupFailed.
     """
     url = parse_database_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
@@ -33,12 +35,23 @@ def back_up_database(database_url: str, target: Path) -> None:
     make_empty_file(target)
     try:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
+            require_sound(connection, source)
             connection.execute("VACUUM INTO ?", (str(target),))
         mark_copy(target)
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
         raise BackupFailed(f"{source} could not be copied to {target}: {error}") from error
+    except DatabaseDamaged:
+        target.unlink(missing_ok=True)
+        raise
     make_durable(target)
+
+
+def require_sound(connection: sqlite3.Connection, source: Path) -> None:
+    """Raise `DatabaseDamaged` rather than replace good backups by a damaged one."""
+    damage = find_damage(connection, thorough=True)
+    if damage:
+        raise DatabaseDamaged(str(source), damage)
 
 
 def make_empty_file(target: Path) -> None:

@@ -23,6 +23,7 @@ from maand_catalog.database.engine import parse_database_url, sqlite_path
 from maand_catalog.database.failures import translate_refusals
 from maand_catalog.database.filelock import FileLock
 from maand_catalog.database.migrate import migrate_database
+from maand_catalog.database.soundness import find_damage
 from maand_catalog.errors import FailedPrecondition, InvalidArgument
 from maand_catalog.store.backup import make_durable
 from maand_catalog.store.runs.epochs import NewEpoch, begin_epoch
@@ -139,11 +140,11 @@ def check_sound(database: Path, *, called: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=60)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(3)")]
+            damage = find_damage(connection, thorough=True)
     except sqlite3.Error as error:
         raise UnsoundDatabase(f"{called} cannot be read: {error}") from error
-    if found != ["ok"]:
-        raise UnsoundDatabase(f"{called} is damaged: {'; '.join(found)}")
+    if damage:
+        raise UnsoundDatabase(f"{called} is damaged: {damage}")
     if not {"alembic_version", "buckets"} <= tables:
         raise UnsoundDatabase(f"{called} is no database of maand: it has other tables")
 
