@@ -5,8 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOGIN_SHELLS := bsd-csh busybox dash fish ksh93 mksh tcsh zsh
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+WAITERS := 4
+# Processes for tests that mostly wait, for workers that hang, for disks that are full.
 
-.PHONY: help setup demo test test-fleet test-crash test-sick chaos test-cluster cluster cluster-down images lock lint format contracts bench clean
+.PHONY: help setup demo test test-fleet test-crash test-sick test-resources chaos test-cluster cluster cluster-down images lock lint format contracts bench clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -25,7 +27,7 @@ demo: setup      ## the whole story on three workers inside one process, nothing
 
 test: setup      ## all tests that need neither namespaces nor containers
 	@scripts/need-system rsync make sshd postgresql sudo flock $(LOGIN_SHELLS)
-	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not fleet and not cluster and not crash and not sick"
+	@scripts/run-tests $(BIN)/python -n $(WORKERS) --dist loadgroup tests -m "not (fleet or cluster or crash or sick or resources)"
 
 test-fleet: setup  ## tests on workers as separate hosts (root, network namespaces)
 	@scripts/need-system rsync make sshd sudo flock ip iptables
@@ -40,7 +42,11 @@ test-crash: setup ## executors that die before and after every outward act of de
 
 test-sick: setup ## workers that hang, flood, lie and break off, each beside a healthy one (root, OpenSSH, rsync)
 	@scripts/need-system rsync make sshd sudo flock iptables
-	@scripts/run-tests $(BIN)/python -n $(WORKERS) tests/sick
+	@scripts/run-tests $(BIN)/python -n $(WAITERS) tests/sick
+
+test-resources: setup  ## a machine without room: full disks at each phase, few descriptors (root)
+	@scripts/need-system rsync make sshd sudo flock
+	@scripts/run-tests $(BIN)/python -n $(WAITERS) --dist load tests/resources
 
 chaos: setup     ## 30 random kills of a rolling deploy on 20 workers (root, network namespaces); KILLS=6 SEED=7 choose
 	@scripts/need-system rsync make sshd sudo flock ip iptables

@@ -91,7 +91,7 @@ def test_a_sound_database_is_found_sound(tmp_path: Path) -> None:
 
 def test_a_database_that_another_program_locked_is_told_with_its_file() -> None:
     error = sqlite3.OperationalError("database is locked")
-    error.sqlite_errorcode = sqlite3.SQLITE_BUSY  # type: ignore[attr-defined]  # as the driver sets it
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY  # as the driver sets it
     told = disk_failure_of(error, "/b/data/maand.db")
     assert isinstance(told, DiskFailed)
     assert "/b/data/maand.db cannot be used: another program has locked the file" in str(told)

@@ -1,16 +1,13 @@
 """A bucket on a disk that is full for a while: what was going on goes on by itself, on the same host, once there is space."""
 
-import os
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cli.conftest import Maand
 from tests.integration.cli.test_runs import a_waiting_job, end, hook_pids, is_gone, waiting
+from tests.testbed.full_disk import kept_full, mounted_disk
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -21,13 +18,8 @@ SIZE = "24m"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a small file system of its own."""
-    if os.geteuid() != 0:
-        raise RuntimeError("a disk that can be filled needs root: run the tests as root, or in a container")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "maand-test", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with mounted_disk(tmp_path / "disk", size=SIZE) as disk:
+        yield disk
 
 
 @pytest.fixture
@@ -45,34 +37,6 @@ def maand(disk: Path) -> Iterator[Maand]:
 def place(maand: Maand, tmp_path: Path) -> Path:
     """Give the bucket the job whose hook waits, and return where it waits: on another disk."""
     return a_waiting_job(maand, tmp_path)
-
-
-@contextmanager
-def kept_full(disk: Path, log: Path) -> Iterator[None]:
-    """Leave no space while the block runs, whatever is deleted meanwhile: not even for the next line of the log."""
-    made, over = [disk / "large", disk / "small"], threading.Event()
-
-    def keep_full() -> None:
-        while not over.wait(0.01):
-            for path, piece in ((made[0], bytes(64 * 1024)), (made[1], bytes(4096)), (log, b"\n")):
-                fill(path, piece)
-
-    filling = threading.Thread(target=keep_full)
-    filling.start()
-    try:
-        yield
-    finally:
-        over.set()
-        filling.join()
-        for path in made:
-            path.unlink()
-
-
-def fill(path: Path, piece: bytes) -> None:
-    """Make a file longer until its disk is full."""
-    with suppress(OSError), path.open("ab", buffering=0) as file:
-        while file.write(piece):
-            pass
 
 
 def test_a_run_that_lost_its_lease_on_a_full_disk_goes_on_once_there_is_space(maand: Maand, place: Path, disk: Path) -> None:

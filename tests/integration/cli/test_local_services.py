@@ -343,10 +343,10 @@ def test_too_little_memory_is_named_with_the_remedy(maand: Maand, mebibytes: int
     maand.must("runs", "list")
 
 
-def maand_under(limit: str, value: int, maand: Maand, *command: str) -> "subprocess.CompletedProcess[str]":
+def maand_under(limit: str, value: int, maand: Maand, *command: str, seconds: int = 60) -> "subprocess.CompletedProcess[str]":
     """Run a command, and the services it starts, under a limit of the shell."""
     words = ("bash", "-c", f'ulimit {limit} {value} && exec "$@"', "limited", sys.executable, "-m", "maand_cli", *command)
-    return subprocess.run(words, cwd=maand.bucket, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(words, cwd=maand.bucket, capture_output=True, text=True, timeout=seconds, check=False)
 
 
 def test_a_bad_idle_setting_is_named(maand: Maand) -> None:
