@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOGIN_SHELLS := bsd-csh busybox dash fish ksh93 mksh tcsh zsh
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# processes for tests that mostly wait: for workers that hang, for disks that are full
 WAITERS := 4
-# Processes for tests that mostly wait, for workers that hang, for disks that are full.
 
 .PHONY: help setup demo test test-fleet test-crash test-sick test-resources chaos test-cluster cluster cluster-down images lock lint format contracts bench clean
 
