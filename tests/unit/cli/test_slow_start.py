@@ -40,7 +40,7 @@ def spawn(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
     (bucket / "run").mkdir()
 
     def use(script: str) -> None:
-        def start(_: Bucket) -> "subprocess.Popen[bytes]":
+        def start(_: Bucket, __: object) -> "subprocess.Popen[bytes]":
             started.append(subprocess.Popen([sys.executable, "-c", script, __version__], cwd=bucket))
             return started[-1]
 
