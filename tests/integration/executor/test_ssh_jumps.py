@@ -170,7 +170,7 @@ async def test_a_syntax_error_in_ssh_config_is_told_with_its_line(test_bed: SshT
         with pytest.raises(CannotConnect, match=rf"{config}:2: Invalid Port integer value: notaport") as failed:
             await remote.connect(fact(worker))
 
-    assert "no fault of" in failed.value.help
+    assert "no worker's fault" in failed.value.help
 
 
 @pytest.mark.parametrize("where", ["worker", "jump host"])
