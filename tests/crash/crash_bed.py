@@ -211,10 +211,15 @@ class CrashBed:
         try:
             async with asyncio.timeout(60):
                 await asyncio.wait({settling, dying}, return_when=asyncio.FIRST_COMPLETED)
-            return settling.result() if settling.done() else None
+            return settling.result() if settling.done() else await self.find_ended(run_id)
         finally:
             await end_tasks(settling, dying, thawing)
             await executor.bury()
+
+    async def find_ended(self, run_id: str) -> run_pb2.Run | None:
+        """Return the run when it is over, though its executor died: it died after the last of its acts."""
+        run = (await self.deploys.runs().GetRun(run_pb2.GetRunRequest(bucket_id=self.deploys.bucket_id, run_id=run_id))).run
+        return run if run.state in OVER else None
 
     async def until_settled(self, run_id: str) -> run_pb2.Run:
         """Return the run when it is over, or when its executor left it for a person to resume."""
