@@ -104,6 +104,6 @@ def _exit_of_failures(kinds: Set[str], *, did_something: bool) -> Exit:
         return Exit.FAILED
     if kinds <= {"unreachable", "connection", "authentication"}:
         return Exit.UNREACHABLE
-    if kinds <= {"invalid", "prerequisite"}:
+    if kinds <= {"invalid", "prerequisite", "local"}:
         return Exit.INVALID
     return Exit.FAILED

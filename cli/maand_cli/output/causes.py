@@ -111,7 +111,7 @@ def command_that_helps(groups: Sequence[FailureGroup]) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-REFUSALS = ("authentication", "prerequisite")
+REFUSALS = ("authentication", "prerequisite", "local")
 """Kinds of failure in which the worker refuses, and the same again would be refused again."""
 
 

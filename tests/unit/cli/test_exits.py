@@ -21,6 +21,7 @@ def end(state: str, *kinds: str, **fields: object) -> RunEnd:
         (end("failed", "command", "blocked"), Exit.FAILED),
         (end("failed", "invalid"), Exit.INVALID),
         (end("failed", "prerequisite"), Exit.INVALID),
+        (end("failed", "local"), Exit.INVALID),
         (end("failed", "prerequisite", counts={"promoted": 1}), Exit.FAILED),
         (end("failed", "unreachable"), Exit.UNREACHABLE),
         (end("failed", "authentication", "unreachable", "blocked"), Exit.UNREACHABLE),

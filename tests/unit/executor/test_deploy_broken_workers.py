@@ -9,12 +9,16 @@ from maand_contracts.catalog.v1 import run_event_pb2 as pb
 from maand_contracts.catalog.v1 import run_spec_pb2 as spec
 from maand_executor.rules.facts import AllocationState
 from maand_executor.ssh.errors import (
+    AgentUnusable,
     AuthenticationRefused,
     CannotConnect,
     CommandNotStarted,
     ConnectionLost,
     ConnectionUnusable,
     HostKeyChanged,
+    KeyUnusable,
+    KnownHostsUnreadable,
+    NothingFree,
     SshError,
 )
 from tests.unit.executor.fakes_runs import RunBed
@@ -41,7 +45,7 @@ def leave(bed: RunBed, *, lost: bool = False) -> None:
 
 
 ALIVE: tuple[type[SshError], ...] = (
-    *(ConnectionLost, ConnectionUnusable, CannotConnect, AuthenticationRefused, HostKeyChanged, CommandNotStarted),
+    *(ConnectionLost, ConnectionUnusable, AuthenticationRefused, HostKeyChanged, CommandNotStarted),
 )
 BROKEN = pytest.mark.parametrize("kind", ALIVE)
 
@@ -74,6 +78,30 @@ async def test_gc_keeps_what_is_on_a_worker_that_answers_somehow(bed: RunBed, ki
     ended = await bed.run(GC)
     assert ended.word == "failed"
     assert WAY_OUT in ended.result.failures[0].help
+    assert f"api@{GONE}" in bed.catalog.allocations
+
+
+LOCAL = pytest.mark.parametrize("kind", [CannotConnect, AgentUnusable, KeyUnusable, KnownHostsUnreadable, NothingFree])
+
+
+@LOCAL
+@pytest.mark.parametrize("skip", [False, True])
+async def test_a_fault_of_this_machine_leaves_no_worker_out(bed: RunBed, kind: type[SshError], skip: bool) -> None:
+    bed.remote.broken[GONE] = kind(GONE, "no")
+    ended = await bed.deploy(skip_unreachable=skip)
+    (failure,) = ended.result.failures
+    assert (ended.word, failure.kind) == ("failed", pb.FAILURE_KIND_LOCAL)
+    assert WAY_OUT not in failure.help
+    assert bed.did == []
+    assert bed.catalog.states("api") == ["promoted", "promoted"]
+
+
+@LOCAL
+async def test_gc_keeps_what_this_machine_keeps_it_from_removing(bed: RunBed, kind: type[SshError]) -> None:
+    bed.catalog.change("api", GONE, state=AllocationState.REMOVED)
+    bed.remote.broken[GONE] = kind(GONE, "no")
+    ended = await bed.run(GC)
+    assert (ended.word, ended.result.failures[0].kind) == ("failed", pb.FAILURE_KIND_LOCAL)
     assert f"api@{GONE}" in bed.catalog.allocations
 
 

@@ -137,7 +137,7 @@ def test_only_the_network_s_word_about_an_address_tells_of_an_unreachable_worker
 
 @pytest.mark.parametrize("error", [CannotConnect("web1", "x"), AgentUnusable("web1", "x")])
 def test_a_local_fault_is_never_counted_as_an_unreachable_worker(error: SshError) -> None:
-    assert kind_of_ssh_error(error) == pb.FAILURE_KIND_PREREQUISITE
+    assert kind_of_ssh_error(error) == pb.FAILURE_KIND_LOCAL
 
 
 def test_an_error_about_a_file_names_it() -> None:

@@ -131,7 +131,7 @@ def executor_failed(error: ExecutorError, report: RunReport) -> Ending:
 
 def host_failed(error: HostFault, report: RunReport) -> Ending:
     """Say what the machine of this executor refused."""
-    return end_as_failed(pb.FAILURE_KIND_PREREQUISITE, str(error), error.help, report)
+    return end_as_failed(pb.FAILURE_KIND_LOCAL, str(error), error.help, report)
 
 
 def unexpected_failure(error: BaseException, report: RunReport) -> Ending:

@@ -27,12 +27,12 @@ SSH_KINDS: tuple[tuple[type[SshError], "pb.FailureKind.ValueType"], ...] = (
     (ConnectionLost, pb.FAILURE_KIND_CONNECTION),
     (ConnectionUnusable, pb.FAILURE_KIND_CONNECTION),
     (WorkerUnreachable, pb.FAILURE_KIND_UNREACHABLE),
-    (CannotConnect, pb.FAILURE_KIND_PREREQUISITE),
+    (CannotConnect, pb.FAILURE_KIND_LOCAL),
     (HostKeyRefused, pb.FAILURE_KIND_AUTHENTICATION),
     (AuthenticationRefused, pb.FAILURE_KIND_AUTHENTICATION),
-    (KeyUnusable, pb.FAILURE_KIND_PREREQUISITE),
-    (KnownHostsUnreadable, pb.FAILURE_KIND_PREREQUISITE),
-    (KnownHostsUnwritable, pb.FAILURE_KIND_PREREQUISITE),
+    (KeyUnusable, pb.FAILURE_KIND_LOCAL),
+    (KnownHostsUnreadable, pb.FAILURE_KIND_LOCAL),
+    (KnownHostsUnwritable, pb.FAILURE_KIND_LOCAL),
     (StaleFence, pb.FAILURE_KIND_FENCE_REFUSED),
     (CommandNotStarted, pb.FAILURE_KIND_PREREQUISITE),
 )
@@ -76,7 +76,7 @@ BROKEN_WORKER = frozenset(
 
 def name_way_out(failure: pb.Failure, worker: Worker) -> pb.Failure:
     """Tell with a failure on a worker that left the fleet how to go on without it; any other failure stays as it is."""
-    if worker.removed:
+    if worker.removed and failure.kind != pb.FAILURE_KIND_LOCAL:
         way_out = f"where {worker.name} is lost: `maand worker forget {worker.name} --lost`"
         failure.help = f"{failure.help}; {way_out}" if failure.help else way_out
     return failure

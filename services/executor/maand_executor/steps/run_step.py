@@ -168,7 +168,7 @@ def step_without_room(subject: StepResult, error: Exception) -> StepResult:
     fault = find_host_fault(error)
     if fault is None:
         raise error
-    return subject.ended_as(pb.STEP_OUTCOME_FAILED, str(fault), kind=pb.FAILURE_KIND_PREREQUISITE, help=fault.help)
+    return subject.ended_as(pb.STEP_OUTCOME_FAILED, str(fault), kind=pb.FAILURE_KIND_LOCAL, help=fault.help)
 
 
 def report_step_end(context: RunContext, result: StepResult, began: float) -> None:

@@ -284,7 +284,7 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     FAILURE_KIND_AUTHENTICATION: _FailureKind.ValueType  # 4
     """A worker refused the key, or its host key is unknown or changed."""
     FAILURE_KIND_PREREQUISITE: _FailureKind.ValueType  # 5
-    """A worker or the executor lacks something needed; nothing was done."""
+    """A worker lacks something needed, or a hook's interpreter is missing; nothing was done."""
     FAILURE_KIND_UNHEALTHY: _FailureKind.ValueType  # 6
     """A health gate did not pass."""
     FAILURE_KIND_TIMED_OUT: _FailureKind.ValueType  # 7
@@ -299,6 +299,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """A worker refused the run's fence: a newer owner, a newer run or a later epoch has changed it."""
     FAILURE_KIND_CONNECTION: _FailureKind.ValueType  # 12
     """A worker was reached, or a host on the way to it, but the connection could not be used, or it broke: nobody knows how it is."""
+    FAILURE_KIND_LOCAL: _FailureKind.ValueType  # 13
+    """The executor's machine refuses or lacks something: ssh_config, a key, an agent, disk, descriptors. No worker is at fault."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """FailureKind says what sort of failure it was; a client derives its exit code from it."""
@@ -314,7 +316,7 @@ FAILURE_KIND_UNREACHABLE: FailureKind.ValueType  # 3
 FAILURE_KIND_AUTHENTICATION: FailureKind.ValueType  # 4
 """A worker refused the key, or its host key is unknown or changed."""
 FAILURE_KIND_PREREQUISITE: FailureKind.ValueType  # 5
-"""A worker or the executor lacks something needed; nothing was done."""
+"""A worker lacks something needed, or a hook's interpreter is missing; nothing was done."""
 FAILURE_KIND_UNHEALTHY: FailureKind.ValueType  # 6
 """A health gate did not pass."""
 FAILURE_KIND_TIMED_OUT: FailureKind.ValueType  # 7
@@ -329,6 +331,8 @@ FAILURE_KIND_FENCE_REFUSED: FailureKind.ValueType  # 11
 """A worker refused the run's fence: a newer owner, a newer run or a later epoch has changed it."""
 FAILURE_KIND_CONNECTION: FailureKind.ValueType  # 12
 """A worker was reached, or a host on the way to it, but the connection could not be used, or it broke: nobody knows how it is."""
+FAILURE_KIND_LOCAL: FailureKind.ValueType  # 13
+"""The executor's machine refuses or lacks something: ssh_config, a key, an agent, disk, descriptors. No worker is at fault."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 @_typing.final
