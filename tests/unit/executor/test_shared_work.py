@@ -183,6 +183,24 @@ async def test_hands_rest_when_nothing_is_shared_and_work_again_when_something_i
     assert [loops.next_number(), loops.next_number()] == [1, 2]
 
 
+async def test_hands_are_there_for_what_is_lent_now_and_do_not_add_up_over_a_run() -> None:
+    begun = 0
+
+    async def do_one(_: WorkByTask) -> None:
+        nonlocal begun
+        begun += 1
+        await asyncio.Event().wait()
+
+    loops = TaskLoops(do_one, left_to_others=timedelta())
+    async with loops.lend(["copies/1"], no_work):
+        for batch in range(20):
+            async with loops.lend([f"hooks/{batch}/{number}" for number in range(3)], no_work, all_at_once=True):
+                await until(lambda: begun == TASK_LOOPS + 3)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert begun == TASK_LOOPS + 3
+
+
 async def test_work_that_must_be_under_way_at_once_has_a_hand_for_every_task() -> None:
     names = [f"hooks/{number}" for number in range(7)]
     tasks = Tasks(*names)

@@ -32,6 +32,8 @@ class TaskLoops(Generic[Work]):
         self._left_to_others = left_to_others
         self._works: dict[str, Work] = {}
         self._users = 0
+        self._under_way_at_once = 0
+        """Tasks lent now that must not wait for one another."""
         self._splits = 0
         self._running: list[asyncio.Task[None]] = []
 
@@ -50,12 +52,14 @@ class TaskLoops(Generic[Work]):
         self._users += 1
         if self._users == 1:
             self._start(TASK_LOOPS, self._keep_busy)
-        if all_at_once:
-            self._start(len(names), self._keep_busy_after_others)
+        at_once = len(names) if all_at_once else 0
+        self._under_way_at_once += at_once
+        self._start(TASK_LOOPS + self._under_way_at_once - len(self._running), self._keep_busy_after_others)
         try:
             yield
         finally:
             self._users -= 1
+            self._under_way_at_once -= at_once
             for name in names:
                 self._works.pop(name, None)
             if not self._users:
