@@ -18,6 +18,7 @@ FLOODS_STDERR = "#!/bin/sh\nexec yes a complaint without end >&2\n"
 FLOODS_STDOUT = "#!/bin/sh\nexec yes EVIL\n"
 NONSENSE = "#!/bin/sh\nhead -c 100000 /dev/urandom\n"
 FRAMES = "#!/bin/sh\nprintf '\\037\\000\\000\\000'\nexec yes '12345678901234567890'\n"
+CONTROLS = "#!/bin/sh\nprintf '\\033]0;owned\\007\\033[2Jno disk today\\n' >&2\nexit 12\n"
 DIES = "#!/bin/sh\nhead -c 20 >/dev/null\nexit 1\n"
 
 
@@ -31,6 +32,7 @@ DIES = "#!/bin/sh\nhead -c 20 >/dev/null\nexit 1\n"
         pytest.param(FLOODS_STDOUT, "is your shell clean?", id="floods-stdout"),
         pytest.param(NONSENSE, "", id="nonsense"),
         pytest.param(FRAMES, "", id="frames-without-end"),
+        pytest.param(CONTROLS, r"\x1b]0;owned\x07\x1b[2Jno disk today", id="control-characters"),
         pytest.param(DIES, "", id="dies"),
     ],
 )
