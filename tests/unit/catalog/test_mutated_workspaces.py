@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.catalog.workspace_rows import DB, HOOK, MANIFEST
+from tests.unit.catalog.workspace_row import DB, HOOK, MANIFEST
 from tests.unit.catalog.workspaces import compile_files
 
 GOOD: dict[str, Any] = {

@@ -3,7 +3,8 @@
 import pytest
 
 from maand_catalog.rules.workspace.tree import TreeEntry, listing_findings, pack_tree, snapshot_id_of, unpack_tree
-from tests.unit.catalog.workspace_rows import DB, EVERY_ROW, HOOK, MANIFEST, Row, demand
+from tests.unit.catalog.workspace_row import DB, HOOK, MANIFEST, Row, demand
+from tests.unit.catalog.workspace_rows import EVERY_ROW
 from tests.unit.catalog.workspaces import problems, unmark
 
 

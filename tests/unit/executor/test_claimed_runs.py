@@ -28,7 +28,8 @@ from maand_executor.steps.context import ExecutorParts
 from maand_wire.endpoints import Endpoint
 from maand_wire.errors import RemoteError
 from maand_wire.supervision import RestartPauses
-from tests.unit.executor.fakes_runs import RUN, FakeHooks, FakeRemote, FleetCatalog, RendersHere
+from tests.unit.executor.fakes_runs import RUN, FakeHooks, FleetCatalog, RendersHere
+from tests.unit.executor.fakes_workers import FakeRemote
 
 SLEEP = spec.RunSpec(run_command=spec.RunCommandSpec(command="sleep"))
 QUICKLY = RestartPauses(first=timedelta(milliseconds=1))
